@@ -1,0 +1,1 @@
+//! Heads and state on disk.

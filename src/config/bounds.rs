@@ -1,0 +1,53 @@
+//! The allowed range of every key, in one table.
+
+/// `(key, least, most)`, both included. Numbers only; a NaN is in no range.
+pub(super) const RANGES: &[(&str, f64, f64)] = &[
+    ("source.frame_rate", 0.001, 1000.0),
+    ("source.stall_secs", 0.1, 3600.0),
+    ("source.camera_width", 16.0, 16384.0),
+    ("source.camera_height", 16.0, 16384.0),
+    ("source.camera_frame_rate", 1.0, 1000.0),
+    ("encoder.input_size", 0.0, 4096.0),
+    ("encoder.threads", 0.0, 256.0),
+    ("learn.seed", 0.0, 9.0e15),
+    ("learn.frames_per_sec", 0.001, 1000.0),
+    ("learn.cpu_share", 0.01, 1.0),
+    ("learn.gap_min_secs", 0.0, 3600.0),
+    ("learn.gap_max_secs", 0.001, 3600.0),
+    ("learn.cut_latent_distance", 0.0, 2.0),
+    ("learn.cut_luma_distance", 0.0, 1.0),
+    ("learn.still_distance", 0.0, 1.0),
+    ("learn.first_fit_frames", 32.0, 1e9),
+    ("learn.refit_growth", 1.01, 100.0),
+    ("learn.refit_max_frames", 32.0, 1e9),
+    ("learn.promote_lag_frames", 1.0, 1e6),
+    ("learn.replay_megabytes", 1.0, 65536.0),
+    ("learn.queue_latents", 8.0, 65536.0),
+    ("learn.frames_per_step", 0.0, 1e6),
+    ("learn.batch_pairs", 2.0, 4096.0),
+    ("learn.temperature", 0.001, 10.0),
+    ("learn.learning_rate", 0.0, 1.0),
+    ("learn.weight_decay", 0.0, 1.0),
+    ("learn.warmup_steps", 0.0, 1e9),
+    ("learn.clip_norm", 1e-6, 1e9),
+    ("head.dim", 1.0, 4096.0),
+    ("head.dim_second", 1.0, 4096.0),
+    ("head.shrinkage", 0.001, 1.0),
+    ("head.hidden", 1.0, 16384.0),
+    ("head.alpha", 0.0, 100.0),
+    ("judge.hold_every", 2.0, 1000.0),
+    ("judge.block_secs", 0.1, 3600.0),
+    ("judge.min_blocks", 2.0, 1e6),
+    ("judge.max_frames", 64.0, 1e6),
+    ("judge.resamples", 100.0, 1e6),
+    ("judge.quantile", 0.001, 0.5),
+    ("export.rotate_megabytes", 0.01, 65536.0),
+    ("checkpoint.every_frames", 0.0, 1e12),
+];
+
+/// `(key, allowed words)` for text and lists of text.
+pub(super) const WORDS: &[(&str, &[&str])] = &[
+    ("source.decoder", &["auto", "ffmpeg", "gst-launch-1.0"]),
+    ("encoder.providers", &["tensorrt", "cuda", "cpu"]),
+    ("export.dtype", &["f32", "f16"]),
+];

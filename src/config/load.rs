@@ -1,0 +1,250 @@
+//! From text to a checked [`Config`]; every mistake is reported, with its key, what was found and what is allowed.
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use super::Config;
+use super::bounds::{RANGES, WORDS};
+use crate::error::{Error, Result};
+
+/// A config file larger than this is not one.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// Reads `file` (where given), lays the `key=value` overrides over it, and checks the whole.
+///
+/// # Errors
+/// [`crate::error::Kind::Config`] with one line for each mistake.
+pub fn load(file: Option<&Path>, overrides: &[String]) -> Result<Config> {
+    let mut problems = Vec::new();
+    let mut table = match file {
+        Some(path) => read(path)?,
+        None => Table::new(),
+    };
+    for text in overrides {
+        if let Err(problem) = lay_over(&mut table, text) {
+            problems.push(problem);
+        }
+    }
+    let schema = schema()?;
+    let mut clean = Table::new();
+    compare("", &table, &schema, &mut clean, &mut problems);
+    check_values(&clean, &mut problems);
+    let config: Option<Config> = Value::Table(complete(clean, &schema)).try_into().ok();
+    if let Some(config) = &config {
+        check_together(config, &mut problems);
+    }
+    match config {
+        Some(config) if problems.is_empty() => Ok(config),
+        _ => {
+            let place = file.map_or("--set".to_owned(), |p| p.display().to_string());
+            let count = problems.len();
+            let noun = if count == 1 { "mistake" } else { "mistakes" };
+            Err(Error::config(format!("{count} {noun} in the configuration ({place}):\n  {}", problems.join("\n  "))))
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Table> {
+    let size = std::fs::metadata(path)
+        .map_err(|e| Error::config(format!("cannot read the config file {}", path.display())).because(e))?
+        .len();
+    if size > MAX_BYTES {
+        return Err(Error::config(format!("config file {} has {size} bytes; at most {MAX_BYTES}", path.display())));
+    }
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| Error::config(format!("cannot read the config file {}", path.display())).because(e))?;
+    text.parse::<Table>().map_err(|e| Error::config(format!("config file {} is not TOML", path.display())).because(e))
+}
+
+/// The defaults as a table: they name every key and its type.
+fn schema() -> Result<Table> {
+    Table::try_from(Config::default()).map_err(|e| Error::config("the default configuration").because(e))
+}
+
+/// `a.b=value`, the value in TOML; a bare word is taken as text.
+fn lay_over(table: &mut Table, text: &str) -> std::result::Result<(), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("--set {text}: write --set key=value"))?;
+    let value = value.trim();
+    let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
+    let value = parsed.unwrap_or_else(|| Value::String(value.to_owned()));
+    let parts: Vec<&str> = key.trim().split('.').collect();
+    let Some((last, parents)) = parts.split_last() else { return Err(format!("--set {text}: no key")) };
+    let mut at = table;
+    for part in parents {
+        let next = at.entry((*part).to_owned()).or_insert_with(|| Value::Table(Table::new()));
+        at = next.as_table_mut().ok_or_else(|| format!("{key}: {part} is a value, not a table"))?;
+    }
+    at.insert((*last).to_owned(), value);
+    Ok(())
+}
+
+/// Copies what has a known key and the right type into `clean`, and names the rest.
+fn compare(prefix: &str, given: &Table, schema: &Table, clean: &mut Table, problems: &mut Vec<String>) {
+    for (key, value) in given {
+        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match (schema.get(key), value) {
+            (None, _) => problems.push(format!("{path}: unknown key{}", nearest(key, schema))),
+            (Some(Value::Table(inner)), Value::Table(table)) => {
+                let mut part = Table::new();
+                compare(&path, table, inner, &mut part, problems);
+                clean.insert(key.clone(), Value::Table(part));
+            }
+            (Some(Value::Float(_)), Value::Integer(i)) => {
+                clean.insert(key.clone(), Value::Float(*i as f64));
+            }
+            (Some(Value::Integer(_)), Value::Integer(i)) if *i < 0 => {
+                problems.push(format!("{path} = {i}: must not be negative"));
+            }
+            (Some(want), got) if want.same_type(got) => {
+                clean.insert(key.clone(), got.clone());
+            }
+            (Some(want), got) => {
+                problems.push(format!("{path} = {got}: must be {}, found {}", want.type_str(), got.type_str()));
+            }
+        }
+    }
+}
+
+fn complete(mut clean: Table, schema: &Table) -> Table {
+    for (key, value) in schema {
+        match (clean.get_mut(key), value) {
+            (Some(Value::Table(part)), Value::Table(inner)) => *part = complete(std::mem::take(part), inner),
+            (Some(_), _) => {}
+            (None, _) => {
+                clean.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    clean
+}
+
+fn lookup<'t>(table: &'t Table, key: &str) -> Option<&'t Value> {
+    let (part, leaf) = key.split_once('.')?;
+    table.get(part)?.as_table()?.get(leaf)
+}
+
+fn check_values(table: &Table, problems: &mut Vec<String>) {
+    for (key, least, most) in RANGES {
+        let number = match lookup(table, key) {
+            Some(Value::Float(f)) => *f,
+            Some(Value::Integer(i)) => *i as f64,
+            _ => continue,
+        };
+        // Written so that NaN fails.
+        if !(number >= *least && number <= *most) {
+            problems.push(format!("{key} = {number}: must be from {least} to {most}"));
+        }
+    }
+    for (key, words) in WORDS {
+        let texts: Vec<&Value> = match lookup(table, key) {
+            Some(Value::Array(list)) if list.is_empty() => {
+                problems.push(format!("{key} = []: name at least one of {}", words.join(", ")));
+                continue;
+            }
+            Some(Value::Array(list)) => list.iter().collect(),
+            Some(value) => vec![value],
+            None => continue,
+        };
+        for text in texts {
+            if !text.as_str().is_some_and(|t| words.contains(&t)) {
+                problems.push(format!("{key} has {text}: must be one of {}", words.join(", ")));
+            }
+        }
+    }
+}
+
+fn check_together(config: &Config, problems: &mut Vec<String>) {
+    let learn = &config.learn;
+    if learn.gap_min_secs > learn.gap_max_secs {
+        let (least, most) = (learn.gap_min_secs, learn.gap_max_secs);
+        problems.push(format!("learn.gap_min_secs = {least}: must not be above learn.gap_max_secs = {most}"));
+    }
+}
+
+/// `; did you mean ...?` where a known key is near.
+fn nearest(key: &str, schema: &Table) -> String {
+    let best = schema.keys().map(|known| (distance(key, known), known)).min();
+    match best {
+        Some((d, known)) if d <= 3 => format!("; did you mean {known}?"),
+        _ => format!("; known here: {}", schema.keys().cloned().collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// Levenshtein distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let cost = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(overrides: &[&str]) -> String {
+        let list: Vec<String> = overrides.iter().map(|s| (*s).to_owned()).collect();
+        load(None, &list).expect_err("must be refused").chain()
+    }
+
+    #[test]
+    fn defaults_are_allowed_and_every_number_has_a_range() {
+        assert_eq!(load(None, &[]).expect("defaults"), Config::default());
+        let schema = schema().expect("schema");
+        for (part, table) in &schema {
+            for (leaf, value) in table.as_table().expect("table") {
+                if value.is_float() || value.is_integer() {
+                    let key = format!("{part}.{leaf}");
+                    assert!(RANGES.iter().any(|(k, _, _)| *k == key), "{key} has no range");
+                }
+            }
+        }
+        for (key, _, _) in RANGES {
+            assert!(lookup(&schema, key).is_some(), "{key} is no key");
+        }
+    }
+
+    #[test]
+    fn every_mistake_is_reported_with_its_key_and_range() {
+        let text = problems(&[
+            "learn.temprature=0.1",
+            "learn.cpu_share=7",
+            "learn.learning_rate=nan",
+            "head.dim=\"many\"",
+            "head.hidden=-3",
+            "encoder.providers=[\"cpu\",\"npu\"]",
+            "sauce.x=1",
+        ]);
+        for part in [
+            "7 mistakes",
+            "learn.temprature: unknown key; did you mean temperature?",
+            "learn.cpu_share = 7: must be from 0.01 to 1",
+            "learn.learning_rate = NaN: must be from 0 to 1",
+            "head.dim = \"many\": must be integer, found string",
+            "head.hidden = -3: must not be negative",
+            "encoder.providers has \"npu\": must be one of tensorrt, cuda, cpu",
+            "sauce: unknown key",
+        ] {
+            assert!(text.contains(part), "missing {part:?} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn ranges_are_checked_together() {
+        assert!(problems(&["learn.gap_min_secs=2.0"]).contains("must not be above learn.gap_max_secs"));
+    }
+
+    #[test]
+    fn a_bare_word_and_an_integer_for_a_float_are_taken() {
+        let config = load(None, &["export.dtype=f16".into(), "learn.cpu_share=1".into()]).expect("taken");
+        assert_eq!((config.export.dtype.as_str(), config.learn.cpu_share), ("f16", 1.0));
+    }
+}

@@ -1,0 +1,238 @@
+//! What describes a run: TOML text with a table per part of the system; every key has a default.
+//!
+//! Units are in the names. `check` reads text, reports every mistake at once and never opens a device.
+mod bounds;
+pub mod load;
+
+use serde::{Deserialize, Serialize};
+
+/// The whole configuration.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// Where frames come from.
+    pub source: Source,
+    /// The frozen encoder.
+    pub encoder: Encoder,
+    /// What is learned, from which pairs, at what pace.
+    pub learn: Learn,
+    /// The shape of the head.
+    pub head: Head,
+    /// When a learned head may replace the exported one.
+    pub judge: Judge,
+    /// What is written while running.
+    pub export: Export,
+    /// How often the state is saved.
+    pub checkpoint: Checkpoint,
+}
+
+/// `[source]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Source {
+    /// Frames per second that a folder of images is taken to have (their capture times follow from it).
+    pub frame_rate: f64,
+    /// Seconds without a frame after which a live camera or a video decoder counts as stalled.
+    pub stall_secs: f64,
+    /// Video decoder: `auto` (ffmpeg where installed, else gst-launch-1.0), `ffmpeg` or `gst-launch-1.0`.
+    pub decoder: String,
+    /// Width in pixels asked of a camera.
+    pub camera_width: u32,
+    /// Height in pixels asked of a camera.
+    pub camera_height: u32,
+    /// Frames per second asked of a camera.
+    pub camera_frame_rate: u32,
+}
+
+/// `[encoder]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Encoder {
+    /// Side of the square input in pixels; 0 takes the size named in the model card.
+    pub input_size: u32,
+    /// Execution providers in order of preference: `tensorrt`, `cuda`, `cpu`. The first is required unless `fallback`.
+    pub providers: Vec<String>,
+    /// Go on with the next provider of the list (and say so) where the first cannot be used.
+    pub fallback: bool,
+    /// Threads that one inference may use on the CPU; 0 leaves one core for capture and learning.
+    pub threads: u32,
+    /// Path of `libonnxruntime.so`; empty searches (see `afterimage doctor`).
+    pub onnxruntime: String,
+}
+
+/// `[learn]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Learn {
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// At most so many frames a second are learned from (all are embedded): neighbours closer in time teach noise only.
+    pub frames_per_sec: f64,
+    /// Share of one core the learner may use on a live source. A bounded source is learned from completely.
+    pub cpu_share: f64,
+    /// Least time between the two frames of a pair, seconds.
+    pub gap_min_secs: f64,
+    /// Most time between the two frames of a pair, seconds.
+    pub gap_max_secs: f64,
+    /// A scene cut: cosine distance between neighbouring latents above this ...
+    pub cut_latent_distance: f64,
+    /// ... and mean difference of the luma thumbnails (0 to 1) above this.
+    pub cut_luma_distance: f64,
+    /// Neighbouring latents nearer than this cosine distance are a still scene: nothing to learn, skipped.
+    pub still_distance: f64,
+    /// Learned frames before the first fit; later fits come at `refit_growth` times as many, and so on.
+    pub first_fit_frames: u64,
+    /// Growth of the schedule of fits.
+    pub refit_growth: f64,
+    /// At the most so many learned frames lie between two fits.
+    pub refit_max_frames: u64,
+    /// Frames between a fit's data and the first frame it may be used on (bounded sources: exactly then).
+    pub promote_lag_frames: u64,
+    /// Memory for replayed latents (f16), megabytes.
+    pub replay_megabytes: f64,
+    /// Latents that may wait for the learner; a live source drops more (counted), a file waits.
+    pub queue_latents: usize,
+    /// Learned frames per gradient step; 0 trains no residual MLP.
+    pub frames_per_step: u64,
+    /// Pairs in a batch, each of another segment where there are enough.
+    pub batch_pairs: usize,
+    /// Temperature of NT-Xent.
+    pub temperature: f64,
+    /// Learning rate of AdamW.
+    pub learning_rate: f64,
+    /// Weight decay of AdamW (matrices only).
+    pub weight_decay: f64,
+    /// Steps of linear warm-up after each fit.
+    pub warmup_steps: u64,
+    /// Gradients are scaled down to this norm.
+    pub clip_norm: f64,
+}
+
+/// `[head]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Head {
+    /// Dimensions of the slow head, first choice.
+    pub dim: usize,
+    /// Dimensions of the slow head, second choice (when the first does not pass the judge).
+    pub dim_second: usize,
+    /// Shrinkage of the within-pair scatter towards a multiple of the identity.
+    pub shrinkage: f64,
+    /// Hidden units of the residual MLP.
+    pub hidden: usize,
+    /// Weight of the residual MLP in the embedding.
+    pub alpha: f64,
+}
+
+/// `[judge]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Judge {
+    /// Every so-manyeth block of frames is held out: judged on, never learned from.
+    pub hold_every: u64,
+    /// A segment longer than this is held out or learned from in blocks of this length, seconds.
+    pub block_secs: f64,
+    /// Held-out blocks needed before anything is promoted.
+    pub min_blocks: usize,
+    /// Held-out frames kept; the oldest blocks go first.
+    pub max_frames: usize,
+    /// Draws of the paired bootstrap.
+    pub resamples: usize,
+    /// Quantile of the bootstrap that must be above zero.
+    pub quantile: f64,
+    /// Folder with labelled images (`CLASS/*.jpg`) that decides instead of the label-free gate; empty: none.
+    pub probe: String,
+}
+
+/// `[export]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Export {
+    /// Write embeddings while running.
+    pub embeddings: bool,
+    /// `f32` or `f16`.
+    pub dtype: String,
+    /// A file of embeddings is closed at this size, megabytes.
+    pub rotate_megabytes: f64,
+    /// Write the frozen latents too (f32), so that `replay` can learn from them again.
+    pub latents: bool,
+}
+
+/// `[checkpoint]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Frames between two saves of the state; 0 saves at the end only. Promoted heads are saved at once in any case.
+    pub every_frames: u64,
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Self {
+            frame_rate: 10.0,
+            stall_secs: 10.0,
+            decoder: "auto".into(),
+            camera_width: 640,
+            camera_height: 480,
+            camera_frame_rate: 30,
+        }
+    }
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self { input_size: 0, providers: vec!["cpu".into()], fallback: false, threads: 0, onnxruntime: String::new() }
+    }
+}
+
+impl Default for Learn {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            frames_per_sec: 10.0,
+            cpu_share: 0.25,
+            gap_min_secs: 0.1,
+            gap_max_secs: 1.2,
+            cut_latent_distance: 0.35,
+            cut_luma_distance: 0.08,
+            still_distance: 1e-5,
+            first_fit_frames: 512,
+            refit_growth: 2.0,
+            refit_max_frames: 16384,
+            promote_lag_frames: 256,
+            replay_megabytes: 40.0,
+            queue_latents: 512,
+            frames_per_step: 8,
+            batch_pairs: 64,
+            temperature: 0.1,
+            learning_rate: 2e-4,
+            weight_decay: 1e-4,
+            warmup_steps: 50,
+            clip_norm: 1.0,
+        }
+    }
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        Self { dim: 192, dim_second: 256, shrinkage: 0.3, hidden: 512, alpha: 1.0 }
+    }
+}
+
+impl Default for Judge {
+    fn default() -> Self {
+        Self {
+            hold_every: 5,
+            block_secs: 4.0,
+            min_blocks: 14,
+            max_frames: 2048,
+            resamples: 1000,
+            quantile: 0.05,
+            probe: String::new(),
+        }
+    }
+}
+
+impl Default for Export {
+    fn default() -> Self {
+        Self { embeddings: true, dtype: "f32".into(), rotate_megabytes: 64.0, latents: false }
+    }
+}
+
+impl Default for Checkpoint {
+    fn default() -> Self {
+        Self { every_frames: 1000 }
+    }
+}

@@ -1,0 +1,91 @@
+//! The one error type: a kind, which sets the exit code, and a message that says what was asked, what was found, where, and what to do.
+use std::fmt::Display;
+use std::io;
+use std::path::Path;
+
+/// What kind of failure it is; decides the exit code of the binary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A flag or argument that makes no sense: exit code 2.
+    Usage,
+    /// A config file or key that cannot be used: exit code 78 (`EX_CONFIG`).
+    Config,
+    /// A check, gate or comparison said no: exit code 3.
+    Refused,
+    /// No room left on the disk; work goes on in memory where it can: exit code 1.
+    DiskFull,
+    /// Everything else that failed at work: exit code 1.
+    Work,
+}
+
+/// An error with its [`Kind`] and, where there is one, the error below it.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    kind: Kind,
+    message: String,
+    #[source]
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// `Result` with [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error of `kind`. The message says what was asked, what was found, where, and what to do.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+    /// Bad flags or arguments.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+    /// Bad config.
+    pub fn config(message: impl Into<String>) -> Self {
+        Self::new(Kind::Config, message)
+    }
+    /// A check or gate that said no.
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::new(Kind::Refused, message)
+    }
+    /// A failure at work.
+    pub fn work(message: impl Into<String>) -> Self {
+        Self::new(Kind::Work, message)
+    }
+    /// Keeps the error below this one, so that the whole chain is printed.
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+    /// An I/O error at `path` while doing `what`; a full disk gets its own kind.
+    pub fn io(what: impl Display, path: &Path, error: io::Error) -> Self {
+        let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        let kind = if full { Kind::DiskFull } else { Kind::Work };
+        Self::new(kind, format!("{what} {}", path.display())).because(error)
+    }
+    /// The kind.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+    /// Exit code of the binary: 1 failed at work, 2 usage, 3 a check or a gate said no, 78 config.
+    pub fn exit_code(&self) -> u8 {
+        match self.kind {
+            Kind::Usage => 2,
+            Kind::Config => 78,
+            Kind::Refused => 3,
+            Kind::DiskFull | Kind::Work => 1,
+        }
+    }
+    /// The message with every cause, `: ` between them.
+    pub fn chain(&self) -> String {
+        let mut out = self.message.clone();
+        let mut next = std::error::Error::source(self);
+        while let Some(e) = next {
+            out.push_str(": ");
+            out.push_str(&e.to_string());
+            next = e.source();
+        }
+        out
+    }
+}

@@ -1,0 +1,32 @@
+//! A frame: pixels and capture time.
+
+/// Capture time in nanoseconds. Live sources: wall clock (since 1970) advanced by the monotonic clock, so it never
+/// steps back. Files: position in the file (frame number / frame rate), so that a run is the same every time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Stamp(pub i64);
+
+impl Stamp {
+    /// Seconds from `earlier` to this stamp (negative when this one is earlier).
+    pub fn secs_since(self, earlier: Stamp) -> f64 {
+        (self.0 - earlier.0) as f64 * 1e-9
+    }
+}
+
+/// One picture: 8-bit RGB, `pixels[(y * width + x) * 3 + channel]`, no padding between rows.
+#[derive(Debug, Clone, Default)]
+pub struct Frame {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// `width * height * 3` bytes, RGB.
+    pub pixels: Vec<u8>,
+    /// Capture time.
+    pub stamp: Stamp,
+    /// Position in the source, from 0; gaps are frames that the source dropped or could not read.
+    pub index: u64,
+    /// The source knows that a new shot begins here (a new sub-folder, a reopened camera).
+    pub cut: bool,
+    /// When it was there to be taken (monotonic clock), for latency; `None` outside a pipeline.
+    pub arrived: Option<std::time::Instant>,
+}

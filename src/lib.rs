@@ -1,0 +1,34 @@
+//! Afterimage: on-device learning for edge cameras.
+//!
+//! Frames in, embeddings out, and a small head that learns on the way from frames that are close in time. The modules
+//! stand in rows; each uses only those above it or earlier in its own row (`tests/layers.rs` holds it).
+// Row 0: what everything stands on.
+pub mod error;
+pub mod files;
+pub mod linalg;
+// Row 1: frames and configuration.
+pub mod config;
+pub mod frame;
+// Row 2: where frames come from.
+pub mod source;
+// Row 3: the frozen encoder.
+pub mod encoder;
+// Row 4: the mathematics of learning; no I/O, no clock.
+pub mod head;
+pub mod objective;
+pub mod optimizer;
+pub mod pairs;
+// Row 5: the learner and its files.
+pub mod checkpoint;
+pub mod health;
+pub mod journal;
+pub mod judge;
+pub mod learner;
+// Row 6: what leaves.
+pub mod export;
+// Row 7: the parts together.
+pub mod pipeline;
+pub mod telemetry;
+// Row 8: the command line.
+pub mod cli;
+pub mod commands;

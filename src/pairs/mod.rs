@@ -1,0 +1,32 @@
+//! From a stream of latents to pairs: segments, blocks, replay.
+use ndarray::Array2;
+
+use crate::frame::Stamp;
+
+/// One latent that may be learned from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// Position of its frame in the source.
+    pub index: u64,
+    /// Capture time of its frame.
+    pub stamp: Stamp,
+    /// The segment (frames between two scene cuts) that its frame lies in; grows by one with every cut.
+    pub segment: u64,
+    /// `[d]`, unit length.
+    pub latent: Vec<f32>,
+}
+
+/// Consecutive samples of one segment, at most `judge.block_secs` long: the unit of holding out, replay and resampling.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Block {
+    /// Number of the block in the stream, from 0. Every `judge.hold_every`th is held out.
+    pub number: u64,
+    /// The segment it is a part of.
+    pub segment: u64,
+    /// Positions of the frames in the source.
+    pub index: Vec<u64>,
+    /// Capture times, rising.
+    pub stamps: Vec<Stamp>,
+    /// `[n, d]`, unit rows.
+    pub latents: Array2<f32>,
+}
