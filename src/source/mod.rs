@@ -1,10 +1,20 @@
 //! Where frames come from. Every source is opened from a URI and sits behind one trait.
+#[cfg(feature = "camera")]
+pub mod camera;
+pub mod child;
+pub mod folder;
+pub mod pattern;
+pub mod picture;
 pub mod uri;
 
-use std::time::Duration;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::error::Result;
-use crate::frame::Frame;
+use self::uri::Uri;
+use crate::config;
+use crate::error::{Error, Result};
+use crate::frame::{Frame, Stamp};
 
 /// What one pull brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,12 +42,15 @@ pub struct SourceCounts {
 pub trait Source: Send {
     /// Fills `frame` (its buffer is reused) with the next frame, waiting at most `wait`.
     ///
-    /// Live sources hand out the newest frame and count the ones that it replaced; files hand out every frame in order.
+    /// Live sources hand out the newest frame, count the ones that it replaced, and set [`Frame::arrived`]; files hand
+    /// out every frame in order and leave it `None`. After anything but [`Pull::Frame`] the content of `frame` means
+    /// nothing.
     /// # Errors
     /// The source is broken for good; the message names the source, what was found, and what to do.
     fn next(&mut self, frame: &mut Frame, wait: Duration) -> Result<Pull>;
     /// Bounded sources: the next frame handed out is the first readable one whose `index` is at least `index`, with the
-    /// same index, stamp and `cut` as in a run from the start. Called before the first `next`.
+    /// same index, stamp and `cut` as in a run from the start. Called before the first `next`. An `index` just past the
+    /// last frame is allowed: the source is then at its end.
     /// # Errors
     /// The source is live, or ends before `index`.
     fn skip_to(&mut self, index: u64) -> Result<()>;
@@ -49,4 +62,164 @@ pub trait Source: Send {
     fn marks_cuts(&self) -> bool;
     /// The counts so far.
     fn counts(&self) -> SourceCounts;
+}
+
+/// Opens the source that `uri` names.
+/// # Errors
+/// Usage: the name makes no sense. Work: nothing is there, or it cannot be opened; the message says what to do.
+pub fn open(uri: &str, config: &config::Source) -> Result<Box<dyn Source>> {
+    match Uri::parse(uri)? {
+        Uri::Camera(device) => open_camera(&device, config),
+        Uri::Folder(path) => Ok(Box::new(folder::Folder::open(&path, config.frame_rate)?)),
+        Uri::Video(path) => Ok(Box::new(child::Video::open(&path, config)?)),
+        Uri::Pattern(recipe) => Ok(Box::new(pattern::Pattern::open(recipe)?)),
+        Uri::Path(path) => {
+            let found = std::fs::metadata(&path).map_err(|e| nothing_at(&path).because(e))?.file_type();
+            if found.is_dir() {
+                Ok(Box::new(folder::Folder::open(&path, config.frame_rate)?))
+            } else if found.is_file() {
+                Ok(Box::new(child::Video::open(&path, config)?))
+            } else if found.is_char_device() {
+                open_camera(&path, config)
+            } else {
+                let path = path.display();
+                Err(Error::work(format!("the source {path} is neither a folder nor a video file nor a camera device")))
+            }
+        }
+    }
+}
+
+fn nothing_at(path: &Path) -> Error {
+    let path = path.display();
+    Error::work(format!(
+        "cannot open the source {path}; name a folder of images, a video file, a camera or pattern://SEED"
+    ))
+}
+
+#[cfg(feature = "camera")]
+fn open_camera(device: &Path, config: &config::Source) -> Result<Box<dyn Source>> {
+    Ok(Box::new(camera::LiveCamera::open(device, config)?))
+}
+
+#[cfg(not(feature = "camera"))]
+fn open_camera(device: &Path, _: &config::Source) -> Result<Box<dyn Source>> {
+    let device = device.display();
+    Err(Error::usage(format!(
+        "cannot open the camera {device}: this program was built without cameras; build it with the feature `camera` \
+         (`cargo build --release --features camera`), or name a folder or a video file"
+    )))
+}
+
+/// Most pixels along one side of a frame.
+pub const MAX_SIDE: u32 = 16_384;
+/// Most pixels of a frame (402 MB as RGB).
+const MAX_PIXELS: u64 = 1 << 27;
+
+/// Bytes of an RGB frame of this size; to be asked before anything is allocated.
+/// # Errors
+/// Work: no pixels at all, or more than a frame may have.
+pub(crate) fn frame_bytes(width: u32, height: u32) -> Result<usize> {
+    let pixels = u64::from(width) * u64::from(height);
+    if width > MAX_SIDE || height > MAX_SIDE || pixels > MAX_PIXELS {
+        return Err(Error::work(format!(
+            "{width}x{height} pixels are too many; at most {MAX_SIDE} a side and {MAX_PIXELS} in all are read"
+        )));
+    }
+    match usize::try_from(pixels * 3) {
+        Ok(bytes) if bytes > 0 => Ok(bytes),
+        _ => Err(Error::work(format!("{width}x{height} pixels make no frame"))),
+    }
+}
+
+/// `source.stall_secs` as a span of time; the bounds hold for a config that was never checked, too.
+/// # Errors
+/// Config: not a time between nothing and a day.
+pub(crate) fn stall_time(config: &config::Source) -> Result<Duration> {
+    let secs = config.stall_secs;
+    if secs > 0.0 && secs <= 86_400.0 {
+        return Ok(Duration::from_secs_f64(secs));
+    }
+    Err(Error::config(format!("source.stall_secs = {secs} is out of range (more than 0, at most 86400)")))
+}
+
+/// Stamp of position `index` at `rate` frames per second, to the nearest nanosecond.
+pub(crate) fn stamp_at(index: u64, rate: f64) -> Stamp {
+    Stamp((index as f64 * 1e9 / rate).round() as i64)
+}
+
+/// Nanoseconds since 1970; 0 on a machine whose clock stands before that.
+pub(crate) fn wall_clock_nanos() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    /// Every frame to the end.
+    pub(crate) fn all_frames(source: &mut dyn Source) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        let mut frame = Frame::default();
+        loop {
+            match source.next(&mut frame, Duration::from_secs(5)).unwrap() {
+                Pull::Frame => frames.push(frame.clone()),
+                Pull::Idle => {}
+                Pull::End => return frames,
+            }
+        }
+    }
+
+    fn failure(uri: &str) -> String {
+        match open(uri, &config::Source::default()) {
+            Ok(_) => panic!("{uri} must not open"),
+            Err(error) => error.chain(),
+        }
+    }
+
+    #[test]
+    fn a_bare_path_is_what_lies_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = folder.path().to_str().unwrap();
+        assert!(failure(name).contains("jpg"), "an empty folder is a folder without images");
+        let missing = format!("{name}/missing");
+        assert!(failure(&missing).contains(&missing));
+        assert!(failure(&missing).contains("No such file"));
+        assert!(failure("/dev/null").contains("/dev/null"));
+        let socket = std::os::unix::net::UnixListener::bind(folder.path().join("socket")).unwrap();
+        assert!(failure(&format!("{name}/socket")).contains("neither a folder"));
+        drop(socket);
+    }
+
+    #[test]
+    fn a_pattern_opens() {
+        let mut source = open("pattern://3?frames=4&segments=2", &config::Source::default()).unwrap();
+        assert_eq!((source.length(), source.marks_cuts(), source.live()), (Some(4), true, false));
+        assert_eq!(all_frames(source.as_mut()).len(), 4);
+        assert_eq!(source.counts(), SourceCounts { frames: 4, dropped: 0, unreadable: 0 });
+    }
+
+    #[test]
+    fn sizes_are_bounded() {
+        assert_eq!(frame_bytes(4, 2).unwrap(), 24);
+        assert!(frame_bytes(0, 2).is_err());
+        assert!(frame_bytes(16_385, 1).is_err());
+        assert!(frame_bytes(16_384, 16_384).is_err());
+        assert!(frame_bytes(16_384, 8_192).is_ok());
+    }
+
+    #[test]
+    fn stall_times_are_bounded() {
+        for stall_secs in [f64::NAN, f64::INFINITY, 0.0, -1.0, 1e18] {
+            assert!(stall_time(&config::Source { stall_secs, ..config::Source::default() }).is_err(), "{stall_secs}");
+        }
+        assert_eq!(stall_time(&config::Source::default()).unwrap(), Duration::from_secs(10));
+    }
+
+    #[cfg(not(feature = "camera"))]
+    #[test]
+    fn without_the_feature_cameras_are_refused() {
+        assert!(failure("v4l2:///dev/video0").contains("feature `camera`"));
+    }
 }

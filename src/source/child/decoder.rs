@@ -1,0 +1,197 @@
+//! Which program decodes a video, and how it is called.
+//!
+//! Two short calls each: one that tells size and frame rate (the header of a YUV4MPEG2 stream, which both programs
+//! write), and the one that brings the frames.
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::reader::Layout;
+use crate::error::{Error, Result};
+use crate::source::frame_bytes;
+
+/// A program that decodes videos.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tool {
+    Ffmpeg,
+    Gstreamer,
+}
+
+/// Size and frames per second, as the header of the stream has them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Header {
+    pub(super) width: u32,
+    pub(super) height: u32,
+    /// `None` where the video does not say or says what no camera does.
+    pub(super) rate: Option<f64>,
+}
+
+/// Rates above this are time bases that a file names for want of a rate, not rates.
+const MAX_RATE: f64 = 480.0;
+
+impl Tool {
+    /// The program's name.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Tool::Ffmpeg => "ffmpeg",
+            Tool::Gstreamer => "gst-launch-1.0",
+        }
+    }
+
+    /// The program asked for (`auto`, `ffmpeg` or `gst-launch-1.0`) and where it lies in `search`, a list as in `PATH`.
+    /// # Errors
+    /// Work: not installed; the message says what to install.
+    pub(super) fn find(asked: &str, search: &OsStr) -> Result<(Tool, PathBuf)> {
+        let tools: Vec<Tool> =
+            [Tool::Ffmpeg, Tool::Gstreamer].into_iter().filter(|t| asked == "auto" || asked == t.name()).collect();
+        if tools.is_empty() {
+            return Err(Error::config(format!(
+                "source.decoder = \"{asked}\" is no video decoder; allowed are auto, ffmpeg and gst-launch-1.0"
+            )));
+        }
+        for tool in &tools {
+            for folder in std::env::split_paths(search) {
+                let program = folder.join(tool.name());
+                let runs = |m: std::fs::Metadata| m.is_file() && m.permissions().mode() & 0o111 != 0;
+                if std::fs::metadata(&program).is_ok_and(runs) {
+                    return Ok((*tool, program));
+                }
+            }
+        }
+        Err(Error::work(format!(
+            "no video decoder found in PATH (source.decoder = \"{asked}\"); install ffmpeg (`apt install ffmpeg`), or \
+             gst-launch-1.0 (`apt install gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
+             gstreamer1.0-libav`)"
+        )))
+    }
+
+    /// The call that writes a YUV4MPEG2 stream whose first line is the header. `sync` as in [`Tool::sync_options`].
+    pub(super) fn header_call(self, program: &Path, video: &Path, sync: &str) -> Result<Command> {
+        match self {
+            Tool::Ffmpeg => {
+                let tail = "-frames:v 1 -vf scale=16:16 -pix_fmt yuv420p -f yuv4mpegpipe pipe:1";
+                Ok(ffmpeg(program, video, sync, tail))
+            }
+            Tool::Gstreamer => gstreamer(program, video, "videoconvert ! y4menc"),
+        }
+    }
+
+    /// The call that writes every frame, in order, none twice and none left out.
+    pub(super) fn frames_call(self, program: &Path, video: &Path, sync: &str, header: Header) -> Result<Command> {
+        match self {
+            Tool::Ffmpeg => Ok(ffmpeg(program, video, sync, "-f image2pipe -c:v ppm -pix_fmt rgb24 pipe:1")),
+            Tool::Gstreamer => {
+                let Header { width, height, .. } = header;
+                let caps = format!("video/x-raw,format=RGB,width={width},height={height}");
+                gstreamer(program, video, &format!("videoconvert ! videoscale ! {caps}"))
+            }
+        }
+    }
+
+    /// How the frames of [`Tool::frames_call`] lie in the stream.
+    ///
+    /// PPM names its size before each frame. GStreamer's raw frames have the size asked for; a video that changes its
+    /// size midway is scaled to the first by both.
+    pub(super) fn layout(self, header: Header) -> Result<Layout> {
+        match self {
+            Tool::Ffmpeg => Ok(Layout::Ppm),
+            Tool::Gstreamer => {
+                frame_bytes(header.width, header.height)?;
+                Ok(Layout::Raw { width: header.width, height: header.height })
+            }
+        }
+    }
+
+    /// Spellings of "neither repeat nor drop frames": that of ffmpeg 5.1 and later, then that of older ones.
+    pub(super) fn sync_options(self) -> &'static [&'static str] {
+        match self {
+            Tool::Ffmpeg => &["-fps_mode", "-vsync"],
+            Tool::Gstreamer => &[""],
+        }
+    }
+
+    /// True for a line on standard error that tells of damage in the video. The rest is about the program itself.
+    pub(super) fn complains(self, line: &str) -> bool {
+        match self {
+            // Its writer remarks on time stamps, which a stream of images has none of.
+            Tool::Ffmpeg => !line.trim().is_empty() && !line.starts_with("[image2pipe"),
+            Tool::Gstreamer => line.starts_with("ERROR"),
+        }
+    }
+}
+
+fn ffmpeg(program: &Path, video: &Path, sync: &str, tail: &str) -> Command {
+    // `file:` keeps names such as `-x.mp4` or `http:x` from being read as something else.
+    let mut input = OsString::from("file:");
+    input.push(video);
+    let mut command = Command::new(program);
+    command.args(["-hide_banner", "-nostdin", "-v", "error", "-i"]).arg(input);
+    command.args(["-map", "0:v:0", sync, "passthrough"]).args(tail.split(' ')).stdin(Stdio::null());
+    command
+}
+
+fn gstreamer(program: &Path, video: &Path, middle: &str) -> Result<Command> {
+    // The file is handed over open, so that no character in its name has a meaning.
+    let file = File::open(video).map_err(|e| Error::io("cannot open the video", video, e))?;
+    let pipeline = format!("fdsrc fd=0 ! decodebin ! {middle} ! fdsink fd=1");
+    let mut command = Command::new(program);
+    command.arg("-q").args(pipeline.split(' ')).stdin(file);
+    Ok(command)
+}
+
+/// Reads `YUV4MPEG2 W160 H120 F30000:1001 ...`.
+pub(super) fn parse_header(line: &str) -> Option<Header> {
+    let mut words = line.trim_end().split(' ');
+    if words.next() != Some("YUV4MPEG2") {
+        return None;
+    }
+    let (mut width, mut height, mut rate) = (None, None, None);
+    for word in words {
+        let Some((tag, value)) = word.split_at_checked(1) else { continue };
+        match tag {
+            "W" => width = value.parse().ok(),
+            "H" => height = value.parse().ok(),
+            "F" => rate = value.split_once(':').and_then(|(n, d)| fraction(n, d)),
+            _ => {}
+        }
+    }
+    Some(Header { width: width?, height: height?, rate })
+}
+
+fn fraction(numerator: &str, denominator: &str) -> Option<f64> {
+    let rate = f64::from(numerator.parse::<u32>().ok()?) / f64::from(denominator.parse::<u32>().ok()?);
+    (rate > 0.0 && rate <= MAX_RATE).then_some(rate)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn headers_are_read() {
+        let header = parse_header("YUV4MPEG2 W160 H120 F30000:1001 Ip A4:3 C420mpeg2\n").unwrap();
+        assert_eq!((header.width, header.height), (160, 120));
+        assert!((header.rate.unwrap() - 29.97).abs() < 1e-3);
+        for none in ["F0:0", "F1000:1", "F25", "Fx:1", "F5:0", ""] {
+            assert_eq!(parse_header(&format!("YUV4MPEG2 W2 H2 {none}")).unwrap().rate, None, "{none}");
+        }
+        for bad in ["", "P6", "YUV4MPEG2 W160", "YUV4MPEG2 W-1 H2", "YUV4MPEG2 W99999999999 H2"] {
+            assert_eq!(parse_header(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_decoder_that_is_not_there_is_named_with_its_packages() {
+        let empty = tempfile::tempdir().unwrap();
+        let message = Tool::find("auto", empty.path().as_os_str()).unwrap_err().chain();
+        assert!(message.contains("apt install ffmpeg") && message.contains("gstreamer1.0-libav"), "{message}");
+        let error = Tool::find("vlc", empty.path().as_os_str()).unwrap_err();
+        assert_eq!(error.exit_code(), 78);
+        // A file that cannot be run is no decoder.
+        std::fs::write(empty.path().join("ffmpeg"), b"").unwrap();
+        assert!(Tool::find("ffmpeg", empty.path().as_os_str()).is_err());
+    }
+}

@@ -1,0 +1,124 @@
+//! Order, cuts and unreadable images, on folders that each test makes.
+#![allow(clippy::unwrap_used, reason = "tests")]
+use super::*;
+use crate::source::tests::all_frames;
+use image::{ImageBuffer, ImageFormat, Rgb};
+
+/// One image of one colour; the colour says which file a frame came from.
+fn save(root: &Path, name: &str, width: u32, red: u8) -> PathBuf {
+    let path = root.join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let format = if name.to_lowercase().ends_with("png") { ImageFormat::Png } else { ImageFormat::Jpeg };
+    ImageBuffer::from_pixel(width, 16, Rgb([red, 60, 60])).save_with_format(&path, format).unwrap();
+    path
+}
+
+fn truncate(path: &Path) {
+    let bytes = fs::read(path).unwrap();
+    fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+}
+
+/// Root images, nested sub-folders, other files, and unreadable images in the worst places.
+fn tree() -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let at = root.path();
+    save(at, "b.PNG", 16, 20);
+    save(at, "a.jpg", 24, 10);
+    truncate(&save(at, "s1/0.jpg", 16, 0));
+    save(at, "s1/1.jpeg", 16, 30);
+    truncate(&save(at, "s1/2.jpg", 16, 0));
+    save(at, "s1/3.jpg", 32, 40);
+    save(at, "s2/deep/x.png", 16, 60);
+    save(at, "s2/z.png", 16, 50);
+    save(at, "s10/1.png", 16, 70);
+    fs::write(at.join("s10/2.png"), b"no image").unwrap();
+    save(at, ".hidden.png", 16, 90);
+    fs::write(at.join("notes.txt"), b"text").unwrap();
+    fs::create_dir(at.join("empty")).unwrap();
+    std::os::unix::fs::symlink(at, at.join("s2/loop")).unwrap();
+    root
+}
+
+#[test]
+fn order_segments_and_cuts() {
+    let root = tree();
+    let entries = list(root.path()).unwrap();
+    let seen: Vec<(String, u64, bool)> = entries
+        .iter()
+        .map(|e| (e.path.strip_prefix(root.path()).unwrap().display().to_string(), e.segment, e.cut))
+        .collect();
+    let expected = [
+        ("a.jpg", 0, false),
+        ("b.PNG", 0, false),
+        ("s1/0.jpg", 1, true),
+        ("s1/1.jpeg", 1, false),
+        ("s1/2.jpg", 1, false),
+        ("s1/3.jpg", 1, false),
+        ("s10/1.png", 2, true),
+        ("s10/2.png", 2, false),
+        ("s2/z.png", 3, true),
+        ("s2/deep/x.png", 4, true),
+    ];
+    assert_eq!(seen, expected.map(|(name, segment, cut)| (name.to_string(), segment, cut)));
+}
+
+#[test]
+fn unreadable_images_leave_gaps_and_lose_no_cut() {
+    let root = tree();
+    let mut source = Folder::open(root.path(), 8.0).unwrap();
+    assert_eq!((source.length(), source.marks_cuts(), source.live()), (Some(10), true, false));
+    let frames = all_frames(&mut source);
+    let seen: Vec<(u64, u8, bool)> = frames.iter().map(|f| (f.index, (f.pixels[0] + 5) / 10, f.cut)).collect();
+    let expected =
+        [(0, 1, false), (1, 2, false), (3, 3, true), (5, 4, false), (6, 7, true), (8, 5, true), (9, 6, true)];
+    assert_eq!(seen, expected);
+    assert_eq!(source.counts(), SourceCounts { frames: 7, dropped: 0, unreadable: 3 });
+    assert!(frames.iter().all(|f| f.stamp.0 == f.index as i64 * 125_000_000));
+    let widths: Vec<u32> = frames.iter().map(|f| f.width).collect();
+    assert_eq!(widths, [24, 16, 16, 32, 16, 16, 16]);
+    assert!(frames.iter().all(|f| f.pixels.len() == (f.width * f.height * 3) as usize));
+    assert_eq!(source.next(&mut Frame::default(), Duration::ZERO).unwrap(), Pull::End);
+}
+
+#[test]
+fn skip_to_equals_an_uninterrupted_run() {
+    let root = tree();
+    let whole = all_frames(&mut Folder::open(root.path(), 3.0).unwrap());
+    for start in 0..=10 {
+        let mut source = Folder::open(root.path(), 3.0).unwrap();
+        source.skip_to(start).unwrap();
+        let rest = all_frames(&mut source);
+        let expected: Vec<&Frame> = whole.iter().filter(|f| f.index >= start).collect();
+        assert_eq!(rest.len(), expected.len(), "from {start}");
+        for (a, b) in expected.iter().zip(&rest) {
+            assert_eq!((a.index, a.stamp, a.cut, &a.pixels), (b.index, b.stamp, b.cut, &b.pixels), "from {start}");
+        }
+    }
+    let error = Folder::open(root.path(), 3.0).unwrap().skip_to(11).unwrap_err().chain();
+    assert!(error.contains("10 images"), "{error}");
+}
+
+#[test]
+fn a_flat_folder_marks_no_cuts() {
+    let root = tempfile::tempdir().unwrap();
+    save(root.path(), "2.png", 16, 20);
+    save(root.path(), "1.png", 16, 10);
+    let mut source = Folder::open(root.path(), 10.0).unwrap();
+    assert!(!source.marks_cuts());
+    assert!(all_frames(&mut source).iter().all(|f| !f.cut));
+}
+
+#[test]
+fn missing_empty_and_hopeless_folders_are_errors() {
+    let root = tempfile::tempdir().unwrap();
+    let open = |path: &Path| Folder::open(path, 10.0).unwrap_err().chain();
+    let missing = root.path().join("missing");
+    assert!(open(&missing).contains("missing") && open(&missing).contains("No such file"));
+    assert!(open(root.path()).contains("jpg, jpeg, png"), "{}", open(root.path()));
+    let file = root.path().join("a.jpg");
+    fs::write(&file, b"no image").unwrap();
+    assert!(open(&file).contains("not a folder"));
+    let mut source = Folder::open(root.path(), 10.0).unwrap();
+    let error = source.next(&mut Frame::default(), Duration::from_secs(5)).unwrap_err().chain();
+    assert!(error.contains("none of the 1 images") && error.contains("neither JPEG nor PNG"), "{error}");
+}
