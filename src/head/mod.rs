@@ -1,8 +1,19 @@
 //! The head: what turns a latent into an embedding. See [`Head`].
+mod embed;
+mod mlp;
+pub mod slow;
+
 use ndarray::{Array1, Array2};
+
+pub use embed::Scratch;
+pub use mlp::{Cache, Mlp};
+pub use slow::{Scatter, SlowFit, slow_from};
+
+use crate::error::{Error, Result};
 
 /// `f: [d]` (unit length) in, `z` (unit length) out.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "a run holds a handful of heads, each with a matrix of a megabyte")]
 pub enum Head {
     /// `z = f`: the frozen encoder as it is. `[d]`.
     Identity {
@@ -28,19 +39,51 @@ pub struct Learned {
     pub beside_frozen: bool,
 }
 
-/// `mlp(y) = W2 gelu(layer_norm(W1 y + b1) * gamma + beta) + b2`, GELU exact (erf), epsilon of the norm 1e-5.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Mlp<T> {
-    /// `[h, k]`
-    pub w1: Array2<T>,
-    /// `[h]`
-    pub b1: Array1<T>,
-    /// `[h]`
-    pub gamma: Array1<T>,
-    /// `[h]`
-    pub beta: Array1<T>,
-    /// `[k, h]`
-    pub w2: Array2<T>,
-    /// `[k]`
-    pub b2: Array1<T>,
+impl Head {
+    /// `d`, the length of a latent.
+    pub fn dim_in(&self) -> usize {
+        match self {
+            Head::Identity { dim } => *dim,
+            Head::Learned(learned) => learned.mean.len(),
+        }
+    }
+
+    /// The length of an embedding: `d`, `k` or `d + k`.
+    pub fn dim_out(&self) -> usize {
+        match self {
+            Head::Identity { dim } => *dim,
+            Head::Learned(learned) => learned.slow.ncols() + if learned.beside_frozen { learned.mean.len() } else { 0 },
+        }
+    }
+
+    /// Every parameter is a finite number.
+    pub fn finite(&self) -> bool {
+        match self {
+            Head::Identity { .. } => true,
+            Head::Learned(learned) => {
+                let mlp = learned.mlp.iter().flat_map(Mlp::parts).flat_map(|(_, part)| part);
+                learned.alpha.is_finite() && learned.mean.iter().chain(&learned.slow).chain(mlp).all(|x| x.is_finite())
+            }
+        }
+    }
+
+    /// Checks that the parameters fit each other and are finite; for heads that come from a file. [`Head::embed`] and
+    /// [`Head::embed_rows`] do not panic on a head that passes.
+    ///
+    /// # Errors
+    /// Names what does not fit.
+    pub fn check(&self) -> Result<()> {
+        let Head::Learned(learned) = self else { return Ok(()) };
+        let (d, k) = learned.slow.dim();
+        if learned.mean.len() != d || k == 0 || !learned.slow.is_standard_layout() {
+            return Err(Error::work(format!(
+                "the head has a mean of {} but a slow matrix {d} x {k}",
+                learned.mean.len()
+            )));
+        }
+        if let Some(mlp) = &learned.mlp {
+            mlp.check(k, k)?;
+        }
+        if self.finite() { Ok(()) } else { Err(Error::work("the head holds numbers that are not finite")) }
+    }
 }

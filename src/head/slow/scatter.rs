@@ -1,0 +1,238 @@
+//! The running statistics of the slow head.
+use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, s};
+
+use super::{SlowFit, slow_from};
+use crate::error::{Error, Result};
+use crate::linalg::matmul;
+use crate::pairs::Block;
+
+/// Slack at both ends of the range of gaps, seconds: stamps are whole nanoseconds, gaps are often written as decimals.
+const SLACK_SECS: f64 = 1e-6;
+
+/// Rows of a matrix that are worked on at a time; their products stay in the cache.
+const PANEL: usize = 64;
+
+/// Sums over latents and over pairs of latents close in time, in `f64`. They only ever grow, can be added (over blocks,
+/// runs or boards), and are all that [`Scatter::fit`] needs.
+///
+/// - `sum = sum of f`, `[d]`, and `total = sum of f f'`, `[d, d]`, over all frames;
+/// - `within = sum of (fa - fb)(fa - fb)'`, `[d, d]`, over all pairs.
+///
+/// Both matrices are symmetric; only their upper triangles are kept, row by row: `(0,0)` to `(0,d-1)`, `(1,1)` to
+/// `(1,d-1)`, and so on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scatter {
+    dim: usize,
+    frames: u64,
+    pairs: u64,
+    sum: Vec<f64>,
+    total: Vec<f64>,
+    within: Vec<f64>,
+}
+
+/// What [`Scatter`] holds, to save it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ScatterParts<'a> {
+    /// `d`
+    pub dim: usize,
+    /// Latents added.
+    pub frames: u64,
+    /// Pairs added.
+    pub pairs: u64,
+    /// `[d]`
+    pub sum: &'a [f64],
+    /// Upper triangle row by row, `[d (d + 1) / 2]`.
+    pub total: &'a [f64],
+    /// Upper triangle row by row, `[d (d + 1) / 2]`.
+    pub within: &'a [f64],
+}
+
+impl Scatter {
+    /// No frames yet.
+    pub fn new(dim: usize) -> Self {
+        let packed = dim * (dim + 1) / 2;
+        Self { dim, frames: 0, pairs: 0, sum: vec![0.0; dim], total: vec![0.0; packed], within: vec![0.0; packed] }
+    }
+
+    /// `d`
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Latents added.
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    /// Pairs added.
+    pub fn pairs(&self) -> u64 {
+        self.pairs
+    }
+
+    /// Adds a block `F: [n, d]`: its frames, and all pairs (`a` earlier, `b` later) of it with
+    /// `gap_min <= t_b - t_a <= gap_max` (seconds, 1e-6 of slack at both ends).
+    ///
+    /// Not a product per pair: with `h_t = sum over partners p of t of (f_t - f_p)`, `[n, d]`,
+    ///
+    /// `sum over pairs of (fa - fb)(fa - fb)' = F' H`
+    ///
+    /// (`H = L F`, `L` the Laplacian of the graph of pairs). The columns of `H` sum to zero, so `F` may be centred
+    /// first, which keeps `f32` products exact enough: their error is 1e-6 of what is added. They are summed in `f64`.
+    ///
+    /// # Errors
+    /// A block of another dimension, or with another number of stamps than latents; nothing is added then.
+    pub fn add(&mut self, block: &Block, gap_min: f64, gap_max: f64) -> Result<()> {
+        let (n, d) = block.latents.dim();
+        if d != self.dim || block.stamps.len() != n {
+            return Err(Error::work(format!(
+                "a block of {n} latents of {d} with {} stamps does not fit statistics of {} dimensions",
+                block.stamps.len(),
+                self.dim
+            )));
+        }
+        if n == 0 || d == 0 {
+            return Ok(());
+        }
+        let latents = block.latents.as_standard_layout();
+        let mut sum = vec![0.0f64; d];
+        for row in latents.rows() {
+            sum.iter_mut().zip(row).for_each(|(sum, &f)| *sum += f64::from(f));
+        }
+        let mean: Array1<f32> = sum.iter().map(|sum| (sum / n as f64) as f32).collect();
+        let centred = &latents - &mean;
+        let (pairs, differences) = differences(&centred, block, gap_min, gap_max);
+
+        let mut panel = Array2::zeros((PANEL.min(d), d));
+        add_product(&mut self.total, latents.view(), latents.view(), panel.view_mut());
+        if pairs > 0 {
+            add_product(&mut self.within, centred.view(), differences.view(), panel.view_mut());
+        }
+        self.sum.iter_mut().zip(&sum).for_each(|(all, sum)| *all += sum);
+        self.frames += n as u64;
+        self.pairs += pairs;
+        Ok(())
+    }
+
+    /// Adds what `other` has seen.
+    ///
+    /// # Errors
+    /// Another dimension; nothing is added then.
+    pub fn merge(&mut self, other: &Scatter) -> Result<()> {
+        if other.dim != self.dim {
+            return Err(Error::work(format!(
+                "statistics of {} and {} dimensions cannot be added",
+                self.dim, other.dim
+            )));
+        }
+        let add = |all: &mut [f64], other: &[f64]| all.iter_mut().zip(other).for_each(|(all, x)| *all += x);
+        add(&mut self.sum, &other.sum);
+        add(&mut self.total, &other.total);
+        add(&mut self.within, &other.within);
+        self.frames += other.frames;
+        self.pairs += other.pairs;
+        Ok(())
+    }
+
+    /// The slow head of `keep` directions ([`slow_from`]) with `T = total / frames - mean mean'` and
+    /// `S = within / (2 pairs)`. The same statistics give the same bits.
+    ///
+    /// # Errors
+    /// Fewer than 2 frames, no pairs, statistics that are not finite, and those of [`slow_from`].
+    pub fn fit(&self, keep: usize, shrinkage: f64) -> Result<SlowFit> {
+        if self.frames < 2 {
+            return Err(Error::work(format!("a fit needs at least 2 frames, found {}; learn from more", self.frames)));
+        }
+        if self.pairs == 0 {
+            return Err(Error::work(format!(
+                "no pair among {} frames: widen learn.gap_min_secs to learn.gap_max_secs, or raise learn.frames_per_sec",
+                self.frames
+            )));
+        }
+        let mean: Array1<f64> = self.sum.iter().map(|sum| sum / self.frames as f64).collect();
+        let (frames, twice) = (self.frames as f64, 2.0 * self.pairs as f64);
+        let at = |i, j| start_of_row(self.dim, i) + j - i;
+        let total = |i, j| self.total[at(i, j)] / frames - mean[i] * mean[j];
+        let within = |i, j| self.within[at(i, j)] / twice;
+        slow_from(mean.clone(), total, within, keep, shrinkage)
+    }
+
+    /// Everything, to save it.
+    pub fn parts(&self) -> ScatterParts<'_> {
+        let Self { dim, frames, pairs, sum, total, within } = self;
+        ScatterParts { dim: *dim, frames: *frames, pairs: *pairs, sum, total, within }
+    }
+
+    /// The reverse of [`Scatter::parts`].
+    ///
+    /// # Errors
+    /// Lengths that do not fit `dim`, or numbers that are not finite.
+    pub fn from_parts(
+        dim: usize,
+        frames: u64,
+        pairs: u64,
+        sum: Vec<f64>,
+        total: Vec<f64>,
+        within: Vec<f64>,
+    ) -> Result<Self> {
+        let packed = dim.checked_add(1).and_then(|next| next.checked_mul(dim)).map(|twice| twice / 2);
+        if sum.len() != dim || Some(total.len()) != packed || Some(within.len()) != packed {
+            return Err(Error::work(format!(
+                "statistics of {dim} dimensions come with {}, {} and {} numbers",
+                sum.len(),
+                total.len(),
+                within.len()
+            )));
+        }
+        if !sum.iter().chain(&total).chain(&within).all(|x| x.is_finite()) {
+            return Err(Error::work("the saved statistics hold numbers that are not finite"));
+        }
+        Ok(Self { dim, frames, pairs, sum, total, within })
+    }
+}
+
+/// Position of `(i, i)` in a packed upper triangle.
+fn start_of_row(dim: usize, i: usize) -> usize {
+    i * (2 * dim + 1 - i) / 2
+}
+
+/// Number of pairs, and `h_t = sum over partners p of t of (f_t - f_p)`.
+fn differences(f: &Array2<f32>, block: &Block, gap_min: f64, gap_max: f64) -> (u64, Array2<f32>) {
+    let mut out = Array2::zeros(f.dim());
+    let mut pairs = 0;
+    for a in 0..f.nrows() {
+        for b in a + 1..f.nrows() {
+            let gap = block.stamps[b].secs_since(block.stamps[a]);
+            if gap > gap_max + SLACK_SECS {
+                break;
+            }
+            if gap < gap_min - SLACK_SECS {
+                continue;
+            }
+            pairs += 1;
+            let (mut at_a, mut at_b) = out.multi_slice_mut((s![a, ..], s![b, ..]));
+            ndarray::Zip::from(&mut at_a).and(&mut at_b).and(f.row(a)).and(f.row(b)).for_each(|at_a, at_b, &a, &b| {
+                *at_a += a - b;
+                *at_b += b - a;
+            });
+        }
+    }
+    (pairs, out)
+}
+
+/// Adds the upper triangle of `a' b` (symmetric) to a packed one; `a`, `b: [n, d]`, `panel: [.., d]` is working memory.
+fn add_product(packed: &mut [f64], a: ArrayView2<f32>, b: ArrayView2<f32>, mut panel: ArrayViewMut2<f32>) {
+    let dim = a.ncols();
+    for from in (0..dim).step_by(PANEL) {
+        let rows = PANEL.min(dim - from);
+        let mut panel = panel.slice_mut(s![..rows, from..]);
+        matmul(1.0, a.slice(s![.., from..from + rows]).t(), b.slice(s![.., from..]), 0.0, panel.view_mut());
+        for (i, row) in panel.rows().into_iter().enumerate() {
+            let start = start_of_row(dim, from + i);
+            let packed = &mut packed[start..start + dim - from - i];
+            packed.iter_mut().zip(row.iter().skip(i)).for_each(|(all, &x)| *all += f64::from(x));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

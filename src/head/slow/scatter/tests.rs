@@ -1,0 +1,161 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use super::*;
+use crate::frame::Stamp;
+use crate::linalg::random::uniform;
+use crate::linalg::unit_rows;
+
+/// `n` unit latents that drift around a common direction, every `every` seconds.
+fn block(n: usize, d: usize, every: f64, seed: u64) -> Block {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let start = Array1::from_shape_simple_fn(d, || uniform(&mut rng));
+    let drift = Array2::from_shape_simple_fn((n, d), || 0.3 * (uniform(&mut rng) - 0.5));
+    Block {
+        number: seed,
+        segment: 0,
+        index: (0..n as u64).collect(),
+        stamps: (0..n).map(|i| Stamp((i as f64 * every * 1e9).round() as i64)).collect(),
+        latents: unit_rows(&(drift + &start).mapv(|x| x as f32)).0,
+    }
+}
+
+/// The same sums pair by pair, in `f64`.
+fn naive(blocks: &[Block], gap_min: f64, gap_max: f64) -> (u64, Array2<f64>, Array2<f64>) {
+    let d = blocks[0].latents.ncols();
+    let (mut pairs, mut total, mut within) = (0, Array2::zeros((d, d)), Array2::zeros((d, d)));
+    let outer = |x: &Array1<f64>| Array2::from_shape_fn((d, d), |(i, j)| x[i] * x[j]);
+    for block in blocks {
+        let f = block.latents.mapv(f64::from);
+        for a in 0..f.nrows() {
+            total += &outer(&f.row(a).to_owned());
+            for b in a + 1..f.nrows() {
+                let gap = (block.stamps[b].0 - block.stamps[a].0) as f64 * 1e-9;
+                if gap >= gap_min - 1e-6 && gap <= gap_max + 1e-6 {
+                    pairs += 1;
+                    within += &outer(&(&f.row(a) - &f.row(b)));
+                }
+            }
+        }
+    }
+    (pairs, total, within)
+}
+
+fn worst(packed: &[f64], right: &Array2<f64>) -> f64 {
+    let d = right.nrows();
+    let largest = right.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+    let mut left = packed.iter();
+    let pairs = (0..d).flat_map(|i| (i..d).map(move |j| (i, j)));
+    let errors: Vec<f64> = pairs.map(|at| (left.next().unwrap() - right[at]).abs()).collect();
+    assert!(left.next().is_none() && errors.iter().all(|x| x.is_finite()));
+    let worst = errors.into_iter().fold(0.0, f64::max);
+    worst / largest
+}
+
+#[test]
+fn equals_the_sum_over_pairs() {
+    // More dimensions than a panel, blocks of one sample, uneven lengths, gaps on both ends of the range.
+    for (d, gap_min, gap_max, right) in [(3, 0.1, 1.2, 102 + 1 + 33), (150, 0.3, 0.3, 12), (130, 0.25, 0.61, 42 + 13)] {
+        let blocks = [block(15, d, 0.1, 1), block(1, d, 0.1, 2), block(2, d, 0.1, 3), block(9, d, 0.2, 4)];
+        let mut scatter = Scatter::new(d);
+        blocks.iter().for_each(|block| scatter.add(block, gap_min, gap_max).unwrap());
+        let (pairs, total, within) = naive(&blocks, gap_min, gap_max);
+        assert_eq!((scatter.pairs(), pairs, scatter.frames()), (right, right, 27));
+        assert!(worst(&scatter.total, &total) < 1e-6);
+        assert!(worst(&scatter.within, &within) < 1e-5, "{d} {:e}", worst(&scatter.within, &within));
+        let sum = blocks.iter().flat_map(|block| block.latents.column(0).to_vec()).map(f64::from).sum::<f64>();
+        assert!((scatter.sum[0] - sum).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn latents_that_hardly_move_keep_their_differences() {
+    let mut still = block(20, 70, 0.1, 5);
+    let first = still.latents.row(0).to_owned();
+    // Differences of 1e-4: their squares are below the precision of `f32` products of the latents themselves.
+    still.latents = &first + &((&still.latents - &first) * 1e-3);
+    let mut scatter = Scatter::new(70);
+    scatter.add(&still, 0.1, 1.2).unwrap();
+    let (_, _, within) = naive(&[still], 0.1, 1.2);
+    assert!(worst(&scatter.within, &within) < 1e-4, "{:e}", worst(&scatter.within, &within));
+}
+
+#[test]
+fn merged_equals_all_at_once() {
+    let blocks: Vec<Block> = (0..6).map(|i| block(12, 9, 0.1, i)).collect();
+    let add = |blocks: &[Block]| {
+        let mut scatter = Scatter::new(9);
+        blocks.iter().for_each(|block| scatter.add(block, 0.1, 0.5).unwrap());
+        scatter
+    };
+    let (all, mut half) = (add(&blocks), add(&blocks[..3]));
+    half.merge(&add(&blocks[3..])).unwrap();
+    assert_eq!((all.frames, all.pairs), (half.frames, half.pairs));
+    let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-12 * a.abs().max(1.0));
+    assert!(close(&all.sum, &half.sum) && close(&all.total, &half.total) && close(&all.within, &half.within));
+    assert!(half.merge(&Scatter::new(8)).is_err());
+}
+
+#[test]
+fn saved_and_restored_it_is_the_same() {
+    let mut scatter = Scatter::new(6);
+    (0..5).for_each(|i| scatter.add(&block(12, 6, 0.1, i), 0.1, 0.5).unwrap());
+    let ScatterParts { dim, frames, pairs, sum, total, within } = scatter.parts();
+    let again = |sum: &[f64], total: &[f64]| {
+        Scatter::from_parts(dim, frames, pairs, sum.to_vec(), total.to_vec(), within.to_vec())
+    };
+    let restored = again(sum, total).unwrap();
+    assert_eq!(restored, scatter);
+    assert_eq!(restored.fit(3, 0.3).unwrap(), scatter.fit(3, 0.3).unwrap());
+    assert!(again(&sum[1..], total).is_err() && again(sum, &total[1..]).is_err());
+    assert!(again(&[f64::NAN; 6], total).is_err());
+    assert!(Scatter::from_parts(usize::MAX, 0, 0, vec![], vec![], vec![]).is_err());
+}
+
+#[test]
+fn a_block_that_does_not_fit_changes_nothing() {
+    let mut scatter = Scatter::new(6);
+    let mut short = block(4, 6, 0.1, 1);
+    short.stamps.pop();
+    assert!(scatter.add(&block(4, 7, 0.1, 1), 0.1, 0.5).is_err());
+    assert!(scatter.add(&short, 0.1, 0.5).is_err());
+    assert_eq!(scatter, Scatter::new(6));
+}
+
+#[test]
+fn what_cannot_be_fitted_is_said() {
+    let message = |scatter: &Scatter, keep, shrinkage| scatter.fit(keep, shrinkage).unwrap_err().to_string();
+    let mut scatter = Scatter::new(6);
+    assert!(message(&scatter, 2, 0.3).contains("at least 2 frames"));
+    scatter.add(&block(5, 6, 2.0, 1), 0.1, 0.5).unwrap();
+    assert!(message(&scatter, 2, 0.3).contains("learn.gap_max_secs"));
+    scatter.add(&block(3, 6, 0.1, 2), 0.1, 0.5).unwrap();
+    // Three pairs in six dimensions: singular without shrinkage.
+    assert!(message(&scatter, 2, 0.0).contains("head.shrinkage"));
+    assert!(message(&scatter, 2, f64::NAN).contains("between 0 and 1"));
+    assert!(message(&scatter, 7, 0.3).contains("7 directions"));
+    assert!(scatter.fit(6, 0.3).is_ok());
+    let mut broken = block(3, 6, 0.1, 3);
+    broken.latents[[1, 1]] = f32::NAN;
+    scatter.add(&broken, 0.1, 0.5).unwrap();
+    assert!(message(&scatter, 2, 0.3).contains("not finite"));
+}
+
+#[test]
+fn finds_the_direction_that_is_slow() {
+    // Dimension 2 changes from block to block only, the others at every frame.
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    let mut scatter = Scatter::new(5);
+    for number in 0..40 {
+        let mut block = block(10, 5, 0.1, number);
+        block.latents.mapv_inplace(|_| (uniform(&mut rng) - 0.5) as f32);
+        block.latents.column_mut(2).fill((uniform(&mut rng) - 0.5) as f32);
+        scatter.add(&block, 0.1, 0.5).unwrap();
+    }
+    let fit = scatter.fit(2, 0.1).unwrap();
+    let slow = fit.directions.column(0);
+    assert!(slow[2] > 0.0 && (0..5).all(|i| i == 2 || slow[i].abs() < 0.2 * slow[2]), "{slow}");
+    assert!(fit.eigenvalues[0] > 3.0 * fit.eigenvalues[1], "{}", fit.eigenvalues);
+}

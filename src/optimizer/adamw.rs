@@ -1,0 +1,105 @@
+//! AdamW.
+use super::warmup;
+use crate::head::Mlp;
+use crate::linalg::Real;
+
+/// Adam with decoupled weight decay (Loshchilov, Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2; the
+/// decay times the learning rate, as in PyTorch). At step `s` (from 1), with gradient `g`:
+///
+/// `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`,
+/// `p = p (1 - rate decay) - rate m / (1 - beta1^s) / (sqrt(v / (1 - beta2^s)) + epsilon)`.
+///
+/// Only the matrices `w1` and `w2` decay.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamW {
+    /// Learning rate after the warm-up.
+    pub learning_rate: f64,
+    /// Memory of the mean of the gradients.
+    pub beta1: f64,
+    /// Memory of the mean of their squares.
+    pub beta2: f64,
+    /// Added to the root.
+    pub epsilon: f64,
+    /// Decay of `w1` and `w2`.
+    pub weight_decay: f64,
+    /// Steps over which the learning rate rises linearly; see [`warmup`].
+    pub warmup_steps: u64,
+}
+
+impl AdamW {
+    /// With the usual `beta1 = 0.9`, `beta2 = 0.999`, `epsilon = 1e-8`.
+    pub fn new(learning_rate: f64, weight_decay: f64, warmup_steps: u64) -> Self {
+        Self { learning_rate, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay, warmup_steps }
+    }
+
+    /// One step of `params` along `grads`.
+    pub fn step<T: Real>(&self, params: &mut Mlp<T>, grads: &Mlp<T>, state: &mut AdamWState<T>) {
+        let rate = self.learning_rate * warmup(state.step, self.warmup_steps);
+        state.step += 1;
+        let steps = state.step as f64;
+        let pace = T::of(rate / (1.0 - self.beta1.powf(steps)));
+        let root = T::of(1.0 / (1.0 - self.beta2.powf(steps)).sqrt());
+        let (beta1, beta2, epsilon) = (T::of(self.beta1), T::of(self.beta2), T::of(self.epsilon));
+        let (rest1, rest2) = (T::of(1.0 - self.beta1), T::of(1.0 - self.beta2));
+        let parts = params.parts_mut().into_iter().zip(grads.parts());
+        let moments = state.first.parts_mut().into_iter().zip(state.second.parts_mut());
+        for (((name, p), (_, g)), ((_, m), (_, v))) in parts.zip(moments) {
+            let kept = if matches!(name, "w1" | "w2") { T::of(1.0 - rate * self.weight_decay) } else { T::one() };
+            for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+                *m = beta1 * *m + rest1 * g;
+                *v = beta2 * *v + rest2 * g * g;
+                *p = kept * *p - pace * *m / (v.sqrt() * root + epsilon);
+            }
+        }
+    }
+}
+
+/// What [`AdamW`] remembers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdamWState<T> {
+    /// `m`
+    pub first: Mlp<T>,
+    /// `v`
+    pub second: Mlp<T>,
+    /// Steps taken.
+    pub step: u64,
+}
+
+impl<T: Real> AdamWState<T> {
+    /// Before the first step of `params`.
+    pub fn new(params: &Mlp<T>) -> Self {
+        Self { first: params.zeros_like(), second: params.zeros_like(), step: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::filled;
+    use super::*;
+
+    #[test]
+    fn the_first_step_is_the_sign_of_the_gradient() {
+        let (mut params, grads) = (filled(1.0), filled(-2.0));
+        let mut state = AdamWState::new(&params);
+        let before = params.clone();
+        AdamW::new(0.01, 0.5, 0).step(&mut params, &grads, &mut state);
+        for ((name, p), (_, old)) in params.parts().iter().zip(before.parts()) {
+            let decay = if name.starts_with('w') { 0.01 * 0.5 } else { 0.0 };
+            for (p, old) in p.iter().zip(old) {
+                assert!((p - (old * (1.0 - decay) + 0.01)).abs() < 1e-9, "{name}");
+            }
+        }
+        assert_eq!(state.step, 1);
+    }
+
+    #[test]
+    fn warmup_shortens_the_first_steps() {
+        let moved = |warmup_steps| {
+            let mut params = filled(1.0);
+            let mut state = AdamWState::new(&params);
+            AdamW::new(0.01, 0.0, warmup_steps).step(&mut params, &filled(2.0), &mut state);
+            1.0 - params.b1[0]
+        };
+        assert!((moved(0) - 0.01).abs() < 1e-9 && (moved(50) - 0.01 / 50.0).abs() < 1e-10);
+    }
+}

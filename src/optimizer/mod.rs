@@ -1,0 +1,77 @@
+//! How gradients become steps, over the six parts of [`Mlp`]. An optimizer is settings; what it remembers is a plain
+//! struct that can be saved. All arithmetic follows PyTorch's optimizers of the same names.
+mod adamw;
+mod sgd;
+
+pub use adamw::{AdamW, AdamWState};
+pub use sgd::{Sgd, SgdState};
+
+use crate::head::Mlp;
+use crate::linalg::{Real, norm};
+
+/// Scales `grads` down to the length `max` where their length, over all parts together, is above it (the factor is
+/// `max / (length + 1e-6)`, as in PyTorch's `clip_grad_norm_`). Returns the length before. Not finite: `grads` stay as
+/// they are, and the step is not to be taken.
+pub fn clip_norm<T: Real>(grads: &mut Mlp<T>, max: f64) -> f64 {
+    let norm = norm(&grads.parts().map(|(_, part)| norm(part)));
+    let factor = max / (norm + 1e-6);
+    if norm.is_finite() && factor < 1.0 {
+        let factor = T::of(factor);
+        for (_, part) in grads.parts_mut() {
+            part.iter_mut().for_each(|x| *x *= factor);
+        }
+    }
+    norm
+}
+
+/// Factor of the learning rate at step `step` (from 0) of a linear warm-up over `steps`: `(step + 1) / steps`, at most
+/// 1.
+pub fn warmup(step: u64, steps: u64) -> f64 {
+    if step + 1 >= steps { 1.0 } else { (step + 1) as f64 / steps as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array1, Array2};
+
+    use super::*;
+
+    /// Parameters `value + 0.1 * position` in every part.
+    pub(super) fn filled(value: f64) -> Mlp<f64> {
+        let mut mlp = Mlp {
+            w1: Array2::zeros((3, 2)),
+            b1: Array1::zeros(3),
+            gamma: Array1::zeros(3),
+            beta: Array1::zeros(3),
+            w2: Array2::zeros((2, 3)),
+            b2: Array1::zeros(2),
+        };
+        for (_, part) in mlp.parts_mut() {
+            part.iter_mut().enumerate().for_each(|(i, x)| *x = value + 0.1 * i as f64);
+        }
+        mlp
+    }
+
+    #[test]
+    fn long_gradients_are_scaled_short_ones_kept() {
+        let mut grads = filled(1.0);
+        let before = grads.clone();
+        let length = grads.parts().iter().flat_map(|(_, part)| part.iter()).map(|x| x * x).sum::<f64>().sqrt();
+        assert!((clip_norm(&mut grads, 100.0) - length).abs() < 1e-12);
+        assert_eq!(grads, before);
+        assert!((clip_norm(&mut grads, 0.5) - length).abs() < 1e-12);
+        assert!((clip_norm(&mut grads, 0.5) - 0.5).abs() < 1e-6);
+        assert!((grads.w2[[1, 1]] / before.w2[[1, 1]] - grads.b1[2] / before.b1[2]).abs() < 1e-12);
+        grads.beta[1] = f64::NAN;
+        let broken = grads.clone();
+        assert!(clip_norm(&mut grads, 0.1).is_nan());
+        assert_eq!(grads.w1, broken.w1);
+    }
+
+    #[test]
+    fn warmup_rises_to_one() {
+        let factors: Vec<f64> = (0..6).map(|step| warmup(step, 4)).collect();
+        assert_eq!(factors, [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]);
+        assert_eq!((warmup(0, 0), warmup(0, 1), warmup(u64::MAX - 1, 50)), (1.0, 1.0, 1.0));
+    }
+}

@@ -1,0 +1,200 @@
+//! The mathematics of learning against PyTorch in `f64` with its own autograd (`data/golden.json`).
+//!
+//! Errors of arrays are relative to the largest entry of the array, errors of single numbers to the number.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use afterimage::frame::Stamp;
+use afterimage::head::{Mlp, Scatter, SlowFit, slow_from};
+use afterimage::linalg::{Real, product};
+use afterimage::objective::{NtXent, Objective};
+use afterimage::optimizer::{AdamW, AdamWState, Sgd, SgdState, clip_norm};
+use afterimage::pairs::Block;
+use ndarray::{Array1, Array2, Axis, concatenate, s};
+use serde_json::Value;
+
+/// Bounds on the error in `f64` and `f32`.
+const F64: f64 = 1e-10;
+const F32: f64 = 1e-5;
+
+/// The entry whose key begins with `key`.
+fn golden(key: &str) -> Value {
+    let all: Value = serde_json::from_str(include_str!("data/golden.json")).unwrap();
+    all.as_object().unwrap().iter().find(|(name, _)| name.starts_with(key)).unwrap().1.clone()
+}
+
+/// All numbers of nested lists, in order.
+fn numbers(value: &Value) -> Vec<f64> {
+    match value {
+        Value::Array(list) => list.iter().flat_map(numbers).collect(),
+        other => vec![other.as_f64().unwrap()],
+    }
+}
+
+/// Largest error relative to the largest entry of `right`.
+fn error<'a, T: Real>(found: impl IntoIterator<Item = &'a T>, right: &Value) -> f64 {
+    let right = numbers(right);
+    let found: Vec<f64> = found.into_iter().map(|x| x.as_f64()).collect();
+    assert_eq!(found.len(), right.len());
+    assert!(found.iter().all(|x| x.is_finite()));
+    let largest = right.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+    found.iter().zip(&right).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max) / largest
+}
+
+/// `X(n, d, s)[i, j] = sin(0.37 (i d + j) + s) + 0.5 cos(1.3 i j + 2 s)`, the closed form of all inputs.
+fn x(n: usize, d: usize, phase: f64) -> Array2<f64> {
+    Array2::from_shape_fn((n, d), |(i, j)| {
+        (0.37 * (i * d + j) as f64 + phase).sin() + 0.5 * (1.3 * (i * j) as f64 + 2.0 * phase).cos()
+    })
+}
+
+fn cast<T: Real>(x: Array2<f64>) -> Array2<T> {
+    x.mapv(T::of)
+}
+
+fn nt_xent<T: Real>(bound: f64) {
+    let (a, b) = (cast::<T>(x(4, 8, 0.11)), cast::<T>(x(4, 8, 0.53)));
+    let check = |temperature: f64, negatives: Option<&Array2<bool>>, key: &str| {
+        let right = golden(key);
+        let loss = NtXent { temperature }.loss(a.view(), b.view(), negatives.map(|x| x.view()));
+        let worst = [
+            error([&loss.value], &right["loss"]),
+            error(&loss.grad_a, &right["grads"][0]),
+            error(&loss.grad_b, &right["grads"][1]),
+        ];
+        assert!(worst.iter().all(|&error| error < bound), "{key}: {worst:?}");
+    };
+    for temperature in [0.07, 0.1, 0.2, 0.5] {
+        check(temperature, None, &format!("nt_xent a=X(4,8,.11) b=X(4,8,.53) t={temperature}"));
+    }
+    let negatives = Array2::from_shape_fn((4, 4), |at| at != (0, 1) && at != (1, 0));
+    check(0.1, Some(&negatives), "nt_xent a b t=0.1, pair (0,1) masked");
+}
+
+#[test]
+fn nt_xent_in_f64() {
+    nt_xent::<f64>(F64);
+}
+
+#[test]
+fn nt_xent_in_f32() {
+    nt_xent::<f32>(F32);
+}
+
+/// Twenty steps of a head 8 -> 16 -> 4; `step` clips, takes the step and returns the norm before clipping.
+fn trajectory<T: Real>(key: &str, bound: f64, mut step: impl FnMut(&mut Mlp<T>, &mut Mlp<T>) -> f64) {
+    let row = |d, phase, factor: f64| cast::<T>(x(1, d, phase) * factor).remove_axis(Axis(0));
+    let mut head = Mlp {
+        w1: cast(x(16, 8, 0.05) * 0.3),
+        b1: row(16, 0.15, 0.1),
+        gamma: Array1::ones(16),
+        beta: Array1::zeros(16),
+        w2: cast(x(4, 16, 0.25) * 0.3),
+        b2: row(4, 0.35, 0.1),
+    };
+    let (mut losses, mut norms) = (Vec::new(), Vec::new());
+    let mut grads = head.zeros_like();
+    for s in 0..20 {
+        let phase = 0.1 * f64::from(s);
+        let both = concatenate![Axis(0), cast::<T>(x(12, 8, phase)), cast::<T>(x(12, 8, phase + 0.07))];
+        let (out, cache) = head.forward(both.view());
+        let loss = NtXent { temperature: 0.2 }.loss(out.slice(s![..12, ..]), out.slice(s![12.., ..]), None);
+        head.backward(&cache, concatenate![Axis(0), loss.grad_a, loss.grad_b].view(), &mut grads);
+        norms.push(step(&mut head, &mut grads));
+        losses.push(loss.value);
+    }
+    let right = golden(key);
+    let mut worst =
+        vec![("losses", error(&losses, &right["losses"])), ("norms", error(&norms, &right["grad_norms_before_clip"]))];
+    worst.extend(head.parts().map(|(name, part)| (name, error(part, &right["final"][name]))));
+    println!("{key} in {}: {worst:?}", std::any::type_name::<T>());
+    assert!(worst.iter().all(|&(_, error)| error < bound), "{worst:?}");
+}
+
+fn adamw<T: Real>(bound: f64) {
+    let optimizer = AdamW::new(3e-3, 0.01, 0);
+    let mut state = None;
+    trajectory::<T>("trajectory adamw", bound, |head, grads| {
+        let norm = clip_norm(grads, 1.0);
+        optimizer.step(head, grads, state.get_or_insert_with(|| AdamWState::new(head)));
+        norm
+    });
+}
+
+fn sgd<T: Real>(bound: f64) {
+    let optimizer = Sgd { learning_rate: 0.05, momentum: 0.9, weight_decay: 1e-4 };
+    let mut state = None;
+    trajectory::<T>("trajectory sgd", bound, |head, grads| {
+        let norm = clip_norm(grads, 1e9);
+        optimizer.step(head, grads, state.get_or_insert_with(|| SgdState::new(head)));
+        norm
+    });
+}
+
+#[test]
+fn adamw_in_f64() {
+    adamw::<f64>(F64);
+}
+
+#[test]
+fn adamw_in_f32() {
+    adamw::<f32>(F32);
+}
+
+#[test]
+fn sgd_in_f64() {
+    sgd::<f64>(F64);
+}
+
+#[test]
+fn sgd_in_f32() {
+    sgd::<f32>(F32);
+}
+
+/// The latents of the slow head: `[200, 12]`.
+fn latents() -> Array2<f64> {
+    let reversed = x(200, 12, 2.1);
+    x(200, 12, 0.3) + &(reversed.slice(s![..;-1, ..]).to_owned() * 0.3)
+}
+
+fn slow(fit: &SlowFit, f: &Array2<f64>, bound: f64) {
+    let right = golden("slow head");
+    let y = product((f - &fit.mean).view(), fit.directions.view());
+    let (first, other) = (y.row(0), y.row(7));
+    let cosine = first.dot(&other) / (first.dot(&first) * other.dot(&other)).sqrt();
+    let projector = product(fit.directions.view(), fit.directions.t());
+    let worst = [
+        error(&fit.eigenvalues, &right["eigenvalues"]),
+        error([&cosine], &right["cos_0_7"]),
+        error(projector.row(0), &right["projector_row0"]),
+    ];
+    println!("slow head: {worst:?}");
+    assert!(worst.iter().all(|&error| error < bound), "{worst:?}");
+}
+
+#[test]
+fn slow_head_in_f64() {
+    let f = latents();
+    let mean = f.mean_axis(Axis(0)).unwrap();
+    let centred = &f - &mean;
+    let total = product(centred.t(), centred.view()) / 200.0;
+    let apart = &f.slice(s![3.., ..]) - &f.slice(s![..197, ..]);
+    let within = product(apart.t(), apart.view()) / (2.0 * 197.0);
+    slow(&slow_from(mean, |i, j| total[[i, j]], |i, j| within[[i, j]], 5, 0.1).unwrap(), &f, F64);
+}
+
+#[test]
+fn slow_head_from_running_statistics() {
+    // One block, ten frames a second; pairs exactly three frames apart.
+    let f = latents();
+    let block = Block {
+        number: 0,
+        segment: 0,
+        index: (0..200).collect(),
+        stamps: (0..200).map(|i| Stamp(i * 100_000_000)).collect(),
+        latents: f.mapv(|x| x as f32),
+    };
+    let mut scatter = Scatter::new(12);
+    scatter.add(&block, 0.3, 0.3).unwrap();
+    assert_eq!(scatter.pairs(), 197);
+    slow(&scatter.fit(5, 0.1).unwrap(), &f, F32);
+}
