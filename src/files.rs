@@ -1,1 +1,277 @@
 //! Files that are complete or absent.
+//!
+//! A file is written beside its place, synced, renamed into it, and the folder is synced: after a crash at any moment
+//! there is the old file or the new one, never a half.
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+
+/// End of the names of files that are not complete yet; they begin with a dot.
+const PARTIAL: &str = ".partial";
+
+/// Writes through `write` into a temporary file beside `path`, syncs it, renames it to `path`, and syncs the folder.
+///
+/// On any error of these the temporary file is gone and `path` is as before (if only the last sync fails, `path` is the
+/// new file, but a power cut may bring the old one back).
+/// # Errors
+/// The I/O error with the path; of kind [`crate::error::Kind::DiskFull`] when there is no room.
+pub fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
+    let temporary = partial(path)?;
+    let written = write_synced(&temporary, write).and_then(|()| fs::rename(&temporary, path));
+    if let Err(error) = written {
+        remove_leftover(&temporary);
+        return Err(Error::io("cannot write", path, error));
+    }
+    sync_folder(folder_of(path))
+}
+
+fn write_synced(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
+    let mut out = BufWriter::new(File::create(path)?);
+    write(&mut out)?;
+    out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+}
+
+/// The name under which `path` is written before it is complete: `.NAME.partial` in the same folder.
+///
+/// # Errors
+/// `path` names no file.
+pub fn partial(path: &Path) -> Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| Error::work(format!("cannot write {}: names no file", path.display())))?;
+    let mut hidden = OsString::from(".");
+    hidden.push(name);
+    hidden.push(PARTIAL);
+    Ok(path.with_file_name(hidden))
+}
+
+/// Whether a file of this name was left unfinished by a run that was cut off.
+pub fn is_partial(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(PARTIAL)
+}
+
+/// Removes a file that may be there; when that fails too, only says so.
+pub fn remove_leftover(path: &Path) {
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!("cannot remove the unfinished file {}: {error}", path.display());
+    }
+}
+
+/// The folder that `path` lies in.
+pub fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Makes the names in `folder` durable (a rename is on the disk only after this).
+/// # Errors
+/// The I/O error with the path.
+pub fn sync_folder(folder: &Path) -> Result<()> {
+    let sync = File::open(folder).and_then(|open| open.sync_all());
+    sync.map_err(|error| Error::io("cannot sync the folder", folder, error))
+}
+
+/// Creates `path` and the folders above it; one that is there is fine.
+/// # Errors
+/// The I/O error with the path.
+pub fn create_folder(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).map_err(|error| Error::io("cannot create the folder", path, error))
+}
+
+/// The names (UTF-8 ones) in `folder`, sorted; none where the folder is missing.
+/// # Errors
+/// The folder is there but cannot be read.
+pub fn names_in(folder: &Path) -> Result<Vec<String>> {
+    let failed = |error| Error::io("cannot read the folder", folder, error);
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(failed)?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        if let Ok(name) = entry.map_err(failed)?.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Numbers of the files `NNNN.END` among `names`, rising. Names with fewer than four digits are not ours.
+pub fn numbered(names: &[String], end: &str) -> Vec<u64> {
+    let number = |name: &String| {
+        let digits = name.strip_suffix(end)?.strip_suffix('.')?;
+        let number = digits.parse().ok()?;
+        (numbered_name(number, end) == *name).then_some(number)
+    };
+    let mut numbers: Vec<u64> = names.iter().filter_map(number).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+/// `NNNN.END`, four digits or more.
+pub fn numbered_name(number: u64, end: &str) -> String {
+    format!("{number:04}.{end}")
+}
+
+/// Lower-case hexadecimal digits of `bytes`.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing into a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// SHA-256 of `bytes` (FIPS 180-4), 64 lower-case hexadecimal digits.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+/// SHA-256 of a file, as [`sha256_hex`], read piece by piece.
+/// # Errors
+/// The I/O error with the path.
+pub fn sha256_file(path: &Path) -> Result<String> {
+    let failed = |error| Error::io("cannot read", path, error);
+    let mut file = File::open(path).map_err(failed)?;
+    let mut hash = Sha256::new();
+    let mut piece = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => return Ok(hex(&hash.finalize())),
+            Ok(n) => hash.update(&piece[..n]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+}
+
+/// The whole of a file that has at most `max_bytes`; a longer one is refused before it is read.
+/// # Errors
+/// The I/O error with the path, or that the file is too long.
+pub fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
+    let failed = |error| Error::io("cannot read", path, error);
+    let file = File::open(path).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    let too_long = |size: u64| {
+        Error::work(format!("cannot read {}: it has {size} bytes or more, {max_bytes} are allowed", path.display()))
+    };
+    if size > max_bytes {
+        return Err(too_long(size));
+    }
+    // The size may be wrong (a pipe) or grow meanwhile: the bound holds for what is really read.
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+    file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(too_long(bytes.len() as u64));
+    }
+    Ok(bytes)
+}
+
+/// A disk of a few kilobytes for the tests of full disks.
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+pub(crate) mod small_disk {
+    use std::process::Command;
+
+    use super::*;
+
+    pub(crate) struct SmallDisk(tempfile::TempDir);
+
+    impl SmallDisk {
+        /// A tmpfs of `kilobytes`; `None`, with a line that says so, where mounting is not allowed.
+        pub(crate) fn mount(kilobytes: u32) -> Option<Self> {
+            let folder = tempfile::tempdir().unwrap();
+            let size = format!("size={kilobytes}k");
+            let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).output();
+            if mount.is_ok_and(|output| output.status.success()) {
+                return Some(Self(folder));
+            }
+            println!("skipped: a small tmpfs cannot be mounted here (needs root)");
+            None
+        }
+        pub(crate) fn path(&self) -> &Path {
+            self.0.path()
+        }
+        /// Fills the disk with a file that can be removed again.
+        pub(crate) fn fill(&self) -> PathBuf {
+            let path = self.path().join("ballast");
+            let full = io::copy(&mut io::repeat(1), &mut File::create(&path).unwrap()).unwrap_err();
+            assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+            path
+        }
+    }
+
+    impl Drop for SmallDisk {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("--lazy").arg(self.path()).status();
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_and_an_error_leaves_the_old_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        replace(&path, |out| out.write_all(b"one")).unwrap();
+        replace(&path, |out| out.write_all(b"two")).unwrap();
+        let error = replace(&path, |out| {
+            out.write_all(b"three")?;
+            Err(io::ErrorKind::StorageFull.into())
+        });
+        assert_eq!(error.unwrap_err().kind(), crate::error::Kind::DiskFull);
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(names_in(folder.path()).unwrap(), ["a.txt"]);
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = replace(&folder.path().join("no/such/file"), |_| Ok(())).unwrap_err().chain();
+        assert!(error.contains("no/such/file") && error.contains("No such file"), "{error}");
+        assert!(replace(Path::new("/"), |_| Ok(())).unwrap_err().chain().contains("names no file"));
+    }
+
+    #[test]
+    fn hashes_are_those_of_the_standard() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("abc");
+        fs::write(&path, b"abc").unwrap();
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sha256_hex(b"abc"), expected);
+        assert_eq!(sha256_file(&path).unwrap(), expected);
+    }
+
+    #[test]
+    fn reading_is_bounded_also_where_no_size_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("abc");
+        fs::write(&path, b"abc").unwrap();
+        assert_eq!(read_bounded(&path, 3).unwrap(), b"abc");
+        assert!(read_bounded(&path, 2).unwrap_err().chain().contains("3 bytes"));
+        assert!(read_bounded(Path::new("/dev/zero"), 1000).unwrap_err().chain().contains("1001 bytes"));
+    }
+
+    #[test]
+    fn numbers_are_read_from_our_names_only() {
+        let names = ["0002.npy", "0001.npy", "12345.npy", "1.npy", "00012.npy", "0003.jsonl", "x.npy", "+001.npy"];
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        assert_eq!(numbered(&names, "npy"), [1, 2, 12345]);
+        assert!(is_partial(&partial(Path::new("x/0001.npy")).unwrap().file_name().unwrap().to_string_lossy()));
+    }
+}

@@ -1,1 +1,0 @@
-//! Heads and state on disk.

@@ -1,0 +1,108 @@
+//! Typed arrays between memory and disk, and the checksum over them.
+use std::collections::BTreeMap;
+
+use half::f16;
+use safetensors::Dtype;
+use sha2::{Digest, Sha256};
+
+use crate::files;
+
+/// The bytes of arrays go to and from the disk as they are in memory.
+const _: () = assert!(cfg!(target_endian = "little"), "checkpoints are little-endian, as are all boards that we know");
+
+/// The values of one array of a file.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs, reason = "the name says it")]
+pub enum Values {
+    F16(Vec<f16>),
+    F32(Vec<f32>),
+    F64(Vec<f64>),
+    I64(Vec<i64>),
+    U64(Vec<u64>),
+}
+
+/// A type of number that files can hold.
+pub trait Element: bytemuck::Pod {
+    /// The type's name in the format.
+    const DTYPE: Dtype;
+    /// Values of this type.
+    fn wrap(values: Vec<Self>) -> Values;
+    /// The values, if they are of this type.
+    fn unwrap(values: Values) -> Option<Vec<Self>>;
+}
+
+macro_rules! element {
+    ($($type:ident $name:ident),*) => {$(
+        impl Element for $type {
+            const DTYPE: Dtype = Dtype::$name;
+            fn wrap(values: Vec<Self>) -> Values {
+                Values::$name(values)
+            }
+            fn unwrap(values: Values) -> Option<Vec<Self>> {
+                match values {
+                    Values::$name(values) => Some(values),
+                    _ => None,
+                }
+            }
+        }
+    )*};
+}
+element!(f16 F16, f32 F32, f64 F64, i64 I64, u64 U64);
+
+/// An array to be written: type, shape, and values borrowed from where they are.
+#[derive(Debug, Clone)]
+pub struct Tensor<'a> {
+    pub(super) dtype: Dtype,
+    pub(super) shape: Vec<usize>,
+    pub(super) bytes: &'a [u8],
+}
+
+impl<'a> Tensor<'a> {
+    /// `values` in row-major order; [`save`] refuses a `shape` that does not fit them.
+    pub fn new<T: Element>(shape: &[usize], values: &'a [T]) -> Self {
+        Self { dtype: T::DTYPE, shape: shape.to_vec(), bytes: bytemuck::cast_slice(values) }
+    }
+}
+
+impl Values {
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Values::F16(values) => bytemuck::cast_slice(values),
+            Values::F32(values) => bytemuck::cast_slice(values),
+            Values::F64(values) => bytemuck::cast_slice(values),
+            Values::I64(values) => bytemuck::cast_slice(values),
+            Values::U64(values) => bytemuck::cast_slice(values),
+        }
+    }
+}
+
+/// SHA-256 over everything that a file says; every part is preceded by its length, so that no two contents run together.
+pub(super) struct Checksum(Sha256);
+
+impl Checksum {
+    pub(super) fn new(meta: &BTreeMap<String, String>) -> Self {
+        let mut sum = Self(Sha256::new());
+        sum.0.update((meta.len() as u64).to_le_bytes());
+        for (key, value) in meta {
+            sum.part(key.as_bytes());
+            sum.part(value.as_bytes());
+        }
+        sum
+    }
+    pub(super) fn add(&mut self, name: &str, dtype: Dtype, shape: &[usize], bytes: &[u8]) {
+        self.part(name.as_bytes());
+        self.part(dtype.to_string().as_bytes());
+        self.0.update((shape.len() as u64).to_le_bytes());
+        for n in shape {
+            self.0.update((*n as u64).to_le_bytes());
+        }
+        self.part(bytes);
+    }
+    fn part(&mut self, bytes: &[u8]) {
+        self.0.update((bytes.len() as u64).to_le_bytes());
+        self.0.update(bytes);
+    }
+    pub(super) fn finish(self) -> String {
+        files::hex(&self.0.finalize())
+    }
+}
