@@ -42,7 +42,8 @@ fn write_synced(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Res
 /// # Errors
 /// `path` names no file.
 pub fn partial(path: &Path) -> Result<PathBuf> {
-    let name = path.file_name().ok_or_else(|| Error::work(format!("cannot write {}: names no file", path.display())))?;
+    let name =
+        path.file_name().ok_or_else(|| Error::work(format!("cannot write {}: names no file", path.display())))?;
     let mut hidden = OsString::from(".");
     hidden.push(name);
     hidden.push(PARTIAL);

@@ -53,8 +53,8 @@ impl Journal {
         Ok(Self { path, file, length, waiting: VecDeque::new(), lost: 0, full: false })
     }
 
-    /// Appends `{"event": event, ...fields}` and hands it to the system at once. On a full disk the line waits in memory
-    /// (10,000 at most) and goes out with a later call.
+    /// Appends `{"event": event, ...fields}` and hands it to the system at once. On a full disk the line waits in
+    /// memory (10,000 at most) and goes out with a later call.
     /// # Errors
     /// `fields` is no object or has a key `event`; an I/O error other than a full disk.
     pub fn write(&mut self, event: &str, fields: Value) -> Result<()> {
@@ -115,7 +115,9 @@ impl Journal {
 
 fn line(event: &str, fields: &Value) -> Result<Vec<u8>> {
     let Some(map) = fields.as_object().filter(|map| !map.contains_key("event")) else {
-        return Err(Error::work(format!("journal event {event:?}: {fields} must be an object without a key \"event\"")));
+        return Err(Error::work(format!(
+            "journal event {event:?}: {fields} must be an object without a key \"event\""
+        )));
     };
     let mut text = format!("{{\"event\":{}", Value::from(event));
     for (key, value) in map {

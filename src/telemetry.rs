@@ -1,1 +1,258 @@
-//! Logging and process figures.
+//! Logging, figures of the process, and orderly stops.
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::time::uptime;
+use tracing_subscriber::prelude::*;
+
+use crate::error::{Error, Result};
+
+/// Least nice value there is: the thread runs when nobody else wants the core (setpriority(2)).
+const LOWEST_PRIORITY: i32 = 19;
+
+/// Log lines to standard error, one line an event: seconds since the start, level, text. Colour only on a terminal (and
+/// not where `NO_COLOR` is set). `verbosity` is the count of `-v` less that of `-q`: 0 informs, 1 debugs, 2 traces; -1
+/// warns, -2 only errors, below nothing. ONNX Runtime speaks one level lower. A second call does nothing.
+pub fn init_logging(verbosity: i8) {
+    let level = |verbosity: i8| match verbosity {
+        ..=-3 => LevelFilter::OFF,
+        -2 => LevelFilter::ERROR,
+        -1 => LevelFilter::WARN,
+        0 => LevelFilter::INFO,
+        1 => LevelFilter::DEBUG,
+        2.. => LevelFilter::TRACE,
+    };
+    let shown = Targets::new().with_default(level(verbosity)).with_target("ort", level(verbosity.saturating_sub(1)));
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let lines = tracing_subscriber::fmt::layer().compact().with_target(false).with_timer(uptime());
+    let lines = lines.with_ansi(colour).with_writer(std::io::stderr).with_filter(shown);
+    // The only error is that logging is set up already.
+    drop(tracing_subscriber::registry().with(lines).try_init());
+}
+
+/// Most memory that this process ever held at once, in megabytes (10^6 bytes): `VmHWM` of proc(5). `None` where the
+/// system does not say.
+pub fn peak_memory_megabytes() -> Option<f64> {
+    status_megabytes("VmHWM:")
+}
+
+/// Memory that this process holds now, in megabytes (10^6 bytes): `VmRSS` of proc(5).
+pub fn resident_megabytes() -> Option<f64> {
+    status_megabytes("VmRSS:")
+}
+
+fn status_megabytes(key: &str) -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let rest = status.lines().find_map(|line| line.strip_prefix(key))?;
+    let kibibytes: f64 = rest.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024.0 / 1e6)
+}
+
+/// Puts this thread, and no other, behind everything else that wants the processor. A failure is a warning in the log.
+#[allow(unsafe_code, reason = "no safe interface to the priority of one thread")]
+pub fn lower_priority() {
+    // SAFETY: both calls take numbers only. On Linux a thread has a nice value of its own, and its id names it.
+    let done = unsafe {
+        let thread = libc::gettid();
+        libc::setpriority(libc::PRIO_PROCESS, thread as libc::id_t, LOWEST_PRIORITY)
+    };
+    if done != 0 {
+        let error = std::io::Error::last_os_error();
+        tracing::warn!("the learner runs at normal priority, it could not be lowered: {error}");
+    }
+}
+
+/// Processor time that this thread used so far; zero where the system does not say.
+#[allow(unsafe_code, reason = "no safe interface to the processor time of a thread")]
+pub fn thread_cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid timespec that lives through the call, which writes to nothing else.
+    let done = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    if done != 0 {
+        return Duration::ZERO;
+    }
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// A flag that the first SIGINT (Ctrl-C) or SIGTERM sets: stop in order. The second ends the process at once, with the
+/// exit code 128 + signal.
+/// # Errors
+/// The system refuses a handler.
+pub fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the first signal finds the flag unset, passes the way out and sets it.
+        flag::register_conditional_shutdown(signal, 128 + signal, stop.clone())
+            .and_then(|_| flag::register(signal, stop.clone()))
+            .map_err(|error| Error::work(format!("cannot handle signal {signal}")).because(error))?;
+    }
+    Ok(stop)
+}
+
+/// Shortest time that [`Latency`] tells apart, seconds.
+const SHORTEST: f64 = 1e-6;
+
+/// Width of its classes: each is so many times as long as the one before.
+const GROWTH: f64 = 1.01;
+
+/// So many classes reach from 1 microsecond to over 1000 seconds: `ln(1e9) / ln(1.01)`.
+const CLASSES: usize = 2083;
+
+/// Times, counted in classes 1 % apart (1 microsecond to 1000 seconds): memory is fixed, recording allocates nothing.
+#[derive(Debug, Clone)]
+pub struct Latency {
+    counts: Box<[u64]>,
+    count: u64,
+    max: Duration,
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self { counts: vec![0; CLASSES].into_boxed_slice(), count: 0, max: Duration::ZERO }
+    }
+}
+
+impl Latency {
+    /// Counts one time.
+    pub fn record(&mut self, time: Duration) {
+        let class = (time.as_secs_f64() / SHORTEST).max(1.0).ln() / GROWTH.ln();
+        self.counts[(class as usize).min(CLASSES - 1)] += 1;
+        self.count += 1;
+        self.max = self.max.max(time);
+    }
+
+    /// Times counted.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The longest time.
+    pub fn max(&self) -> Duration {
+        self.max
+    }
+
+    /// The time that a share `p` (0 to 1) of all times does not exceed (nearest rank), within 1 %; `None` of no times.
+    pub fn percentile(&self, p: f64) -> Option<Duration> {
+        let rank = ((p * self.count as f64).ceil() as u64).clamp(1, self.count.max(1));
+        let mut below = 0;
+        let class = self.counts.iter().position(|count| {
+            below += count;
+            below >= rank
+        })?;
+        // The last class is open to the top.
+        if class == CLASSES - 1 {
+            return Some(self.max);
+        }
+        let middle = SHORTEST * GROWTH.powf(class as f64 + 0.5);
+        Some(Duration::from_secs_f64(middle).min(self.max))
+    }
+
+    /// [`Latency::percentile`] in milliseconds; 0 of no times.
+    pub fn percentile_ms(&self, p: f64) -> f64 {
+        self.percentile(p).unwrap_or_default().as_secs_f64() * 1e3
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+
+    #[test]
+    fn percentiles_are_within_one_percent() {
+        let mut latency = Latency::default();
+        assert_eq!((latency.percentile(0.5), latency.percentile_ms(0.99)), (None, 0.0));
+        for i in 1..=10_000u64 {
+            latency.record(Duration::from_micros(i * i % 99_991 + 10));
+        }
+        let mut exact: Vec<f64> = (1..=10_000u64).map(|i| (i * i % 99_991 + 10) as f64 * 1e-6).collect();
+        exact.sort_by(f64::total_cmp);
+        for p in [0.01, 0.5, 0.9, 0.99, 1.0] {
+            let found = latency.percentile(p).unwrap().as_secs_f64();
+            let exact = exact[(p * 10_000.0) as usize - 1];
+            assert!((found / exact - 1.0).abs() < 0.01, "{p}: {found} {exact}");
+        }
+        assert_eq!((latency.count(), latency.max().as_secs_f64()), (10_000, exact[9_999]));
+    }
+
+    #[test]
+    fn times_beyond_the_classes_are_counted_at_their_ends() {
+        let mut latency = Latency::default();
+        latency.record(Duration::ZERO);
+        assert_eq!(latency.percentile(0.5), Some(Duration::ZERO));
+        latency.record(Duration::MAX);
+        assert_eq!(latency.percentile(1.0), Some(Duration::MAX));
+        assert!(latency.percentile(0.5).unwrap() < Duration::from_micros(2));
+        assert!(SHORTEST * GROWTH.powi(CLASSES as i32) > 1000.0);
+    }
+
+    #[test]
+    fn memory_is_that_of_this_process() {
+        let ballast = vec![1u8; 50_000_000];
+        let now = resident_megabytes().unwrap();
+        let peak = peak_memory_megabytes().unwrap();
+        assert!(now > 50.0 && peak >= now && peak < 100_000.0, "{now} {peak}");
+        assert_eq!(ballast.iter().map(|byte| u64::from(*byte)).sum::<u64>(), 50_000_000);
+    }
+
+    #[test]
+    fn processor_time_is_that_of_this_thread() {
+        let start = thread_cpu_time();
+        let slept = std::thread::spawn(|| {
+            std::thread::sleep(Duration::from_millis(50));
+            thread_cpu_time()
+        });
+        assert!(slept.join().unwrap() < Duration::from_millis(40));
+        let mut sum = 0u64;
+        while thread_cpu_time() - start < Duration::from_millis(20) {
+            sum = std::hint::black_box(sum + 1);
+        }
+        assert!(sum > 1);
+    }
+
+    #[test]
+    fn only_the_thread_that_asks_is_lowered() {
+        // Field 19 of stat, 17 after the bracket that closes the name: the nice value (proc(5)).
+        let nice = || {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+            stat.rsplit_once(')').unwrap().1.split_whitespace().nth(16).unwrap().parse::<i32>().unwrap()
+        };
+        let before = nice();
+        let lowered = std::thread::spawn(move || {
+            lower_priority();
+            nice()
+        });
+        assert_eq!((lowered.join().unwrap(), nice()), (LOWEST_PRIORITY, before));
+    }
+
+    #[test]
+    fn the_first_signal_asks_to_stop_and_the_second_stops() {
+        // A process of its own, since the second signal ends it: this test again, told by the environment.
+        const INSIDE: &str = "AFTERIMAGE_TEST_OF_SIGNALS";
+        if std::env::var_os(INSIDE).is_some() {
+            let stop = stop_on_signals().unwrap();
+            signal_hook::low_level::raise(SIGTERM).unwrap();
+            assert!(stop.load(Ordering::Relaxed));
+            signal_hook::low_level::raise(SIGINT).unwrap();
+            unreachable!("the second signal ends the process");
+        }
+        let this = std::env::current_exe().unwrap();
+        let name = "telemetry::tests::the_first_signal_asks_to_stop_and_the_second_stops";
+        let status = std::process::Command::new(this).args([name, "--exact"]).env(INSIDE, "1").output().unwrap().status;
+        assert_eq!(status.code(), Some(128 + SIGINT));
+    }
+
+    #[test]
+    fn logging_can_be_set_up_twice() {
+        init_logging(-3);
+        init_logging(i8::MIN);
+        tracing::error!("not shown");
+    }
+}

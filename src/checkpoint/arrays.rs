@@ -76,7 +76,7 @@ impl Values {
     }
 }
 
-/// SHA-256 over everything that a file says; every part is preceded by its length, so that no two contents run together.
+/// SHA-256 over everything that a file says; every part comes after its length, so that no two contents run together.
 pub(super) struct Checksum(Sha256);
 
 impl Checksum {

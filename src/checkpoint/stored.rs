@@ -43,9 +43,8 @@ impl Stored {
     /// There is none, or it is no `T`.
     pub fn parse<T: FromStr>(&self, key: &str) -> Result<T> {
         let text = self.text(key)?;
-        text.parse().map_err(|_| {
-            self.wrong(format!("entry {key:?} is {text:?}, which is no {}", std::any::type_name::<T>()))
-        })
+        text.parse()
+            .map_err(|_| self.wrong(format!("entry {key:?} is {text:?}, which is no {}", std::any::type_name::<T>())))
     }
     /// Whether there is an array of this name.
     pub fn has(&self, name: &str) -> bool {

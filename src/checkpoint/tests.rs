@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use half::f16;
@@ -150,25 +151,27 @@ fn the_same_content_gives_the_same_bytes_that_the_format_s_own_reader_takes() {
 fn every_flipped_bit_and_every_truncation_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let (path, bytes) = example(folder.path());
-    let refused = |bytes: &[u8], what: &dyn std::fmt::Display| {
-        fs::write(&path, bytes).unwrap();
-        let error = load(&path, 1 << 20).expect_err(&what.to_string()).chain();
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    let refused = |what: &str, number: usize| {
+        let error = load(&path, 1 << 20).expect_err(&format!("{what} {number}")).chain();
         assert!(error.contains("state.safetensors") && error.contains("damaged"), "{error}");
     };
     for bit in 0..bytes.len() * 8 {
-        let mut flipped = bytes.clone();
-        flipped[bit / 8] ^= 1 << (bit % 8);
-        refused(&flipped, &bit);
+        let at = bit / 8;
+        file.write_all_at(&[bytes[at] ^ (1 << (bit % 8))], at as u64).unwrap();
+        refused("bit", bit);
+        file.write_all_at(&bytes[at..=at], at as u64).unwrap();
     }
-    for length in 0..bytes.len() {
-        refused(&bytes[..length], &length);
+    load(&path, 1 << 20).unwrap();
+    for length in (0..bytes.len()).rev().chain([bytes.len() + 1]) {
+        file.set_len(length as u64).unwrap();
+        refused("length", length);
     }
-    refused(&[&bytes[..], b" "].concat(), &"longer");
 }
 
 proptest! {
     #[test]
-    fn no_bytes_panic_or_allocate_without_bound(bytes in proptest::collection::vec(any::<u8>(), 0..200), n in 0u64..300) {
+    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), n in 0u64..300) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
         fs::write(&path, &bytes).unwrap();

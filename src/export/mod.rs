@@ -1,1 +1,109 @@
-//! What leaves.
+//! What leaves: embeddings as they come, and the ONNX file of encoder and head.
+pub mod npy;
+pub mod onnx;
+mod pair;
+pub mod reader;
+#[cfg(test)]
+mod tests;
+pub mod writer;
+
+use std::fs;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::{Error, Result};
+use crate::files;
+
+pub use reader::Reader;
+pub use writer::{Counts, Writer};
+
+/// End of the names of the files of rows.
+const ROWS: &str = "npy";
+
+/// End of the names of the files of records.
+const RECORDS: &str = "jsonl";
+
+/// Where an embedding comes from; one JSON line of `NNNN.jsonl` for each row of `NNNN.npy`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Name of the camera or source.
+    #[serde(serialize_with = "write_text", deserialize_with = "read_text")]
+    pub camera: Arc<str>,
+    /// Position of the frame in the source.
+    pub frame: u64,
+    /// Capture time in nanoseconds.
+    pub stamp_ns: i64,
+    /// The segment (frames between two scene cuts) that the frame lies in.
+    pub segment: u64,
+    /// The space of the embedding: only embeddings of one space may be compared.
+    #[serde(serialize_with = "write_text", deserialize_with = "read_text")]
+    pub space: Arc<str>,
+    /// Number of the head; 0 is the frozen encoder as it is.
+    pub head: u64,
+    /// Distance to what was seen before, where that is known.
+    pub novelty: Option<f32>,
+}
+
+fn write_text<S: Serializer>(text: &Arc<str>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
+}
+
+fn read_text<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Arc<str>, D::Error> {
+    String::deserialize(deserializer).map(Arc::from)
+}
+
+/// Type of the numbers in a file of embeddings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dtype {
+    /// 4 bytes a number.
+    F32,
+    /// 2 bytes a number: relative error up to 2^-11, enough to compare unit vectors.
+    F16,
+}
+
+impl Dtype {
+    /// Bytes of one number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Dtype::F32 => 4,
+            Dtype::F16 => 2,
+        }
+    }
+}
+
+impl FromStr for Dtype {
+    type Err = Error;
+    /// `f32` or `f16`, as in the config.
+    fn from_str(word: &str) -> Result<Self> {
+        match word {
+            "f32" => Ok(Dtype::F32),
+            "f16" => Ok(Dtype::F16),
+            _ => Err(Error::config(format!("export.dtype = {word:?}: must be f32 or f16"))),
+        }
+    }
+}
+
+/// Removes the files numbered `number` and above, and what a run that was cut off left unfinished: a resumed run
+/// writes them again. No folder: nothing to do.
+/// # Errors
+/// The I/O error with the path.
+pub fn discard_from(folder: &Path, number: u64) -> Result<()> {
+    let names = files::names_in(folder)?;
+    if names.is_empty() {
+        return Ok(());
+    }
+    let mut goes: Vec<String> = names.iter().filter(|name| files::is_partial(name)).cloned().collect();
+    // From the top and rows first, the reverse of how they came: cut off in between, no pair is torn in the middle.
+    for end in [ROWS, RECORDS] {
+        let above = files::numbered(&names, end).into_iter().rev().filter(|n| *n >= number);
+        goes.extend(above.map(|n| files::numbered_name(n, end)));
+    }
+    for name in goes {
+        let path = folder.join(name);
+        fs::remove_file(&path).map_err(|error| Error::io("cannot remove", &path, error))?;
+    }
+    files::sync_folder(folder)
+}

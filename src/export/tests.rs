@@ -1,0 +1,229 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::*;
+use crate::files::small_disk::SmallDisk;
+
+fn record(frame: u64, space: &str) -> Record {
+    Record {
+        camera: "door \"1\"".into(),
+        frame,
+        stamp_ns: -1_000_000_007 * frame as i64,
+        segment: frame / 3,
+        space: space.into(),
+        head: frame % 2,
+        novelty: (frame % 2 == 1).then_some(0.1),
+    }
+}
+
+fn row(frame: u64, dim: usize) -> Vec<f32> {
+    (0..dim).map(|i| ((frame * 31 + i as u64) % 97) as f32 / 97.0 - 0.5).collect()
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    files::names_in(folder).unwrap()
+}
+
+/// Frames of all rows; every row is compared with what was written.
+fn frames(folder: &Path, dim: usize) -> Vec<u64> {
+    let reader = Reader::open(folder).unwrap();
+    let rows = reader.rows();
+    let frames: Vec<u64> = reader
+        .map(|item| {
+            let (found, values) = item.unwrap();
+            assert_eq!((&found, values), (&record(found.frame, &found.space), row(found.frame, dim)));
+            found.frame
+        })
+        .collect();
+    assert_eq!(rows, frames.len() as u64);
+    frames
+}
+
+#[test]
+fn rows_and_records_come_back_over_several_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = Writer::open(folder.path(), 1, Dtype::F32, 150_000).unwrap();
+    writer.rotate().unwrap();
+    for frame in 0..1000 {
+        writer.push(&record(frame, "a"), &row(frame, 100)).unwrap();
+    }
+    // 400 + about 125 bytes a row: 150,000 are reached with about 285 rows.
+    assert_eq!((writer.next_number(), writer.counts().files), (4, 3));
+    assert_eq!(writer.finish().unwrap(), Counts { files: 4, rows: 1000, lost_rows: 0 });
+    assert_eq!(frames(folder.path(), 100), (0..1000).collect::<Vec<_>>());
+    let expected = ["0001.jsonl", "0001.npy", "0002.jsonl", "0002.npy", "0003.jsonl", "0003.npy", "0004.jsonl"];
+    assert_eq!(names(folder.path())[..7], expected);
+    for name in names(folder.path()) {
+        let size = fs::metadata(folder.path().join(name)).unwrap().len();
+        assert!(size < 151_000, "{size}");
+    }
+}
+
+#[test]
+fn another_space_or_dimension_begins_a_new_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = Writer::open(folder.path(), 0, Dtype::F32, 1 << 20).unwrap();
+    for (frame, space, dim) in [(0, "a", 3), (1, "a", 3), (2, "b", 3), (3, "b", 5), (4, "b", 5)] {
+        writer.push(&record(frame, space), &row(frame, dim)).unwrap();
+    }
+    drop(writer);
+    let read: Vec<_> = Reader::open(folder.path()).unwrap().map(|item| item.unwrap()).collect();
+    assert_eq!(
+        read.iter().map(|(record, row)| (&*record.space, row.len())).collect::<Vec<_>>(),
+        [("a", 3), ("a", 3), ("b", 3), ("b", 5), ("b", 5)]
+    );
+    assert_eq!(names(folder.path()).len(), 6);
+}
+
+#[test]
+fn halves_are_rounded_to_nearest() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = Writer::open(folder.path(), 7, Dtype::F16, 1 << 20).unwrap();
+    writer.push(&record(0, "a"), &[0.1, -1.0, 1e-9]).unwrap();
+    writer.finish().unwrap();
+    let (_, read) = Reader::open(folder.path()).unwrap().next().unwrap().unwrap();
+    assert_eq!(read, [0.099_975_586, -1.0, 0.0]);
+    assert_eq!(fs::metadata(folder.path().join("0007.npy")).unwrap().len(), 128 + 6);
+}
+
+#[test]
+fn a_resumed_run_discards_what_came_after_and_never_overwrites() {
+    let folder = tempfile::tempdir().unwrap();
+    discard_from(&folder.path().join("none"), 0).unwrap();
+    let mut writer = Writer::open(folder.path(), 1, Dtype::F32, 1).unwrap();
+    for frame in 0..5 {
+        writer.push(&record(frame, "a"), &row(frame, 2)).unwrap();
+    }
+    writer.finish().unwrap();
+    // What a run leaves that is killed while it writes, and while it gives a pair its names.
+    fs::write(folder.path().join(".0006.npy.partial"), "x").unwrap();
+    fs::write(folder.path().join("0006.jsonl"), "{}\n").unwrap();
+    fs::write(folder.path().join("notes.txt"), "mine").unwrap();
+    assert_eq!(frames(folder.path(), 2), [0, 1, 2, 3, 4]);
+    let refused = Writer::open(folder.path(), 4, Dtype::F32, 1).unwrap_err().chain();
+    assert!(refused.contains("0005.npy is there"), "{refused}");
+    discard_from(folder.path(), 3).unwrap();
+    assert_eq!(names(folder.path()), ["0001.jsonl", "0001.npy", "0002.jsonl", "0002.npy", "notes.txt"]);
+    Writer::open(folder.path(), 3, Dtype::F32, 1).unwrap();
+}
+
+#[test]
+fn files_that_are_not_as_they_should_be_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let write = || {
+        discard_from(folder.path(), 0).unwrap();
+        let mut writer = Writer::open(folder.path(), 1, Dtype::F32, 1).unwrap();
+        for frame in 0..3 {
+            writer.push(&record(frame, "a"), &row(frame, 2)).unwrap();
+        }
+    };
+    let error = || match Reader::open(folder.path()) {
+        Err(error) => error.chain(),
+        Ok(reader) => {
+            let errors: Vec<_> = reader.filter_map(|item| item.err()).collect();
+            assert_eq!(errors.len(), 1);
+            errors[0].chain()
+        }
+    };
+    assert!(error().contains("no embeddings in"));
+    write();
+    fs::remove_file(at("0002.npy")).unwrap();
+    assert!(error().contains("0003.npy: the file before it, 0002, is missing"));
+    write();
+    fs::remove_file(at("0002.jsonl")).unwrap();
+    assert!(error().contains("0002.jsonl"));
+    let lines = fs::read_to_string(at("0001.jsonl")).unwrap();
+    for (text, expected) in [
+        (String::new(), "ends after 0 lines, there are 1 rows"),
+        (format!("{lines}{lines}"), "more lines than the 1 rows"),
+        (lines.replace("\"frame\"", "\"fram\""), "line 1: missing field `frame`"),
+        ("[".repeat(1 << 20), "line 1: invalid type"),
+    ] {
+        write();
+        fs::write(at("0001.jsonl"), text).unwrap();
+        assert!(error().contains(expected), "{}", error());
+    }
+    for (from, value, expected) in [(0, 0, "it does not begin"), (131, 127, "row 0 has a number that is not finite")] {
+        write();
+        let mut bytes = fs::read(at("0002.npy")).unwrap();
+        bytes[from] = value;
+        bytes[130] = 0x80;
+        fs::write(at("0002.npy"), bytes).unwrap();
+        assert!(error().contains(&format!("0002.npy: {expected}")), "{}: {}", error(), expected);
+    }
+    write();
+    let bytes = fs::read(at("0003.npy")).unwrap();
+    fs::write(at("0003.npy"), &bytes[..bytes.len() - 1]).unwrap();
+    assert!(error().contains("0003.npy: its shape (1, 2) does not fit its 135 bytes"));
+}
+
+#[test]
+fn an_empty_row_and_a_folder_that_cannot_be_written_are_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = Writer::open(folder.path(), 1, Dtype::F32, 1).unwrap();
+    assert!(writer.push(&record(3, "a"), &[]).unwrap_err().chain().contains("frame 3"));
+    fs::remove_dir_all(folder.path()).unwrap();
+    assert!(writer.push(&record(3, "a"), &[1.0]).unwrap_err().chain().contains("0001.npy"));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    Writer::open(file.path(), 1, Dtype::F32, 1).unwrap_err();
+    assert_eq!("f16".parse::<Dtype>().unwrap(), Dtype::F16);
+    assert!("f64".parse::<Dtype>().unwrap_err().chain().contains("export.dtype"));
+}
+
+#[test]
+fn a_full_disk_stops_exports_until_there_is_room_and_numbers_have_no_holes() {
+    let Some(disk) = SmallDisk::mount(512) else { return };
+    let folder = disk.path().join("embeddings");
+    let mut writer = Writer::open(&folder, 1, Dtype::F32, 1 << 20).unwrap();
+    let pushed = 1000;
+    for frame in 0..pushed {
+        writer.push(&record(frame, "a"), &row(frame, 250)).unwrap();
+    }
+    let stopped = writer.counts();
+    assert_eq!((stopped.files, stopped.rows + stopped.lost_rows), (1, pushed));
+    assert!(stopped.rows > 200 && stopped.lost_rows > 200, "{stopped:?}");
+    assert_eq!(names(&folder), ["0001.jsonl", "0001.npy"]);
+    assert_eq!(frames(&folder, 250), (0..stopped.rows).collect::<Vec<_>>());
+    // Still full after the wait.
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    writer.push(&record(pushed, "a"), &row(pushed, 250)).unwrap();
+    assert_eq!(writer.counts().lost_rows, stopped.lost_rows + 1);
+    assert_eq!(names(&folder), ["0001.jsonl", "0001.npy"]);
+    // Room again.
+    discard_from(&folder, 0).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    for frame in pushed + 1..pushed + 11 {
+        writer.push(&record(frame, "a"), &row(frame, 250)).unwrap();
+    }
+    let counts = writer.finish().unwrap();
+    let expected = Counts { files: 2, rows: stopped.rows + 10, lost_rows: stopped.lost_rows + 1 };
+    assert_eq!(counts, expected);
+    assert_eq!(names(&folder), ["0002.jsonl", "0002.npy"]);
+    assert_eq!(frames(&folder, 250), (pushed + 1..pushed + 11).collect::<Vec<_>>());
+}
+
+#[test]
+fn on_a_disk_that_is_full_from_the_start_nothing_is_left_behind() {
+    let Some(disk) = SmallDisk::mount(64) else { return };
+    let folder = disk.path().join("embeddings");
+    let mut writer = Writer::open(&folder, 1, Dtype::F32, 1 << 20).unwrap();
+    disk.fill();
+    for frame in 0..300 {
+        writer.push(&record(frame, "a"), &row(frame, 250)).unwrap();
+    }
+    assert_eq!(writer.finish().unwrap(), Counts { files: 0, rows: 0, lost_rows: 300 });
+    assert_eq!(names(&folder), Vec::<String>::new());
+}
+
+#[test]
+fn records_share_their_names_as_plain_text() {
+    let line = serde_json::to_string(&record(3, "a")).unwrap();
+    let expected = "{\"camera\":\"door \\\"1\\\"\",\"frame\":3,\"stamp_ns\":-3000000021,\"segment\":1,\"space\":\"a\",\
+                    \"head\":1,\"novelty\":0.1}";
+    assert_eq!(line, expected);
+    let back: Record = serde_json::from_str(&line).unwrap();
+    assert_eq!(back, Record { space: Arc::from("a"), ..record(3, "a") });
+}

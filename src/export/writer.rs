@@ -1,0 +1,271 @@
+//! Embeddings on disk as they come: `NNNN.npy` (`[n, d]`) with `NNNN.jsonl` (a [`Record`] a row), closed by size.
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use serde::Serialize;
+
+use crate::error::{Error, Kind, Result};
+use crate::export::{Dtype, RECORDS, ROWS, Record, pair::Pair};
+use crate::files;
+
+/// Rows are gathered in memory up to so many bytes, then written.
+const GATHER_BYTES: usize = 1 << 16;
+
+/// On a full disk, room is looked for this often.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What was written so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Pairs of files that are complete.
+    pub files: u64,
+    /// Rows in these and in the open one.
+    pub rows: u64,
+    /// Rows that found the disk full.
+    pub lost_rows: u64,
+}
+
+/// Writes rows and their records. Each pair of files is complete or absent; numbers have no holes.
+///
+/// On a full disk: one line in the log, what is whole is kept, further rows are counted as lost; once a second room is
+/// looked for, and one line says when it goes on. Dropped without [`Writer::finish`] it closes the open pair.
+#[derive(Debug)]
+pub struct Writer {
+    folder: PathBuf,
+    number: u64,
+    dtype: Dtype,
+    rotate_bytes: u64,
+    counts: Counts,
+    open: Option<(Pair, Arc<str>)>,
+    /// Rows and records that are not written yet, as they will be in the files.
+    rows: Vec<u8>,
+    records: Vec<u8>,
+    gathered: u64,
+    halves: Vec<f16>,
+    /// The disk is full; when room was last looked for.
+    full: Option<Instant>,
+    /// Lost rows that the log has told of.
+    told: u64,
+}
+
+impl Writer {
+    /// Opens `folder` (created if missing) for files from `next_number` on; a pair is closed at `rotate_bytes`.
+    /// # Errors
+    /// The I/O error, or that there are files of this number or above: they are never overwritten.
+    pub fn open(folder: &Path, next_number: u64, dtype: Dtype, rotate_bytes: u64) -> Result<Self> {
+        files::create_folder(folder)?;
+        let names = files::names_in(folder)?;
+        for end in [ROWS, RECORDS] {
+            if let Some(found) = files::numbered(&names, end).last().filter(|last| **last >= next_number) {
+                let name = files::numbered_name(*found, end);
+                let folder = folder.display();
+                return Err(Error::work(format!(
+                    "cannot write embeddings from {next_number:04} on to {folder}: {name} is there; resume that run or \
+                     give another folder"
+                )));
+            }
+        }
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            number: next_number,
+            dtype,
+            rotate_bytes,
+            counts: Counts::default(),
+            open: None,
+            rows: Vec::with_capacity(GATHER_BYTES * 2),
+            records: Vec::with_capacity(GATHER_BYTES * 2),
+            gathered: 0,
+            halves: Vec::new(),
+            full: None,
+            told: 0,
+        })
+    }
+
+    /// Adds one row `[d]`. Another `d` or another space than that of the row before begins a new pair of files.
+    /// # Errors
+    /// An empty row; an I/O error other than a full disk.
+    pub fn push(&mut self, record: &Record, row: &[f32]) -> Result<()> {
+        if row.is_empty() {
+            return Err(Error::work(format!("cannot write the embedding of frame {}: it is empty", record.frame)));
+        }
+        if !self.has_room()? {
+            self.counts.lost_rows += 1;
+            return Ok(());
+        }
+        if self.open.as_ref().is_some_and(|(pair, space)| pair.dim() != row.len() || **space != *record.space) {
+            self.rotate()?;
+        }
+        self.gather(record, row)?;
+        let written = self.write_gathered(GATHER_BYTES, row.len(), &record.space);
+        self.survive(written)?;
+        if self.open.as_ref().is_some_and(|(pair, _)| self.size(pair) >= self.rotate_bytes) {
+            self.rotate()?;
+        }
+        Ok(())
+    }
+
+    /// Closes the open pair of files: both get their names. Without rows there is none, and nothing happens.
+    /// # Errors
+    /// An I/O error other than a full disk.
+    pub fn rotate(&mut self) -> Result<()> {
+        let closed = self.close();
+        self.survive(closed)
+    }
+
+    /// Closes the open pair and says what was written.
+    /// # Errors
+    /// As [`Writer::rotate`].
+    pub fn finish(mut self) -> Result<Counts> {
+        self.rotate()?;
+        Ok(self.counts)
+    }
+
+    /// What was written so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Number of the pair that is open or opened next.
+    pub fn next_number(&self) -> u64 {
+        self.number
+    }
+
+    /// Bytes of the open pair, with what is gathered.
+    fn size(&self, pair: &Pair) -> u64 {
+        pair.bytes() + (self.rows.len() + self.records.len()) as u64
+    }
+
+    fn gather(&mut self, record: &Record, row: &[f32]) -> Result<()> {
+        serde_json::to_writer(&mut self.records, record).map_err(|error| {
+            Error::work(format!("cannot write the record of frame {}", record.frame)).because(error)
+        })?;
+        self.records.push(b'\n');
+        match self.dtype {
+            Dtype::F32 => self.rows.extend_from_slice(bytemuck::cast_slice(row)),
+            Dtype::F16 => {
+                self.halves.resize(row.len(), f16::ZERO);
+                self.halves.convert_from_f32_slice(row);
+                self.rows.extend_from_slice(bytemuck::cast_slice(&self.halves));
+            }
+        }
+        self.gathered += 1;
+        self.counts.rows += 1;
+        Ok(())
+    }
+
+    /// Writes what is gathered once it has `least` bytes; opens a pair where none is.
+    fn write_gathered(&mut self, least: usize, dim: usize, space: &Arc<str>) -> Result<()> {
+        if self.open.is_none() {
+            let pair = Pair::create(&self.folder, self.number, self.dtype, dim)?;
+            self.open = Some((pair, space.clone()));
+        }
+        match &mut self.open {
+            Some((pair, _)) if self.rows.len() + self.records.len() >= least => {
+                pair.append(&self.rows, &self.records, self.gathered)?;
+                self.forget_gathered();
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn forget_gathered(&mut self) {
+        self.rows.clear();
+        self.records.clear();
+        self.gathered = 0;
+    }
+
+    fn close(&mut self) -> Result<()> {
+        let Some((pair, _)) = &mut self.open else { return Ok(()) };
+        pair.append(&self.rows, &self.records, self.gathered)?;
+        self.forget_gathered();
+        self.close_whole()
+    }
+
+    /// Closes the open pair with the rows that are in its files; one that cannot be closed is removed.
+    fn close_whole(&mut self) -> Result<()> {
+        let Some((pair, _)) = self.open.take() else { return Ok(()) };
+        let rows = pair.rows();
+        if rows == 0 {
+            pair.discard();
+            return Ok(());
+        }
+        let closed = pair.close();
+        if closed.is_ok() {
+            self.counts.files += 1;
+            self.number += 1;
+        } else {
+            self.lose(rows);
+        }
+        closed
+    }
+
+    fn lose(&mut self, rows: u64) {
+        self.counts.rows -= rows;
+        self.counts.lost_rows += rows;
+    }
+
+    /// Turns a full disk into a state of this writer: whole rows stay, the gathered ones are lost, one line is said.
+    fn survive(&mut self, done: Result<()>) -> Result<()> {
+        let Err(error) = done else { return Ok(()) };
+        if error.kind() != Kind::DiskFull {
+            return Err(error);
+        }
+        self.lose(self.gathered);
+        self.forget_gathered();
+        self.full = Some(Instant::now());
+        tracing::error!(
+            "{}; exports stop, work goes on, and so do they when there is room (free some on this disk)",
+            error.chain()
+        );
+        match self.close_whole() {
+            // Closing may need room too; the pair is removed and its rows are counted then.
+            Err(error) if error.kind() == Kind::DiskFull => Ok(()),
+            other => other,
+        }
+    }
+
+    /// False while the disk is full.
+    fn has_room(&mut self) -> Result<bool> {
+        let Some(tried) = &mut self.full else { return Ok(true) };
+        if tried.elapsed() < RETRY {
+            return Ok(false);
+        }
+        *tried = Instant::now();
+        match probe(&self.folder) {
+            Err(error) if error.kind() == Kind::DiskFull => Ok(false),
+            Err(error) => Err(error),
+            Ok(()) => {
+                self.full = None;
+                let lost = self.counts.lost_rows - std::mem::replace(&mut self.told, self.counts.lost_rows);
+                tracing::info!("exports to {} go on; {lost} rows were lost meanwhile", self.folder.display());
+                Ok(true)
+            }
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Err(error) = self.rotate() {
+            tracing::error!("{}", error.chain());
+        }
+    }
+}
+
+/// Looks for room for more than a row, so that exports do not stop again at once.
+fn probe(folder: &Path) -> Result<()> {
+    let path = files::partial(&folder.join("room"))?;
+    let room = || {
+        let zeros = io::Read::take(io::repeat(0), 2 * GATHER_BYTES as u64);
+        io::copy(&mut { zeros }, &mut File::create(&path)?)
+    };
+    let found = room();
+    files::remove_leftover(&path);
+    found.map(drop).map_err(|error| Error::io("cannot write", &path, error))
+}
