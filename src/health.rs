@@ -1,1 +1,260 @@
-//! Label-free health.
+//! Label-free health of embeddings: floors that a broken head falls through. None of these may choose between heads
+//! (rank, uniformity and alignment go up on harmful ones as well); that is the judge's office.
+//!
+//! Everything is computed in `f64`, on one thread. For `[n, d]` the costs, in multiplications, are `n d min(n, d)` for
+//! the rank and `n^2 d` each for uniformity and retrieval: pass at most 2048 rows. 2048 rows of 256 cost about 2
+//! thousand million in all, 2048 rows of 2048 about 30 thousand million.
+use faer::diag::Diag;
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::svd::{ComputeSvdVectors, svd, svd_scratch};
+use faer::{Mat, Par};
+use ndarray::{Array2, ArrayView2, Axis, s};
+use serde::Serialize;
+
+use crate::linalg::{Real, product, slices, unit_rows};
+
+/// What RankMe adds to every share.
+const RANK_EPS: f64 = 1e-7;
+/// Rows of the matrix of cosines that are there at once.
+const CHUNK: usize = 64;
+
+/// Everything at a glance, of rows in the order of the stream.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Health {
+    /// Rows measured.
+    pub frames: usize,
+    /// Their length.
+    pub dim: usize,
+    /// [`all_finite`]. Where it is false, the rest is NaN.
+    pub finite: bool,
+    /// [`spread`] times the root of `dim`: about 1 when all directions are used alike, 0 when all rows are equal.
+    pub spread: f64,
+    /// [`rank_me`] of the unit rows: from 1 to `dim`.
+    pub rank: f64,
+    /// [`uniformity`]: 0 when all rows are equal, more negative is more even.
+    pub uniformity: f64,
+    /// [`alignment`] of neighbouring rows of a block: 0 when these are equal.
+    pub alignment: f64,
+    /// [`retrieval_at_1`]: 0 to 1.
+    pub retrieval: f64,
+}
+
+impl Health {
+    /// Measures `z: [n, d]`; `block` names the block of every row.
+    pub fn of<T: Real>(z: ArrayView2<T>, block: &[u64]) -> Self {
+        let (frames, dim) = z.dim();
+        let finite = all_finite(z);
+        let nan = f64::NAN;
+        let mut health =
+            Self { frames, dim, finite, spread: nan, rank: nan, uniformity: nan, alignment: nan, retrieval: nan };
+        if finite {
+            let unit = unit(z);
+            let next: Vec<usize> = (1..frames.min(block.len())).filter(|&i| block[i] == block[i - 1]).collect();
+            let before: Vec<usize> = next.iter().map(|i| i - 1).collect();
+            health.spread = spread(z) * (dim as f64).sqrt();
+            health.rank = rank_me(unit.view());
+            health.uniformity = uniformity(z);
+            health.alignment = alignment(unit.select(Axis(0), &before).view(), unit.select(Axis(0), &next).view());
+            health.retrieval = retrieval_at_1(z, block);
+        }
+        health
+    }
+}
+
+/// No NaN and no infinity in `z`.
+pub fn all_finite<T: Real>(z: ArrayView2<T>) -> bool {
+    z.iter().all(|x| x.is_finite())
+}
+
+/// Mean over the columns of the standard deviation (unbiased) of the unit rows of `z: [n, d]`; about `1 / sqrt(d)` when
+/// healthy, 0 when collapsed (SimSiam, Chen & He 2021, section 4.1). NaN for fewer than two rows.
+pub fn spread<T: Real>(z: ArrayView2<T>) -> f64 {
+    let z = unit(z);
+    let (n, d) = z.dim();
+    let mut sum = 0.0;
+    for column in z.columns() {
+        let mean = column.sum() / n as f64;
+        sum += (column.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / (n as f64 - 1.0)).sqrt();
+    }
+    if n < 2 { f64::NAN } else { sum / d as f64 }
+}
+
+/// RankMe, a smooth rank of `z: [n, d]` as it is (neither centred nor scaled): `exp(-sum p ln p)`, `p_k = s_k / sum s +
+/// 1e-7` over the singular values `s` (Garrido et al. 2023, equation 1). 0 when all is zero; NaN when not finite.
+pub fn rank_me<T: Real>(z: ArrayView2<T>) -> f64 {
+    let Some(values) = singular_values(z) else { return f64::NAN };
+    let sum: f64 = values.iter().sum();
+    if sum == 0.0 {
+        return 0.0;
+    }
+    let entropy = |s: &f64| {
+        let p = s / sum + RANK_EPS;
+        -p * p.ln()
+    };
+    values.iter().map(entropy).sum::<f64>().exp()
+}
+
+/// `ln mean exp(-2 |z_i - z_j|^2)` over the pairs `i < j` of unit rows of `z: [n, d]` (Wang & Isola 2020, `t = 2`). NaN
+/// for fewer than two rows.
+pub fn uniformity<T: Real>(z: ArrayView2<T>) -> f64 {
+    let (z, n) = (unit(z), z.nrows());
+    let mut sum = 0.0;
+    each_row_of_cosines(&z, |i, cosines| {
+        // |z_i - z_j|^2 = 2 - 2 z_i . z_j
+        sum += cosines[i + 1..].iter().map(|c| (-4.0 * (1.0 - c)).exp()).sum::<f64>();
+    });
+    (2.0 * sum / (n as f64 * (n as f64 - 1.0))).ln()
+}
+
+/// Mean of `|a_i - b_i|^2` over the unit rows of `a, b: [n, d]` (Wang & Isola 2020, `alpha = 2`). NaN for no rows, or
+/// shapes that differ.
+pub fn alignment<T: Real>(a: ArrayView2<T>, b: ArrayView2<T>) -> f64 {
+    if a.dim() != b.dim() {
+        return f64::NAN;
+    }
+    let difference = unit(a) - unit(b);
+    difference.iter().map(|x| x * x).sum::<f64>() / a.nrows() as f64
+}
+
+/// Share of the rows of `z: [n, d]` whose nearest other row (by cosine) is of the same block; ties with a row of another
+/// block count as misses. Rows alone in their block are left out; NaN where none is left or `block` is too short.
+pub fn retrieval_at_1<T: Real>(z: ArrayView2<T>, block: &[u64]) -> f64 {
+    if block.len() < z.nrows() {
+        return f64::NAN;
+    }
+    let (mut hits, mut asked) = (0u64, 0u64);
+    each_row_of_cosines(&unit(z), |i, cosines| {
+        let (mut own, mut other) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
+        for (j, &cosine) in cosines.iter().enumerate() {
+            if j != i {
+                let best = if block[j] == block[i] { &mut own } else { &mut other };
+                *best = best.max(cosine);
+            }
+        }
+        if own > f64::NEG_INFINITY {
+            asked += 1;
+            hits += u64::from(own > other);
+        }
+    });
+    if asked == 0 { f64::NAN } else { hits as f64 / asked as f64 }
+}
+
+/// Calls `with(i, cosines of row i with every row)`, for unit rows.
+fn each_row_of_cosines(z: &Array2<f64>, mut with: impl FnMut(usize, &[f64])) {
+    let n = z.nrows();
+    for begin in (0..n).step_by(CHUNK) {
+        let cosines = product(z.slice(s![begin..n.min(begin + CHUNK), ..]), z.t());
+        for (k, row) in slices(&cosines).enumerate() {
+            with(begin + k, row);
+        }
+    }
+}
+
+/// Rows as `f64` of unit length.
+fn unit<T: Real>(z: ArrayView2<T>) -> Array2<f64> {
+    unit_rows(&z.map(|x| x.as_f64())).0
+}
+
+/// `None` when `z` is not finite or the iteration does not settle.
+fn singular_values<T: Real>(z: ArrayView2<T>) -> Option<Vec<f64>> {
+    if !all_finite(z) {
+        return None;
+    }
+    let (n, d) = z.dim();
+    let matrix = Mat::from_fn(n, d, |i, j| z[[i, j]].as_f64());
+    let mut values = Diag::<f64>::zeros(n.min(d));
+    let none = ComputeSvdVectors::No;
+    let mut memory = MemBuffer::new(svd_scratch::<f64>(n, d, none, none, Par::Seq, Default::default()));
+    let stack = MemStack::new(&mut memory);
+    svd(matrix.as_ref(), values.as_mut(), None, None, Par::Seq, stack, Default::default()).ok()?;
+    Some(values.column_vector().iter().copied().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::*;
+
+    /// The input of the golden values.
+    fn x(n: usize, d: usize, s: f64) -> Array2<f64> {
+        Array2::from_shape_fn((n, d), |(i, j)| {
+            (0.37 * (i * d + j) as f64 + s).sin() + 0.5 * (1.3 * (i * j) as f64 + 2.0 * s).cos()
+        })
+    }
+
+    fn near(found: f64, right: f64) {
+        assert!((found - right).abs() < 1e-9 * right.abs(), "{found} is not {right}");
+    }
+
+    #[test]
+    fn golden_values() {
+        let z = x(64, 8, 0.4);
+        near(rank_me(z.view()), 6.25082718971786);
+        near(rank_me(z.t()), 6.25082718971786);
+        near(uniformity(z.view()), -2.053478860933893);
+        near(alignment(x(4, 8, 0.11).view(), x(4, 8, 0.53).view()), 0.19477430181587663);
+        near(spread(z.view()), 0.35265847087598323);
+        // In f32 to f32's precision.
+        let narrow = z.mapv(|x| x as f32);
+        assert!((rank_me(narrow.view()) - 6.25082718971786).abs() < 1e-5);
+        assert!((uniformity(narrow.view()) + 2.053478860933893).abs() < 1e-5);
+    }
+
+    #[test]
+    fn extremes() {
+        let equal = Array2::<f64>::ones((100, 16));
+        assert!(spread(equal.view()) < 1e-12 && uniformity(equal.view()).abs() < 1e-12);
+        assert!((rank_me(equal.view()) - 1.0).abs() < 1e-4);
+        assert!((rank_me(Array2::<f32>::eye(16).view()) - 16.0).abs() < 1e-3);
+        assert_eq!(rank_me(Array2::<f64>::zeros((5, 4)).view()), 0.0);
+        assert_eq!(alignment(equal.view(), equal.view()), 0.0);
+        let opposite = array![[1.0, 0.0], [-3.0, 0.0]];
+        assert!((uniformity(opposite.view()) + 8.0).abs() < 1e-12);
+        let one = Array2::<f64>::ones((1, 4));
+        assert!(spread(one.view()).is_nan() && uniformity(one.view()).is_nan());
+        assert!(alignment(one.view(), equal.view()).is_nan());
+        let none = Array2::<f32>::zeros((0, 4));
+        assert!(uniformity(none.view()).is_nan() && retrieval_at_1(none.view(), &[]).is_nan());
+        assert_eq!(rank_me(none.view()), 0.0);
+    }
+
+    #[test]
+    fn retrieval_by_hand() {
+        let angle = |degrees: &[f64]| {
+            Array2::from_shape_fn((degrees.len(), 2), |(i, j)| {
+                let a = degrees[i].to_radians();
+                if j == 0 { a.cos() } else { a.sin() }
+            })
+        };
+        // Block 1 at 0, 10 and 80, block 2 at 90 and 93, block 3 alone at 180: 80 is nearer to block 2.
+        let z = angle(&[0.0, 10.0, 80.0, 90.0, 93.0, 180.0]);
+        assert_eq!(retrieval_at_1(z.view(), &[1, 1, 1, 2, 2, 3]), 0.8);
+        assert_eq!(retrieval_at_1(Array2::<f32>::ones((4, 3)).view(), &[1, 1, 2, 2]), 0.0, "ties are misses");
+        assert!(retrieval_at_1(z.view(), &[1, 2, 3, 4, 5, 6]).is_nan());
+        assert!(retrieval_at_1(z.view(), &[1]).is_nan());
+        // More rows than a chunk.
+        let many = angle(&(0..200).map(|i| f64::from(i / 2) + 0.1 * f64::from(i % 2)).collect::<Vec<_>>());
+        assert_eq!(retrieval_at_1(many.view(), &(0..200).map(|i| i / 2).collect::<Vec<_>>()), 1.0);
+    }
+
+    #[test]
+    fn a_glance_at_everything() {
+        let z = x(64, 8, 0.4);
+        let block: Vec<u64> = (0..64).map(|i| i / 4).collect();
+        let health = Health::of(z.view(), &block);
+        assert_eq!((health.frames, health.dim, health.finite), (64, 8, true));
+        near(health.spread, 0.35265847087598323 * 8f64.sqrt());
+        near(health.uniformity, -2.053478860933893);
+        let pairs: Vec<usize> = (1..64).filter(|i| i % 4 != 0).collect();
+        let of = |shift: usize| z.select(Axis(0), &pairs.iter().map(|i| i - shift).collect::<Vec<_>>());
+        near(health.alignment, alignment(of(1).view(), of(0).view()));
+        assert!(health.rank > 5.0 && health.rank < 8.0 && (0.0..=1.0).contains(&health.retrieval));
+        let mut broken = z.mapv(|x| x as f32);
+        broken[[3, 3]] = f32::NAN;
+        let health = Health::of(broken.view(), &block);
+        assert!(!health.finite && health.rank.is_nan() && health.retrieval.is_nan());
+        let text = serde_json::to_string(&health).expect("json");
+        assert!(text.contains("\"rank\":null"), "{text}");
+    }
+}

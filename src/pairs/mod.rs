@@ -1,7 +1,20 @@
 //! From a stream of latents to pairs: segments, blocks, replay.
+mod batch;
+pub mod blocks;
+pub mod replay;
+mod replay_state;
+pub mod segments;
+mod stored;
+
 use ndarray::Array2;
 
 use crate::frame::Stamp;
+
+pub use batch::Batch;
+pub use blocks::{BlockCounts, Blocks, BlocksState, held};
+pub use replay::Replay;
+pub use replay_state::{ReplayState, StoredState};
+pub use segments::{Segmenter, SegmenterState};
 
 /// One latent that may be learned from.
 #[derive(Debug, Clone, PartialEq)]

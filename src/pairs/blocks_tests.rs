@@ -1,0 +1,134 @@
+use super::*;
+
+const MILLI: i64 = 1_000_000;
+
+fn blocks(still_distance: f64, block_secs: f64) -> Blocks {
+    let learn = Learn { frames_per_sec: 10.0, still_distance, ..Learn::default() };
+    Blocks::new(&learn, &Judge { block_secs, ..Judge::default() })
+}
+
+/// A sample whose latent lies at `angle` radians.
+fn sample(index: u64, stamp: i64, segment: u64, angle: f32) -> Sample {
+    Sample { index, stamp: Stamp(stamp), segment, latent: vec![angle.cos(), angle.sin()] }
+}
+
+/// Indices that are kept out of moving frames with these stamps, one segment.
+fn kept(stamps: impl IntoIterator<Item = i64>) -> Vec<u64> {
+    let mut b = blocks(1e-5, 1e6);
+    for (i, stamp) in stamps.into_iter().enumerate() {
+        assert_eq!(b.push(sample(i as u64, stamp, 0, 0.1 * i as f32)), None);
+    }
+    b.finish().unwrap().index
+}
+
+fn at_rate(rate: f64, n: usize) -> impl Iterator<Item = i64> {
+    (0..n).map(move |i| (i as f64 / rate * 1e9).round() as i64)
+}
+
+#[test]
+fn the_rate_is_limited_evenly() {
+    let thirds: Vec<u64> = (0..3000).step_by(3).collect();
+    assert_eq!(kept(at_rate(30.0, 3000)), thirds);
+    assert_eq!(kept(at_rate(10.0, 1000)).len(), 1000);
+    assert_eq!(kept(at_rate(3.0, 100)).len(), 100);
+    let of_25 = kept(at_rate(25.0, 2500));
+    assert_eq!(&of_25[..6], &[0, 2, 5, 7, 10, 12]);
+    assert_eq!(of_25.len(), 1000);
+    for rate in [11.0, 12.5, 14.0, 17.3, 24.0, 29.97, 47.0, 120.0] {
+        let n = kept(at_rate(rate, (rate * 100.0) as usize)).len();
+        assert!((800..=1003).contains(&n), "{rate} frames a second: {n} kept in 100 s");
+    }
+}
+
+#[test]
+fn jitter_and_pauses_cost_no_frames_and_bring_no_burst() {
+    let jitter = |i: usize| [0, 19, -20, 7, -12][i % 5] * MILLI;
+    assert_eq!(kept((0..1000).map(|i| i as i64 * 100 * MILLI + jitter(i))).len(), 1000);
+    // Ten seconds, a pause of a minute, one second: no more than ten are made up for the pause.
+    let frames = (0..400).chain(2800..2840).map(|i| i * 25 * MILLI);
+    let kept = kept(frames);
+    assert!(kept.iter().filter(|&&i| i >= 400).count() <= 12, "{kept:?}");
+}
+
+#[test]
+fn still_frames_are_skipped_until_something_moves() {
+    let mut b = blocks(1e-3, 4.0);
+    for i in 0..100 {
+        // One step at frame 50; before and after it the scene stands still.
+        assert_eq!(b.push(sample(i, i as i64 * 100 * MILLI, 0, if i < 50 { 0.0 } else { 1.0 })).is_some(), i == 50);
+    }
+    assert_eq!(b.finish().unwrap().index, [50]);
+    assert_eq!(b.counts(), BlockCounts { kept: 2, rate_limited: 0, still: 98 });
+    // Slow drift is compared with the last kept sample, so it is not skipped for ever.
+    let mut b = blocks(1e-3, 1e6);
+    for i in 0..100 {
+        b.push(sample(i, i as i64 * 100 * MILLI, 0, 0.01 * i as f32));
+    }
+    let n = b.finish().unwrap().index.len();
+    assert!((15..=25).contains(&n), "{n}: one in five steps of 0.01 moves by 0.045 radians");
+}
+
+#[test]
+fn blocks_end_at_cuts_lengths_pauses_and_steps_back() {
+    let mut b = blocks(1e-5, 4.0);
+    let mut closed = Vec::new();
+    let mut i = 0;
+    let mut feed = |b: &mut Blocks, stamp: i64, segment: u64| {
+        i += 1;
+        closed.extend(b.push(sample(i, stamp * MILLI, segment, i as f32)));
+    };
+    (0..100).for_each(|k| feed(&mut b, k * 100, 0)); // 10 s: 40, 40 and 20
+    feed(&mut b, 9950, 1); // a cut: kept although it is too soon
+    feed(&mut b, 30_000, 1); // a pause
+    feed(&mut b, 29_000, 1); // a step back, the same segment
+    closed.extend(b.finish());
+    let lengths: Vec<usize> = closed.iter().map(|b| b.index.len()).collect();
+    assert_eq!(lengths, [40, 40, 20, 1, 1, 1]);
+    assert_eq!(closed.iter().map(|b| b.number).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(closed.iter().map(|b| b.segment).collect::<Vec<_>>(), [0, 0, 0, 1, 1, 1]);
+    assert_eq!(closed[1].stamps[0], Stamp(4000 * MILLI));
+    assert_eq!(closed[0].latents.dim(), (40, 2));
+    assert_eq!(closed[0].latents[[3, 0]], 4f32.cos());
+    assert_eq!(b.finish(), None);
+}
+
+#[test]
+fn odd_stamps_and_lengths_do_no_harm() {
+    let mut b = blocks(1e-5, 4.0);
+    let stamps = [i64::MIN, i64::MAX, 0, i64::MAX, i64::MIN];
+    let mut n = 0;
+    for (i, &stamp) in stamps.iter().enumerate() {
+        n += usize::from(b.push(sample(i as u64, stamp, 0, i as f32)).is_some());
+    }
+    let long = Sample { index: 9, stamp: Stamp(0), segment: 0, latent: vec![1.0; 3] };
+    assert_eq!(b.push(long).unwrap().latents.ncols(), 2);
+    assert_eq!((n, b.finish().unwrap().latents.dim()), (4, (1, 3)));
+}
+
+#[test]
+fn goes_on_from_a_saved_state() {
+    let stream = |i: u64| sample(i, i as i64 * 33 * MILLI, i / 70, (i as f32 * 0.3).sin());
+    for stop in [0, 1, 35, 70, 199] {
+        let mut b = blocks(1e-5, 1.5);
+        let mut left: Vec<Block> = (0..stop).filter_map(|i| b.push(stream(i))).collect();
+        let (state, rows) = b.save();
+        let text = serde_json::to_string(state).unwrap();
+        let mut other = blocks(1e-5, 1.5);
+        other.restore(serde_json::from_str(&text).unwrap(), rows.to_vec()).unwrap();
+        left.extend((stop..200).filter_map(|i| other.push(stream(i))));
+        left.extend(other.finish());
+        let mut whole = blocks(1e-5, 1.5);
+        let mut right: Vec<Block> = (0..200).filter_map(|i| whole.push(stream(i))).collect();
+        right.extend(whole.finish());
+        assert_eq!(left, right);
+        assert_eq!(other.counts(), whole.counts());
+    }
+    let broken = BlocksState { index: vec![1], dim: 2, ..BlocksState::default() };
+    assert!(blocks(0.0, 1.0).restore(broken, vec![0.0; 2]).is_err());
+}
+
+#[test]
+fn one_block_in_so_many_is_held() {
+    assert_eq!((0..12).filter(|&n| held(n, 5)).collect::<Vec<_>>(), [0, 5, 10]);
+    assert!(!held(0, 0));
+}

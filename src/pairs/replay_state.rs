@@ -1,0 +1,143 @@
+//! The replay memory as plain values, for a checkpoint.
+use std::collections::{BinaryHeap, VecDeque};
+
+use half::f16;
+use serde::{Deserialize, Serialize};
+
+use super::replay::Replay;
+use super::stored::Stored;
+use crate::config::Learn;
+use crate::error::{Error, Result};
+
+/// Everything a [`Replay`] remembers beside its rows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayState {
+    /// Length of a latent.
+    pub dim: usize,
+    /// The newest blocks, oldest first.
+    pub fresh: Vec<StoredState>,
+    /// The reservoir, in the order in which it lies in memory.
+    pub long: Vec<StoredState>,
+    /// Rows that hold nothing, in the order in which they became free.
+    pub free: Vec<u32>,
+    /// Position of the random numbers, in words.
+    pub word_pos: u64,
+}
+
+/// One block of a [`ReplayState`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredState {
+    /// Its lot.
+    pub priority: u64,
+    /// Number of the block in the stream.
+    pub number: u64,
+    /// Its segment.
+    pub segment: u64,
+    /// Capture times, nanoseconds.
+    pub stamps: Vec<i64>,
+    /// Its rows.
+    pub slots: Vec<u32>,
+}
+
+impl Replay {
+    /// What to save: the state, and the rows `[rows, d]` one after another.
+    pub fn save(&self) -> (ReplayState, &[f16]) {
+        let state = |s: &Stored| StoredState {
+            priority: s.priority,
+            number: s.number,
+            segment: s.segment,
+            stamps: s.stamps.to_vec(),
+            slots: s.slots.to_vec(),
+        };
+        let state = ReplayState {
+            dim: self.dim,
+            fresh: self.fresh.iter().map(state).collect(),
+            long: self.long.iter().map(state).collect(),
+            free: self.free.clone(),
+            word_pos: self.rng.get_word_pos() as u64,
+        };
+        (state, &self.arena)
+    }
+
+    /// Goes on where `state` and `rows` were saved; `config` is that of the run.
+    ///
+    /// # Errors
+    /// The parts do not fit together, or not into `learn.replay_megabytes`.
+    pub fn restore(config: &Learn, state: ReplayState, rows: &[f16]) -> Result<Self> {
+        let mut replay = Self::new(config, state.dim)?;
+        let count = rows.len() / state.dim.max(1);
+        let places = Places { free: vec![true; count] };
+        if rows.len() != count * state.dim {
+            return Err(broken(&format!("{} numbers are no whole rows of {}", rows.len(), state.dim)));
+        }
+        if count > replay.capacity {
+            return Err(Error::config(format!(
+                "learn.replay_megabytes = {}: room for {} latents, the saved memory has {count}; go on with the value \
+                 of the run that saved it, or begin a new one",
+                config.replay_megabytes, replay.capacity
+            )));
+        }
+        let (fresh, long) = places.take_all(&state)?;
+        if fresh > replay.fresh_capacity || long > replay.capacity - replay.fresh_capacity {
+            return Err(broken("its two parts are larger than the memory allows"));
+        }
+        let stored = |s: StoredState| Stored {
+            priority: s.priority,
+            number: s.number,
+            segment: s.segment,
+            stamps: s.stamps.into(),
+            slots: s.slots.into(),
+        };
+        replay.arena.extend_from_slice(rows);
+        replay.free = state.free;
+        replay.fresh = state.fresh.into_iter().map(stored).collect::<VecDeque<_>>();
+        replay.long = BinaryHeap::from(state.long.into_iter().map(stored).collect::<Vec<_>>());
+        (replay.fresh_rows, replay.long_rows) = (fresh, long);
+        replay.rng.set_word_pos(state.word_pos.into());
+        Ok(replay)
+    }
+}
+
+/// Which rows of the arena are not taken yet.
+struct Places {
+    free: Vec<bool>,
+}
+
+impl Places {
+    /// Checks that every row is in exactly one place; the rows of the newest blocks and of the reservoir.
+    fn take_all(mut self, state: &ReplayState) -> Result<(usize, usize)> {
+        let fresh = self.take_blocks(&state.fresh)?;
+        let long = self.take_blocks(&state.long)?;
+        self.take(&state.free)?;
+        match self.free.iter().position(|&free| free) {
+            Some(row) => Err(broken(&format!("row {row} is in no block and not free"))),
+            None => Ok((fresh, long)),
+        }
+    }
+
+    fn take_blocks(&mut self, blocks: &[StoredState]) -> Result<usize> {
+        let mut rows = 0;
+        for block in blocks {
+            if block.stamps.len() != block.slots.len() {
+                return Err(broken(&format!("block {} has not as many stamps as rows", block.number)));
+            }
+            self.take(&block.slots)?;
+            rows += block.slots.len();
+        }
+        Ok(rows)
+    }
+
+    fn take(&mut self, slots: &[u32]) -> Result<()> {
+        for &slot in slots {
+            match self.free.get_mut(slot as usize) {
+                Some(free) if *free => *free = false,
+                _ => return Err(broken(&format!("row {slot} does not exist or is in two places"))),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn broken(what: &str) -> Error {
+    Error::work(format!("saved replay memory: {what}"))
+}
