@@ -1,1 +1,33 @@
-//! The frozen encoder.
+//! The frozen encoder: from a frame to a latent.
+//!
+//! `card` says what a model expects, `prepare` makes its input from a frame, `runtime` finds ONNX Runtime, `provider`
+//! opens the model on the hardware asked for, `session` runs it. What can be told from a file (`elf`, `outline`) is
+//! told before the library that would choke on it sees it. Nothing here learns.
+mod card;
+mod card_text;
+mod elf;
+mod fits;
+mod luma;
+mod outline;
+mod prepare;
+mod probe;
+mod provider;
+pub mod runtime;
+mod session;
+
+pub use card::{Card, Channels, Fit, Kind};
+pub use luma::{LUMA_LEN, luma};
+pub use prepare::Prepare;
+pub use session::Encoder;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::panic, reason = "tests")]
+    use super::runtime::{Runtime, load};
+
+    /// The real ONNX Runtime, which the tests of this module need.
+    pub(crate) fn runtime() -> Runtime {
+        load("")
+            .unwrap_or_else(|e| panic!("these tests need ONNX Runtime (run tools/fetch_onnxruntime.sh): {}", e.chain()))
+    }
+}

@@ -1,0 +1,150 @@
+//! The model card: what an encoder expects, what it gives, where it is from.
+//!
+//! `NAME.toml` lies beside `NAME.onnx`. Every mistake in it is reported at once.
+use std::path::Path;
+
+use super::card_text;
+use crate::error::{Error, Result};
+use crate::files::{read_bounded, sha256_hex};
+
+/// A card is a page of text.
+const MAX_CARD_BYTES: u64 = 64 * 1024;
+/// An ONNX file is one protobuf message, which holds less than 2 GiB.
+pub(super) const MAX_MODEL_BYTES: u64 = 2 * 1024 * 1024 * 1024 - 1;
+/// Largest side of the input in pixels.
+pub(super) const MAX_SIDE: u32 = 4096;
+/// Smallest side of the input in pixels.
+pub(super) const MIN_SIDE: u32 = 8;
+/// Version of the preparation in [`super::Prepare`]; raised when the same frame would give another tensor.
+const PREPARE_VERSION: u32 = 1;
+
+/// Order of the colour planes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channels {
+    /// Red first.
+    Rgb,
+    /// Blue first (models trained on OpenCV images).
+    Bgr,
+}
+
+/// How a frame that is not square becomes a square.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// Both sides are scaled; nothing is cut off.
+    Stretch,
+    /// The shorter side is scaled to the input's and the middle of the longer one is kept.
+    Crop,
+}
+
+/// What the output is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// One latent per image, `[n, d]`.
+    Vector,
+}
+
+/// A checked model card.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Card {
+    /// Name of the model.
+    pub name: String,
+    /// What the output is.
+    pub kind: Kind,
+    /// Name of the input: `[n, 3, h, w]`, float32.
+    pub input: String,
+    /// Name of the output: `[n, d]`, float32. Others are not computed.
+    pub output: String,
+    /// Side of the square input in pixels.
+    pub size: u32,
+    /// Other sizes must be a multiple of this (1 where the card does not say).
+    pub multiple_of: u32,
+    /// Order of the colour planes; `mean` and `std` follow it.
+    pub channels: Channels,
+    /// Subtracted from values of 0 to 1, per plane.
+    pub mean: [f32; 3],
+    /// The difference is divided by this, per plane.
+    pub std: [f32; 3],
+    /// How a frame that is not square becomes a square (`stretch` where the card does not say).
+    pub fit: Fit,
+    /// Where the model is from.
+    pub source: String,
+    /// Its licence.
+    pub licence: String,
+    /// SHA-256 of the ONNX file, 64 lower-case hexadecimal digits.
+    pub sha256: String,
+}
+
+impl Card {
+    /// The card of `model`: the file of the same name that ends in `.toml`.
+    ///
+    /// # Errors
+    /// The model or the card is not there (the message shows a card filled in for this model), or the card has
+    /// mistakes (all of them are named).
+    pub fn beside(model: &Path) -> Result<Self> {
+        regular_file(model)?;
+        let path = model.with_extension("toml");
+        if !path.exists() {
+            return Err(Error::config(card_text::missing(model, &path)));
+        }
+        regular_file(&path)?;
+        let bytes = read_bounded(&path, MAX_CARD_BYTES)?;
+        let text = String::from_utf8(bytes)
+            .map_err(|e| Error::config(format!("model card {}: is not UTF-8 text", path.display())).because(e))?;
+        card_text::parse(&text, &path.display().to_string())
+    }
+
+    /// This card with the size that is really used: `input_size` pixels, or the card's own where it is 0.
+    ///
+    /// # Errors
+    /// `input_size` is not a multiple of `multiple_of`, or out of range.
+    pub fn sized(mut self, input_size: u32) -> Result<Self> {
+        if input_size == 0 {
+            return Ok(self);
+        }
+        let step = self.multiple_of.max(1);
+        if !input_size.is_multiple_of(step) || !(MIN_SIDE..=MAX_SIDE).contains(&input_size) {
+            let below = (input_size / step * step).max(MIN_SIDE.div_ceil(step) * step).min(MAX_SIDE / step * step);
+            let above = if below + step <= MAX_SIDE { format!(" or {}", below + step) } else { String::new() };
+            return Err(Error::config(format!(
+                "encoder.input_size = {input_size}: {} takes multiples of {step} from {MIN_SIDE} to {MAX_SIDE} pixels; \
+                 for example {below}{above}, or 0 for the {} of its card",
+                self.name, self.size
+            )));
+        }
+        self.size = input_size;
+        Ok(self)
+    }
+
+    /// SHA-256 over all that decides which latent a frame gets from given weights: output, size and preparation. Take
+    /// it from the card that [`Card::sized`] returned.
+    pub fn hash(&self) -> String {
+        let bits = |v: [f32; 3]| v.map(|x| format!("{:08x}", x.to_bits())).join(" ");
+        sha256_hex(
+            format!(
+                "prepare {PREPARE_VERSION}\nkind {:?}\noutput {}\nsize {}\nchannels {:?}\nmean {}\nstd {}\nfit {:?}\n",
+                self.kind,
+                self.output,
+                self.size,
+                self.channels,
+                bits(self.mean),
+                bits(self.std),
+                self.fit
+            )
+            .as_bytes(),
+        )
+    }
+}
+
+/// Says plainly when `path` is not there, or is a folder, a pipe or a device (which could be read for ever).
+pub(super) fn regular_file(path: &Path) -> Result<()> {
+    match std::fs::metadata(path) {
+        Ok(m) if m.is_file() => Ok(()),
+        Ok(m) if m.is_dir() => Err(Error::work(format!("{} is a folder; a file is needed", path.display()))),
+        Ok(_) => Err(Error::work(format!("{} is not a regular file", path.display()))),
+        Err(e) => Err(Error::io("cannot open", path, e)),
+    }
+}
+
+#[cfg(test)]
+#[path = "card_tests.rs"]
+mod tests;

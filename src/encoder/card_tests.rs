@@ -1,0 +1,139 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+use super::*;
+use crate::encoder::card_text::parse;
+use std::path::PathBuf;
+
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+}
+
+fn bundled() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/mobilenetv2.onnx")
+}
+
+#[test]
+fn bundled_cards_are_right() {
+    let card = Card::beside(&bundled()).unwrap();
+    assert_eq!((card.size, card.multiple_of, card.fit), (160, 32, Fit::Stretch));
+    assert_eq!((card.input.as_str(), card.output.as_str()), ("image", "features"));
+    assert_eq!(card.sha256, crate::files::sha256_file(&bundled()).unwrap());
+    assert_eq!(Card::beside(&data("tiny.onnx")).unwrap().multiple_of, 8);
+}
+
+#[test]
+fn all_mistakes_at_once() {
+    let text = r#"
+        name = ""
+        kind = "grid"
+        output = "latent"
+        size = 4
+        multiple_of = 0
+        channels = "brg"
+        mean = [0.5, nan, 0.5]
+        std = [0.0, 1, 1]
+        fit = "squeeze"
+        source = 3
+        licence = "MIT"
+        sha256 = "abc"
+        colour = "red"
+    "#;
+    let error = parse(text, "x.toml").unwrap_err();
+    assert_eq!(error.kind(), crate::error::Kind::Config);
+    let message = error.to_string();
+    for part in [
+        "model card x.toml: 12 mistakes",
+        "name = \"\": must be a text that is not empty",
+        "kind = \"grid\": latents that are grids are not supported yet",
+        "input is missing: must be a text",
+        "size = 4: must be a whole number from 8 to 4096",
+        "multiple_of = 0: must be a whole number from 1 to 4096",
+        "channels = \"brg\": must be \"rgb\" or \"bgr\"",
+        "mean = [0.5, nan, 0.5]: must be three numbers",
+        "std = [0.0, 1, 1]: must be three numbers from 1e-6",
+        "fit = \"squeeze\": must be \"stretch\" or \"crop\"",
+        "source = 3: must be a text",
+        "sha256 = \"abc\": must be the 64",
+        "colour: unknown key; a card has name, kind",
+    ] {
+        assert!(message.contains(part), "missing {part:?} in\n{message}");
+    }
+    let broken = parse("name = \"a\nsize = 3", "x.toml").unwrap_err().to_string();
+    assert!(broken.starts_with("model card x.toml is not TOML: ") && broken.contains("line 1"), "{broken}");
+}
+
+#[test]
+fn defaults_are_said_in_the_docs() {
+    let text = std::fs::read_to_string(data("tiny.toml")).unwrap();
+    let short: String = text
+        .lines()
+        .filter(|l| !["kind", "multiple", "fit"].iter().any(|k| l.starts_with(k)))
+        .fold(String::new(), |all, line| all + line + "\n");
+    let card = parse(&short, "short").unwrap();
+    assert_eq!((card.kind, card.multiple_of, card.fit), (Kind::Vector, 1, Fit::Stretch));
+    let odd = text.replace("size = 32", "size = 36");
+    assert!(parse(&odd, "odd").unwrap_err().to_string().contains("size = 36: must be a multiple of multiple_of = 8"));
+}
+
+#[test]
+fn missing_model_and_missing_card() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("street.onnx");
+    let error = Card::beside(&model).unwrap_err();
+    assert!(error.chain().contains("street.onnx: No such file"), "{}", error.chain());
+    assert_eq!(error.exit_code(), 1);
+    assert!(Card::beside(folder.path()).unwrap_err().to_string().contains("is a folder"));
+
+    std::fs::copy(data("tiny.onnx"), &model).unwrap();
+    let error = Card::beside(&model).unwrap_err();
+    assert_eq!(error.exit_code(), 78);
+    let text = error.to_string();
+    for part in ["street.toml is not there", "input = \"image\"", "output = \"latent\"", "latent: float32 [n, 32]"] {
+        assert!(text.contains(part), "missing {part:?} in\n{text}");
+    }
+    // What it shows is a card that works.
+    let shown = text.split("\n\n").nth(1).unwrap();
+    let card = parse(shown, "shown").unwrap();
+    assert_eq!(card.sha256, crate::files::sha256_file(&model).unwrap());
+
+    // A model of one size only.
+    std::fs::copy(data("fixed.onnx"), &model).unwrap();
+    let text = Card::beside(&model).unwrap_err().to_string();
+    let card = parse(text.split("\n\n").nth(1).unwrap(), "shown").unwrap();
+    assert_eq!((card.size, card.multiple_of), (32, 32));
+
+    std::fs::write(&model, b"no model at all").unwrap();
+    let text = Card::beside(&model).unwrap_err().to_string();
+    assert!(text.contains("street.toml is not there") && text.contains("is not an ONNX model"), "{text}");
+}
+
+#[test]
+fn sizes() {
+    let card = Card::beside(&bundled()).unwrap();
+    assert_eq!(card.clone().sized(0).unwrap(), card);
+    assert_eq!(card.clone().sized(96).unwrap().size, 96);
+    let error = card.clone().sized(100).unwrap_err();
+    assert_eq!(error.exit_code(), 78);
+    let text = error.to_string();
+    assert!(text.contains("encoder.input_size = 100: mobilenetv2 takes multiples of 32"), "{text}");
+    assert!(text.contains("for example 96 or 128, or 0 for the 160"), "{text}");
+    assert!(card.clone().sized(8192).unwrap_err().to_string().contains("for example 4096, or 0"));
+    assert!(Card { multiple_of: 0, ..card.clone() }.sized(7).is_err());
+    assert!(card.sized(1).unwrap_err().to_string().contains("for example 32 or 64"));
+}
+
+#[test]
+fn hash_covers_what_changes_latents_and_nothing_else() {
+    let card = Card::beside(&bundled()).unwrap();
+    let same = Card { source: "x".into(), name: "y".into(), licence: "z".into(), ..card.clone() };
+    assert_eq!(same.hash(), card.hash());
+    for other in [
+        card.clone().sized(96).unwrap(),
+        Card { channels: Channels::Bgr, ..card.clone() },
+        Card { fit: Fit::Crop, ..card.clone() },
+        Card { mean: [0.485, 0.456, 0.407], ..card.clone() },
+        Card { std: [0.229, 0.224, 0.226], ..card.clone() },
+        Card { output: "other".into(), ..card.clone() },
+    ] {
+        assert_ne!(other.hash(), card.hash(), "{other:?}");
+    }
+}

@@ -1,0 +1,174 @@
+//! The text of a model card: read with all its mistakes, and shown where there is none.
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use super::card::{Card, Channels, Fit, Kind, MAX_MODEL_BYTES, MAX_SIDE, MIN_SIDE};
+use super::outline::Outline;
+use crate::error::{Error, Result};
+use crate::files::{read_bounded, sha256_hex};
+
+/// Keys of a card.
+const KEYS: &str = "name kind input output size multiple_of channels mean std fit source licence sha256";
+
+/// Reads the text of a card; `what` names it in errors.
+pub(super) fn parse(text: &str, what: &str) -> Result<Card> {
+    let table: Table = toml::from_str(text)
+        .map_err(|e| Error::config(format!("model card {what} is not TOML: {}", e.to_string().trim())))?;
+    let mut read = Reader { table, mistakes: Vec::new() };
+    let card = Card {
+        name: read.text("name"),
+        kind: read.kind(),
+        input: read.text("input"),
+        output: read.text("output"),
+        size: read.pixels("size", MIN_SIDE, None),
+        multiple_of: read.pixels("multiple_of", 1, Some(1)),
+        channels: read.choice("channels", &[("rgb", Channels::Rgb), ("bgr", Channels::Bgr)], None),
+        mean: read.triple("mean", |v| v.abs() <= 1000.0, "must be three numbers from -1000 to 1000"),
+        std: read.triple("std", |v| (1e-6..=1000.0).contains(&v), "must be three numbers from 1e-6 to 1000"),
+        fit: read.choice("fit", &[("stretch", Fit::Stretch), ("crop", Fit::Crop)], Some(Fit::Stretch)),
+        source: read.text("source"),
+        licence: read.text("licence"),
+        sha256: read.digest(),
+    };
+    if read.mistakes.is_empty() && !card.size.is_multiple_of(card.multiple_of) {
+        read.mistakes.push(format!("size = {}: must be a multiple of multiple_of = {}", card.size, card.multiple_of));
+    }
+    let unknown = read.table.keys().filter(|k| !KEYS.split(' ').any(|known| known == k.as_str()));
+    let unknown: Vec<String> =
+        unknown.map(|k| format!("{k}: unknown key; a card has {}", KEYS.replace(' ', ", "))).collect();
+    read.mistakes.extend(unknown);
+    match read.mistakes.as_slice() {
+        [] => Ok(card),
+        [one] => Err(Error::config(format!("model card {what}: {one}"))),
+        all => Err(Error::config(format!("model card {what}: {} mistakes\n  {}", all.len(), all.join("\n  ")))),
+    }
+}
+
+/// What to say when there is no card: a card, filled in as far as the model tells.
+pub(super) fn missing(model: &Path, path: &Path) -> String {
+    let outline = read_bounded(model, MAX_MODEL_BYTES).and_then(|bytes| {
+        let outline = Outline::read(&bytes, &model.display().to_string())?;
+        Ok((outline, sha256_hex(&bytes)))
+    });
+    let name = model.file_stem().map_or("model".into(), |s| s.to_string_lossy());
+    let (input, output, fixed, sha256, note) = match &outline {
+        Ok((outline, sha256)) => {
+            let input = outline.inputs.first();
+            let fixed = input.and_then(|i| i.shape.as_ref()).and_then(|s| s.get(2)).and_then(|d| d.fixed);
+            let has = outline.describe();
+            let note = format!("The model has {has}. Names and sha256 are filled in from it; check the rest");
+            let input = input.map_or("image", |i| &i.name);
+            (input, outline.outputs.first().map_or("latent", |o| &o.name), fixed, sha256.as_str(), note)
+        }
+        Err(e) => ("image", "latent", None, "64 hexadecimal digits (sha256sum)", format!("({})", e.chain())),
+    };
+    let (size, step) = fixed.map_or((224, 32), |side| (side, side));
+    let text = |s: &str| Value::String(s.into()).to_string();
+    format!(
+        "{model} has no model card: {path} is not there. A card says what the model expects:\n\n\
+         name = {name}\nkind = \"vector\"\ninput = {input}\noutput = {output}\nsize = {size}\nmultiple_of = {step}\n\
+         channels = \"rgb\"\nmean = [0.485, 0.456, 0.406]\nstd = [0.229, 0.224, 0.225]\nfit = \"stretch\"\n\
+         source = \"where the model is from\"\nlicence = \"its licence\"\nsha256 = {sha256}\n\n{note}.",
+        model = model.display(),
+        path = path.display(),
+        name = text(&name),
+        input = text(input),
+        output = text(output),
+        sha256 = text(sha256),
+    )
+}
+
+/// Takes checked values out of a table and notes every mistake.
+struct Reader {
+    table: Table,
+    mistakes: Vec<String>,
+}
+
+impl Reader {
+    /// Notes that `key` must be what `must` says, with what is there.
+    fn mistake(&mut self, key: &str, must: &str) {
+        self.mistakes.push(match self.table.get(key) {
+            None => format!("{key} is missing: {must}"),
+            Some(value) => format!("{key} = {value}: {must}"),
+        });
+    }
+
+    fn text(&mut self, key: &str) -> String {
+        match self.table.get(key).and_then(Value::as_str) {
+            Some(s) if !s.is_empty() && !s.contains('\0') => s.to_string(),
+            _ => {
+                self.mistake(key, "must be a text that is not empty");
+                String::new()
+            }
+        }
+    }
+
+    fn pixels(&mut self, key: &str, least: u32, default: Option<u32>) -> u32 {
+        if let (None, Some(value)) = (self.table.get(key), default) {
+            return value;
+        }
+        let value = self.table.get(key).and_then(Value::as_integer).and_then(|v| u32::try_from(v).ok());
+        match value.filter(|v| (least..=MAX_SIDE).contains(v)) {
+            Some(value) => value,
+            None => {
+                self.mistake(key, &format!("must be a whole number from {least} to {MAX_SIDE}"));
+                least
+            }
+        }
+    }
+
+    fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T); 2], default: Option<T>) -> T {
+        if let (None, Some(value)) = (self.table.get(key), default) {
+            return value;
+        }
+        let found = self.table.get(key).and_then(Value::as_str);
+        match choices.iter().find(|(name, _)| Some(*name) == found) {
+            Some((_, value)) => *value,
+            None => {
+                let [(one, value), (two, _)] = choices;
+                self.mistake(key, &format!("must be \"{one}\" or \"{two}\""));
+                *value
+            }
+        }
+    }
+
+    fn kind(&mut self) -> Kind {
+        match self.table.get("kind").map(Value::as_str) {
+            None | Some(Some("vector")) => {}
+            Some(Some("grid")) => self.mistake(
+                "kind",
+                "latents that are grids are not supported yet; name an output [n, d] and say kind = \"vector\"",
+            ),
+            Some(_) => self.mistake("kind", "must be \"vector\""),
+        }
+        Kind::Vector
+    }
+
+    fn triple(&mut self, key: &str, fits: impl Fn(f64) -> bool, must: &str) -> [f32; 3] {
+        let number = |v: &Value| v.as_float().or_else(|| v.as_integer().map(|i| i as f64));
+        let values: Option<Vec<f64>> =
+            self.table.get(key).and_then(Value::as_array).and_then(|a| a.iter().map(number).collect());
+        match values.as_deref() {
+            Some(&[a, b, c]) if [a, b, c].into_iter().all(fits) => [a as f32, b as f32, c as f32],
+            _ => {
+                self.mistake(key, must);
+                [1.0; 3]
+            }
+        }
+    }
+
+    fn digest(&mut self) -> String {
+        let hex = |s: &&str| s.len() == 64 && s.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        match self.table.get("sha256").and_then(Value::as_str).filter(hex) {
+            Some(s) => s.to_string(),
+            None => {
+                self.mistake(
+                    "sha256",
+                    "must be the 64 lower-case hexadecimal digits that `sha256sum` prints for the model",
+                );
+                String::new()
+            }
+        }
+    }
+}

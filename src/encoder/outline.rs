@@ -1,0 +1,241 @@
+//! What an ONNX file says of itself: inputs, outputs and files beside it, read without ONNX Runtime.
+//!
+//! Only the messages and fields needed are declared (`onnx.proto`, field numbers in `tag`); the weights are skipped.
+use std::fmt;
+
+use crate::error::{Error, Result};
+
+/// The `TensorProto.DataType` of 32-bit floats.
+pub(super) const FLOAT32: i32 = 1;
+/// The `TensorProto.DataLocation` of weights in another file.
+const EXTERNAL: i32 = 1;
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ModelProto {
+    #[prost(message, optional, tag = "7")]
+    graph: Option<GraphProto>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct GraphProto {
+    #[prost(message, repeated, tag = "5")]
+    initializer: Vec<TensorProto>,
+    #[prost(message, repeated, tag = "11")]
+    input: Vec<ValueInfoProto>,
+    #[prost(message, repeated, tag = "12")]
+    output: Vec<ValueInfoProto>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct TensorProto {
+    #[prost(string, tag = "8")]
+    name: String,
+    #[prost(message, repeated, tag = "13")]
+    external_data: Vec<Entry>,
+    #[prost(int32, tag = "14")]
+    data_location: i32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Entry {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(string, tag = "2")]
+    value: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ValueInfoProto {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(message, optional, tag = "2")]
+    kind: Option<TypeProto>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct TypeProto {
+    #[prost(message, optional, tag = "1")]
+    tensor: Option<TensorTypeProto>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct TensorTypeProto {
+    #[prost(int32, tag = "1")]
+    element: i32,
+    #[prost(message, optional, tag = "2")]
+    shape: Option<ShapeProto>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ShapeProto {
+    #[prost(message, repeated, tag = "1")]
+    dim: Vec<DimProto>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct DimProto {
+    #[prost(int64, optional, tag = "1")]
+    value: Option<i64>,
+    #[prost(string, tag = "2")]
+    name: String,
+}
+
+/// One size of a tensor: fixed, or free (`None`) under a name for people.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Dim {
+    pub(super) fixed: Option<i64>,
+    name: String,
+}
+
+/// An input or an output.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Port {
+    pub(super) name: String,
+    /// `TensorProto.DataType`; `None` where it is no tensor (a sequence, a map).
+    pub(super) element: Option<i32>,
+    /// The declared shape; `None` where none is declared.
+    pub(super) shape: Option<Vec<Dim>>,
+}
+
+/// Inputs (without those that are weights), outputs, and names of files that hold weights.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Outline {
+    pub(super) inputs: Vec<Port>,
+    pub(super) outputs: Vec<Port>,
+    pub(super) external: Vec<String>,
+}
+
+impl Outline {
+    /// Reads the bytes of an ONNX file; `what` names it in the error.
+    pub(super) fn read(bytes: &[u8], what: &str) -> Result<Self> {
+        let not_onnx = |why: String| {
+            Error::work(format!(
+                "{what} is not an ONNX model: {why}. Give the .onnx file itself, complete, in binary form"
+            ))
+        };
+        let model: ModelProto = prost::Message::decode(bytes).map_err(|e| not_onnx(e.to_string()))?;
+        let graph = model.graph.ok_or_else(|| not_onnx(format!("{} bytes without a graph", bytes.len())))?;
+        if graph.output.is_empty() {
+            return Err(not_onnx("its graph has no output".into()));
+        }
+        let weights: std::collections::BTreeSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+        let inputs = graph.input.iter().filter(|i| !weights.contains(i.name.as_str())).map(Port::new).collect();
+        let mut external: Vec<String> = graph
+            .initializer
+            .iter()
+            .filter(|t| t.data_location == EXTERNAL)
+            .map(|t| t.external_data.iter().find(|e| e.key == "location").map_or(String::new(), |e| e.value.clone()))
+            .collect();
+        external.sort();
+        external.dedup();
+        Ok(Self { inputs, outputs: graph.output.iter().map(Port::new).collect(), external })
+    }
+
+    /// `inputs image: float32 [n, 3, h, w]; outputs latent: float32 [n, 32]`.
+    pub(super) fn describe(&self) -> String {
+        format!("inputs {}; outputs {}", list(&self.inputs), list(&self.outputs))
+    }
+}
+
+fn list(ports: &[Port]) -> String {
+    if ports.is_empty() {
+        return "none".into();
+    }
+    ports.iter().map(Port::to_string).collect::<Vec<_>>().join(", ")
+}
+
+impl Port {
+    fn new(value: &ValueInfoProto) -> Self {
+        let tensor = value.kind.as_ref().and_then(|k| k.tensor.as_ref());
+        let dims = |s: &ShapeProto| s.dim.iter().map(|d| Dim { fixed: d.value, name: d.name.clone() }).collect();
+        let shape = tensor.and_then(|t| t.shape.as_ref()).map(dims);
+        Self { name: value.name.clone(), element: tensor.map(|t| t.element), shape }
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(element) = self.element else { return write!(f, "{}: not a tensor", self.name) };
+        write!(f, "{}: {}", self.name, element_name(element))?;
+        match &self.shape {
+            None => write!(f, " of undeclared shape"),
+            Some(dims) => {
+                let dims: Vec<String> = dims
+                    .iter()
+                    .map(|d| match d.fixed {
+                        Some(n) => n.to_string(),
+                        None if d.name.is_empty() => "?".into(),
+                        None => d.name.clone(),
+                    })
+                    .collect();
+                write!(f, " [{}]", dims.join(", "))
+            }
+        }
+    }
+}
+
+/// Names of `TensorProto.DataType`.
+fn element_name(element: i32) -> &'static str {
+    match element {
+        FLOAT32 => "float32",
+        2 => "uint8",
+        3 => "int8",
+        4 => "uint16",
+        5 => "int16",
+        6 => "int32",
+        7 => "int64",
+        8 => "string",
+        9 => "bool",
+        10 => "float16",
+        11 => "float64",
+        12 => "uint32",
+        13 => "uint64",
+        16 => "bfloat16",
+        _ => "of another type",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn outline(name: &str) -> Outline {
+        let path = format!("{}/tests/data/{name}.onnx", env!("CARGO_MANIFEST_DIR"));
+        Outline::read(&std::fs::read(path).unwrap(), name).unwrap()
+    }
+
+    #[test]
+    fn tells_inputs_and_outputs() {
+        assert_eq!(
+            outline("two_outputs").describe(),
+            "inputs image: float32 [n, 3, h, w]; outputs grid: float32 [n, 4, gh, gw], latent: float32 [n, 4]"
+        );
+        assert_eq!(outline("fixed").describe(), "inputs image: float32 [1, 3, 32, 32]; outputs latent: float32 [1, 4]");
+        assert!(outline("undeclared").describe().ends_with("latent: float32 of undeclared shape"));
+        assert!(outline("half").describe().contains("image: float16 "));
+        assert_eq!(outline("external").external, ["external.bin"]);
+        assert!(outline("tiny").external.is_empty());
+    }
+
+    #[test]
+    fn refuses_what_is_not_onnx() {
+        for bytes in [&b"definitely no model"[..], b"", &[0xff; 64], b"\x7fELF\x02\x01\x01", b"{\"a\": 1}"] {
+            let text = Outline::read(bytes, "models/x.onnx").unwrap_err().to_string();
+            assert!(text.starts_with("models/x.onnx is not an ONNX model: "), "{text}");
+        }
+        let whole = std::fs::read(format!("{}/tests/data/tiny.onnx", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        for cut in [1, 100, whole.len() / 2, whole.len() - 1] {
+            assert!(Outline::read(&whole[..cut], "cut").is_err(), "cut at {cut}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn random_bytes_never_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..400)) {
+            if let Ok(outline) = Outline::read(&bytes, "random") {
+                proptest::prop_assert!(!outline.outputs.is_empty() && !outline.describe().is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Finds ONNX Runtime and loads it, once for the process.
+//!
+//! A library that the user names (`encoder.onnxruntime`, else `ORT_DYLIB_PATH`) is used or is an error. Without a name
+//! the first usable one is taken of: beside the program, the project's cache, the folders of the system. Each is looked
+//! at before it is loaded (`elf`) and asked for its version before it is used (`probe`), so that nothing hangs or
+//! panics on a wrong file.
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use ort::environment::Environment;
+use ort::logging::LogLevel;
+
+use super::probe::NEEDED_MINOR;
+use super::{elf, probe};
+use crate::error::{Error, Kind, Result};
+
+/// File name of the library.
+const LIBRARY: &str = "libonnxruntime.so";
+/// Folder of the library below the cache folder; `tools/fetch_onnxruntime.sh` puts it there.
+const CACHE: &str = "afterimage/onnxruntime";
+/// Names a library, after the config key.
+const VARIABLE: &str = "ORT_DYLIB_PATH";
+/// Folders of the system, those of locally built libraries first.
+const SYSTEM: [&str; 4] = ["/usr/local/lib", TRIPLE, "/usr/lib", "/usr/lib64"];
+/// Debian's folder of libraries for this machine.
+const TRIPLE: &str =
+    if cfg!(target_arch = "aarch64") { "/usr/lib/aarch64-linux-gnu" } else { "/usr/lib/x86_64-linux-gnu" };
+
+/// The library that is loaded. Cheap to clone; what it stands for lives as long as the process.
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    /// Where it was loaded from, links followed.
+    pub path: PathBuf,
+    /// Its version, `1.31.1`.
+    pub version: String,
+    pub(super) environment: Environment,
+}
+
+/// Who names a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The key `encoder.onnxruntime`.
+    Config,
+    /// The variable `ORT_DYLIB_PATH`.
+    Environment,
+    /// The folder of the program.
+    BesideBinary,
+    /// The project's cache, `$XDG_CACHE_HOME/afterimage/onnxruntime` (`~/.cache/...`).
+    Cache,
+    /// A folder of the system.
+    System,
+}
+
+/// What is at a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// A library for this machine; its version shows when it is loaded.
+    Library,
+    /// Nothing.
+    Missing,
+    /// Something that cannot be used: the end of the sentence "the file ...".
+    Unusable(String),
+}
+
+/// A place that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Who names it.
+    pub origin: Origin,
+    /// The file, or the one that would be there.
+    pub path: PathBuf,
+    /// What is there.
+    pub found: Found,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Config => "encoder.onnxruntime",
+            Self::Environment => VARIABLE,
+            Self::BesideBinary => "beside the program",
+            Self::Cache => "cache",
+            Self::System => "system",
+        })
+    }
+}
+
+impl fmt::Display for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = match &self.found {
+            Found::Library => "a library for this machine",
+            Found::Missing => "not there",
+            Found::Unusable(why) => why,
+        };
+        write!(f, "{}: {}: {found}", self.origin, self.path.display())
+    }
+}
+
+/// Every place where the library is looked for, in order of preference, with what is there. Loads nothing. `config`:
+/// the value of `encoder.onnxruntime`, empty for none.
+pub fn find(config: &str) -> Vec<Candidate> {
+    let environment = std::env::var_os(VARIABLE).unwrap_or_default();
+    let mut all = Vec::new();
+    for (origin, path) in [(Origin::Config, Path::new(config)), (Origin::Environment, Path::new(&environment))] {
+        if !path.as_os_str().is_empty() {
+            all.push(Candidate::new(origin, std::path::absolute(path).unwrap_or_else(|_| path.into())));
+        }
+    }
+    let beside = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_path_buf));
+    all.extend(beside.map(|folder| Candidate::new(Origin::BesideBinary, library_in(&folder))));
+    all.extend(cache().map(|folder| Candidate::new(Origin::Cache, library_in(&folder))));
+    all.extend(SYSTEM.map(|folder| Candidate::new(Origin::System, library_in(Path::new(folder)))));
+    all
+}
+
+/// Finds the library, checks it and loads it. A second call returns what is loaded, whatever it finds: a process has
+/// one ONNX Runtime. A library that is named and cannot be used is an error in every call.
+///
+/// # Errors
+/// The message says what was looked for, what was found where, and what to do.
+pub fn load(config: &str) -> Result<Runtime> {
+    static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
+    let candidates = find(config);
+    let named = candidates.iter().find(|c| matches!(c.origin, Origin::Config | Origin::Environment));
+    if let Some(named) = named {
+        match &named.found {
+            Found::Library => {}
+            Found::Missing => return Err(unusable(named, "is not there")),
+            Found::Unusable(why) => return Err(unusable(named, why)),
+        }
+    }
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(runtime) = &*loaded {
+        return Ok(runtime.clone());
+    }
+    if let Some(named) = named {
+        let runtime = open(&named.path).map_err(|why| unusable(named, &why))?;
+        *loaded = Some(runtime.clone());
+        return Ok(runtime);
+    }
+    let mut looked_at = Vec::new();
+    for mut candidate in candidates {
+        if candidate.found == Found::Library {
+            match open(&candidate.path) {
+                Ok(runtime) => {
+                    *loaded = Some(runtime.clone());
+                    return Ok(runtime);
+                }
+                Err(why) => candidate.found = Found::Unusable(why),
+            }
+        }
+        if let Found::Unusable(_) = candidate.found {
+            tracing::warn!("ONNX Runtime {candidate}; looking further");
+        }
+        looked_at.push(candidate.to_string());
+    }
+    Err(Error::work(format!(
+        "ONNX Runtime ({LIBRARY}, 1.{} or later) was not found. Looked at\n  {}\nRun tools/fetch_onnxruntime.sh for a \
+         CPU build, or name a library with encoder.onnxruntime or {VARIABLE}",
+        NEEDED_MINOR,
+        looked_at.join("\n  ")
+    )))
+}
+
+/// A library that the user named cannot be used.
+fn unusable(named: &Candidate, why: &str) -> Error {
+    let (kind, hint) = match named.origin {
+        Origin::Config => (Kind::Config, "leave the key empty"),
+        _ => (Kind::Work, "unset it"),
+    };
+    Error::new(
+        kind,
+        format!(
+            "{} names {}, which {why}. Name a {LIBRARY} 1.{NEEDED_MINOR} or later for this machine, or {hint} to \
+             search",
+            named.origin,
+            named.path.display()
+        ),
+    )
+}
+
+/// Loads the library at `path`; the error is the end of the sentence "the file ...".
+fn open(path: &Path) -> std::result::Result<Runtime, String> {
+    // Links are followed: ONNX Runtime looks for its providers in the folder it is loaded from.
+    let path = path.canonicalize().map_err(|e| format!("cannot be opened: {e}"))?;
+    let version = probe::version(&path)?;
+    let builder = ort::init_from(&path).map_err(|e| format!("cannot be loaded: {e}"))?;
+    let environment = builder
+        .with_name("afterimage")
+        .with_telemetry(false)
+        .build()
+        .map_err(|e| format!("is ONNX Runtime {version}, which does not start: {e}"))?;
+    environment.set_log_level(LogLevel::Warning);
+    tracing::debug!("ONNX Runtime {version} from {}", path.display());
+    Ok(Runtime { path, version, environment })
+}
+
+impl Candidate {
+    fn new(origin: Origin, path: PathBuf) -> Self {
+        let found = if path.exists() {
+            elf::check(&path).map_or_else(Found::Unusable, |()| Found::Library)
+        } else {
+            Found::Missing
+        };
+        Self { origin, path, found }
+    }
+}
+
+/// The folder of the cache, where the system has one.
+fn cache() -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    Some(absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|h| h.join(".cache")))?.join(CACHE))
+}
+
+/// The library in `folder`: `libonnxruntime.so`, or the newest `libonnxruntime.so.1.N.M` where a package brings no
+/// plain name.
+fn library_in(folder: &Path) -> PathBuf {
+    let plain = folder.join(LIBRARY);
+    if plain.exists() {
+        return plain;
+    }
+    let names = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let versions = names.filter_map(|name| {
+        let name = name.to_str()?;
+        let numbers: Option<Vec<u32>> =
+            name.strip_prefix(LIBRARY)?.strip_prefix('.')?.split('.').map(|n| n.parse().ok()).collect();
+        Some((numbers?, folder.join(name)))
+    });
+    versions.max().map_or(plain, |(_, path)| path)
+}
+
+#[cfg(test)]
+#[path = "runtime_tests.rs"]
+mod tests;

@@ -1,0 +1,62 @@
+#!/bin/sh
+# Puts ONNX Runtime (CPU build, for this machine) where afterimage finds it:
+#
+#     ${XDG_CACHE_HOME:-$HOME/.cache}/afterimage/onnxruntime/libonnxruntime.so
+#
+# It is taken out of the Python package onnxruntime, downloaded with pip and not installed, so it works with system
+# Pythons that refuse installs and without unzip. Nothing is done, and no network needed, when it is there already.
+# PYTHON names another Python than python3.
+set -eu
+
+version=1.31.1
+python=${PYTHON:-python3}
+folder=${XDG_CACHE_HOME:-${HOME:?set HOME or XDG_CACHE_HOME}/.cache}/afterimage/onnxruntime
+library=$folder/libonnxruntime.so
+
+fail() {
+    echo "fetch_onnxruntime: $*" >&2
+    exit 1
+}
+
+if [ -s "$library" ] && [ "$(cat "$folder/version" 2>/dev/null)" = "$version" ]; then
+    echo "ONNX Runtime $version is there: $library"
+    exit 0
+fi
+
+case $(uname -m) in
+x86_64 | amd64) machine=x86_64 ;;
+aarch64 | arm64) machine=aarch64 ;;
+*) fail "there is no ready build for $(uname -m); build ONNX Runtime and name it with encoder.onnxruntime" ;;
+esac
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 6))' 2>/dev/null ||
+    fail "needs Python 3.6 or later as $python"
+"$python" -m pip --version >/dev/null 2>&1 || fail "$python has no pip (Debian, Ubuntu: apt-get install python3-pip)"
+
+mkdir -p "$folder"
+# Unpacked beside its place and renamed, so that a half file never has the name.
+work=$(mktemp -d "$folder/.fetch.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+
+# Which Python the package is for makes no difference to the library in it; so one is named that has it.
+"$python" -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --python-version 3.12 \
+    --platform "manylinux_2_28_$machine" --platform "manylinux_2_27_$machine" --dest "$work" \
+    "onnxruntime==$version" || fail "cannot download onnxruntime $version; is there a network? $library is as it was"
+
+"$python" - "$work" "$version" <<'PYTHON'
+import glob, os, shutil, sys, zipfile
+
+work, version = sys.argv[1:]
+[wheel] = glob.glob(os.path.join(work, "*.whl"))
+with zipfile.ZipFile(wheel) as package:
+    with package.open(f"onnxruntime/capi/libonnxruntime.so.{version}") as source:
+        with open(os.path.join(work, "libonnxruntime.so"), "wb") as target:
+            shutil.copyfileobj(source, target)
+            target.flush()
+            os.fsync(target.fileno())
+PYTHON
+chmod 755 "$work/libonnxruntime.so"
+rm -f "$folder/version"
+mv -f "$work/libonnxruntime.so" "$library"
+echo "$version" >"$folder/version"
+echo "ONNX Runtime $version for $machine: $library"
