@@ -1,1 +1,226 @@
-//! Command line.
+//! The command line: text only, nothing is opened here.
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// On-device learning for edge cameras: frames in, embeddings out, and a head that learns on the way and is exported
+/// only when it helps.
+///
+/// Exit codes: 0 done, 1 failed at work, 2 usage, 3 a check or a gate said no, 78 config.
+#[derive(Debug, Parser)]
+#[command(name = "afterimage", version, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+    /// Say more (-v: debug, -vv: trace).
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+    /// Say less (-q: warnings, -qq: errors).
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub quiet: u8,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// The main job: embed every frame of a source, learn from it, export what helps.
+    Learn(Learn),
+    /// Embed every frame of a source with the head of a run (or the frozen encoder); learn nothing.
+    Embed(Embed),
+    /// kNN accuracy on labelled images, frozen against adapted.
+    Eval(Eval),
+    /// Encoder and head as one ONNX file, checked by loading and comparing it.
+    Export(Export),
+    /// Learn again from the latents that `learn` recorded with `export.latents = true`.
+    Replay(Replay),
+    /// Contact sheet: frames of a source with their neighbours, frozen against adapted.
+    Sheet(Sheet),
+    /// What is installed, what works, and what to do where something does not.
+    Doctor(Doctor),
+    /// Speed: raw encoder loop, pipeline, pipeline with learning, interleaved in one run.
+    Bench(Bench),
+    /// Check a configuration, a model with its card, or a run folder, without running anything.
+    Check(Check),
+}
+
+/// Configuration and output, the same for every verb.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Common {
+    /// Configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Override one key, for example --set learn.seed=3 (repeatable).
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// One JSON object on standard output instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `learn`
+#[derive(Debug, Args)]
+pub struct Learn {
+    /// Where frames come from: a folder, a video file, /dev/video0, or a URI (dir:, file:, v4l2:, pattern:).
+    #[arg(long, value_name = "URI")]
+    pub source: String,
+    /// The encoder (ONNX); its card NAME.toml lies beside it.
+    #[arg(long, value_name = "MODEL.onnx")]
+    pub encoder: PathBuf,
+    /// Folder of the run.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Go on with the run in --out where it was interrupted.
+    #[arg(long)]
+    pub resume: bool,
+    /// Name of the camera in the records.
+    #[arg(long, default_value = "camera")]
+    pub camera: String,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "described by its type")]
+    pub common: Common,
+}
+
+/// `embed`
+#[derive(Debug, Args)]
+pub struct Embed {
+    /// Where frames come from, as in `learn`.
+    #[arg(long, value_name = "URI")]
+    pub source: String,
+    /// The run whose head to use.
+    #[arg(long, value_name = "DIR", required_unless_present = "encoder")]
+    pub run: Option<PathBuf>,
+    /// The encoder: without --run its frozen embeddings, with --run in place of the path noted in the run.
+    #[arg(long, value_name = "MODEL.onnx")]
+    pub encoder: Option<PathBuf>,
+    /// Folder for `embeddings/`.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Name of the camera in the records.
+    #[arg(long, default_value = "camera")]
+    pub camera: String,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "described by its type")]
+    pub common: Common,
+}
+
+/// A run and the model it was made with.
+#[derive(Debug, Args)]
+pub struct OfRun {
+    /// Folder of the run.
+    #[arg(long, value_name = "DIR")]
+    pub run: PathBuf,
+    /// The encoder, where it has moved from the path noted in the run.
+    #[arg(long, value_name = "MODEL.onnx")]
+    pub encoder: Option<PathBuf>,
+}
+
+/// `eval`
+#[derive(Debug, Args)]
+pub struct Eval {
+    /// Folder with gallery/CLASS/* and query/CLASS/* (classes may be nested).
+    #[arg(long, value_name = "DATA")]
+    pub data: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "described by its type")]
+    pub of: OfRun,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "described by its type")]
+    pub common: Common,
+}
+
+/// `export`
+#[derive(Debug, Args)]
+pub struct Export {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "described by its type")]
+    pub of: OfRun,
+    /// The ONNX file to write.
+    #[arg(long, value_name = "OUT.onnx")]
+    pub onnx: PathBuf,
+    /// Frames to compare on, as in `learn`; a synthetic pattern when left out.
+    #[arg(long, value_name = "URI", default_value = "pattern://7?frames=64")]
+    pub source: String,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "described by its type")]
+    pub common: Common,
+}
+
+/// `replay`
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// The run that recorded latents.
+    #[arg(long, value_name = "DIR")]
+    pub run: PathBuf,
+    /// Folder of the new run.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "described by its type")]
+    pub common: Common,
+}
+
+/// `sheet`
+#[derive(Debug, Args)]
+pub struct Sheet {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "described by its type")]
+    pub of: OfRun,
+    /// Where frames come from, as in `learn` (bounded).
+    #[arg(long, value_name = "URI")]
+    pub source: String,
+    /// The picture to write (PNG).
+    #[arg(long, value_name = "OUT.png")]
+    pub out: PathBuf,
+    /// Rows of queries.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=50))]
+    pub queries: u32,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "described by its type")]
+    pub common: Common,
+}
+
+/// `doctor`
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// An encoder to check too.
+    #[arg(long, value_name = "MODEL.onnx")]
+    pub encoder: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "described by its type")]
+    pub common: Common,
+}
+
+/// `bench`
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// The encoder (ONNX).
+    #[arg(long, value_name = "MODEL.onnx")]
+    pub encoder: PathBuf,
+    /// Where frames come from, as in `learn`; the first ones are kept in memory and go round.
+    #[arg(long, value_name = "URI")]
+    pub source: String,
+    /// Length of each stretch, seconds.
+    #[arg(long, default_value_t = 3.0)]
+    pub secs: f64,
+    /// Times that the three stretches are run, interleaved.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "described by its type")]
+    pub common: Common,
+}
+
+/// `check`
+#[derive(Debug, Args)]
+pub struct Check {
+    /// An encoder with its card.
+    #[arg(long, value_name = "MODEL.onnx")]
+    pub encoder: Option<PathBuf>,
+    /// A run folder: every head and state is read and verified.
+    #[arg(long, value_name = "DIR")]
+    pub run: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "described by its type")]
+    pub common: Common,
+}

@@ -61,6 +61,19 @@ impl Health {
     }
 }
 
+impl Health {
+    /// In one line, for people.
+    pub fn figures(&self) -> String {
+        if !self.finite {
+            return format!("{} frames: not finite", self.frames);
+        }
+        format!(
+            "rank {:.0} of {}, spread {:.2}, uniformity {:.2}, alignment {:.3}, TR@1 {:.3}",
+            self.rank, self.dim, self.spread, self.uniformity, self.alignment, self.retrieval
+        )
+    }
+}
+
 /// No NaN and no infinity in `z`.
 pub fn all_finite<T: Real>(z: ArrayView2<T>) -> bool {
     z.iter().all(|x| x.is_finite())

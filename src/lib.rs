@@ -14,21 +14,22 @@ pub mod source;
 // Row 3: the frozen encoder.
 pub mod encoder;
 // Row 4: the mathematics of learning; no I/O, no clock.
+pub mod pairs;
 pub mod head;
 pub mod objective;
 pub mod optimizer;
-pub mod pairs;
 // Row 5: the learner and its files.
-pub mod checkpoint;
 pub mod health;
-pub mod journal;
 pub mod judge;
+pub mod knn;
+pub mod checkpoint;
+pub mod journal;
 pub mod learner;
 // Row 6: what leaves.
 pub mod export;
 // Row 7: the parts together.
-pub mod pipeline;
 pub mod telemetry;
+pub mod pipeline;
 // Row 8: the command line.
 pub mod cli;
 pub mod commands;

@@ -1,16 +1,12 @@
 //! Promoted heads: `heads/NNNN.safetensors` in the folder of a run, and `latest`, which names the newest.
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use ndarray::{Array1, Array2, CowArray, Dimension};
-use sha2::{Digest, Sha256};
-
-use super::arrays::Tensor;
-use super::stored::{Stored, load, save};
+use super::parts::Contents;
+use super::stored::{load, save};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::head::{Head, Learned, Mlp};
+use crate::head::{Head, Scatter};
 
 /// End of the names of heads.
 const END: &str = "safetensors";
@@ -20,21 +16,6 @@ const FORMAT: &str = "afterimage head 1";
 
 /// Bound of a head's file: scatter matrices of 8192 dimensions fit in.
 const MAX_HEAD_BYTES: u64 = 1 << 30;
-
-/// The statistics that a head was fitted on, so that learning can go on from the head alone. See [`crate::head`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct ScatterParts {
-    /// Latents in `sum` and `total`.
-    pub frames: u64,
-    /// Pairs in `within`.
-    pub pairs: u64,
-    /// `[d]`, sum of the latents.
-    pub sum: Vec<f64>,
-    /// `[d (d + 1) / 2]`, upper triangle, row by row, of the sum of `f f'`.
-    pub total: Vec<f64>,
-    /// `[d (d + 1) / 2]`, the same of the sum of `(a - b)(a - b)'` over the pairs.
-    pub within: Vec<f64>,
-}
 
 /// A promoted head with everything needed to use it again.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,33 +35,17 @@ pub struct HeadFile {
     /// Position in the source of the newest frame that was learned from when it was made.
     pub made_at: u64,
     /// What it was fitted on, where that is kept.
-    pub scatter: Option<ScatterParts>,
+    pub scatter: Option<Scatter>,
 }
 
 /// Name of the space of `head` over this encoder: 16 hexadecimal digits. Two heads share a space only if they are the
 /// same, bit for bit, over the same latents; embeddings of different spaces must not be compared.
 pub fn space_of(encoder_sha256: &str, card_hash: &str, head: &Head) -> String {
-    let mut hash = Sha256::new();
-    let mut part = |bytes: &[u8]| {
-        hash.update((bytes.len() as u64).to_le_bytes());
-        hash.update(bytes);
-    };
-    part(encoder_sha256.as_bytes());
-    part(card_hash.as_bytes());
-    match head {
-        Head::Identity { dim } => part(&(*dim as u64).to_le_bytes()),
-        Head::Learned(learned) => {
-            part(&[u8::from(learned.beside_frozen)]);
-            for part_of_head in parts(learned) {
-                part(part_of_head.name.as_bytes());
-                for n in &part_of_head.shape {
-                    part(&(*n as u64).to_le_bytes());
-                }
-                part(bytemuck::cast_slice(part_of_head.values()));
-            }
-        }
-    }
-    let mut space = files::hex(&hash.finalize());
+    let mut contents = Contents::default();
+    contents.text("encoder_sha256", encoder_sha256);
+    contents.text("card_hash", card_hash);
+    contents.head("", head);
+    let mut space = contents.checksum();
     space.truncate(16);
     space
 }
@@ -102,32 +67,20 @@ pub fn save_head(run: &Path, file: &HeadFile) -> Result<()> {
     if file.number == 0 {
         return Err(Error::work(format!("cannot write {}: number 0 stands for the frozen encoder", path.display())));
     }
-    let mut meta = BTreeMap::new();
-    let mut entry = |key: &str, value: &dyn ToString| meta.insert(key.to_owned(), value.to_string());
-    entry("format", &FORMAT);
-    entry("number", &file.number);
-    entry("space", &file.space);
-    entry("encoder_sha256", &file.encoder_sha256);
-    entry("card_hash", &file.card_hash);
-    entry("activate_at", &file.activate_at);
-    entry("made_at", &file.made_at);
-    entry("beside_frozen", &learned.beside_frozen);
+    let mut contents = Contents::default();
+    contents.text("format", FORMAT);
+    contents.text("number", file.number);
+    contents.text("space", &file.space);
+    contents.text("encoder_sha256", &file.encoder_sha256);
+    contents.text("card_hash", &file.card_hash);
+    contents.text("activate_at", file.activate_at);
+    contents.text("made_at", file.made_at);
+    contents.learned("", learned);
     if let Some(scatter) = &file.scatter {
-        entry("scatter_frames", &scatter.frames);
-        entry("scatter_pairs", &scatter.pairs);
-    }
-    let parts = parts(learned);
-    let mut tensors: Vec<(String, Tensor)> =
-        parts.iter().map(|part| (part.name.to_owned(), Tensor::new(&part.shape, part.values()))).collect();
-    if let Some(scatter) = &file.scatter {
-        for (name, values) in
-            [("scatter.sum", &scatter.sum), ("scatter.total", &scatter.total), ("scatter.within", &scatter.within)]
-        {
-            tensors.push((name.to_owned(), Tensor::new(&[values.len()], values)));
-        }
+        contents.scatter("scatter.", scatter);
     }
     files::create_folder(&run.join("heads"))?;
-    save(&path, &meta, &tensors)?;
+    save(&path, &contents.meta, &contents.tensors)?;
     files::replace(&run.join("latest"), |out| writeln!(out, "{:04}", file.number))
 }
 
@@ -139,7 +92,8 @@ pub fn load_head(path: &Path) -> Result<HeadFile> {
     if stored.text("format")? != FORMAT {
         return Err(stored.wrong(format!("is not of the format {FORMAT:?}")));
     }
-    let head = learned(&mut stored)?;
+    let head = stored.take_learned("")?;
+    let scatter = stored.has("scatter.sum").then(|| stored.take_scatter("scatter.", head.mean.len())).transpose()?;
     let file = HeadFile {
         number: stored.parse("number")?,
         space: stored.text("space")?.to_owned(),
@@ -147,7 +101,7 @@ pub fn load_head(path: &Path) -> Result<HeadFile> {
         card_hash: stored.text("card_hash")?.to_owned(),
         activate_at: stored.parse("activate_at")?,
         made_at: stored.parse("made_at")?,
-        scatter: scatter(&mut stored, head.mean.len())?,
+        scatter,
         head: Head::Learned(head),
     };
     let space = space_of(&file.encoder_sha256, &file.card_hash, &file.head);
@@ -176,82 +130,4 @@ pub fn newest_head(run: &Path) -> Result<(Option<HeadFile>, Vec<String>)> {
         }
     }
     Ok((None, warnings))
-}
-
-/// One array of a head, row-major.
-struct Part<'a> {
-    name: &'static str,
-    shape: Vec<usize>,
-    values: CowArray<'a, f32, ndarray::IxDyn>,
-}
-
-impl Part<'_> {
-    fn values(&self) -> &[f32] {
-        // `part` made it row-major, so there is a slice.
-        self.values.as_slice().unwrap_or_default()
-    }
-}
-
-fn part<'a, D: Dimension>(name: &'static str, array: &'a ndarray::Array<f32, D>) -> Part<'a> {
-    Part { name, shape: array.shape().to_vec(), values: array.as_standard_layout().into_dyn() }
-}
-
-fn parts(head: &Learned) -> Vec<Part<'_>> {
-    let alpha = CowArray::from(Array1::from_elem(1, head.alpha)).into_dyn();
-    let mut parts =
-        vec![part("mean", &head.mean), part("slow", &head.slow), Part { name: "alpha", shape: vec![1], values: alpha }];
-    if let Some(mlp) = &head.mlp {
-        parts.extend([part("mlp.w1", &mlp.w1), part("mlp.b1", &mlp.b1)]);
-        parts.extend([part("mlp.gamma", &mlp.gamma), part("mlp.beta", &mlp.beta)]);
-        parts.extend([part("mlp.w2", &mlp.w2), part("mlp.b2", &mlp.b2)]);
-    }
-    parts
-}
-
-fn learned(stored: &mut Stored) -> Result<Learned> {
-    let [d, k] = stored.shape("slow")?;
-    let mlp = if stored.has("mlp.w1") {
-        let [h, _] = stored.shape("mlp.w1")?;
-        Some(Mlp {
-            w1: matrix(stored, "mlp.w1", h, k)?,
-            b1: vector(stored, "mlp.b1", h)?,
-            gamma: vector(stored, "mlp.gamma", h)?,
-            beta: vector(stored, "mlp.beta", h)?,
-            w2: matrix(stored, "mlp.w2", k, h)?,
-            b2: vector(stored, "mlp.b2", k)?,
-        })
-    } else {
-        None
-    };
-    Ok(Learned {
-        mean: vector(stored, "mean", d)?,
-        slow: matrix(stored, "slow", d, k)?,
-        mlp,
-        alpha: vector(stored, "alpha", 1)?[0],
-        beside_frozen: stored.parse("beside_frozen")?,
-    })
-}
-
-fn scatter(stored: &mut Stored, d: usize) -> Result<Option<ScatterParts>> {
-    if !stored.has("scatter.sum") {
-        return Ok(None);
-    }
-    let triangle = [d * (d + 1) / 2];
-    Ok(Some(ScatterParts {
-        frames: stored.parse("scatter_frames")?,
-        pairs: stored.parse("scatter_pairs")?,
-        sum: stored.take("scatter.sum", &[d])?,
-        total: stored.take("scatter.total", &triangle)?,
-        within: stored.take("scatter.within", &triangle)?,
-    }))
-}
-
-fn vector(stored: &mut Stored, name: &str, n: usize) -> Result<Array1<f32>> {
-    stored.take(name, &[n]).map(Array1::from_vec)
-}
-
-fn matrix(stored: &mut Stored, name: &str, rows: usize, columns: usize) -> Result<Array2<f32>> {
-    let values = stored.take(name, &[rows, columns])?;
-    Array2::from_shape_vec((rows, columns), values)
-        .map_err(|error| stored.wrong(format!("array {name:?} has no matrix")).because(error))
 }

@@ -1,12 +1,14 @@
 //! Heads and state on disk: `safetensors` files with a checksum, written whole or not at all.
 mod arrays;
 mod heads;
+mod parts;
 mod reserve;
 mod stored;
 #[cfg(test)]
 mod tests;
 
 pub use arrays::{Element, Tensor, Values};
-pub use heads::{HeadFile, ScatterParts, head_path, load_head, newest_head, save_head, space_of};
+pub use heads::{HeadFile, head_path, load_head, newest_head, save_head, space_of};
+pub use parts::Contents;
 pub use reserve::Reserve;
 pub use stored::{Stored, load, save};

@@ -19,24 +19,19 @@ pub struct Reserve {
 }
 
 impl Reserve {
-    /// Makes sure that `bytes` are held in `run`. Cheap when they are already; call it again to refill the reserve.
-    /// # Errors
-    /// No room (nothing is held then), or another I/O error.
-    pub fn hold(run: &Path, bytes: u64) -> Result<Self> {
-        let folder = run.join("heads");
-        files::create_folder(&folder)?;
-        let reserve = Self { path: folder.join(".reserve"), bytes };
-        reserve.refill()?;
-        Ok(reserve)
+    /// `bytes` to be held in `run`; nothing is held before [`Reserve::refill`].
+    pub fn new(run: &Path, bytes: u64) -> Self {
+        Self { path: run.join("heads").join(".reserve"), bytes }
     }
 
-    /// Takes the room again after [`Reserve::release`], when there is some; does nothing when it is held.
+    /// Takes the room, also again after [`Reserve::release`]; does nothing when it is held.
     /// # Errors
-    /// As [`Reserve::hold`].
+    /// No room (nothing is held then), or another I/O error.
     pub fn refill(&self) -> Result<()> {
         if self.held() {
             return Ok(());
         }
+        files::create_folder(files::folder_of(&self.path))?;
         let filled = File::create(&self.path).and_then(|mut file| {
             // Written, not only sized: a file with a hole holds nothing.
             io::copy(&mut io::Read::take(io::repeat(0), self.bytes), &mut file)?;

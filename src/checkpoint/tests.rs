@@ -13,7 +13,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use super::*;
 use crate::error::Kind;
 use crate::files::small_disk::SmallDisk;
-use crate::head::{Head, Learned, Mlp};
+use crate::head::{Head, Learned, Mlp, Scatter};
 
 /// Any bits at all, also NaN and denormals: what is saved must come back the same.
 fn any_f32(rng: &mut ChaCha8Rng) -> f32 {
@@ -39,10 +39,10 @@ fn head_file(number: u64, with_mlp: bool) -> HeadFile {
         w2: matrix(k, h, rng),
         b2: vector(k, rng),
     });
-    let slow = matrix(k, d, rng).reversed_axes();
+    let slow = matrix(d, k, rng);
     let head = Head::Learned(Learned { mean: vector(d, rng), slow, mlp, alpha: 0.3, beside_frozen: with_mlp });
     let sums = |n: usize| (0..n).map(|i| 0.1 * i as f64).collect();
-    let scatter = ScatterParts { frames: 9, pairs: u64::MAX, sum: sums(d), total: sums(28), within: sums(28) };
+    let scatter = Scatter::from_parts(d, 9, u64::MAX, sums(d), sums(28), sums(28)).unwrap();
     HeadFile {
         space: space_of("encoder", "card", &head),
         head,
@@ -286,8 +286,9 @@ fn a_promoted_head_is_not_lost_on_a_full_disk() {
     let Some(disk) = SmallDisk::mount(256) else { return };
     let run = disk.path();
     save_head(run, &head_file(1, true)).unwrap();
-    let reserve = Reserve::hold(run, 32 << 10).unwrap();
-    Reserve::hold(run, 32 << 10).unwrap();
+    let reserve = Reserve::new(run, 32 << 10);
+    reserve.refill().unwrap();
+    reserve.refill().unwrap();
     let ballast = disk.fill();
     let file = head_file(2, true);
     assert_eq!(save_head(run, &file).unwrap_err().kind(), Kind::DiskFull);
@@ -306,7 +307,8 @@ fn a_promoted_head_is_not_lost_on_a_full_disk() {
 #[test]
 fn a_reserve_with_a_hole_is_filled_again() {
     let run = tempfile::tempdir().unwrap();
-    let reserve = Reserve::hold(run.path(), 1 << 16).unwrap();
+    let reserve = Reserve::new(run.path(), 1 << 16);
+    reserve.refill().unwrap();
     let path = run.path().join("heads/.reserve");
     fs::File::create(&path).unwrap().set_len(1 << 16).unwrap();
     reserve.refill().unwrap();

@@ -15,11 +15,25 @@ const MAX_BYTES: u64 = 1 << 20;
 /// # Errors
 /// [`crate::error::Kind::Config`] with one line for each mistake.
 pub fn load(file: Option<&Path>, overrides: &[String]) -> Result<Config> {
-    let mut problems = Vec::new();
-    let mut table = match file {
+    let table = match file {
         Some(path) => read(path)?,
         None => Table::new(),
     };
+    let place = file.map_or("--set".to_owned(), |p| p.display().to_string());
+    checked(table, &place, overrides)
+}
+
+/// Lays the `key=value` overrides over `base` (the configuration of a run), and checks the whole.
+///
+/// # Errors
+/// As [`load`].
+pub fn over(base: &Config, overrides: &[String]) -> Result<Config> {
+    let table = Table::try_from(base).map_err(|e| Error::config("the configuration of the run").because(e))?;
+    checked(table, "the run's, and --set", overrides)
+}
+
+fn checked(mut table: Table, place: &str, overrides: &[String]) -> Result<Config> {
+    let mut problems = Vec::new();
     for text in overrides {
         if let Err(problem) = lay_over(&mut table, text) {
             problems.push(problem);
@@ -36,7 +50,6 @@ pub fn load(file: Option<&Path>, overrides: &[String]) -> Result<Config> {
     match config {
         Some(config) if problems.is_empty() => Ok(config),
         _ => {
-            let place = file.map_or("--set".to_owned(), |p| p.display().to_string());
             let count = problems.len();
             let noun = if count == 1 { "mistake" } else { "mistakes" };
             Err(Error::config(format!("{count} {noun} in the configuration ({place}):\n  {}", problems.join("\n  "))))

@@ -207,7 +207,7 @@ impl Default for Learn {
 
 impl Default for Head {
     fn default() -> Self {
-        Self { dim: 192, dim_second: 256, shrinkage: 0.3, hidden: 512, alpha: 1.0 }
+        Self { dim: 256, dim_second: 192, shrinkage: 0.2, hidden: 512, alpha: 1.0 }
     }
 }
 

@@ -142,7 +142,8 @@ impl Encoder {
     /// ONNX Runtime reads the one and fills the other from its own memory; nothing of ours is allocated.
     ///
     /// # Errors
-    /// A length is wrong, the inference fails, or a value is not finite.
+    /// A length is wrong or the inference fails. Values that are not finite are no error here: one odd frame must not
+    /// end a run, so the caller looks at the norm and counts.
     pub fn encode(&mut self, tensor: &[f32], out: &mut [f32]) -> Result<()> {
         let (values, dim) = (3 * self.side as usize * self.side as usize, self.dim);
         if tensor.len() != values || out.len() != dim {
@@ -157,13 +158,8 @@ impl Encoder {
             if values.len() != dim {
                 return Err(format!("the output is {shape:?}, before it had {dim} values"));
             }
-            match values.iter().filter(|v| !v.is_finite()).count() {
-                0 => {
-                    out.copy_from_slice(values);
-                    Ok(())
-                }
-                bad => Err(format!("{bad} of {dim} values of a latent are not finite")),
-            }
+            out.copy_from_slice(values);
+            Ok(())
         })
         .map_err(Error::work)
     }

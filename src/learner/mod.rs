@@ -1,1 +1,312 @@
-//! The learner.
+//! The learner: samples in, judged heads out. No I/O and no clock: the same samples give the same bits.
+//!
+//! Samples gather into blocks. A held-out block goes to the judge; any other to the scatter of the slow head, to replay
+//! and to gradient steps of the residual MLP. On a growing schedule a fit is made: closed-form slow heads and the
+//! trained residual are candidates, the judge says which (if any) is promoted, and a new [`Snapshot`] is handed out.
+mod decision;
+mod residual;
+mod snapshot;
+mod state;
+mod trial;
+
+use std::sync::Arc;
+
+use ndarray::Array2;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use crate::checkpoint::space_of;
+use crate::config::Config;
+use crate::error::Result;
+use crate::frame::Stamp;
+use crate::head::{Head, Scatter};
+use crate::judge::Held;
+use crate::judge::probe::Probe;
+use crate::objective::NtXent;
+use crate::pairs::blocks::{Blocks, held};
+use crate::pairs::replay::Replay;
+use crate::pairs::{Block, Sample};
+
+pub use decision::{Candidate, Decision, Judgement};
+use residual::Residual;
+pub use snapshot::Snapshot;
+
+/// Latents that novelty is measured against.
+const REFERENCES: usize = 256;
+
+/// The encoder that the latents come from: heads and spaces belong to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// SHA-256 of the model file.
+    pub encoder_sha256: String,
+    /// Hash of everything else that changes the latents (card and input size).
+    pub card_hash: String,
+    /// Dimensions of a latent.
+    pub dim: usize,
+}
+
+/// What was done so far.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Counts {
+    /// Samples in closed blocks, learned from or held out.
+    pub samples: u64,
+    /// Those that were held out.
+    pub held: u64,
+    /// Blocks closed.
+    pub blocks: u64,
+    /// Gradient steps.
+    pub steps: u64,
+    /// Loss of the last gradient step, nats.
+    pub last_loss: Option<f32>,
+    /// Fits made.
+    pub fits: u64,
+    /// Heads promoted.
+    pub promotions: u64,
+    /// Times the residual MLP was put back to its start because a step was not finite.
+    pub rollbacks: u64,
+}
+
+/// What a fit brought.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// What is exported from `activate_at` on; the head is the one before where nothing was promoted.
+    pub snapshot: Arc<Snapshot>,
+    /// The figures.
+    pub decision: Decision,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Learner {
+    config: Config,
+    origin: Origin,
+    probe: Option<Probe>,
+    objective: NtXent,
+    blocks: Blocks,
+    scatter: Scatter,
+    /// The same statistics of the held-out blocks; only a head that has passed the judge is fitted on them too.
+    held_scatter: Scatter,
+    replay: Replay,
+    held: Held,
+    residual: Option<Residual>,
+    rng: ChaCha8Rng,
+    counts: Counts,
+    /// Samples at which the next fit is due.
+    next_fit: u64,
+    /// Training samples that gradient steps are still due for.
+    credit: u64,
+    /// Samples that the last fit knew of.
+    fitted_samples: u64,
+    exported: Arc<Snapshot>,
+    /// What the judge knows of the exported head: the same, fitted without the held-out blocks.
+    judged: Arc<Head>,
+    /// Snapshots handed out and perhaps not in use yet; the state keeps them.
+    handed_out: Vec<Arc<Snapshot>>,
+    last: Option<Decision>,
+    fault: Option<String>,
+}
+
+impl Learner {
+    /// A learner that has seen nothing; the frozen latents are exported.
+    ///
+    /// # Errors
+    /// `learn.replay_megabytes` is too small for latents of this size.
+    pub fn new(config: &Config, origin: Origin, probe: Option<Probe>) -> Result<Self> {
+        let head = Arc::new(Head::Identity { dim: origin.dim });
+        let space = space_of(&origin.encoder_sha256, &origin.card_hash, &head).into();
+        let references = Array2::zeros((0, origin.dim));
+        let exported = Arc::new(Snapshot { number: 0, head: head.clone(), space, references, activate_at: 0 });
+        let replay = Replay::new(&config.learn, origin.dim)?;
+        Ok(Self {
+            objective: NtXent { temperature: config.learn.temperature },
+            blocks: Blocks::new(&config.learn, &config.judge),
+            scatter: Scatter::new(origin.dim),
+            held_scatter: Scatter::new(origin.dim),
+            replay,
+            held: Held::new(&config.judge),
+            residual: None,
+            rng: ChaCha8Rng::seed_from_u64(config.learn.seed),
+            counts: Counts::default(),
+            next_fit: config.learn.first_fit_frames,
+            credit: 0,
+            fitted_samples: 0,
+            handed_out: vec![exported.clone()],
+            exported,
+            last: None,
+            fault: None,
+            config: config.clone(),
+            origin,
+            probe,
+            judged: head,
+        })
+    }
+
+    /// Learns from one sample; sometimes a fit falls due and brings an outcome.
+    ///
+    /// # Errors
+    /// The latent has not the encoder's dimension.
+    pub fn learn(&mut self, index: u64, stamp: Stamp, segment: u64, latent: &[f32]) -> Result<Option<Outcome>> {
+        let sample = Sample { index, stamp, segment, latent: latent.to_vec() };
+        let Some(block) = self.blocks.push(sample) else { return Ok(None) };
+        self.take(block)?;
+        if self.counts.samples < self.next_fit {
+            return Ok(None);
+        }
+        self.fit(index).map(Some)
+    }
+
+    /// The end of a bounded source: the open block is closed and a last fit made, if there is anything new.
+    ///
+    /// # Errors
+    /// As [`Learner::learn`].
+    pub fn finish(&mut self, last_index: u64) -> Result<Option<Outcome>> {
+        if let Some(block) = self.blocks.finish() {
+            self.take(block)?;
+        }
+        if self.counts.samples == self.fitted_samples {
+            return Ok(None);
+        }
+        self.fit(last_index).map(Some)
+    }
+
+    fn take(&mut self, block: Block) -> Result<()> {
+        let len = block.stamps.len() as u64;
+        self.counts.blocks += 1;
+        self.counts.samples += len;
+        let learn = &self.config.learn;
+        if held(block.number, self.config.judge.hold_every) {
+            self.counts.held += len;
+            self.held_scatter.add(&block, learn.gap_min_secs, learn.gap_max_secs)?;
+            self.held.push(block);
+            return Ok(());
+        }
+        self.scatter.add(&block, learn.gap_min_secs, learn.gap_max_secs)?;
+        self.replay.insert(&block);
+        if learn.frames_per_step == 0 || self.residual.is_none() {
+            return Ok(());
+        }
+        self.credit += len;
+        while self.credit >= self.config.learn.frames_per_step {
+            self.credit -= self.config.learn.frames_per_step;
+            self.step();
+        }
+        Ok(())
+    }
+
+    /// One gradient step; a step that is not finite puts the residual back to its start.
+    fn step(&mut self) {
+        let learn = &self.config.learn;
+        let Some(residual) = &mut self.residual else { return };
+        let gaps = (learn.gap_min_secs, learn.gap_max_secs);
+        let Some(batch) = self.replay.batch(learn.batch_pairs, gaps.0, gaps.1, &mut self.rng) else { return };
+        match residual.step(&batch, &self.objective, learn) {
+            Ok(loss) => {
+                self.counts.steps += 1;
+                self.counts.last_loss = Some(loss);
+            }
+            Err(fault) => {
+                self.counts.rollbacks += 1;
+                self.fault = Some(fault.chain());
+                *residual = Residual::start(residual.base.clone(), self.config.head.hidden, &mut self.rng);
+            }
+        }
+    }
+
+    /// Fits, judges, perhaps promotes; the schedule moves on.
+    fn fit(&mut self, index: u64) -> Result<Outcome> {
+        self.counts.fits += 1;
+        self.fitted_samples = self.counts.samples;
+        let learn = &self.config.learn;
+        let grown = (self.counts.samples as f64 * learn.refit_growth) as u64;
+        self.next_fit = grown.min(self.counts.samples.saturating_add(learn.refit_max_frames));
+        let (decision, promoted) = self.trial(index);
+        let head = match promoted {
+            Some(promoted) => {
+                self.counts.promotions += 1;
+                self.judged = promoted.judged;
+                promoted.head
+            }
+            None => self.exported.head.clone(),
+        };
+        let number = decision.exported;
+        let space = space_of(&self.origin.encoder_sha256, &self.origin.card_hash, &head).into();
+        let references = self.replay.references(REFERENCES);
+        let activate_at = index + self.config.learn.promote_lag_frames;
+        let snapshot = Arc::new(Snapshot { number, head, space, references, activate_at });
+        self.exported = snapshot.clone();
+        self.handed_out.push(snapshot.clone());
+        self.last = Some(decision.clone());
+        Ok(Outcome { snapshot, decision })
+    }
+
+    /// What was done so far.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Pairs in the scatter.
+    pub fn pairs(&self) -> u64 {
+        self.scatter.pairs()
+    }
+
+    /// Samples left out: still scenes, and those above `learn.frames_per_sec`.
+    pub fn left_out(&self) -> (u64, u64) {
+        let counts = self.blocks.counts();
+        (counts.still, counts.rate_limited)
+    }
+
+    /// The last decision, where there was one.
+    pub fn last(&self) -> Option<&Decision> {
+        self.last.as_ref()
+    }
+
+    /// What is exported now.
+    pub fn exported(&self) -> &Arc<Snapshot> {
+        &self.exported
+    }
+
+    /// Bytes of replay memory in use.
+    pub fn replay_bytes(&self) -> usize {
+        self.replay.bytes()
+    }
+
+    /// The snapshots that a stream going on at `next_index` needs, oldest first: the one in use there, and those to come.
+    /// A live stream takes the newest at once.
+    pub fn snapshots_from(&self, next_index: u64, live: bool) -> Vec<Arc<Snapshot>> {
+        if live {
+            return vec![self.exported.clone()];
+        }
+        let in_use = self.handed_out.iter().rposition(|s| s.activate_at <= next_index).unwrap_or(0);
+        self.handed_out[in_use..].to_vec()
+    }
+
+    /// Takes over a head that was promoted after the state was saved (a live run that was cut off).
+    pub fn adopt(&mut self, number: u64, head: Arc<Head>) {
+        let space = space_of(&self.origin.encoder_sha256, &self.origin.card_hash, &head).into();
+        let references = self.exported.references.clone();
+        // Its judged twin is lost; the head itself stands in, which makes it the harder to replace.
+        self.judged = head.clone();
+        self.exported = Arc::new(Snapshot { number, head, space, references, activate_at: 0 });
+        self.handed_out = vec![self.exported.clone()];
+    }
+
+    /// Bytes that the file of a head may have, for the reserve on the disk.
+    pub fn head_bytes(&self) -> u64 {
+        let (d, head) = (self.origin.dim as u64, &self.config.head);
+        let k = head.dim.max(head.dim_second) as u64;
+        let weights = 4 * (d + d * k + head.hidden as u64 * (2 * k + 3) + k);
+        let scatter = 8 * (d + d * (d + 1));
+        // Names, shapes and text, and a line in the journal.
+        weights + scatter + 65536
+    }
+
+    /// The reason of the last rollback, once.
+    pub fn take_fault(&mut self) -> Option<String> {
+        self.fault.take()
+    }
+
+    /// The slow-head statistics so far, held-out blocks left out.
+    pub fn scatter(&self) -> &Scatter {
+        &self.scatter
+    }
+}

@@ -5,9 +5,9 @@ use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::Path;
 
-use image::codecs::jpeg::JpegDecoder;
 use image::codecs::png::PngDecoder;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, Limits};
+use jpeg_decoder::PixelFormat;
 
 use super::{MAX_SIDE, frame_bytes};
 use crate::error::{Error, Result};
@@ -52,7 +52,7 @@ pub(crate) fn decode(bytes: &[u8], frame: &mut Frame) -> Result<()> {
     let outcome = match image::guess_format(bytes) {
         // The decoder paints what is missing grey and says nothing, so a cut is looked for first.
         Ok(ImageFormat::Jpeg) if jpeg_end(bytes).is_none() => Err(Error::work("the JPEG is truncated")),
-        Ok(ImageFormat::Jpeg) => JpegDecoder::new(Cursor::new(bytes)).map_err(corrupt).and_then(|d| fill(d, frame)),
+        Ok(ImageFormat::Jpeg) => fill_jpeg(bytes, frame),
         Ok(ImageFormat::Png) => {
             PngDecoder::with_limits(Cursor::new(bytes), limits()).map_err(corrupt).and_then(|d| fill(d, frame))
         }
@@ -81,6 +81,32 @@ fn fill(mut decoder: impl ImageDecoder, frame: &mut Frame) -> Result<()> {
     Ok(())
 }
 
+fn fill_jpeg(bytes: &[u8], frame: &mut Frame) -> Result<()> {
+    let mut decoder = jpeg_decoder::Decoder::new(bytes);
+    decoder.set_max_decoding_buffer_size(MAX_ALLOC as usize);
+    decoder.read_info().map_err(corrupt)?;
+    let Some(info) = decoder.info() else { return Err(Error::work("the JPEG has no header")) };
+    let (width, height) = (u32::from(info.width), u32::from(info.height));
+    let bytes = frame_bytes(width, height)?;
+    let pixels = decoder.decode().map_err(corrupt)?;
+    frame.pixels.clear();
+    match info.pixel_format {
+        PixelFormat::RGB24 => frame.pixels = pixels,
+        PixelFormat::L8 => frame.pixels.extend(pixels.iter().flat_map(|grey| [*grey; 3])),
+        // Big-endian: the first byte is the one that 8 bits keep.
+        PixelFormat::L16 => frame.pixels.extend(pixels.chunks_exact(2).flat_map(|grey| [grey[0]; 3])),
+        PixelFormat::CMYK32 => frame.pixels.extend(pixels.chunks_exact(4).flat_map(|cmyk| {
+            let light = 255 - u16::from(cmyk[3]);
+            [0, 1, 2].map(|i| ((255 - u16::from(cmyk[i])) * light / 255) as u8)
+        })),
+    }
+    if frame.pixels.len() != bytes {
+        return Err(Error::work("the image is too short"));
+    }
+    (frame.width, frame.height) = (width, height);
+    Ok(())
+}
+
 fn limits() -> Limits {
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
@@ -89,7 +115,7 @@ fn limits() -> Limits {
     limits
 }
 
-fn corrupt(error: image::ImageError) -> Error {
+fn corrupt(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::work("the content is corrupt or truncated").because(error)
 }
 

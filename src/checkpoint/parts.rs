@@ -1,0 +1,164 @@
+//! Heads and statistics as arrays of a file, under a prefix, so that one file can hold several.
+use std::collections::BTreeMap;
+
+use ndarray::{Array, Array1, Array2, Dimension};
+
+use super::arrays::Checksum;
+use super::{Stored, Tensor};
+use crate::error::Result;
+use crate::head::{Head, Learned, Mlp, Scatter};
+
+/// What will be in a file: text entries, and arrays borrowed from where they are.
+#[derive(Debug, Default)]
+pub struct Contents<'a> {
+    /// Text entries.
+    pub meta: BTreeMap<String, String>,
+    /// Arrays.
+    pub tensors: Vec<(String, Tensor<'a>)>,
+}
+
+impl<'a> Contents<'a> {
+    /// SHA-256 over all of it, 64 hexadecimal digits.
+    pub fn checksum(&self) -> String {
+        let mut sum = Checksum::new(&self.meta);
+        for (name, tensor) in &self.tensors {
+            sum.add(name, tensor.dtype, &tensor.shape, tensor.bytes);
+        }
+        sum.finish()
+    }
+
+    /// A text entry.
+    pub fn text(&mut self, key: impl Into<String>, value: impl ToString) {
+        self.meta.insert(key.into(), value.to_string());
+    }
+
+    /// An array. One that is not row-major in memory has no slice, and is refused by [`super::save`] for its length.
+    pub fn array<D: Dimension>(&mut self, name: String, array: &'a Array<f32, D>) {
+        let values = array.as_slice().unwrap_or_default();
+        self.tensors.push((name, Tensor::new(array.shape(), values)));
+    }
+
+    /// A learned head.
+    pub fn learned(&mut self, prefix: &str, head: &'a Learned) {
+        self.text(format!("{prefix}alpha"), head.alpha);
+        self.text(format!("{prefix}beside_frozen"), head.beside_frozen);
+        self.array(format!("{prefix}mean"), &head.mean);
+        self.array(format!("{prefix}slow"), &head.slow);
+        if let Some(mlp) = &head.mlp {
+            self.mlp(&format!("{prefix}mlp."), mlp);
+        }
+    }
+
+    /// A head of either kind.
+    pub fn head(&mut self, prefix: &str, head: &'a Head) {
+        match head {
+            Head::Identity { dim } => self.text(format!("{prefix}identity"), dim),
+            Head::Learned(learned) => self.learned(prefix, learned),
+        }
+    }
+
+    /// The weights of an MLP, or what has their shapes.
+    pub fn mlp(&mut self, prefix: &str, mlp: &'a Mlp<f32>) {
+        self.array(format!("{prefix}w1"), &mlp.w1);
+        self.array(format!("{prefix}b1"), &mlp.b1);
+        self.array(format!("{prefix}gamma"), &mlp.gamma);
+        self.array(format!("{prefix}beta"), &mlp.beta);
+        self.array(format!("{prefix}w2"), &mlp.w2);
+        self.array(format!("{prefix}b2"), &mlp.b2);
+    }
+
+    /// Slow-head statistics.
+    pub fn scatter(&mut self, prefix: &str, scatter: &'a Scatter) {
+        let parts = scatter.parts();
+        self.text(format!("{prefix}frames"), parts.frames);
+        self.text(format!("{prefix}pairs"), parts.pairs);
+        for (name, values) in [("sum", parts.sum), ("total", parts.total), ("within", parts.within)] {
+            self.tensors.push((format!("{prefix}{name}"), Tensor::new(&[values.len()], values)));
+        }
+    }
+}
+
+impl Stored {
+    /// The reverse of [`Contents::learned`].
+    ///
+    /// # Errors
+    /// Arrays that are missing or do not fit together.
+    pub fn take_learned(&mut self, prefix: &str) -> Result<Learned> {
+        let [d, k] = self.shape(&format!("{prefix}slow"))?;
+        let mlp = if self.has(&format!("{prefix}mlp.w1")) {
+            Some(self.take_mlp(&format!("{prefix}mlp."), k, k)?)
+        } else {
+            None
+        };
+        let learned = Learned {
+            mean: self.take_vector(&format!("{prefix}mean"), d)?,
+            slow: self.take_matrix(&format!("{prefix}slow"), d, k)?,
+            mlp,
+            alpha: self.parse(&format!("{prefix}alpha"))?,
+            beside_frozen: self.parse(&format!("{prefix}beside_frozen"))?,
+        };
+        Ok(learned)
+    }
+
+    /// The reverse of [`Contents::head`].
+    ///
+    /// # Errors
+    /// As [`Stored::take_learned`].
+    pub fn take_head(&mut self, prefix: &str) -> Result<Head> {
+        let identity = format!("{prefix}identity");
+        if self.meta.contains_key(&identity) {
+            return Ok(Head::Identity { dim: self.parse(&identity)? });
+        }
+        self.take_learned(prefix).map(Head::Learned)
+    }
+
+    /// The reverse of [`Contents::mlp`], for inputs of `k_in` and outputs of `k_out`.
+    ///
+    /// # Errors
+    /// As [`Stored::take_learned`].
+    pub fn take_mlp(&mut self, prefix: &str, k_in: usize, k_out: usize) -> Result<Mlp<f32>> {
+        let [h, _] = self.shape(&format!("{prefix}w1"))?;
+        Ok(Mlp {
+            w1: self.take_matrix(&format!("{prefix}w1"), h, k_in)?,
+            b1: self.take_vector(&format!("{prefix}b1"), h)?,
+            gamma: self.take_vector(&format!("{prefix}gamma"), h)?,
+            beta: self.take_vector(&format!("{prefix}beta"), h)?,
+            w2: self.take_matrix(&format!("{prefix}w2"), k_out, h)?,
+            b2: self.take_vector(&format!("{prefix}b2"), k_out)?,
+        })
+    }
+
+    /// The reverse of [`Contents::scatter`].
+    ///
+    /// # Errors
+    /// As [`Stored::take_learned`].
+    pub fn take_scatter(&mut self, prefix: &str, dim: usize) -> Result<Scatter> {
+        let triangle = [dim * (dim + 1) / 2];
+        Scatter::from_parts(
+            dim,
+            self.parse(&format!("{prefix}frames"))?,
+            self.parse(&format!("{prefix}pairs"))?,
+            self.take(&format!("{prefix}sum"), &[dim])?,
+            self.take(&format!("{prefix}total"), &triangle)?,
+            self.take(&format!("{prefix}within"), &triangle)?,
+        )
+    }
+
+    /// An array of one dimension.
+    ///
+    /// # Errors
+    /// As [`Stored::take`].
+    pub fn take_vector(&mut self, name: &str, n: usize) -> Result<Array1<f32>> {
+        self.take(name, &[n]).map(Array1::from_vec)
+    }
+
+    /// An array of two dimensions.
+    ///
+    /// # Errors
+    /// As [`Stored::take`].
+    pub fn take_matrix(&mut self, name: &str, rows: usize, columns: usize) -> Result<Array2<f32>> {
+        let values = self.take(name, &[rows, columns])?;
+        Array2::from_shape_vec((rows, columns), values)
+            .map_err(|error| self.wrong(format!("array {name:?} has no matrix")).because(error))
+    }
+}

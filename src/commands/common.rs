@@ -1,0 +1,208 @@
+//! What several verbs need: an opened encoder, the head of a run, latents of single images, progress.
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ndarray::Array2;
+
+use crate::checkpoint::{newest_head, space_of};
+use crate::cli::{Common, OfRun};
+use crate::config::{Config, load};
+use crate::encoder::{Card, Encoder, Prepare, runtime};
+use crate::error::{Error, Result};
+use crate::frame::Frame;
+use crate::head::Head;
+use crate::learner::{Origin, Snapshot};
+use crate::linalg::normalise;
+use crate::pipeline::folder::RunInfo;
+use crate::source::folder::read_image;
+
+/// Time between two heartbeat lines where there is no terminal.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// An encoder, ready to encode.
+pub(super) struct Opened {
+    pub(super) card: Card,
+    pub(super) encoder: Encoder,
+    pub(super) origin: Origin,
+}
+
+impl Opened {
+    /// Finds the card, loads ONNX Runtime, opens and checks the model.
+    pub(super) fn open(model: &Path, config: &Config) -> Result<Self> {
+        let card = Card::beside(model)?.sized(config.encoder.input_size)?;
+        let runtime = runtime::load(&config.encoder.onnxruntime)?;
+        let encoder = Encoder::open(&runtime, model, &card, &config.encoder)?;
+        let origin = Origin {
+            encoder_sha256: encoder.sha256().to_owned(),
+            card_hash: card.hash(),
+            dim: encoder.dim(),
+        };
+        tracing::info!(
+            "encoder {}: {} dimensions, input {} px, ONNX Runtime {} on {} ({} threads)",
+            model.display(),
+            encoder.dim(),
+            encoder.side(),
+            runtime.version,
+            encoder.provider(),
+            encoder.threads()
+        );
+        Ok(Self { card, encoder, origin })
+    }
+
+    /// The frozen encoder as a snapshot.
+    pub(super) fn frozen(&self) -> Snapshot {
+        let head = Arc::new(Head::Identity { dim: self.origin.dim });
+        let space = space_of(&self.origin.encoder_sha256, &self.origin.card_hash, &head).into();
+        Snapshot { number: 0, head, space, references: Array2::zeros((0, self.origin.dim)), activate_at: 0 }
+    }
+
+    /// Unit latents of image files, `[n, d]`, and the places in `paths` that they belong to; an image that cannot be
+    /// read or gives no latent is named and left out.
+    pub(super) fn latents(&mut self, paths: &[PathBuf], mut done: impl FnMut(u64)) -> Result<(Array2<f32>, Vec<usize>)> {
+        let mut single = Single::new(self)?;
+        let (mut values, mut places) = (Vec::with_capacity(paths.len() * self.origin.dim), Vec::new());
+        let mut frame = Frame::default();
+        for (place, path) in paths.iter().enumerate() {
+            match read_image(path, &mut frame) {
+                Ok(()) => {
+                    values.extend_from_slice(single.latent(self, &frame)?);
+                    places.push(place);
+                }
+                Err(e) => tracing::warn!("left out: {}", e.chain()),
+            }
+            done(place as u64 + 1);
+        }
+        let rows = Array2::from_shape_vec((places.len(), self.origin.dim), values)
+            .map_err(|e| Error::work("latents of images").because(e))?;
+        Ok((rows, places))
+    }
+}
+
+/// Buffers for one frame at a time, outside a pipeline.
+pub(super) struct Single {
+    prepare: Prepare,
+    tensor: Vec<f32>,
+    latent: Vec<f32>,
+}
+
+impl Single {
+    pub(super) fn new(opened: &Opened) -> Result<Self> {
+        let side = opened.encoder.side();
+        let prepare = Prepare::new(&opened.card, side)?;
+        Ok(Self { prepare, tensor: vec![0.0; 3 * side as usize * side as usize], latent: vec![0.0; opened.origin.dim] })
+    }
+
+    /// The unit latent of `frame`.
+    pub(super) fn latent(&mut self, opened: &mut Opened, frame: &Frame) -> Result<&[f32]> {
+        self.prepare.run(frame, &mut self.tensor)?;
+        opened.encoder.encode(&self.tensor, &mut self.latent)?;
+        let norm = normalise(&mut self.latent);
+        if !(norm.is_finite() && norm > 0.0) {
+            return Err(Error::refused("the encoder gave a latent that is zero or not finite"));
+        }
+        Ok(&self.latent)
+    }
+}
+
+/// The configuration of a verb that works on a run: the run's own, unless a file is given; `--set` on top.
+pub(super) fn run_config(info: &RunInfo, common: &Common) -> Result<Config> {
+    match &common.config {
+        Some(file) => load::load(Some(file), &common.set),
+        None => load::over(&info.config, &common.set),
+    }
+}
+
+/// A run, its encoder and its newest head.
+pub(super) struct OpenedRun {
+    pub(super) info: RunInfo,
+    pub(super) config: Config,
+    pub(super) opened: Opened,
+    pub(super) adapted: Snapshot,
+}
+
+impl OpenedRun {
+    /// Opens all that belongs to a run; another encoder than the run's is refused.
+    pub(super) fn open(of: &OfRun, common: &Common) -> Result<Self> {
+        let info = RunInfo::load(&of.run)?;
+        let config = run_config(&info, common)?;
+        let model = of.encoder.as_ref().unwrap_or(&info.encoder);
+        if !model.exists() {
+            return Err(Error::usage(format!(
+                "the encoder {} that run {} was made with is not there; name it with --encoder",
+                model.display(),
+                of.run.display()
+            )));
+        }
+        let opened = Opened::open(model, &config)?;
+        info.same_origin(&of.run, &opened.origin)?;
+        let adapted = newest(&of.run, &opened)?;
+        Ok(Self { info, config, opened, adapted })
+    }
+}
+
+/// The newest head of a run that can be read; the frozen encoder where none was promoted.
+pub(super) fn newest(run: &Path, opened: &Opened) -> Result<Snapshot> {
+    let (file, warnings) = newest_head(run)?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let frozen = opened.frozen();
+    let Some(file) = file else {
+        tracing::info!("run {} has promoted no head: its embeddings are the frozen encoder's", run.display());
+        return Ok(frozen);
+    };
+    let (number, space, head) = (file.number, file.space.into(), Arc::new(file.head));
+    Ok(Snapshot { number, head, space, references: frozen.references, activate_at: file.activate_at })
+}
+
+/// A bar on a terminal, a heartbeat line otherwise.
+pub(super) struct Progress {
+    bar: Option<indicatif::ProgressBar>,
+    what: &'static str,
+    length: Option<u64>,
+    started: Instant,
+    said: Instant,
+}
+
+impl Progress {
+    /// `length`: how many in all, where known.
+    pub(super) fn new(what: &'static str, length: Option<u64>) -> Self {
+        let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        let bar = terminal.then(|| {
+            let bar = length.map_or_else(indicatif::ProgressBar::new_spinner, indicatif::ProgressBar::new);
+            let shape = if length.is_some() {
+                "{msg} {wide_bar} {pos}/{len} {per_sec} {eta}"
+            } else {
+                "{msg} {spinner} {pos} {per_sec}"
+            };
+            if let Ok(style) = indicatif::ProgressStyle::with_template(shape) {
+                bar.set_style(style);
+            }
+            bar.set_message(what);
+            bar
+        });
+        let now = Instant::now();
+        Self { bar, what, length, started: now, said: now }
+    }
+
+    /// `done` so far.
+    pub(super) fn set(&mut self, done: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+        } else if self.said.elapsed() >= HEARTBEAT {
+            self.said = Instant::now();
+            let secs = self.started.elapsed().as_secs();
+            let of = self.length.map(|n| format!(" of {n}")).unwrap_or_default();
+            tracing::info!("{}: {done}{of} frames after {secs} s", self.what);
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! `embed`: frames to embeddings with the head of a run, or with the frozen encoder.
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::Output;
+use super::common::{Opened, OpenedRun, Progress};
+use crate::cli;
+use crate::config::load::load;
+use crate::error::{Error, Result};
+use crate::pairs::segments::Segmenter;
+use crate::pipeline::exporting::{Exporter, Rotated};
+use crate::pipeline::{self, Job};
+use crate::{files, source, telemetry};
+
+pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
+    let (mut config, mut opened, snapshot) = match (&args.run, &args.encoder) {
+        (Some(run), encoder) => {
+            let of = cli::OfRun { run: run.clone(), encoder: encoder.clone() };
+            let run = OpenedRun::open(&of, &args.common)?;
+            (run.config, run.opened, run.adapted)
+        }
+        (None, Some(encoder)) => {
+            let config = load(args.common.config.as_deref(), &args.common.set)?;
+            let opened = Opened::open(encoder, &config)?;
+            let frozen = opened.frozen();
+            (config, opened, frozen)
+        }
+        (None, None) => return Err(Error::usage("name a --run or an --encoder")),
+    };
+    if args.out.join("embeddings").exists() {
+        return Err(Error::usage(format!(
+            "{} has embeddings already; choose another --out",
+            args.out.display()
+        )));
+    }
+    let stop = telemetry::stop_on_signals()?;
+    let source = source::open(&args.source, &config.source)?;
+    config.export.embeddings = true;
+    files::create_folder(&args.out)?;
+    let (number, space, dim) = (snapshot.number, snapshot.space.clone(), snapshot.head.dim_out());
+    let mut progress = Progress::new("embed", source.length());
+    let totals = pipeline::run(Job {
+        card: &opened.card,
+        frozen_space: opened.frozen().space,
+        camera: args.camera.as_str().into(),
+        snapshots: vec![Arc::new(snapshot)],
+        next_index: 0,
+        segmenter: Segmenter::new(&config.learn),
+        exporter: Exporter::open(&args.out, &config.export, Rotated::default())?,
+        learning: None,
+        encoder: &mut opened.encoder,
+        config: &config,
+        progress: Box::new(move |done| progress.set(done)),
+        source,
+        stop,
+        started,
+    })?;
+    let (exports, speed) = (&totals.exports.embeddings, totals.speed());
+    let json = json!({
+        "out": args.out.display().to_string(),
+        "frames": totals.frames,
+        "segments": totals.segments,
+        "source": totals.source,
+        "head": number,
+        "space": space.as_ref(),
+        "dim": dim,
+        "exports": totals.exports,
+        "bad_latents": totals.bad_latents,
+        "dropped_rows": totals.dropped_rows,
+        "speed": speed,
+    });
+    let text = format!(
+        "frames     {} in {} segments; dropped {}, unreadable {}, without latent {}\n\
+         embedded   with head {number}: {dim} dimensions, space {space}\n\
+         written    {} rows in {} files under {}/embeddings; lost {}\n\
+         speed      {:.1} frames/s; latency p50 {:.1} ms, p99 {:.1} ms",
+        totals.frames,
+        totals.segments,
+        totals.source.dropped,
+        totals.source.unreadable,
+        totals.bad_latents,
+        exports.rows,
+        exports.files,
+        args.out.display(),
+        exports.lost_rows + totals.dropped_rows,
+        speed.frames_per_sec,
+        speed.latency_p50_ms,
+        speed.latency_p99_ms
+    );
+    Ok(Output { text, json, as_json: args.common.json })
+}

@@ -1,0 +1,106 @@
+//! `export`: encoder and head as one ONNX file.
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::Output;
+use super::common::{OpenedRun, Single};
+use crate::cli;
+use crate::encoder::{Encoder, Prepare, runtime};
+use crate::error::{Error, Result};
+use crate::export::onnx;
+use crate::files;
+use crate::frame::Frame;
+use crate::head::Scratch;
+use crate::linalg::dot;
+use crate::source::{self, Pull};
+
+/// Frames that the merged model is compared on.
+const FRAMES: usize = 64;
+/// Least cosine between the merged model's embedding and the runtime's own.
+const LEAST_COSINE: f32 = 0.99999;
+/// A model larger than this cannot be one protobuf message.
+const MAX_MODEL_BYTES: u64 = 2 << 30;
+
+pub(super) fn run(args: &cli::Export) -> Result<Output> {
+    let mut run = OpenedRun::open(&args.of, &args.common)?;
+    let model = args.of.encoder.as_ref().unwrap_or(&run.info.encoder).clone();
+    let bytes = files::read_bounded(&model, MAX_MODEL_BYTES)?;
+    let head = run.adapted.head.clone();
+    let meta = [
+        ("afterimage.space", run.adapted.space.to_string()),
+        ("afterimage.head", run.adapted.number.to_string()),
+        ("afterimage.encoder_sha256", run.info.encoder_sha256.clone()),
+        ("afterimage.input_size", run.opened.encoder.side().to_string()),
+        ("afterimage.prepare", format!("{:?}", run.opened.card)),
+    ]
+    .map(|(key, value)| (key.to_owned(), value));
+    let merged = onnx::merge(&bytes, &run.opened.card.output, &head, &meta)?;
+    let runtime = runtime::load(&run.config.encoder.onnxruntime)?;
+    let card = &run.opened.card;
+    let (side, encoder) = (run.opened.encoder.side(), &run.config.encoder);
+    let mut check = Encoder::from_bytes(&runtime, &merged, &card.input, onnx::OUTPUT, side, encoder, "merged model")?;
+    let worst = compare(&mut run, &mut check, &args.source)?;
+    if worst < LEAST_COSINE {
+        return Err(Error::refused(format!(
+            "the merged model disagrees with the runtime's own embeddings: least cosine {worst:.7} over {FRAMES} \
+             frames, {LEAST_COSINE} needed; {} was not written",
+            args.onnx.display()
+        )));
+    }
+    write(&args.onnx, &merged)?;
+    let (dim, number) = (head.dim_out(), run.adapted.number);
+    let json = json!({
+        "onnx": args.onnx.display().to_string(), "head": number, "space": run.adapted.space.as_ref(), "dim": dim,
+        "least_cosine": worst, "frames": FRAMES, "bytes": merged.len(),
+    });
+    let text = format!(
+        "{}: encoder and head {number} in one, output `{}` [n, {dim}], {:.1} MB\n\
+         compared through ONNX Runtime on {FRAMES} frames: least cosine {worst:.7}",
+        args.onnx.display(),
+        onnx::OUTPUT,
+        merged.len() as f64 / 1e6
+    );
+    Ok(Output { text, json, as_json: args.common.json })
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        files::create_folder(folder)?;
+    }
+    files::replace(path, |out| out.write_all(bytes))
+}
+
+/// Least cosine between merged and own embeddings over the frames of `uri`, which goes round where it is short.
+fn compare(run: &mut OpenedRun, check: &mut Encoder, uri: &str) -> Result<f32> {
+    let mut source = source::open(uri, &run.config.source)?;
+    let mut single = Single::new(&run.opened)?;
+    let mut prepare = Prepare::new(&run.opened.card, check.side())?;
+    let side = check.side() as usize;
+    let mut tensor = vec![0.0; 3 * side * side];
+    let dim = run.adapted.head.dim_out();
+    let (mut own, mut merged, mut scratch) = (vec![0.0; dim], vec![0.0; dim], Scratch::default());
+    let (mut frame, mut worst, mut seen) = (Frame::default(), 1.0_f32, 0);
+    while seen < FRAMES {
+        match source.next(&mut frame, Duration::from_secs(1))? {
+            Pull::Idle => continue,
+            Pull::End if seen == 0 => return Err(Error::work(format!("{uri} gave no frame to compare on"))),
+            Pull::End => {
+                source = source::open(uri, &run.config.source)?;
+                continue;
+            }
+            Pull::Frame => {}
+        }
+        let latent = single.latent(&mut run.opened, &frame)?;
+        run.adapted.head.embed(latent, &mut own, &mut scratch);
+        prepare.run(&frame, &mut tensor)?;
+        check.encode(&tensor, &mut merged)?;
+        let norms = (dot(&own, &own) * dot(&merged, &merged)).sqrt();
+        worst = worst.min(dot(&own, &merged) / norms);
+        seen += 1;
+    }
+    // A NaN would pass `<`.
+    Ok(if worst.is_finite() { worst } else { -1.0 })
+}

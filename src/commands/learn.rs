@@ -1,0 +1,187 @@
+//! `learn`: the main job.
+use std::path::Path;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::common::{Opened, Progress};
+use super::{Output, probe, resume};
+use crate::cli;
+use crate::config::load::load;
+use crate::error::{Error, Result};
+use crate::journal::Journal;
+use crate::learner::Learner;
+use crate::pairs::segments::Segmenter;
+use crate::pipeline::exporting::Exporter;
+use crate::pipeline::folder::{Place, RunInfo};
+use crate::pipeline::learning::Worker;
+use crate::pipeline::report::Totals;
+use crate::pipeline::{self, Job};
+use crate::source;
+use crate::telemetry;
+
+pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
+    let config = load(args.common.config.as_deref(), &args.common.set)?;
+    let run = args.out.as_path();
+    let old = RunInfo::exists(run);
+    if old && !args.resume {
+        return Err(Error::usage(format!(
+            "{} holds a run already; --resume goes on with it, or choose another --out",
+            run.display()
+        )));
+    }
+    let stop = telemetry::stop_on_signals()?;
+    let mut opened = Opened::open(&args.encoder, &config)?;
+    let mut source = source::open(&args.source, &config.source)?;
+    let live = source.live();
+    let info = RunInfo::new(&args.encoder, &opened.origin, &args.source, live, &args.camera, &config);
+    if old {
+        resume::allowed(run, &info)?;
+    }
+    let probe = probe::open(&config.judge.probe, &mut opened)?;
+    let mut learner = Learner::new(&config, opened.origin.clone(), probe)?;
+    info.save(run)?;
+    let mut journal = Journal::open(run)?;
+    let place = if old { resume::restore(run, &mut learner, live, &mut journal)? } else { Place::default() };
+    journal.write(if old { "resume" } else { "start" }, start_fields(&info, &opened, &place)?)?;
+    journal.sync()?;
+    let mut worker = Worker::new(learner, opened.origin.clone(), run, journal)?;
+    let mut totals = Totals::default();
+    if place.ended {
+        tracing::info!("the source of run {} has ended; nothing is left to learn", run.display());
+    } else {
+        if !live && place.next_index > 0 {
+            source.skip_to(place.next_index)?;
+        }
+        let mut progress = Progress::new("learn", source.length());
+        let mut segmenter = Segmenter::new(&config.learn);
+        if let Some(saved) = place.segmenter {
+            segmenter.restore(saved);
+        }
+        totals = pipeline::run(Job {
+            card: &opened.card,
+            frozen_space: opened.frozen().space,
+            camera: args.camera.as_str().into(),
+            snapshots: worker.learner().snapshots_from(place.next_index, live),
+            next_index: place.next_index,
+            segmenter,
+            exporter: Exporter::open(run, &config.export, place.exports)?,
+            learning: Some(&mut worker),
+            encoder: &mut opened.encoder,
+            config: &config,
+            progress: Box::new(move |done| progress.set(done)),
+            source,
+            stop,
+            started,
+        })?;
+        worker.end(totals.ended, totals.frames)?;
+    }
+    Ok(report(run, &opened, &totals, &worker, args.common.json))
+}
+
+fn start_fields(info: &RunInfo, opened: &Opened, place: &Place) -> Result<Value> {
+    Ok(json!({
+        "encoder_sha256": info.encoder_sha256,
+        "card_hash": info.card_hash,
+        "config_sha256": info.config_hash()?,
+        "source": info.source,
+        "live": info.live,
+        "camera": info.camera,
+        "provider": opened.encoder.provider(),
+        "fallback": opened.encoder.fallback(),
+        "space": opened.frozen().space.as_ref(),
+        "frame": place.next_index,
+        "version": env!("CARGO_PKG_VERSION"),
+    }))
+}
+
+/// The report at the end, for people and for scripts.
+fn report(run: &Path, opened: &Opened, totals: &Totals, worker: &Worker, as_json: bool) -> Output {
+    let learner = worker.learner();
+    let (counts, last) = (learner.counts(), learner.last());
+    let (still, rate_limited) = learner.left_out();
+    let speed = totals.speed();
+    let gain = last.and_then(|d| d.gain.as_ref());
+    let json = json!({
+        "run": run.display().to_string(),
+        "ended": totals.ended,
+        "frames": totals.frames,
+        "segments": totals.segments,
+        "source": totals.source,
+        "drops": {
+            "frames": totals.source.dropped, "unreadable": totals.source.unreadable, "bad_latents": totals.bad_latents,
+            "latents": totals.dropped_latents, "rows": totals.dropped_rows,
+        },
+        "learned": counts,
+        "pairs": learner.pairs(),
+        "left_out": { "still": still, "above_frames_per_sec": rate_limited },
+        "steps": counts.steps,
+        "promotions": counts.promotions,
+        "head": { "number": learner.exported().number, "dim": learner.exported().head.dim_out(),
+                  "space": learner.exported().space.as_ref() },
+        "health": { "frozen": last.map(|d| &d.frozen_health), "adapted": last.map(|d| &d.exported_health) },
+        "gain": gain,
+        "judge": last.map(|d| d.reason.as_str()),
+        "exports": totals.exports,
+        "encoder": { "provider": opened.encoder.provider(), "threads": opened.encoder.threads(),
+                     "fallback": opened.encoder.fallback() },
+        "speed": speed,
+    });
+    Output { text: text(run, totals, worker), json, as_json }
+}
+
+fn text(run: &Path, totals: &Totals, worker: &Worker) -> String {
+    let learner = worker.learner();
+    let counts = learner.counts();
+    let (still, rate_limited) = learner.left_out();
+    let (source, exports, speed) = (&totals.source, &totals.exports, totals.speed());
+    let mut lines = vec![
+        format!("run        {}", run.display()),
+        format!(
+            "frames     {} in {} segments; dropped {}, unreadable {}, without latent {}",
+            totals.frames, totals.segments, source.dropped, source.unreadable, totals.bad_latents
+        ),
+        format!(
+            "learned    {} samples ({} held out), {} pairs, {} gradient steps; left out: {still} still, \
+             {rate_limited} above learn.frames_per_sec",
+            counts.samples,
+            counts.held,
+            learner.pairs(),
+            counts.steps
+        ),
+        format!(
+            "fits       {}, promotions {}; exported: head {} ({} dimensions, space {})",
+            counts.fits,
+            counts.promotions,
+            learner.exported().number,
+            learner.exported().head.dim_out(),
+            learner.exported().space
+        ),
+    ];
+    if let Some(last) = learner.last() {
+        lines.push(format!("judge      {}", last.reason));
+        if let Some(gain) = &last.gain {
+            lines.push(format!("gain       over frozen: {}", gain.reason()));
+        }
+        for (name, health) in [("frozen", &last.frozen_health), ("exported", &last.exported_health)] {
+            if let Some(health) = health {
+                lines.push(format!("health     {name}: {}", health.figures()));
+            }
+        }
+    }
+    lines.push(format!(
+        "written    {} rows in {} files; lost {}",
+        exports.embeddings.rows,
+        exports.embeddings.files,
+        exports.embeddings.lost_rows + totals.dropped_rows
+    ));
+    lines.push(format!(
+        "speed      first embedding after {:.0} ms; {:.1} frames/s; latency p50 {:.1} ms, p99 {:.1} ms; peak {:.0} MB",
+        speed.first_embedding_ms.unwrap_or(0.0),
+        speed.frames_per_sec,
+        speed.latency_p50_ms,
+        speed.latency_p99_ms,
+        speed.peak_megabytes.unwrap_or(0.0)
+    ));
+    lines.join("\n")
+}

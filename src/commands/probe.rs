@@ -1,0 +1,22 @@
+//! The labelled probe folder, where one is configured.
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::common::Opened;
+use super::eval::labelled;
+use crate::error::Result;
+use crate::judge::probe::Probe;
+
+/// `judge.probe`: `CLASS/*.jpg`, classes may be nested. Empty: no probe.
+pub(super) fn open(folder: &str, opened: &mut Opened) -> Result<Option<Probe>> {
+    if folder.is_empty() {
+        return Ok(None);
+    }
+    let images = labelled(Path::new(folder))?;
+    let paths: Vec<_> = images.iter().map(|(path, _)| path.clone()).collect();
+    let (latents, places) = opened.latents(&paths, |_| {})?;
+    let names: BTreeSet<&String> = images.iter().map(|(_, class)| class).collect();
+    let names: Vec<String> = names.into_iter().cloned().collect();
+    let labels = places.iter().filter_map(|i| names.iter().position(|name| *name == images[*i].1)).collect();
+    Probe::new(latents, labels, &names).map(Some)
+}

@@ -1,0 +1,78 @@
+//! `replay`: the learner once more over recorded latents; no camera, no encoder.
+use serde_json::json;
+
+use super::common::{Opened, Progress, run_config};
+use super::{Output, probe};
+use crate::cli;
+use crate::error::{Error, Result};
+use crate::export::reader::Reader;
+use crate::frame::Stamp;
+use crate::journal::Journal;
+use crate::learner::Learner;
+use crate::pipeline::folder::RunInfo;
+use crate::pipeline::learning::Worker;
+
+pub(super) fn run(args: &cli::Replay) -> Result<Output> {
+    let recorded = RunInfo::load(&args.run)?;
+    let config = run_config(&recorded, &args.common)?;
+    let run = args.out.as_path();
+    if RunInfo::exists(run) {
+        return Err(Error::usage(format!("{} holds a run already; choose another --out", run.display())));
+    }
+    let folder = args.run.join("latents");
+    if !folder.is_dir() {
+        return Err(Error::usage(format!(
+            "run {} recorded no latents; record them with `afterimage learn --set export.latents=true`",
+            args.run.display()
+        )));
+    }
+    let origin = recorded.origin();
+    let probe = if config.judge.probe.is_empty() {
+        None
+    } else {
+        // Only a labelled probe needs the encoder: its images are not recorded.
+        let mut opened = Opened::open(&recorded.encoder, &config)?;
+        recorded.same_origin(&args.run, &opened.origin)?;
+        probe::open(&config.judge.probe, &mut opened)?
+    };
+    let reader = Reader::open(&folder)?;
+    RunInfo { config: config.clone(), ..recorded.clone() }.save(run)?;
+    let mut journal = Journal::open(run)?;
+    journal.write("replay", json!({ "source": recorded.source, "rows": reader.rows() }))?;
+    let learner = Learner::new(&config, origin.clone(), probe)?;
+    let mut worker = Worker::new(learner, origin.clone(), run, journal)?;
+    let mut progress = Progress::new("replay", Some(reader.rows()));
+    let mut frames = 0;
+    for row in reader {
+        let (record, latent) = row?;
+        if latent.len() != origin.dim {
+            let (found, wanted) = (latent.len(), origin.dim);
+            return Err(Error::work(format!("{}: a latent of {found}, {wanted} expected", folder.display())));
+        }
+        worker.latent(record.frame, Stamp(record.stamp_ns), record.segment, &latent)?;
+        frames += 1;
+        progress.set(frames);
+    }
+    drop(progress);
+    worker.finish()?;
+    worker.close()?;
+    worker.end(true, frames)?;
+    let learner = worker.learner();
+    let (counts, reason) = (learner.counts(), learner.last().map_or("", |d| d.reason.as_str()));
+    let json = json!({
+        "run": run.display().to_string(), "frames": frames, "learned": counts, "pairs": learner.pairs(),
+        "head": { "number": learner.exported().number, "space": learner.exported().space.as_ref() }, "judge": reason,
+    });
+    let text = format!(
+        "run        {}\nlatents    {frames}, learned {} samples ({} held out), {} gradient steps\n\
+         fits       {}, promotions {}; exported: head {}\njudge      {reason}",
+        run.display(),
+        counts.samples,
+        counts.held,
+        counts.steps,
+        counts.fits,
+        counts.promotions,
+        learner.exported().number
+    );
+    Ok(Output { text, json, as_json: args.common.json })
+}

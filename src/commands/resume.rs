@@ -1,0 +1,97 @@
+//! Going on with a run that was interrupted.
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::checkpoint::newest_head;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::journal::Journal;
+use crate::learner::Learner;
+use crate::pipeline::folder::{Place, RunInfo};
+use crate::pipeline::saved;
+
+/// Refuses what cannot go on: another encoder; on a bounded source also another source or configuration, since the
+/// result would be no continuation.
+pub(super) fn allowed(run: &Path, now: &RunInfo) -> Result<()> {
+    let before = RunInfo::load(run)?;
+    before.same_origin(run, &now.origin())?;
+    if before.source != now.source {
+        return Err(Error::usage(format!(
+            "run {} was made from {}, not from {}; resume it with the same --source",
+            run.display(),
+            before.source,
+            now.source
+        )));
+    }
+    let changed = changed_keys(&before.config, &now.config)?;
+    if changed.is_empty() {
+        return Ok(());
+    }
+    if now.live {
+        tracing::info!("resuming with a changed configuration: {}", changed.join(", "));
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "run {} was begun with another configuration; over a file or folder it goes on only with the same one. \
+         Changed: {}",
+        run.display(),
+        changed.join(", ")
+    )))
+}
+
+/// `key: before -> now` for each key that differs.
+fn changed_keys(before: &Config, now: &Config) -> Result<Vec<String>> {
+    let table = |config| toml::Table::try_from(config).map_err(|e| Error::config("the configuration").because(e));
+    let (before, now) = (table(before)?, table(now)?);
+    let mut changed = Vec::new();
+    for (part, values) in &now {
+        let Some(values) = values.as_table() else { continue };
+        for (key, value) in values {
+            let old = before.get(part).and_then(|t| t.get(key));
+            if old != Some(value) {
+                let old = old.map_or("nothing".to_owned(), ToString::to_string);
+                changed.push(format!("{part}.{key}: {old} -> {value}"));
+            }
+        }
+    }
+    Ok(changed)
+}
+
+/// Brings `learner` to where the run was saved, and says where the stream goes on. What is broken is told in the log
+/// and the journal; the state before it is used. A live run also takes the newest promoted head, even when that is
+/// newer than the state.
+pub(super) fn restore(run: &Path, learner: &mut Learner, live: bool, journal: &mut Journal) -> Result<Place> {
+    let (place, mut warnings) = saved::restore(run, learner)?;
+    let place = place.unwrap_or_default();
+    if live {
+        let (newest, broken) = newest_head(run)?;
+        warnings.extend(broken);
+        if let Some(file) = newest.filter(|file| file.number > learner.exported().number) {
+            learner.adopt(file.number, Arc::new(file.head));
+        }
+    }
+    for warning in warnings {
+        tracing::warn!("{warning}");
+        journal.write("fault", json!({ "frame": place.next_index, "reason": warning }))?;
+    }
+    tracing::info!("run {} goes on at frame {}", run.display(), place.next_index);
+    Ok(place)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn changed_keys_are_named_with_both_values() {
+        let (before, mut now) = (Config::default(), Config::default());
+        assert!(changed_keys(&before, &now).unwrap().is_empty());
+        now.learn.seed = 7;
+        now.encoder.providers = vec!["cuda".into(), "cpu".into()];
+        let changed = changed_keys(&before, &now).unwrap();
+        assert_eq!(changed, ["encoder.providers: [\"cpu\"] -> [\"cuda\", \"cpu\"]", "learn.seed: 0 -> 7"]);
+    }
+}

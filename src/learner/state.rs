@@ -1,0 +1,153 @@
+//! The learner as text and arrays, to save it and to go on exactly.
+use std::sync::Arc;
+
+use half::f16;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use serde::{Deserialize, Serialize};
+
+use super::residual::Residual;
+use super::{Counts, Learner, Snapshot};
+use crate::checkpoint::{Contents, Stored, Tensor};
+use crate::error::{Error, Result};
+use crate::judge::{Held, HeldState};
+use crate::optimizer::AdamWState;
+use crate::pairs::{BlocksState, Replay, ReplayState};
+
+/// Everything of the learner that is no array.
+#[derive(Debug, Serialize, Deserialize)]
+struct Small {
+    counts: Counts,
+    next_fit: u64,
+    credit: u64,
+    fitted_samples: u64,
+    rng_word: u64,
+    blocks: BlocksState,
+    replay: ReplayState,
+    held: HeldState,
+    /// Steps of the optimizer, where there is a residual.
+    residual: Option<u64>,
+    snapshots: Vec<SmallSnapshot>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SmallSnapshot {
+    number: u64,
+    space: String,
+    activate_at: u64,
+    references: usize,
+}
+
+impl Learner {
+    /// Saves the learner with `write`; `next_index` is the first frame that it has not seen. What the stream no longer
+    /// needs before that frame is let go.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    pub fn save(&mut self, next_index: u64, mut write: impl FnMut(&mut Contents<'_>) -> Result<()>) -> Result<()> {
+        self.handed_out = self.snapshots_from(next_index, false);
+        let (blocks, open_rows) = self.blocks.save();
+        let (replay, replay_rows) = self.replay.save();
+        let (held, held_rows) = self.held.save();
+        let small = Small {
+            counts: self.counts.clone(),
+            next_fit: self.next_fit,
+            credit: self.credit,
+            fitted_samples: self.fitted_samples,
+            // A seeded stream is far from 2^64 words.
+            rng_word: self.rng.get_word_pos() as u64,
+            blocks: blocks.clone(),
+            replay,
+            held,
+            residual: self.residual.as_ref().map(Residual::steps),
+            snapshots: self.handed_out.iter().map(|s| small_snapshot(s)).collect(),
+        };
+        let small = serde_json::to_string(&small).map_err(|e| Error::work("the learner's state").because(e))?;
+        let mut contents = Contents::default();
+        contents.text("learner", small);
+        contents.scatter("scatter.", &self.scatter);
+        contents.scatter("held_scatter.", &self.held_scatter);
+        let flat = |name: &str, values| (name.to_owned(), values);
+        contents.tensors.extend([
+            flat("open.rows", Tensor::new(&[open_rows.len()], open_rows)),
+            flat("replay.rows", Tensor::new(&[replay_rows.len()], replay_rows)),
+            flat("held.rows", Tensor::new(&[held_rows.len()], &held_rows)),
+        ]);
+        contents.head("judged.", &self.judged);
+        if let Some(residual) = &self.residual {
+            contents.learned("residual.base.", &residual.base);
+            contents.mlp("residual.mlp.", &residual.mlp);
+            contents.mlp("residual.first.", &residual.optimizer.first);
+            contents.mlp("residual.second.", &residual.optimizer.second);
+        }
+        for (i, snapshot) in self.handed_out.iter().enumerate() {
+            contents.head(&format!("snapshot{i}.head."), &snapshot.head);
+            contents.array(format!("snapshot{i}.references"), &snapshot.references);
+        }
+        write(&mut contents)
+    }
+
+    /// Goes on as saved. On an error the learner is as before.
+    ///
+    /// # Errors
+    /// Parts that are missing or do not fit together or to the configuration.
+    pub fn restore(&mut self, stored: &mut Stored) -> Result<()> {
+        let dim = self.origin.dim;
+        let small: Small = serde_json::from_str(stored.text("learner")?)
+            .map_err(|e| stored.wrong("has a learner that cannot be read").because(e))?;
+        let scatter = stored.take_scatter("scatter.", dim)?;
+        let held_scatter = stored.take_scatter("held_scatter.", dim)?;
+        let mut blocks = self.blocks.clone();
+        let [len] = stored.shape("open.rows")?;
+        blocks.restore(small.blocks, stored.take("open.rows", &[len])?)?;
+        let [len] = stored.shape("replay.rows")?;
+        let rows: Vec<f16> = stored.take("replay.rows", &[len])?;
+        let replay = Replay::restore(&self.config.learn, small.replay, &rows)?;
+        drop(rows);
+        let [len] = stored.shape("held.rows")?;
+        let held = Held::restore(&self.config.judge, small.held, &stored.take::<f32>("held.rows", &[len])?)?;
+        let judged = Arc::new(stored.take_head("judged.")?);
+        let residual = small.residual.map(|steps| take_residual(stored, steps)).transpose()?;
+        let mut handed_out = Vec::new();
+        for (i, saved) in small.snapshots.into_iter().enumerate() {
+            let head = stored.take_head(&format!("snapshot{i}.head."))?;
+            if head.dim_in() != dim {
+                return Err(stored.wrong(format!("has a head for latents of {}, not {dim}", head.dim_in())));
+            }
+            handed_out.push(Arc::new(Snapshot {
+                number: saved.number,
+                head: Arc::new(head),
+                space: saved.space.into(),
+                references: stored.take_matrix(&format!("snapshot{i}.references"), saved.references, dim)?,
+                activate_at: saved.activate_at,
+            }));
+        }
+        let Some(exported) = handed_out.last().cloned() else { return Err(stored.wrong("has no head in use")) };
+        let mut rng = ChaCha8Rng::seed_from_u64(self.config.learn.seed);
+        rng.set_word_pos(u128::from(small.rng_word));
+        (self.scatter, self.held_scatter, self.blocks) = (scatter, held_scatter, blocks);
+        (self.replay, self.held, self.judged) = (replay, held, judged);
+        (self.residual, self.rng, self.counts) = (residual, rng, small.counts);
+        (self.next_fit, self.credit, self.fitted_samples) = (small.next_fit, small.credit, small.fitted_samples);
+        (self.handed_out, self.exported) = (handed_out, exported);
+        Ok(())
+    }
+}
+
+fn small_snapshot(snapshot: &Snapshot) -> SmallSnapshot {
+    SmallSnapshot {
+        number: snapshot.number,
+        space: snapshot.space.to_string(),
+        activate_at: snapshot.activate_at,
+        references: snapshot.references.nrows(),
+    }
+}
+
+fn take_residual(stored: &mut Stored, steps: u64) -> Result<Residual> {
+    let base = stored.take_learned("residual.base.")?;
+    let k = base.slow.ncols();
+    let mlp = stored.take_mlp("residual.mlp.", k, k)?;
+    let first = stored.take_mlp("residual.first.", k, k)?;
+    let second = stored.take_mlp("residual.second.", k, k)?;
+    Ok(Residual::resume(base, mlp, AdamWState { first, second, step: steps }))
+}

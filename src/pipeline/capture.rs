@@ -1,0 +1,87 @@
+//! The capture thread: pulls frames and prepares them for the encoder, so that the hot path never waits for a decoder
+//! while it could encode.
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use crate::encoder::{LUMA_LEN, Prepare, luma};
+use crate::error::Result;
+use crate::frame::{Frame, Stamp};
+use crate::source::{Pull, Source, SourceCounts};
+
+/// How long a pull waits before it looks whether to stop.
+const WAIT: Duration = Duration::from_millis(50);
+
+/// A prepared frame.
+pub(super) struct Slot {
+    /// `[3, side, side]`, what the encoder eats.
+    pub(super) tensor: Vec<f32>,
+    /// Luma thumbnail, for scene cuts.
+    pub(super) luma: [f32; LUMA_LEN],
+    /// Position in the source.
+    pub(super) index: u64,
+    /// Capture time.
+    pub(super) stamp: Stamp,
+    /// The source says that a shot begins here.
+    pub(super) cut: bool,
+    /// When the frame was there to be taken.
+    pub(super) arrived: Instant,
+}
+
+impl Slot {
+    pub(super) fn new(side: u32) -> Self {
+        let tensor = vec![0.0; 3 * side as usize * side as usize];
+        Self { tensor, luma: [0.0; LUMA_LEN], index: 0, stamp: Stamp(0), cut: false, arrived: Instant::now() }
+    }
+}
+
+/// Why to stop.
+#[derive(Clone, Copy)]
+pub(super) struct Ends<'a> {
+    /// From outside: a signal.
+    pub(super) stop: &'a AtomicBool,
+    /// From inside: another worker has ended.
+    pub(super) halt: &'a AtomicBool,
+}
+
+impl Ends<'_> {
+    pub(super) fn now(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.halt.load(Ordering::Relaxed)
+    }
+}
+
+/// Pulls and prepares until the source ends, or until it should stop; returns the source's counts.
+pub(super) fn run(
+    mut source: Box<dyn Source>,
+    mut prepare: Prepare,
+    filled: &Sender<Slot>,
+    empty: &Receiver<Slot>,
+    ends: Ends<'_>,
+) -> Result<SourceCounts> {
+    let mut frame = Frame::default();
+    while !ends.now() {
+        // An empty slot first and a frame then: a live source keeps its newest frame until the hot path can take it.
+        let mut slot = match empty.recv_timeout(WAIT) {
+            Ok(slot) => slot,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
+        loop {
+            match source.next(&mut frame, WAIT)? {
+                Pull::Frame => break,
+                Pull::Idle if ends.now() => return Ok(source.counts()),
+                Pull::Idle => {}
+                Pull::End => return Ok(source.counts()),
+            }
+        }
+        slot.arrived = frame.arrived.unwrap_or_else(Instant::now);
+        prepare.run(&frame, &mut slot.tensor)?;
+        luma(&frame, &mut slot.luma);
+        (slot.index, slot.stamp, slot.cut) = (frame.index, frame.stamp, frame.cut);
+        if filled.send(slot).is_err() {
+            break;
+        }
+    }
+    Ok(source.counts())
+}

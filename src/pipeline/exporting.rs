@@ -1,0 +1,128 @@
+//! The export thread: rows to files, away from the hot path.
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::config;
+use crate::error::Result;
+use crate::export::{self, Counts, Dtype, Record, Writer};
+
+/// What goes to the export thread.
+pub enum ToExporter {
+    /// One embedding (and latent).
+    Row(Row),
+    /// Close the open files and tell where they stand.
+    Rotate(Sender<Rotated>),
+}
+
+/// One row on its way; its buffers are used again.
+#[derive(Debug, Default)]
+pub struct Row {
+    /// The record; `None` only in an empty row on its way back.
+    pub record: Option<Record>,
+    /// The embedding.
+    pub embedding: Vec<f32>,
+    /// The latent; empty when latents are not exported.
+    pub latent: Vec<f32>,
+    /// The space of the latent.
+    pub frozen_space: Option<Arc<str>>,
+}
+
+/// Where the files stand: numbers of the next ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Rotated {
+    /// Next file of `embeddings/`.
+    pub embeddings: u64,
+    /// Next file of `latents/`.
+    pub latents: u64,
+}
+
+/// The open files of a run.
+pub struct Exporter {
+    embeddings: Option<Writer>,
+    latents: Option<Writer>,
+}
+
+/// Counts of both kinds of files.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct ExportCounts {
+    /// `embeddings/`.
+    pub embeddings: Counts,
+    /// `latents/`.
+    pub latents: Counts,
+}
+
+impl Exporter {
+    /// Opens `FOLDER/embeddings` and `FOLDER/latents` as configured, to go on with the files numbered `next`; files of
+    /// those numbers and above (of a run that was cut off) are removed.
+    ///
+    /// # Errors
+    /// A folder cannot be made or a file in it not be removed.
+    pub fn open(folder: &Path, config: &config::Export, next: Rotated) -> Result<Option<Self>> {
+        let bytes = (config.rotate_megabytes * 1e6) as u64;
+        let open = |name: &str, on: bool, dtype: Dtype, number: u64| -> Result<Option<Writer>> {
+            let folder: PathBuf = folder.join(name);
+            if folder.is_dir() {
+                export::discard_from(&folder, number)?;
+            }
+            if on { Writer::open(&folder, number, dtype, bytes).map(Some) } else { Ok(None) }
+        };
+        let embeddings = open("embeddings", config.embeddings, config.dtype.parse()?, next.embeddings)?;
+        let latents = open("latents", config.latents, Dtype::F32, next.latents)?;
+        if embeddings.is_none() && latents.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Self { embeddings, latents }))
+    }
+
+    /// Latents are wanted too.
+    pub fn wants_latents(&self) -> bool {
+        self.latents.is_some()
+    }
+
+    fn push(&mut self, row: &mut Row) -> Result<()> {
+        let Some(mut record) = row.record.take() else { return Ok(()) };
+        if let Some(writer) = &mut self.embeddings {
+            writer.push(&record, &row.embedding)?;
+        }
+        if let (Some(writer), Some(space)) = (&mut self.latents, row.frozen_space.take()) {
+            record.space = space;
+            record.head = 0;
+            writer.push(&record, &row.latent)?;
+        }
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> Result<Rotated> {
+        for writer in [&mut self.embeddings, &mut self.latents].into_iter().flatten() {
+            writer.rotate()?;
+        }
+        let next = |writer: &Option<Writer>| writer.as_ref().map_or(0, Writer::next_number);
+        Ok(Rotated { embeddings: next(&self.embeddings), latents: next(&self.latents) })
+    }
+
+    fn finish(self) -> Result<ExportCounts> {
+        let finish = |writer: Option<Writer>| writer.map_or(Ok(Counts::default()), Writer::finish);
+        Ok(ExportCounts { embeddings: finish(self.embeddings)?, latents: finish(self.latents)? })
+    }
+}
+
+/// Writes what comes until the hot path hangs up.
+pub(super) fn run(mut exporter: Exporter, rows: &Receiver<ToExporter>, spare: &Sender<Row>) -> Result<ExportCounts> {
+    for message in rows {
+        match message {
+            ToExporter::Row(mut row) => {
+                exporter.push(&mut row)?;
+                // Full only when there are more rows than the hot path needs; then this one is let go.
+                spare.try_send(row).ok();
+            }
+            ToExporter::Rotate(reply) => {
+                let rotated = exporter.rotate()?;
+                // Nobody listens when the learner had no room for its part of the checkpoint.
+                reply.send(rotated).ok();
+            }
+        }
+    }
+    exporter.finish()
+}

@@ -1,0 +1,149 @@
+//! The folder of a run: what it was made with (`run.json`) and where its stream stands.
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::exporting::Rotated;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::learner::Origin;
+use crate::pairs::segments::SegmenterState;
+
+/// Version of the layout of a run folder.
+const LAYOUT: u32 = 1;
+/// A `run.json` larger than this is not one.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// What a run was made with: `run.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunInfo {
+    /// Version of the layout.
+    pub layout: u32,
+    /// The model file.
+    pub encoder: PathBuf,
+    /// Its SHA-256.
+    pub encoder_sha256: String,
+    /// Hash of what else changes the latents: card and input size.
+    pub card_hash: String,
+    /// Dimensions of a latent.
+    pub latent_dim: usize,
+    /// URI of the source.
+    pub source: String,
+    /// The source is live.
+    pub live: bool,
+    /// Name of the camera in the records.
+    pub camera: String,
+    /// The whole configuration.
+    pub config: Config,
+}
+
+/// Where a saved stream goes on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Place {
+    /// First frame that is not in the state.
+    pub next_index: u64,
+    /// The source has ended; nothing follows.
+    pub ended: bool,
+    /// Where the segments stand.
+    pub segmenter: Option<SegmenterState>,
+    /// Numbers of the next export files.
+    pub exports: Rotated,
+}
+
+impl RunInfo {
+    /// Of a new run.
+    pub fn new(encoder: &Path, origin: &Origin, source: &str, live: bool, camera: &str, config: &Config) -> Self {
+        Self {
+            layout: LAYOUT,
+            // Absolute, so that later verbs find it from anywhere.
+            encoder: std::path::absolute(encoder).unwrap_or_else(|_| encoder.to_owned()),
+            encoder_sha256: origin.encoder_sha256.clone(),
+            card_hash: origin.card_hash.clone(),
+            latent_dim: origin.dim,
+            source: source.to_owned(),
+            live,
+            camera: camera.to_owned(),
+            config: config.clone(),
+        }
+    }
+
+    /// The latents' origin.
+    pub fn origin(&self) -> Origin {
+        Origin {
+            encoder_sha256: self.encoder_sha256.clone(),
+            card_hash: self.card_hash.clone(),
+            dim: self.latent_dim,
+        }
+    }
+
+    /// SHA-256 of the configuration, for the journal.
+    ///
+    /// # Errors
+    /// It cannot be written as JSON.
+    pub fn config_hash(&self) -> Result<String> {
+        let text = serde_json::to_vec(&self.config).map_err(|e| Error::config("the configuration").because(e))?;
+        Ok(files::sha256_hex(&text))
+    }
+
+    /// True when `run` holds a run.
+    pub fn exists(run: &Path) -> bool {
+        run.join("run.json").exists()
+    }
+
+    /// Writes `RUN/run.json`, making the folder.
+    ///
+    /// # Errors
+    /// The folder or file cannot be written.
+    pub fn save(&self, run: &Path) -> Result<()> {
+        files::create_folder(run)?;
+        let text = serde_json::to_vec_pretty(self).map_err(|e| Error::work("run.json cannot be written").because(e))?;
+        files::replace(&run.join("run.json"), |out| out.write_all(&text))
+    }
+
+    /// Reads `RUN/run.json`.
+    ///
+    /// # Errors
+    /// There is none, or it is not one of ours.
+    pub fn load(run: &Path) -> Result<Self> {
+        let path = run.join("run.json");
+        if !path.exists() {
+            return Err(Error::usage(format!(
+                "{} is not the folder of a run: it has no run.json; make one with `afterimage learn --out`",
+                run.display()
+            )));
+        }
+        let bytes = files::read_bounded(&path, MAX_BYTES)?;
+        let info: Self = serde_json::from_slice(&bytes)
+            .map_err(|e| Error::work(format!("{} is damaged or of another version", path.display())).because(e))?;
+        if info.layout != LAYOUT {
+            let layout = info.layout;
+            return Err(Error::work(format!("{} has layout {layout}; this version reads {LAYOUT}", path.display())));
+        }
+        Ok(info)
+    }
+
+    /// Refuses latents of another origin than the run's.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Refused`]: another encoder or preparation, so another space.
+    pub fn same_origin(&self, run: &Path, origin: &Origin) -> Result<()> {
+        let differs = |what: &str, ours: &str, theirs: &str| {
+            Err(Error::refused(format!(
+                "run {} was made with another {what} ({}…) than the one asked for ({}…): their embeddings are of \
+                 different spaces and cannot go into one run; use that encoder and input size, or another --out",
+                run.display(),
+                ours.get(..12).unwrap_or(ours),
+                theirs.get(..12).unwrap_or(theirs),
+            )))
+        };
+        if self.encoder_sha256 != origin.encoder_sha256 {
+            return differs("encoder", &self.encoder_sha256, &origin.encoder_sha256);
+        }
+        if self.card_hash != origin.card_hash || self.latent_dim != origin.dim {
+            return differs("preparation (model card or input size)", &self.card_hash, &origin.card_hash);
+        }
+        Ok(())
+    }
+}

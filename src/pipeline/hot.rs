@@ -1,0 +1,272 @@
+//! The hot path: prepared frame to embedding. No lock, no allocation after the first frames, no wait for the learner
+//! on a live source.
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
+
+use super::capture::{Ends, Slot};
+use super::exporting::{Row, ToExporter};
+use super::learning::{Marker, ToLearner};
+use super::report::Totals;
+use super::turnstile::Turnstile;
+use crate::encoder::Encoder;
+use crate::error::{Error, Result};
+use crate::export::Record;
+use crate::head::Scratch;
+use crate::learner::Snapshot;
+use crate::linalg::normalise;
+use crate::pairs::segments::Segmenter;
+
+/// How long the hot path waits for a frame before it looks whether to stop.
+const WAIT: Duration = Duration::from_millis(50);
+/// So many frames in a row without a usable latent end the run: the model is broken, not the frame.
+const MAX_BAD_LATENTS: u64 = 50;
+
+/// The way to and from the learner.
+pub(super) struct LearnerEnd<'a> {
+    pub(super) out: Sender<ToLearner>,
+    /// Empty latents coming back.
+    pub(super) spare: Receiver<Vec<f32>>,
+    pub(super) snapshots: Receiver<Arc<Snapshot>>,
+    pub(super) turnstile: &'a Turnstile,
+    /// A bounded source waits for the learner to be within so many frames.
+    pub(super) lag: u64,
+    /// Frames between two saves of the state; 0: none.
+    pub(super) checkpoint_every: u64,
+}
+
+/// The way to and from the exporter.
+pub(super) struct ExporterEnd {
+    pub(super) out: Sender<ToExporter>,
+    /// Empty rows coming back.
+    pub(super) spare: Receiver<Row>,
+    /// Export the frozen latents too.
+    pub(super) latents: bool,
+}
+
+/// State of the hot path.
+pub(super) struct Hot<'a> {
+    pub(super) encoder: &'a mut Encoder,
+    pub(super) live: bool,
+    pub(super) camera: Arc<str>,
+    pub(super) frozen_space: Arc<str>,
+    /// The one in use first, then those to come.
+    pub(super) snapshots: VecDeque<Arc<Snapshot>>,
+    pub(super) segmenter: Segmenter,
+    pub(super) marks_cuts: bool,
+    pub(super) next_checkpoint: u64,
+    pub(super) next_index: u64,
+    pub(super) learner: Option<LearnerEnd<'a>>,
+    pub(super) exporter: Option<ExporterEnd>,
+    pub(super) started: Instant,
+    pub(super) totals: Totals,
+    /// `(number, frame)` of latents sent to the learner and not yet known to be done (bounded sources).
+    pub(super) sent: VecDeque<(u64, u64)>,
+    pub(super) sent_count: u64,
+    pub(super) latent: Vec<f32>,
+    pub(super) embedding: Vec<f32>,
+    pub(super) scratch: Scratch,
+}
+
+impl Hot<'_> {
+    /// Until the source ends or `ends` says so. True when the source ended by itself.
+    pub(super) fn run(
+        &mut self,
+        filled: &Receiver<Slot>,
+        empty: &Sender<Slot>,
+        ends: Ends<'_>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<bool> {
+        let mut bad = 0;
+        loop {
+            if ends.now() {
+                return Ok(false);
+            }
+            let slot = match filled.recv_timeout(WAIT) {
+                Ok(slot) => slot,
+                Err(RecvTimeoutError::Timeout) => continue,
+                // A stop ends the capture thread too.
+                Err(RecvTimeoutError::Disconnected) => return Ok(!ends.now()),
+            };
+            if self.checkpoint_due(slot.index) {
+                self.checkpoint(slot.index, false, self.live)?;
+            }
+            self.encoder.encode(&slot.tensor, &mut self.latent)?;
+            let norm = normalise(&mut self.latent);
+            if norm.is_finite() && norm > 0.0 {
+                bad = 0;
+                self.embed(&slot)?;
+            } else {
+                bad += 1;
+                self.totals.bad_latents += 1;
+                if bad >= MAX_BAD_LATENTS {
+                    return Err(Error::work(format!(
+                        "the encoder gave {bad} latents in a row that are zero or not finite (last at frame {}); \
+                         check the model with `afterimage check`",
+                        slot.index
+                    )));
+                }
+            }
+            self.next_index = slot.index + 1;
+            progress(self.next_index);
+            // Fails only when the capture thread is done.
+            empty.send(slot).ok();
+        }
+    }
+
+    /// From unit latent to embedding, and on to learner and exporter.
+    fn embed(&mut self, slot: &Slot) -> Result<()> {
+        let segment = self.segmenter.step(&self.latent, &slot.luma, slot.cut, self.marks_cuts);
+        self.take_snapshots(slot.index);
+        let Some(snapshot) = self.snapshots.front() else { return Err(Error::work("no head to embed with")) };
+        self.embedding.resize(snapshot.head.dim_out(), 0.0);
+        snapshot.head.embed(&self.latent, &mut self.embedding, &mut self.scratch);
+        let novelty = snapshot.novelty(&self.latent);
+        self.totals.embedded(slot.arrived, self.started, segment);
+        let record = Record {
+            camera: self.camera.clone(),
+            frame: slot.index,
+            stamp_ns: slot.stamp.0,
+            segment,
+            space: snapshot.space.clone(),
+            head: snapshot.number,
+            novelty,
+        };
+        self.export(record)?;
+        self.learn(slot, segment)
+    }
+
+    /// Makes the newest snapshot that may be used at `index` the one in use.
+    fn take_snapshots(&mut self, index: u64) {
+        let Some(learner) = &self.learner else { return };
+        if !self.live {
+            let mut must = None;
+            while let Some((number, frame)) = self.sent.front().copied() {
+                if frame + learner.lag > index {
+                    break;
+                }
+                must = Some(number);
+                self.sent.pop_front();
+            }
+            if let Some(number) = must {
+                learner.turnstile.wait(number);
+            }
+        }
+        while let Ok(snapshot) = learner.snapshots.try_recv() {
+            self.snapshots.push_back(snapshot);
+        }
+        while self.snapshots.get(1).is_some_and(|next| self.live || next.activate_at <= index) {
+            self.snapshots.pop_front();
+        }
+    }
+
+    fn export(&mut self, record: Record) -> Result<()> {
+        let Some(exporter) = &self.exporter else { return Ok(()) };
+        let mut row = exporter.spare.try_recv().unwrap_or_default();
+        row.embedding.clear();
+        row.embedding.extend_from_slice(&self.embedding);
+        row.latent.clear();
+        if exporter.latents {
+            row.latent.extend_from_slice(&self.latent);
+            row.frozen_space = Some(self.frozen_space.clone());
+        }
+        row.record = Some(record);
+        let sent = send(&exporter.out, ToExporter::Row(row), self.live);
+        match sent {
+            Sent::Yes => Ok(()),
+            Sent::Full => {
+                self.totals.dropped_rows += 1;
+                Ok(())
+            }
+            Sent::Gone => Err(worker_gone("export")),
+        }
+    }
+
+    fn learn(&mut self, slot: &Slot, segment: u64) -> Result<()> {
+        let Some(learner) = &self.learner else { return Ok(()) };
+        let mut latent = learner.spare.try_recv().unwrap_or_default();
+        latent.clear();
+        latent.extend_from_slice(&self.latent);
+        let message = ToLearner::Latent { index: slot.index, stamp: slot.stamp, segment, latent };
+        match send(&learner.out, message, self.live) {
+            Sent::Yes => {
+                self.sent_count += 1;
+                if !self.live {
+                    self.sent.push_back((self.sent_count, slot.index));
+                }
+                Ok(())
+            }
+            Sent::Full => {
+                self.totals.dropped_latents += 1;
+                Ok(())
+            }
+            Sent::Gone => Err(worker_gone("learner")),
+        }
+    }
+
+    fn checkpoint_due(&self, index: u64) -> bool {
+        self.learner.as_ref().is_some_and(|l| l.checkpoint_every > 0) && index >= self.next_checkpoint
+    }
+
+    /// After the last frame: the last fit where the source ended by itself, and the state in any case.
+    pub(super) fn end(&mut self, ended: bool) -> Result<()> {
+        self.totals.ended = ended;
+        let Some(learner) = &self.learner else { return Ok(()) };
+        if ended {
+            learner.out.send(ToLearner::Finish).map_err(|_| worker_gone("learner"))?;
+        }
+        self.checkpoint(self.next_index, ended, false)
+    }
+
+    /// Asks the learner to save its state as it is after all frames before `next_index`; the exports up to there are
+    /// closed first. Costs the hot path two messages. `hurry`: a worker that has no room now is asked again later.
+    fn checkpoint(&mut self, next_index: u64, ended: bool, hurry: bool) -> Result<()> {
+        let Some(learner) = &self.learner else { return Ok(()) };
+        let rotated = match &self.exporter {
+            Some(exporter) => {
+                let (reply, rotated) = crossbeam_channel::bounded(1);
+                match send(&exporter.out, ToExporter::Rotate(reply), hurry) {
+                    Sent::Yes => Some(rotated),
+                    Sent::Full => return Ok(()),
+                    Sent::Gone => return Err(worker_gone("export")),
+                }
+            }
+            None => None,
+        };
+        let marker = Marker { next_index, ended, segmenter: self.segmenter.save().clone(), rotated };
+        match send(&learner.out, ToLearner::Checkpoint(Box::new(marker)), hurry) {
+            Sent::Yes => self.next_checkpoint = next_index + learner.checkpoint_every,
+            Sent::Full => {}
+            Sent::Gone => return Err(worker_gone("learner")),
+        }
+        Ok(())
+    }
+}
+
+enum Sent {
+    Yes,
+    Full,
+    Gone,
+}
+
+/// In a hurry (live): never waits. Else (bounded): waits for room.
+fn send<T>(out: &Sender<T>, message: T, hurry: bool) -> Sent {
+    if hurry {
+        match out.try_send(message) {
+            Ok(()) => Sent::Yes,
+            Err(TrySendError::Full(_)) => Sent::Full,
+            Err(TrySendError::Disconnected(_)) => Sent::Gone,
+        }
+    } else if out.send(message).is_ok() {
+        Sent::Yes
+    } else {
+        Sent::Gone
+    }
+}
+
+/// The worker's own error is what the user sees; this one only ends the hot path.
+fn worker_gone(what: &str) -> Error {
+    Error::work(format!("the {what} thread has ended"))
+}

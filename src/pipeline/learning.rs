@@ -1,0 +1,293 @@
+//! The learner thread: latents to the learner, its decisions to the journal, its heads and its state to the disk.
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam_channel::{Receiver, Sender};
+use serde_json::json;
+
+use super::exporting::Rotated;
+use super::folder::Place;
+use super::pace::Pace;
+use super::saved;
+use super::turnstile::{OpenAtEnd, Turnstile};
+use crate::checkpoint::{HeadFile, Reserve, save_head};
+use crate::error::{Error, Kind, Result};
+use crate::frame::Stamp;
+use crate::journal::Journal;
+use crate::learner::{Learner, Origin, Outcome, Snapshot};
+use crate::pairs::segments::SegmenterState;
+use crate::telemetry;
+
+/// What goes to the learner thread.
+pub(super) enum ToLearner {
+    /// One unit latent.
+    Latent { index: u64, stamp: Stamp, segment: u64, latent: Vec<f32> },
+    /// Save the state here.
+    Checkpoint(Box<Marker>),
+    /// The source is at its end: last fit.
+    Finish,
+}
+
+/// The ways to and from the learner thread.
+pub(super) struct Ways<'a> {
+    pub(super) inbox: Receiver<ToLearner>,
+    /// Empty latents go back here.
+    pub(super) spare: Sender<Vec<f32>>,
+    pub(super) snapshots: Sender<Arc<Snapshot>>,
+    pub(super) turnstile: &'a Turnstile,
+}
+
+/// How the learner thread behaves.
+pub(super) struct Conduct<'a> {
+    /// A live source is never waited for: bounded share of the CPU, lowest priority.
+    pub(super) live: bool,
+    /// Share of one core, live only.
+    pub(super) share: f64,
+    /// Set: end soon.
+    pub(super) stop: &'a AtomicBool,
+}
+
+/// Learns from what comes until the hot path hangs up.
+pub(super) fn run(worker: &mut Worker, ways: &Ways<'_>, conduct: &Conduct<'_>) -> Result<()> {
+    let _open = OpenAtEnd(ways.turnstile);
+    if conduct.live {
+        telemetry::lower_priority();
+    }
+    let mut pace = Pace::new(conduct.share);
+    let mut done = 0;
+    for message in &ways.inbox {
+        let snapshot = match message {
+            ToLearner::Latent { index, stamp, segment, latent } => {
+                // A live stream that is stopped does not wait for its backlog.
+                let skip = conduct.live && conduct.stop.load(Ordering::Relaxed);
+                let snapshot = if skip { None } else { worker.latent(index, stamp, segment, &latent)? };
+                done += 1;
+                // Full only when there are more than the hot path needs; then this one is let go.
+                ways.spare.try_send(latent).ok();
+                snapshot
+            }
+            ToLearner::Checkpoint(marker) => {
+                worker.checkpoint(*marker)?;
+                None
+            }
+            ToLearner::Finish => worker.finish()?,
+        };
+        if let Some(snapshot) = snapshot {
+            // Fails only when the hot path has ended.
+            ways.snapshots.send(snapshot).ok();
+        }
+        ways.turnstile.set(done);
+        if conduct.live {
+            pace.rest(conduct.stop);
+        }
+    }
+    worker.close()
+}
+
+/// A place in the stream at which everything can be taken up again.
+pub struct Marker {
+    /// First frame that is not in the state.
+    pub next_index: u64,
+    /// Nothing follows.
+    pub ended: bool,
+    /// Where the segments stand.
+    pub segmenter: SegmenterState,
+    /// Answers when the exports up to here are closed; `None` without exports.
+    pub rotated: Option<Receiver<Rotated>>,
+}
+
+/// The learner with its files.
+pub struct Worker {
+    learner: Learner,
+    origin: Origin,
+    run: PathBuf,
+    journal: Journal,
+    reserve: Reserve,
+    /// Promoted heads that the disk had no room for yet.
+    unsaved: Vec<HeadFile>,
+    last: Option<(u64, Stamp)>,
+    /// A full disk was reported and has not had room since.
+    full: bool,
+}
+
+impl Worker {
+    /// On the run folder `run`, which exists. Keeps room for one head and some journal lines in reserve.
+    ///
+    /// # Errors
+    /// The reserve cannot be made for another reason than a full disk.
+    pub fn new(learner: Learner, origin: Origin, run: &Path, journal: Journal) -> Result<Self> {
+        let reserve = Reserve::new(run, learner.head_bytes());
+        let run = run.to_owned();
+        let mut worker = Self { learner, origin, run, journal, reserve, unsaved: Vec::new(), last: None, full: false };
+        worker.refill()?;
+        Ok(worker)
+    }
+
+    /// Holds the reserve again; without room that is tried again later.
+    fn refill(&mut self) -> Result<()> {
+        match self.reserve.refill() {
+            Err(e) if e.kind() == Kind::DiskFull => {
+                self.disk_full("no room for a promoted head is held in reserve", &e);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// The learner.
+    pub fn learner(&self) -> &Learner {
+        &self.learner
+    }
+
+    /// One latent; the snapshot that a fit brought.
+    ///
+    /// # Errors
+    /// The latent does not fit the encoder, or a file cannot be written for a reason other than a full disk.
+    pub fn latent(&mut self, index: u64, stamp: Stamp, segment: u64, latent: &[f32]) -> Result<Option<Arc<Snapshot>>> {
+        self.last = Some((index, stamp));
+        let outcome = self.learner.learn(index, stamp, segment, latent)?;
+        if let Some(fault) = self.learner.take_fault() {
+            tracing::warn!("frame {index}: residual put back to its start: {fault}");
+            self.journal.write("rollback", json!({ "frame": index, "stamp_ns": stamp.0, "reason": fault }))?;
+        }
+        outcome.map(|outcome| self.outcome(outcome)).transpose()
+    }
+
+    /// The end of a bounded source: the last fit.
+    ///
+    /// # Errors
+    /// As [`Worker::latent`].
+    pub fn finish(&mut self) -> Result<Option<Arc<Snapshot>>> {
+        let Some((index, _)) = self.last else { return Ok(None) };
+        let outcome = self.learner.finish(index)?;
+        outcome.map(|outcome| self.outcome(outcome)).transpose()
+    }
+
+    fn outcome(&mut self, outcome: Outcome) -> Result<Arc<Snapshot>> {
+        let Outcome { snapshot, decision } = outcome;
+        let stamp = self.last.map_or(0, |(_, stamp)| stamp.0);
+        if decision.promoted.is_some() {
+            self.unsaved.push(self.head_file(&snapshot, decision.frame));
+        }
+        self.save_heads()?;
+        tracing::info!("frame {}: {}", decision.frame, decision.reason);
+        let event = if decision.promoted.is_some() { "promotion" } else { "fit" };
+        let mut fields = serde_json::to_value(&decision)
+            .map_err(|e| Error::work("a decision cannot be written to the journal").because(e))?;
+        if let Some(map) = fields.as_object_mut() {
+            map.insert("stamp_ns".into(), stamp.into());
+            map.insert("space".into(), snapshot.space.as_ref().into());
+            map.insert("activate_at".into(), snapshot.activate_at.into());
+        }
+        self.journal.write(event, fields)?;
+        self.sync()?;
+        Ok(snapshot)
+    }
+
+    fn head_file(&self, snapshot: &Snapshot, made_at: u64) -> HeadFile {
+        HeadFile {
+            head: (*snapshot.head).clone(),
+            number: snapshot.number,
+            space: snapshot.space.to_string(),
+            encoder_sha256: self.origin.encoder_sha256.clone(),
+            card_hash: self.origin.card_hash.clone(),
+            activate_at: snapshot.activate_at,
+            made_at,
+            scatter: Some(self.learner.scatter().clone()),
+        }
+    }
+
+    /// Promoted heads to the disk; what does not fit stays in memory and is tried again.
+    fn save_heads(&mut self) -> Result<()> {
+        while let Some(head) = self.unsaved.first() {
+            match self.reserve.spend_on(|| save_head(&self.run, head)) {
+                Ok(()) => {
+                    self.unsaved.remove(0);
+                }
+                Err(e) if e.kind() == Kind::DiskFull => {
+                    let number = head.number;
+                    self.disk_full(&format!("head {number} stays in memory and is written when there is room"), &e);
+                    return Ok(());
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Saves the state at `marker`. On a full disk the state before stays, and learning goes on.
+    fn checkpoint(&mut self, marker: Marker) -> Result<()> {
+        let rotated = match &marker.rotated {
+            Some(reply) => reply.recv().map_err(|_| Error::work("the export thread has ended"))?,
+            None => Rotated::default(),
+        };
+        self.save_heads()?;
+        let place = Place { next_index: marker.next_index, ended: marker.ended, segmenter: Some(marker.segmenter), exports: rotated };
+        let saved = saved::store(&self.run, &mut self.learner, &place);
+        match saved {
+            Ok(()) => {
+                if std::mem::take(&mut self.full) {
+                    tracing::info!("there is room on the disk again; state saved at frame {}", place.next_index);
+                }
+                self.refill()?;
+                self.sync()
+            }
+            Err(e) if e.kind() == Kind::DiskFull => {
+                self.disk_full("the state is not saved; learning goes on in memory", &e);
+                Ok(())
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// One message until there is room again.
+    fn disk_full(&mut self, what: &str, error: &Error) {
+        if !std::mem::replace(&mut self.full, true) {
+            tracing::error!("{}: {what}", error.chain());
+        }
+    }
+
+    /// The journal to the disk; on a full one its lines wait in memory, or take the reserve's room.
+    fn sync(&mut self) -> Result<()> {
+        match self.reserve.spend_on(|| self.journal.sync()) {
+            Err(e) if e.kind() == Kind::DiskFull => {
+                self.disk_full("lines of the journal wait in memory", &e);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Writes the last line of the journal.
+    ///
+    /// # Errors
+    /// The I/O error.
+    pub fn end(&mut self, ended: bool, frames: u64) -> Result<()> {
+        let stamp = self.last.map_or(0, |(_, stamp)| stamp.0);
+        let fields = json!({
+            "stamp_ns": stamp, "ended": ended, "frames": frames, "learned": self.learner.counts(),
+            "exported": self.learner.exported().number,
+        });
+        self.journal.write(if ended { "end" } else { "stop" }, fields)?;
+        self.sync()
+    }
+
+    /// After the last message: nothing promoted may be left in memory only.
+    ///
+    /// # Errors
+    /// A promoted head found no room.
+    pub fn close(&mut self) -> Result<()> {
+        self.save_heads()?;
+        self.sync()?;
+        let Some(head) = self.unsaved.first() else { return Ok(()) };
+        Err(Error::new(
+            Kind::DiskFull,
+            format!(
+                "head {} was promoted but {} has no room for it; make room and go on with --resume",
+                head.number,
+                self.run.display()
+            ),
+        ))
+    }
+}

@@ -1,0 +1,173 @@
+//! The parts together: threads and bounded channels. The only place that knows all parts.
+//!
+//! ```text
+//! capture thread             this thread (hot path)                  export thread
+//! source, prepare ──slots──> encoder, segment, head ──rows──────────> files
+//!                                     │        ^
+//!                                latents     snapshots
+//!                                     v        │
+//!                               learner thread (niced, bounded share of a core on live sources)
+//! ```
+//! Buffers go round: each channel has one that brings the empty buffers back, so that nothing is allocated after the
+//! first frames. A live source drops what the learner or the disk cannot take (counted) and never waits for them; a
+//! bounded source waits, so that a run over it is complete and the same every time.
+mod capture;
+pub mod exporting;
+pub mod folder;
+mod hot;
+pub mod learning;
+mod pace;
+pub mod report;
+pub mod saved;
+mod turnstile;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use crossbeam_channel::bounded;
+
+use crate::config::Config;
+use crate::encoder::{Card, Encoder, Prepare};
+use crate::error::{Error, Result};
+use crate::head::Scratch;
+use crate::learner::Snapshot;
+use crate::pairs::segments::Segmenter;
+use crate::source::Source;
+
+use capture::{Ends, Slot};
+use exporting::Exporter;
+use hot::{ExporterEnd, Hot, LearnerEnd};
+use learning::Worker;
+use report::Totals;
+use turnstile::Turnstile;
+
+/// Prepared frames on their way at most: one in the encoder, one waiting, one being filled.
+const SLOTS: usize = 3;
+/// Rows that may wait for the disk.
+const ROWS: usize = 256;
+
+/// Everything that one run of the pipeline needs.
+pub struct Job<'a> {
+    /// Where frames come from; already skipped to `next_index` on a resumed run.
+    pub source: Box<dyn Source>,
+    /// What the encoder expects.
+    pub card: &'a Card,
+    /// The frozen encoder.
+    pub encoder: &'a mut Encoder,
+    /// The configuration.
+    pub config: &'a Config,
+    /// Name of the camera, for the records.
+    pub camera: Arc<str>,
+    /// The head in use and those to come, by `activate_at`, oldest first; at least one.
+    pub snapshots: Vec<Arc<Snapshot>>,
+    /// The space of the frozen latents.
+    pub frozen_space: Arc<str>,
+    /// First frame of this run (0, or where a resumed run goes on).
+    pub next_index: u64,
+    /// Where the segments stand.
+    pub segmenter: Segmenter,
+    /// The learner, where there is learning.
+    pub learning: Option<&'a mut Worker>,
+    /// The files, where there are exports.
+    pub exporter: Option<Exporter>,
+    /// Set from outside to end the run in order.
+    pub stop: Arc<AtomicBool>,
+    /// Start of the process, for the time to the first embedding.
+    pub started: Instant,
+    /// Called with the number of frames done, after each.
+    pub progress: Box<dyn FnMut(u64) + 'a>,
+}
+
+/// Runs until the source ends or `stop` is set; then saves the state.
+///
+/// # Errors
+/// The first worker that failed, with its reason; the other workers are ended in order.
+pub fn run(job: Job<'_>) -> Result<Totals> {
+    let Job { source, card, encoder, config, camera, snapshots, frozen_space, next_index, segmenter, .. } = job;
+    let Job { learning, exporter, stop, started, mut progress, .. } = job;
+    let (live, marks_cuts) = (source.live(), source.marks_cuts());
+    let prepare = Prepare::new(card, encoder.side())?;
+    let (filled_in, filled) = bounded(SLOTS);
+    let (empty_in, empty) = bounded(SLOTS);
+    for _ in 0..SLOTS {
+        empty_in.send(Slot::new(encoder.side())).map_err(|_| Error::work("the slots of the pipeline"))?;
+    }
+    let turnstile = Turnstile::default();
+    // Ends the capture thread when the hot path has ended, for whatever reason.
+    let halt = AtomicBool::new(false);
+    let ends = Ends { stop: &stop, halt: &halt };
+    std::thread::scope(|scope| {
+        let capture = scope.spawn(move || capture::run(source, prepare, &filled_in, &empty, ends));
+        let (learner_end, learner) = match learning {
+            Some(worker) => {
+                let queue = config.learn.queue_latents;
+                let (out, inbox) = bounded(queue);
+                let (spare_in, spare) = bounded(queue);
+                // At most one snapshot comes of each waiting latent, so that the learner never waits here.
+                let (snapshots_in, snapshots) = bounded(queue + 64);
+                let ways = learning::Ways { inbox, spare: spare_in, snapshots: snapshots_in, turnstile: &turnstile };
+                let pace = learning::Conduct { live, share: config.learn.cpu_share, stop: &stop };
+                let thread = scope.spawn(move || learning::run(worker, &ways, &pace));
+                let lag = config.learn.promote_lag_frames;
+                let checkpoint_every = config.checkpoint.every_frames;
+                (Some(LearnerEnd { out, spare, snapshots, turnstile: &turnstile, lag, checkpoint_every }), Some(thread))
+            }
+            None => (None, None),
+        };
+        let (exporter_end, exporting) = match exporter {
+            Some(exporter) => {
+                let (out, rows) = bounded(ROWS);
+                let (spare_in, spare) = bounded(ROWS);
+                let latents = exporter.wants_latents();
+                let thread = scope.spawn(move || exporting::run(exporter, &rows, &spare_in));
+                (Some(ExporterEnd { out, spare, latents }), Some(thread))
+            }
+            None => (None, None),
+        };
+        let next_checkpoint = next_index + config.checkpoint.every_frames;
+        let mut hot = Hot {
+            live,
+            camera,
+            frozen_space,
+            snapshots: snapshots.into(),
+            segmenter,
+            marks_cuts,
+            next_checkpoint,
+            next_index,
+            learner: learner_end,
+            exporter: exporter_end,
+            started,
+            totals: Totals::default(),
+            sent: VecDeque::new(),
+            sent_count: 0,
+            latent: vec![0.0; encoder.dim()],
+            embedding: Vec::new(),
+            scratch: Scratch::default(),
+            encoder,
+        };
+        let result = hot.run(&filled, &empty_in, ends, &mut *progress).and_then(|ended| hot.end(ended));
+        halt.store(true, Ordering::Relaxed);
+        let mut totals = std::mem::take(&mut hot.totals);
+        // Hanging up ends the workers once they have done what was sent.
+        drop((hot, filled, empty_in));
+        let exports = exporting.map(|thread| joined("export", thread.join()));
+        let learned = learner.map(|thread| joined("learner", thread.join()));
+        let counts = joined("capture", capture.join());
+        // A worker's own reason comes before the hot path's complaint that the worker is gone.
+        learned.transpose()?;
+        totals.exports = exports.transpose()?.unwrap_or_default();
+        totals.source = counts?;
+        result?;
+        Ok(totals)
+    })
+}
+
+/// What a worker came to; a panic is an error like any other.
+fn joined<T>(what: &str, result: std::thread::Result<Result<T>>) -> Result<T> {
+    result.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref().cloned());
+        Err(Error::work(format!("the {what} thread panicked: {}", text.unwrap_or_default())))
+    })
+}

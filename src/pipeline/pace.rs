@@ -1,0 +1,54 @@
+//! The learner's share of a core on live sources: work is measured in thread CPU time and paid for with sleep.
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::telemetry;
+
+/// Sleeps come in naps of this length, so that a stop is noticed.
+const NAP: Duration = Duration::from_millis(50);
+
+/// Holds the calling thread to `share` of one core, on average.
+#[derive(Debug)]
+pub(super) struct Pace {
+    share: f64,
+    paid: Duration,
+}
+
+impl Pace {
+    /// From now on. A share of 1 never sleeps.
+    pub(super) fn new(share: f64) -> Self {
+        Self { share, paid: telemetry::thread_cpu_time() }
+    }
+
+    /// Sleeps for what was worked since the last call; ends early when `stop` is set.
+    pub(super) fn rest(&mut self, stop: &AtomicBool) {
+        let now = telemetry::thread_cpu_time();
+        let mut owed = owed(now.saturating_sub(self.paid), self.share);
+        while owed > Duration::ZERO && !stop.load(Ordering::Relaxed) {
+            let nap = owed.min(NAP);
+            std::thread::sleep(nap);
+            owed -= nap;
+        }
+        self.paid = now;
+    }
+}
+
+/// Sleep that makes `worked` the given share of the whole.
+fn owed(worked: Duration, share: f64) -> Duration {
+    worked.mul_f64((1.0 / share - 1.0).max(0.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_the_share_of_work_and_sleep() {
+        let worked = Duration::from_millis(30);
+        for share in [0.01, 0.25, 0.5] {
+            let whole = worked + owed(worked, share);
+            assert!((worked.as_secs_f64() / whole.as_secs_f64() - share).abs() < 1e-6);
+        }
+        assert_eq!(owed(worked, 1.0), Duration::ZERO);
+    }
+}

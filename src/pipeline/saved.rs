@@ -1,0 +1,68 @@
+//! The state of a run on disk: learner and place in the stream, in one file, with the one before beside it.
+use std::path::{Path, PathBuf};
+
+use super::folder::Place;
+use crate::checkpoint::{load, save};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::learner::Learner;
+
+/// The newest state; the one that is about to become the newest; the one before.
+const NAMES: [&str; 3] = ["state.safetensors", "state.next.safetensors", "state.previous.safetensors"];
+/// What the entry `format` says.
+const FORMAT: &str = "afterimage state 1";
+/// A state larger than this is not one.
+const MAX_BYTES: u64 = 1 << 36;
+
+/// Saves the state of `run` at `place`. At every moment at least one whole state lies on the disk, once there was one.
+///
+/// # Errors
+/// The I/O error; the states before are still there.
+pub fn store(run: &Path, learner: &mut Learner, place: &Place) -> Result<()> {
+    let [newest, next, previous] = NAMES.map(|name| run.join(name));
+    let text = serde_json::to_string(place).map_err(|e| Error::work("the place in the stream").because(e))?;
+    learner.save(place.next_index, |contents| {
+        contents.text("format", FORMAT);
+        contents.text("place", &text);
+        save(&next, &contents.meta, &contents.tensors).map(|_| ())
+    })?;
+    if newest.exists() {
+        rename(&newest, &previous)?;
+    }
+    rename(&next, &newest)?;
+    files::sync_folder(run)
+}
+
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    std::fs::rename(from, to).map_err(|e| Error::io(format!("cannot rename {} to", from.display()), to, e))
+}
+
+/// Brings `learner` to the newest whole state of `run`; the place where the stream goes on, `None` without any state,
+/// and a line for each state that is damaged.
+///
+/// # Errors
+/// A state is whole but does not fit: another configuration.
+pub fn restore(run: &Path, learner: &mut Learner) -> Result<(Option<Place>, Vec<String>)> {
+    let mut warnings = Vec::new();
+    for path in NAMES.map(|name| run.join(name)).into_iter().filter(|path| path.exists()) {
+        match read(&path, learner) {
+            Ok(place) => return Ok((Some(place), warnings)),
+            Err(e) => warnings.push(format!("{}; the state before it is used", e.chain())),
+        }
+    }
+    if !warnings.is_empty() {
+        warnings.push("no state is left; learning begins anew".to_owned());
+    }
+    Ok((None, warnings))
+}
+
+fn read(path: &PathBuf, learner: &mut Learner) -> Result<Place> {
+    let mut stored = load(path, MAX_BYTES)?;
+    if stored.text("format")? != FORMAT {
+        return Err(stored.wrong(format!("is not of the format {FORMAT:?}")));
+    }
+    let place = serde_json::from_str(stored.text("place")?)
+        .map_err(|e| stored.wrong("has no place in the stream that can be read").because(e))?;
+    learner.restore(&mut stored)?;
+    Ok(place)
+}
