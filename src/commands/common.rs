@@ -33,11 +33,7 @@ impl Opened {
         let card = Card::beside(model)?.sized(config.encoder.input_size)?;
         let runtime = runtime::load(&config.encoder.onnxruntime)?;
         let encoder = Encoder::open(&runtime, model, &card, &config.encoder)?;
-        let origin = Origin {
-            encoder_sha256: encoder.sha256().to_owned(),
-            card_hash: card.hash(),
-            dim: encoder.dim(),
-        };
+        let origin = Origin { encoder_sha256: encoder.sha256().to_owned(), card_hash: card.hash(), dim: encoder.dim() };
         tracing::info!(
             "encoder {}: {} dimensions, input {} px, ONNX Runtime {} on {} ({} threads)",
             model.display(),
@@ -59,7 +55,11 @@ impl Opened {
 
     /// Unit latents of image files, `[n, d]`, and the places in `paths` that they belong to; an image that cannot be
     /// read or gives no latent is named and left out.
-    pub(super) fn latents(&mut self, paths: &[PathBuf], mut done: impl FnMut(u64)) -> Result<(Array2<f32>, Vec<usize>)> {
+    pub(super) fn latents(
+        &mut self,
+        paths: &[PathBuf],
+        mut done: impl FnMut(u64),
+    ) -> Result<(Array2<f32>, Vec<usize>)> {
         let mut single = Single::new(self)?;
         let (mut values, mut places) = (Vec::with_capacity(paths.len() * self.origin.dim), Vec::new());
         let mut frame = Frame::default();

@@ -30,10 +30,7 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
         (None, None) => return Err(Error::usage("name a --run or an --encoder")),
     };
     if args.out.join("embeddings").exists() {
-        return Err(Error::usage(format!(
-            "{} has embeddings already; choose another --out",
-            args.out.display()
-        )));
+        return Err(Error::usage(format!("{} has embeddings already; choose another --out", args.out.display())));
     }
     let stop = telemetry::stop_on_signals()?;
     let source = source::open(&args.source, &config.source)?;

@@ -60,11 +60,11 @@ fn agrees_with_arithmetic() {
     for (plane, value) in out.iter().enumerate() {
         assert!((value - (plane as f32 + 3.0).sqrt()).abs() < 1e-5);
     }
-    // A frame that gives NaN is an error; the next good one is fine again, and `out` is not half filled.
-    let text = encoder.encode(&vec![-10.0; 768], &mut out).unwrap_err().to_string();
-    assert!(text.contains("root: 3 of 3 values of a latent are not finite"), "{text}");
-    assert!(out.iter().all(|v| v.is_finite()));
+    // A frame that gives NaN is for the caller to notice; the next good one is fine again.
+    encoder.encode(&vec![-10.0; 768], &mut out).unwrap();
+    assert!(out.iter().all(|v| v.is_nan()));
     encoder.encode(&tensor, &mut out).unwrap();
+    assert!(out.iter().all(|v| v.is_finite()));
 }
 
 #[test]

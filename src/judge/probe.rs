@@ -209,7 +209,7 @@ mod tests {
             let verdict = probe.gate(candidate, reference, &Judge::default(), 1);
             assert!(!verdict.passed && verdict.reason == "labelled images: scores that are not finite", "{verdict:?}");
         }
-        assert!(probe.gate(&vec![0.2; 12], &fine, &Judge::default(), 1).passed);
+        assert!(probe.gate(&[0.2; 12], &fine, &Judge::default(), 1).passed);
     }
 
     #[test]

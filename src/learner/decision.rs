@@ -72,7 +72,11 @@ impl Decision {
         if let Some(number) = self.promoted {
             return format!("head {number} ({name}, {dim} dimensions) promoted: {}", tried.against_frozen.reason());
         }
-        let stays = if self.exported == 0 { "the frozen latents stay".to_owned() } else { format!("head {} stays", self.exported) };
+        let stays = if self.exported == 0 {
+            "the frozen latents stay".to_owned()
+        } else {
+            format!("head {} stays", self.exported)
+        };
         // The candidate that came furthest says most.
         let furthest = self.candidates.iter().find(|c| c.against_frozen.passed()).unwrap_or(tried);
         let against = furthest.against_exported.as_ref().unwrap_or(&furthest.against_frozen);

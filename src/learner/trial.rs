@@ -76,7 +76,11 @@ impl Learner {
         let [first, second] = [head.dim, head.dim_second].map(|dim| dim.min(self.origin.dim));
         let slow = |dim, beside_frozen| {
             let shape = Shape { dim, beside_frozen };
-            Rung { name: if beside_frozen { "frozen+slow" } else { "slow" }, judged: slow(&fit, shape), refit: Some(shape) }
+            Rung {
+                name: if beside_frozen { "frozen+slow" } else { "slow" },
+                judged: slow(&fit, shape),
+                refit: Some(shape),
+            }
         };
         let mut ladder = vec![slow(first, false)];
         if second != first {

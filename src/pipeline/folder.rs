@@ -71,11 +71,7 @@ impl RunInfo {
 
     /// The latents' origin.
     pub fn origin(&self) -> Origin {
-        Origin {
-            encoder_sha256: self.encoder_sha256.clone(),
-            card_hash: self.card_hash.clone(),
-            dim: self.latent_dim,
-        }
+        Origin { encoder_sha256: self.encoder_sha256.clone(), card_hash: self.card_hash.clone(), dim: self.latent_dim }
     }
 
     /// SHA-256 of the configuration, for the journal.

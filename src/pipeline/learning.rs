@@ -223,7 +223,12 @@ impl Worker {
             None => Rotated::default(),
         };
         self.save_heads()?;
-        let place = Place { next_index: marker.next_index, ended: marker.ended, segmenter: Some(marker.segmenter), exports: rotated };
+        let place = Place {
+            next_index: marker.next_index,
+            ended: marker.ended,
+            segmenter: Some(marker.segmenter),
+            exports: rotated,
+        };
         let saved = saved::store(&self.run, &mut self.learner, &place);
         match saved {
             Ok(()) => {

@@ -1,5 +1,5 @@
 //! The state of a run on disk: learner and place in the stream, in one file, with the one before beside it.
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::folder::Place;
 use crate::checkpoint::{load, save};
@@ -56,7 +56,7 @@ pub fn restore(run: &Path, learner: &mut Learner) -> Result<(Option<Place>, Vec<
     Ok((None, warnings))
 }
 
-fn read(path: &PathBuf, learner: &mut Learner) -> Result<Place> {
+fn read(path: &Path, learner: &mut Learner) -> Result<Place> {
     let mut stored = load(path, MAX_BYTES)?;
     if stored.text("format")? != FORMAT {
         return Err(stored.wrong(format!("is not of the format {FORMAT:?}")));

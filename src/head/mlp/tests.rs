@@ -26,14 +26,14 @@ fn compare(mlp: &Mlp<f64>, grads: &Mlp<f64>, value: impl Fn(&Mlp<f64>) -> f64) {
         let found = grads.parts()[part].1;
         let scale = found.iter().fold(0.0f64, |m, x| m.max(x.abs()));
         assert!(scale > 1e-4, "{} has no gradient to test", grads.parts()[part].0);
-        for i in 0..found.len() {
+        for (i, &gradient) in found.iter().enumerate() {
             let moved = |by: f64| {
                 let mut mlp = mlp.clone();
                 mlp.parts_mut()[part].1[i] += by;
                 value(&mlp)
             };
             let right = (moved(step) - moved(-step)) / (2.0 * step);
-            let error = (found[i] - right).abs();
+            let error = (gradient - right).abs();
             assert!(error < 1e-7 * scale.max(1.0), "{}[{i}]: {error:e} of {scale}", grads.parts()[part].0);
         }
     }
