@@ -226,6 +226,18 @@ mod tests {
     }
 
     #[test]
+    fn the_commented_configuration_names_every_key_with_its_default() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/default.toml");
+        assert_eq!(load(Some(&path), &[]).expect("loads"), Config::default());
+        let (given, schema) = (read(&path).expect("reads"), schema().expect("schema"));
+        for (part, table) in &schema {
+            let keys = |t: &Table| t.keys().cloned().collect::<Vec<_>>();
+            let given = given.get(part).and_then(Value::as_table).expect("table");
+            assert_eq!(keys(given), keys(table.as_table().expect("table")), "[{part}]");
+        }
+    }
+
+    #[test]
     fn every_mistake_is_reported_with_its_key_and_range() {
         let text = problems(&[
             "learn.temprature=0.1",

@@ -233,6 +233,6 @@ impl Default for Export {
 
 impl Default for Checkpoint {
     fn default() -> Self {
-        Self { every_frames: 1000 }
+        Self { every_frames: 10_000 }
     }
 }

@@ -18,6 +18,8 @@ pub struct Prepare {
     /// For each plane: which channel of the RGB frame, and the normalised value of each of the 256 levels.
     planes: [(usize, Box<[f32; 256]>); 3],
     resizer: Resizer,
+    /// `[frame height, side]`: resized along the rows only.
+    narrow: Image<'static>,
     resized: Image<'static>,
 }
 
@@ -38,6 +40,7 @@ impl Prepare {
             fit: card.fit,
             planes: [plane(0), plane(1), plane(2)],
             resizer: Resizer::new(),
+            narrow: Image::new(card.size, 1, PixelType::U8x3),
             resized: Image::new(card.size, card.size, PixelType::U8x3),
         })
     }
@@ -68,13 +71,19 @@ impl Prepare {
         let failed = |e: String| Error::work(format!("frame {}: cannot resize: {e}", frame.index));
         let source = ImageRef::new(frame.width, frame.height, &frame.pixels, PixelType::U8x3)
             .map_err(|e| failed(e.to_string()))?;
-        let mut options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-        if self.fit == Fit::Crop {
-            let (left, width) = kept(frame.width, frame.height, self.side);
-            let (top, height) = kept(frame.height, frame.width, self.side);
-            options = options.crop(left, top, width, height);
+        let (width, height) = (f64::from(frame.width), f64::from(frame.height));
+        let ((left, wide), (top, high)) = match self.fit {
+            Fit::Stretch => ((0.0, width), (0.0, height)),
+            Fit::Crop => (kept(frame.width, frame.height, self.side), kept(frame.height, frame.width, self.side)),
+        };
+        if self.narrow.height() != frame.height {
+            self.narrow = Image::new(self.side, frame.height, PixelType::U8x3);
         }
-        self.resizer.resize(&source, &mut self.resized, &options).map_err(|e| failed(e.to_string()))?;
+        // Pillow's order, rounding to 8 bits after each: along the rows first, then along the columns.
+        let rows = options().crop(left, 0.0, wide, height);
+        self.resizer.resize(&source, &mut self.narrow, &rows).map_err(|e| failed(e.to_string()))?;
+        let columns = options().crop(0.0, top, f64::from(self.side), high);
+        self.resizer.resize(&self.narrow, &mut self.resized, &columns).map_err(|e| failed(e.to_string()))?;
         let pixels = self.resized.buffer();
         for ((channel, levels), plane) in self.planes.iter().zip(tensor.chunks_exact_mut(area)) {
             for (out, pixel) in plane.iter_mut().zip(pixels.chunks_exact(3)) {
@@ -83,6 +92,10 @@ impl Prepare {
         }
         Ok(())
     }
+}
+
+fn options() -> ResizeOptions {
+    ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
 }
 
 /// At least one pixel, and `width * height * 3` bytes.

@@ -3,11 +3,12 @@
 //! Pixels come as they are stored: an orientation in the metadata is not applied.
 use std::fs::File;
 use std::io::{Cursor, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use image::codecs::png::PngDecoder;
 use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, Limits};
-use jpeg_decoder::PixelFormat;
+use mozjpeg::ColorSpace;
 
 use super::{MAX_SIDE, frame_bytes};
 use crate::error::{Error, Result};
@@ -81,28 +82,27 @@ fn fill(mut decoder: impl ImageDecoder, frame: &mut Frame) -> Result<()> {
     Ok(())
 }
 
+/// libjpeg reports an error by unwinding; it is caught here, silently, and becomes an error like any other.
 fn fill_jpeg(bytes: &[u8], frame: &mut Frame) -> Result<()> {
-    let mut decoder = jpeg_decoder::Decoder::new(bytes);
-    decoder.set_max_decoding_buffer_size(MAX_ALLOC as usize);
-    decoder.read_info().map_err(corrupt)?;
-    let Some(info) = decoder.info() else { return Err(Error::work("the JPEG has no header")) };
-    let (width, height) = (u32::from(info.width), u32::from(info.height));
-    let bytes = frame_bytes(width, height)?;
-    let pixels = decoder.decode().map_err(corrupt)?;
-    frame.pixels.clear();
-    match info.pixel_format {
-        PixelFormat::RGB24 => frame.pixels = pixels,
-        PixelFormat::L8 => frame.pixels.extend(pixels.iter().flat_map(|grey| [*grey; 3])),
-        // Big-endian: the first byte is the one that 8 bits keep.
-        PixelFormat::L16 => frame.pixels.extend(pixels.chunks_exact(2).flat_map(|grey| [grey[0]; 3])),
-        PixelFormat::CMYK32 => frame.pixels.extend(pixels.chunks_exact(4).flat_map(|cmyk| {
-            let light = 255 - u16::from(cmyk[3]);
-            [0, 1, 2].map(|i| ((255 - u16::from(cmyk[i])) * light / 255) as u8)
-        })),
+    let outcome = catch_unwind(AssertUnwindSafe(|| read_jpeg(bytes, frame)));
+    outcome.unwrap_or_else(|_| Err(Error::work("the JPEG is corrupt or of a kind that libjpeg cannot decode")))
+}
+
+fn read_jpeg(bytes: &[u8], frame: &mut Frame) -> Result<()> {
+    let decoder = mozjpeg::Decompress::new_mem(bytes).map_err(corrupt)?;
+    let side = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let (width, height) = (side(decoder.width()), side(decoder.height()));
+    let length = frame_bytes(width, height)?;
+    if matches!(decoder.color_space(), ColorSpace::JCS_CMYK | ColorSpace::JCS_YCCK) {
+        return Err(Error::work("the JPEG has print colours (CMYK); save it as RGB"));
     }
-    if frame.pixels.len() != bytes {
-        return Err(Error::work("the image is too short"));
+    let mut decoder = decoder.rgb().map_err(corrupt)?;
+    frame.pixels.resize(length, 0);
+    let read = decoder.read_scanlines_into::<u8>(&mut frame.pixels).map_err(corrupt)?.len();
+    if read != length {
+        return Err(Error::work(format!("the JPEG ends after {read} of {length} bytes of pixels")));
     }
+    decoder.finish().map_err(corrupt)?;
     (frame.width, frame.height) = (width, height);
     Ok(())
 }
