@@ -1,0 +1,47 @@
+# From a fresh machine to a result: `make demo`. Rust must be there (rustup); the rest is installed where it is missing.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test lint clean
+
+# bindgen needs the folder of libclang; found when a command runs, because `make setup` may only just have installed it.
+CARGO = LIBCLANG_PATH="$$(tools/libclang.sh)" cargo
+AFTERIMAGE = target/release/afterimage
+ENCODER = models/mobilenetv2.onnx
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
+
+setup: ## install what is missing (Debian, Ubuntu); does nothing when all is there
+	@tools/setup.sh
+
+build: setup ## the binary, target/release/afterimage
+	$(CARGO) build --release --locked
+
+demo: build ## learn from the bundled clip and from the bundled labelled set, and show what was gained
+	@echo; echo "== A street camera, 80 seconds: $(AFTERIMAGE) learn --source data/street.mp4"
+	rm -rf runs/street
+	$(AFTERIMAGE) learn --source data/street.mp4 --encoder $(ENCODER) --out runs/street
+	$(AFTERIMAGE) sheet --run runs/street --source data/street.mp4 --out runs/street/sheet.png
+	@echo; echo "== Things passing a fixed camera in changing light: learns without labels, is then measured with them"
+	rm -rf runs/objects
+	$(AFTERIMAGE) learn --source data/objects/stream --encoder $(ENCODER) --out runs/objects --set encoder.input_size=96
+	$(AFTERIMAGE) sheet --run runs/objects --source data/objects/stream --out runs/objects/sheet.png
+	$(AFTERIMAGE) eval --data data/objects --run runs/objects
+	@echo; echo "Done. Each run has its folder: runs/street and runs/objects."
+	@echo "  sheet.png        frames with their neighbours, frozen against adapted"
+	@echo "  embeddings/      NNNN.npy with one row a frame, NNNN.jsonl with one record a row"
+	@echo "  heads/, latest   the heads that were promoted; journal.jsonl says when and why"
+
+test: setup ## every test, with the real binary and the bundled data
+	$(CARGO) test --release --locked
+
+lint: setup ## format, clippy with and without cameras, rustdoc; no warning is let through
+	cargo fmt --all --check
+	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+	$(CARGO) clippy --release --locked --all-targets --no-default-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --no-deps
+
+clean: ## remove what was built and what the demo wrote
+	cargo clean
+	rm -rf runs/street runs/objects
