@@ -58,7 +58,7 @@ pub struct Tensor<'a> {
 }
 
 impl<'a> Tensor<'a> {
-    /// `values` in row-major order; [`save`] refuses a `shape` that does not fit them.
+    /// `values` in row-major order; [`save`](super::save) refuses a `shape` that does not fit them.
     pub fn new<T: Element>(shape: &[usize], values: &'a [T]) -> Self {
         Self { dtype: T::DTYPE, shape: shape.to_vec(), bytes: bytemuck::cast_slice(values) }
     }
