@@ -144,33 +144,48 @@ fn whole_lines(file: &mut File) -> io::Result<u64> {
     Ok(0)
 }
 
+/// What a journal holds, line by line.
+#[derive(Debug, Default)]
+pub struct Lines {
+    /// Each whole line, oldest first: the event, or why it is none.
+    pub events: Vec<std::result::Result<Value, String>>,
+    /// A last line without an end follows, as a crash leaves it; [`Journal::open`] cuts it off.
+    pub torn: bool,
+}
+
+/// Reads the whole journal of a run, good lines and bad. No journal: no lines.
+/// # Errors
+/// The I/O error.
+pub fn lines(run: &Path) -> Result<Lines> {
+    let path = path(run);
+    let failed = |error| Error::io("cannot read the journal", &path, error);
+    let mut file = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lines::default()),
+        other => BufReader::new(other.map_err(failed)?),
+    };
+    let mut all = Lines::default();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        file.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line).map_err(failed)?;
+        all.torn = !line.is_empty() && line.last() != Some(&b'\n') && (line.len() as u64) < MAX_LINE_BYTES;
+        if line.is_empty() || all.torn {
+            return Ok(all);
+        }
+        let event: std::result::Result<Value, String> = serde_json::from_slice(&line).map_err(|e| e.to_string());
+        all.events.push(event.and_then(|e| if e.is_object() { Ok(e) } else { Err("it is no object".into()) }));
+    }
+}
+
 /// All events of a run, oldest first; a last line that was torn by a crash is left out. No journal: no events.
 /// # Errors
 /// The I/O error, or the number of a line that is no JSON object.
 pub fn read(run: &Path) -> Result<Vec<Value>> {
-    let path = path(run);
-    let failed = |error| Error::io("cannot read the journal", &path, error);
-    let mut lines = match File::open(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => BufReader::new(other.map_err(failed)?),
+    let bad = |number: usize, why: String| {
+        Error::work(format!("the journal {} has a bad line {number}: {why}", path(run).display()))
     };
-    let mut events = Vec::new();
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        lines.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line).map_err(failed)?;
-        if line.is_empty() || (line.last() != Some(&b'\n') && (line.len() as u64) < MAX_LINE_BYTES) {
-            return Ok(events);
-        }
-        let bad = |why: String| {
-            Error::work(format!("the journal {} has a bad line {}: {why}", path.display(), events.len() + 1))
-        };
-        let event: Value = serde_json::from_slice(&line).map_err(|error| bad(error.to_string()))?;
-        if !event.is_object() {
-            return Err(bad("it is no object".into()));
-        }
-        events.push(event);
-    }
+    let events = lines(run)?.events.into_iter().enumerate();
+    events.map(|(i, event)| event.map_err(|why| bad(i + 1, why))).collect()
 }
 
 #[cfg(test)]
@@ -261,5 +276,11 @@ mod tests {
         assert_eq!(read(run.path()).unwrap(), Vec::<Value>::new());
         fs::write(path(run.path()), "{}\n{\n{}\n").unwrap();
         assert!(read(run.path()).unwrap_err().chain().contains("line 2"));
+        let all = lines(run.path()).unwrap();
+        assert_eq!(all.events.iter().map(|e| e.is_ok()).collect::<Vec<_>>(), [true, false, true]);
+        assert!(!all.torn);
+        fs::write(path(run.path()), "[]\n{}").unwrap();
+        let all = lines(run.path()).unwrap();
+        assert!(all.torn && all.events == [Err("it is no object".to_owned())]);
     }
 }

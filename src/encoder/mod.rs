@@ -18,6 +18,7 @@ mod session;
 pub use card::{Card, Channels, Fit, Kind};
 pub use luma::{LUMA_LEN, luma};
 pub use prepare::Prepare;
+pub use provider::compiled;
 pub use session::Encoder;
 
 #[cfg(test)]

@@ -55,6 +55,16 @@ pub(super) fn open(runtime: &Runtime, bytes: &[u8], config: &config::Encoder, wh
     }))
 }
 
+/// Name, as in `encoder.providers`, of every provider that a build may have, and whether this one has it. That a
+/// library has one does not say that this machine can use it.
+///
+/// # Errors
+/// The library does not list its providers.
+pub fn compiled(runtime: &Runtime) -> Result<Vec<(&'static str, bool)>> {
+    let all = [Provider::TensorRt, Provider::Cuda, Provider::Cpu].into_iter();
+    all.map(|p| Ok((p.name(), p.available(runtime).map_err(Error::work)?))).collect()
+}
+
 /// Threads of one inference on the CPU: `encoder.threads`, or all cores but one.
 pub(super) fn threads(config: &config::Encoder) -> usize {
     match config.threads {
@@ -83,14 +93,18 @@ impl Provider {
         }
     }
 
-    fn open(self, runtime: &Runtime, bytes: &[u8], threads: usize, what: &str) -> std::result::Result<Session, String> {
+    fn available(self, runtime: &Runtime) -> std::result::Result<bool, String> {
         let available = match self {
             Self::TensorRt => TensorRT::is_available(),
             Self::Cuda => CUDA::is_available(),
             Self::Cpu => Ok(true),
         };
+        available.map_err(|e| format!("{}: cannot list its providers: {e}", runtime.path.display()))
+    }
+
+    fn open(self, runtime: &Runtime, bytes: &[u8], threads: usize, what: &str) -> std::result::Result<Session, String> {
         let name = self.name();
-        if !available.map_err(|e| format!("{}: cannot list its providers: {e}", runtime.path.display()))? {
+        if !self.available(runtime)? {
             return Err(format!(
                 "encoder.providers asks for {name}, which is not in this build of ONNX Runtime ({} in {}). Name a \
                  build with {name} for this machine in encoder.onnxruntime, take {name} out of encoder.providers, or \

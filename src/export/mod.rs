@@ -21,10 +21,10 @@ pub use reader::Reader;
 pub use writer::{Counts, Writer};
 
 /// End of the names of the files of rows.
-const ROWS: &str = "npy";
+pub(crate) const ROWS: &str = "npy";
 
 /// End of the names of the files of records.
-const RECORDS: &str = "jsonl";
+pub(crate) const RECORDS: &str = "jsonl";
 
 /// Where an embedding comes from; one JSON line of `NNNN.jsonl` for each row of `NNNN.npy`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

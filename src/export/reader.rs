@@ -63,6 +63,14 @@ impl Reader {
         Ok(Self { ahead, open: None, rows })
     }
 
+    /// One file `NNNN.npy` alone, with its `NNNN.jsonl`.
+    /// # Errors
+    /// It is not as it should be, with what is wrong.
+    pub fn file(path: &Path) -> Result<Self> {
+        let (shape, _) = header(path)?;
+        Ok(Self { ahead: vec![(path.to_path_buf(), shape)], open: None, rows: shape.rows })
+    }
+
     /// Rows in all files.
     pub fn rows(&self) -> u64 {
         self.rows

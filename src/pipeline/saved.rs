@@ -2,7 +2,7 @@
 use std::path::Path;
 
 use super::folder::Place;
-use crate::checkpoint::{load, save};
+use crate::checkpoint::{Stored, load, save};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::learner::Learner;
@@ -56,13 +56,24 @@ pub fn restore(run: &Path, learner: &mut Learner) -> Result<(Option<Place>, Vec<
     Ok((None, warnings))
 }
 
-fn read(path: &Path, learner: &mut Learner) -> Result<Place> {
-    let mut stored = load(path, MAX_BYTES)?;
+/// Every state file of `run`, newest first, verified by its checksum: where it goes on, or what is wrong with it.
+pub fn states(run: &Path) -> Vec<(&'static str, Result<Place>)> {
+    let there = NAMES.into_iter().filter(|name| run.join(name).exists());
+    there.map(|name| (name, open(&run.join(name)).map(|(_, place)| place))).collect()
+}
+
+fn open(path: &Path) -> Result<(Stored, Place)> {
+    let stored = load(path, MAX_BYTES)?;
     if stored.text("format")? != FORMAT {
         return Err(stored.wrong(format!("is not of the format {FORMAT:?}")));
     }
     let place = serde_json::from_str(stored.text("place")?)
         .map_err(|e| stored.wrong("has no place in the stream that can be read").because(e))?;
+    Ok((stored, place))
+}
+
+fn read(path: &Path, learner: &mut Learner) -> Result<Place> {
+    let (mut stored, place) = open(path)?;
     learner.restore(&mut stored)?;
     Ok(place)
 }

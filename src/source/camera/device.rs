@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// Number N of the camera that `device` (`/dev/videoN`, or a link to it) names, after a look at the device file.
 /// # Errors
 /// Work: nothing there, no camera, no permission, in use; the message says what to do.
-pub(super) fn check(device: &Path) -> Result<u32> {
+pub fn check(device: &Path) -> Result<u32> {
     let shown = device.display();
     let metadata = match fs::metadata(device) {
         Ok(metadata) => metadata,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::capture::{Raw, capture};
+pub use self::device::check;
 use self::format::Offer;
 use self::mailbox::{Mailbox, Taken};
 use super::{Pull, Source, SourceCounts, stall_time, wall_clock_nanos};
