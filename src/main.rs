@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     telemetry::init_logging((cli.verbose.min(9) as i8) - (cli.quiet.min(9) as i8));
     match run(&cli, started) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(e) => {
             // The kind of our own errors sets the exit code; anything else failed at work.
             let (text, code) = match e.downcast_ref::<afterimage::error::Error>() {
@@ -26,12 +26,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli, started: Instant) -> anyhow::Result<()> {
-    let output = commands::run(cli, started)?;
+fn run(cli: &Cli, started: Instant) -> anyhow::Result<u8> {
+    let commands::Done { output, exit_code } = commands::run(cli, started)?;
     let text = if output.as_json { serde_json::to_string(&output.json)? } else { output.text };
     match writeln!(std::io::stdout(), "{text}") {
         // A reader that has seen enough is no failure.
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
-        _ => Ok(()),
+        _ => Ok(exit_code),
     }
 }

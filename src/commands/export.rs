@@ -66,7 +66,8 @@ pub(super) fn run(args: &cli::Export) -> Result<Output> {
     Ok(Output { text, json, as_json: args.common.json })
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Writes `path` whole or not at all, making its folder.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
         files::create_folder(folder)?;
     }

@@ -1,12 +1,17 @@
 //! One file per verb. Each returns what it found; `main` prints it.
+mod check;
 mod common;
+mod doctor;
 mod embed;
 mod eval;
 mod export;
+mod findings;
 mod learn;
 mod probe;
 mod replay;
 mod resume;
+mod sheet;
+mod trial;
 
 use std::time::Instant;
 
@@ -26,17 +31,31 @@ pub struct Output {
     pub as_json: bool,
 }
 
+/// What a verb came to.
+#[derive(Debug, Clone)]
+pub struct Done {
+    /// For standard output, also where a check said no.
+    pub output: Output,
+    /// Exit code of the program.
+    pub exit_code: u8,
+}
+
 /// Does what the command line says. `started`: start of the process.
 ///
 /// # Errors
 /// As each verb.
-pub fn run(cli: &Cli, started: Instant) -> Result<Output> {
-    match &cli.verb {
+pub fn run(cli: &Cli, started: Instant) -> Result<Done> {
+    let output = match &cli.verb {
+        // These two say no with their whole report.
+        Verb::Doctor(args) => return doctor::run(args),
+        Verb::Check(args) => return check::run(args),
         Verb::Learn(args) => learn::run(args, started),
         Verb::Embed(args) => embed::run(args, started),
         Verb::Eval(args) => eval::run(args),
         Verb::Export(args) => export::run(args),
         Verb::Replay(args) => replay::run(args),
+        Verb::Sheet(args) => sheet::run(args),
         _ => Err(crate::error::Error::usage("later")),
-    }
+    };
+    output.map(|output| Done { output, exit_code: 0 })
 }

@@ -1,0 +1,101 @@
+//! Exported rows: headers, records, numbers, and whose space they are of.
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::heads::Heads;
+use crate::commands::common::Progress;
+use crate::commands::findings::Findings;
+use crate::error::{Error, Result};
+use crate::export::{RECORDS, ROWS, Reader};
+use crate::files;
+use crate::linalg::norm;
+
+/// Rows are of unit length; as f16 numbers they are off by up to 2^-11.
+const LENGTH_TOLERANCE: f64 = 1e-2;
+
+/// The spaces that rows of a run may be of.
+pub(super) struct Spaces {
+    /// Of the frozen latents; `None` where run.json cannot be read.
+    pub(super) frozen: Option<String>,
+    pub(super) heads: Heads,
+}
+
+/// Rows of each head and space.
+type Tally = BTreeMap<(u64, String), u64>;
+
+/// Every file of `RUN/NAME`; `next`: number of the file that follows those of the saved state.
+pub(super) fn check(all: &mut Findings, run: &Path, name: &str, next: u64, spaces: &Spaces) {
+    let folder = run.join(name);
+    let names = match files::names_in(&folder) {
+        Ok(names) => names,
+        Err(error) => return all.fail(name, error.chain(), "make the folder readable"),
+    };
+    let (rows, records) = (files::numbered(&names, ROWS), files::numbered(&names, RECORDS));
+    if rows.is_empty() && records.is_empty() && next == 0 {
+        return;
+    }
+    let (first, end) = (rows.first().copied().unwrap_or(0), rows.last().map_or(0, |last| last + 1));
+    for number in (first..end).filter(|number| rows.binary_search(number).is_err()) {
+        let file = files::numbered_name(number, ROWS);
+        all.fail(format!("{name}/{file}"), "is missing between others", "put it back from a copy; its rows are lost");
+    }
+    for number in records.into_iter().filter(|number| *number >= end) {
+        let todo = "a crash left them; --resume removes them";
+        all.warn(format!("{name}/{}", files::numbered_name(number, RECORDS)), "records without rows", todo);
+    }
+    for gone in [0..first, end..next].into_iter().filter(|gone| !gone.is_empty()) {
+        let found = format!("files {:04} to {:04} are not there", gone.start, gone.end - 1);
+        all.warn(name, found, "fine where they were moved away on purpose");
+    }
+    let mut progress = Progress::new("check", None);
+    let (mut tally, mut count, mut whole) = (Tally::new(), 0, 0);
+    for number in &rows {
+        let file = files::numbered_name(*number, ROWS);
+        match read(&folder.join(&file), &mut tally, &mut || {
+            count += 1;
+            progress.set(count);
+        }) {
+            Ok(()) => whole += 1,
+            Err(error) => all.fail(format!("{name}/{file}"), error.chain(), "put it back from a copy, or leave it out"),
+        }
+    }
+    drop(progress);
+    if whole > 0 {
+        all.ok(name, format!("{whole} of {} files whole, {count} rows", rows.len()));
+    }
+    for ((head, space), rows) in tally {
+        owner(all, name, head, &space, rows, spaces);
+    }
+}
+
+/// One file to its end: as many records as rows, every number finite, every row of unit length.
+fn read(path: &Path, tally: &mut Tally, each: &mut dyn FnMut()) -> Result<()> {
+    let mut wrong = None;
+    for (number, row) in Reader::file(path)?.enumerate() {
+        let (record, row) = row?;
+        let length = norm(&row);
+        if (length - 1.0).abs() > LENGTH_TOLERANCE && wrong.is_none() {
+            wrong = Some(format!("row {number} of {} has length {length:.3}, not 1", path.display()));
+        }
+        *tally.entry((record.head, record.space.to_string())).or_default() += 1;
+        each();
+    }
+    wrong.map_or(Ok(()), |wrong| Err(Error::work(wrong)))
+}
+
+/// Does the space that rows are said to be of belong to the head that they name?
+fn owner(all: &mut Findings, name: &str, head: u64, space: &str, rows: u64, spaces: &Spaces) {
+    let whose = if head == 0 { "the frozen encoder".to_owned() } else { format!("head {head}") };
+    let found = format!("{rows} rows of {whose}, space {space}");
+    let known = if head == 0 { Some(&spaces.frozen) } else { spaces.heads.get(&head) };
+    match known {
+        Some(Some(own)) if own == space => all.ok(name, found),
+        Some(Some(own)) => all.fail(
+            name,
+            format!("{found}; but {whose} is of space {own}"),
+            "do not compare them with rows of that space; embed the frames again",
+        ),
+        Some(None) => all.warn(name, format!("{found}; whether that is its space cannot be told"), "see above"),
+        None => all.fail(name, format!("{found}, which is not in heads/"), "put the head back from a copy"),
+    }
+}

@@ -1,0 +1,134 @@
+//! `check`: a configuration, a model with its card, a run folder; everything that is wrong, without running anything.
+mod exports;
+mod heads;
+mod history;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use super::Done;
+use super::findings::Findings;
+use super::trial;
+use crate::cli;
+use crate::config::{Config, load};
+use crate::error::{Error, Kind, Result};
+use crate::files;
+use crate::pipeline::folder::RunInfo;
+
+pub(super) fn run(args: &cli::Check) -> Result<Done> {
+    let common = &args.common;
+    let configured = common.config.is_some() || !common.set.is_empty();
+    if !configured && args.encoder.is_none() && args.run.is_none() {
+        return Err(Error::usage(
+            "nothing to check; name a configuration (--config FILE, --set KEY=VALUE), a model with its card (--encoder \
+             MODEL.onnx), a run folder (--run DIR), or several of them",
+        ));
+    }
+    let mut all = Findings::default();
+    // First, since the configuration may be the run's; it is reported in its turn.
+    let info = args.run.as_deref().map(RunInfo::load);
+    let of_run = info.as_ref().and_then(|info| info.as_ref().ok());
+    let config = match (&common.config, of_run) {
+        (None, Some(info)) => load::over(&info.config, &common.set),
+        (file, _) => load::load(file.as_deref(), &common.set),
+    };
+    match &config {
+        Err(error) => all.error("configuration", error),
+        Ok(_) if configured || of_run.is_some() => all.ok("configuration", "every key and value is allowed"),
+        Ok(_) => {}
+    }
+    if let Some(model) = &args.encoder {
+        let run = args.run.as_deref().zip(of_run);
+        encoder(&mut all, model, config.as_ref().ok(), run);
+    }
+    if let (Some(run), Some(info)) = (&args.run, &info) {
+        folder(&mut all, run, info, args.encoder.is_none());
+    }
+    Ok(all.done(common.json, None))
+}
+
+/// The model with its card, and whether it is the one of the run.
+fn encoder(all: &mut Findings, model: &Path, config: Option<&Config>, run: Option<(&Path, &RunInfo)>) {
+    let Some(config) = config else {
+        return all.warn("encoder", "not checked", "that needs a configuration that can be used");
+    };
+    let Some(opened) = trial::encoder(all, model, config) else { return };
+    if let Some((run, info)) = run {
+        match info.same_origin(run, &opened.origin) {
+            Ok(()) => all.ok("encoder", "the one that the run was made with"),
+            Err(error) => all.error("encoder", &error),
+        }
+    }
+}
+
+/// Everything in the folder of a run. `model`: look for the run's own encoder too.
+fn folder(all: &mut Findings, run: &Path, info: &Result<RunInfo>, model: bool) {
+    let known = match info {
+        Ok(info) => {
+            let live = if info.live { ", live" } else { "" };
+            all.ok("run.json", format!("of {}{live}, encoder {}", info.source, info.encoder.display()));
+            if model {
+                own_encoder(all, info);
+            }
+            Some(info)
+        }
+        // Not a run at all: nothing more can be said.
+        Err(error) if error.kind() == Kind::Usage && !looks_like_a_run(run) => return all.error("run", error),
+        Err(error) => {
+            let todo = "without it the run cannot be used; put it back from a copy";
+            all.fail("run.json", error.chain(), todo);
+            None
+        }
+    };
+    let heads = heads::check(all, run, known);
+    history::journal(all, run, &heads);
+    let place = history::states(all, run);
+    let frozen = known.map(heads::frozen_space);
+    let spaces = exports::Spaces { frozen, heads };
+    for name in ["embeddings", "latents"] {
+        let next =
+            place.as_ref().map_or(0, |p| if name == "latents" { p.exports.latents } else { p.exports.embeddings });
+        exports::check(all, run, name, next, &spaces);
+    }
+    leftovers(all, run);
+}
+
+fn looks_like_a_run(run: &Path) -> bool {
+    ["journal.jsonl", "heads", "state.safetensors"].iter().any(|name| run.join(name).exists())
+}
+
+/// Is the encoder still where the run noted it, and the same?
+fn own_encoder(all: &mut Findings, info: &RunInfo) {
+    let path = info.encoder.display();
+    if !info.encoder.exists() {
+        return all.warn("encoder", format!("{path} is not there any more"), "name it with --encoder");
+    }
+    match files::sha256_file(&info.encoder) {
+        Ok(sum) if sum == info.encoder_sha256 => all.ok("encoder", format!("{path} is the one of the run")),
+        Ok(_) => all.warn(
+            "encoder",
+            format!("{path} is another file than when the run was made"),
+            "bring the old one back and name it with --encoder",
+        ),
+        Err(error) => all.error("encoder", &error),
+    }
+}
+
+/// Files that were being written when a run was cut off, or are being written now.
+fn leftovers(all: &mut Findings, run: &Path) {
+    for folder in ["", "heads", "embeddings", "latents"] {
+        let names = match files::names_in(&run.join(folder)) {
+            Ok(names) => names,
+            Err(error) => {
+                all.error(if folder.is_empty() { "run" } else { folder }, &error);
+                continue;
+            }
+        };
+        for name in names.iter().filter(|name| files::is_partial(name)) {
+            let name = Path::new(folder).join(name);
+            let todo = "of a run that goes on just now, or was cut off; then it may be removed";
+            all.warn(name.display().to_string(), "an unfinished file", todo);
+        }
+    }
+}
