@@ -117,23 +117,55 @@ fn cholesky(dim: usize, a: impl Fn(usize, usize) -> f64) -> Result<Mat<f64>> {
     Ok(low)
 }
 
-/// The `keep` largest eigenvalues of the symmetric `a` (lower triangle), largest first, and their eigenvectors.
-fn symmetric_eigen(mut a: Mat<f64>, keep: usize) -> Result<(Array1<f64>, Mat<f64>)> {
+/// All eigenvalues of a symmetric matrix given by its entries `(i, j)`, `i >= j`, smallest first. One thread.
+///
+/// # Errors
+/// The iteration does not settle, as with numbers that are not finite; or there is no memory.
+pub fn eigenvalues_of(dim: usize, entry: impl Fn(usize, usize) -> f64) -> Result<Vec<f64>> {
+    if dim <= 1 {
+        return Ok((0..dim).map(|i| entry(i, i)).collect());
+    }
+    let mut a = Mat::from_fn(dim, dim, |i, j| if i >= j { entry(i, j) } else { 0.0 });
+    let Tridiagonal { diagonal, below, .. } = tridiagonal(&mut a)?;
+    let mut values = Diag::zeros(dim);
+    let mut memory = memory(self_adjoint_evd_scratch::<f64>(dim, ComputeEigenvectors::No, Par::Seq, default()))?;
+    let stack = MemStack::new(&mut memory);
+    tridiagonal_self_adjoint_evd(diagonal.as_ref(), below.as_ref(), values.as_mut(), None, Par::Seq, stack, default())
+        .map_err(|e| Error::work(format!("the eigenvalues of a {dim} x {dim} matrix did not converge ({e:?})")))?;
+    Ok((0..dim).map(|k| values[k]).collect())
+}
+
+/// `T` of `a = Q T Q'`, and the block factors of `Q`.
+struct Tridiagonal {
+    diagonal: Diag<f64>,
+    below: Diag<f64>,
+    factors: Mat<f64>,
+    block: usize,
+}
+
+/// `a = Q T Q'` of the symmetric `a` (lower triangle), `T` tridiagonal; `Q` stays in the lower triangle as Householder
+/// reflections.
+fn tridiagonal(a: &mut Mat<f64>) -> Result<Tridiagonal> {
     let dim = a.nrows();
-    // a = Q T Q', T tridiagonal; Q stays in the lower triangle as Householder reflections.
     let block = recommended_block_size::<f64>(dim, dim);
     let mut factors = Mat::<f64>::zeros(block, dim - 1);
-    {
-        let mut memory = memory(tridiag_in_place_scratch::<f64>(dim, Par::Seq, default()))?;
-        tridiag_in_place(a.as_mut(), factors.as_mut(), Par::Seq, MemStack::new(&mut memory), default());
-    }
-    let (mut diagonal, mut below, mut values) = (Diag::zeros(dim), Diag::zeros(dim), Diag::zeros(dim));
+    let mut memory = memory(tridiag_in_place_scratch::<f64>(dim, Par::Seq, default()))?;
+    tridiag_in_place(a.as_mut(), factors.as_mut(), Par::Seq, MemStack::new(&mut memory), default());
+    let (mut diagonal, mut below) = (Diag::zeros(dim), Diag::zeros(dim));
     for i in 0..dim {
         diagonal[i] = a[(i, i)];
         if i + 1 < dim {
             below[i] = a[(i + 1, i)];
         }
     }
+    Ok(Tridiagonal { diagonal, below, factors, block })
+}
+
+/// The `keep` largest eigenvalues of the symmetric `a` (lower triangle), largest first, and their eigenvectors.
+fn symmetric_eigen(mut a: Mat<f64>, keep: usize) -> Result<(Array1<f64>, Mat<f64>)> {
+    let dim = a.nrows();
+    let Tridiagonal { diagonal, below, factors, block } = tridiagonal(&mut a)?;
+    let mut values = Diag::zeros(dim);
     // Divide and conquer gives all eigenvectors of T, smallest first.
     let mut vectors = Mat::<f64>::zeros(dim, keep);
     {
@@ -213,6 +245,20 @@ mod tests {
                 assert!(largest > 0.0);
             }
         }
+    }
+
+    #[test]
+    fn eigenvalues_alone_are_those_of_the_full_problem() {
+        for dim in [1, 2, 9, 40] {
+            let a = scatter(dim, 2 * dim + 3, 0.1, dim as u64);
+            let (values, _) = generalised_eigen(a.view(), Array2::eye(dim).view(), dim).unwrap();
+            let alone = eigenvalues_of(dim, |i, j| a[[i, j]]).unwrap();
+            let largest = values[0];
+            for (one, other) in alone.iter().rev().zip(&values) {
+                assert!((one - other).abs() <= 1e-12 * largest, "{one} {other}");
+            }
+        }
+        assert_eq!(eigenvalues_of(0, |_, _| 0.0).unwrap(), Vec::<f64>::new());
     }
 
     #[test]

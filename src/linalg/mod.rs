@@ -5,7 +5,7 @@ mod product;
 pub mod random;
 mod real;
 
-pub use eigen::{generalised_eigen, generalised_eigen_of};
+pub use eigen::{eigenvalues_of, generalised_eigen, generalised_eigen_of};
 pub use product::{
     NORM_FLOOR, dot, inner, largest, matmul, norm, normalise, product, slices, slices_mut, sum, unit_rows,
 };
