@@ -79,10 +79,26 @@ impl Decision {
         };
         // The candidate that came furthest says most.
         let furthest = self.candidates.iter().find(|c| c.against_frozen.passed()).unwrap_or(tried);
-        let against = furthest.against_exported.as_ref().unwrap_or(&furthest.against_frozen);
-        let what = if furthest.against_exported.is_some() { "the exported head" } else { "the frozen latents" };
         let (name, dim) = (&furthest.name, furthest.dim);
-        format!("{stays}; against {what}, {name} ({dim} dimensions): {}", against.reason())
+        match furthest.objection() {
+            Some((what, judgement)) => {
+                format!("{stays}; against {what}, {name} ({dim} dimensions): {}", judgement.reason())
+            }
+            None => stays,
+        }
+    }
+}
+
+impl Candidate {
+    /// What spoke against it first, and against which head.
+    fn objection(&self) -> Option<(&'static str, &Judgement)> {
+        [
+            ("the frozen latents", Some(&self.against_frozen)),
+            ("the exported head", self.against_exported.as_ref()),
+            ("the slow head", self.against_slow.as_ref()),
+        ]
+        .into_iter()
+        .find_map(|(what, judgement)| judgement.filter(|j| !j.passed()).map(|j| (what, j)))
     }
 }
 
@@ -97,4 +113,6 @@ pub struct Candidate {
     pub against_frozen: Judgement,
     /// Against the exported head, where that is a learned one and the first gate passed.
     pub against_exported: Option<Judgement>,
+    /// `slow+mlp` only: against the slow head of the same fit.
+    pub against_slow: Option<Judgement>,
 }

@@ -110,7 +110,7 @@ impl Learner {
         let identity = Head::Identity { dim: self.origin.dim };
         let frozen = self.measure(&identity, distractors.view());
         let before = (self.exported.number > 0).then(|| self.measure(&self.judged, distractors.view()));
-        let mut promoted = None;
+        let (mut promoted, mut slow) = (None, None);
         for rung in ladder.into_iter().filter(|rung| rung.judged.finite()) {
             let measured = self.measure(&rung.judged, distractors.view());
             let against_frozen = self.against_frozen(&measured, &frozen);
@@ -118,13 +118,20 @@ impl Learner {
                 .as_ref()
                 .filter(|_| against_frozen.passed())
                 .map(|before| self.against_exported(&measured, before));
-            let passed = against_frozen.passed() && against_exported.as_ref().is_none_or(Judgement::passed);
-            let dim = rung.judged.dim_out();
-            decision.candidates.push(Candidate { name: rung.name.into(), dim, against_frozen, against_exported });
+            // Gradient steps have to add to the closed form, surely and on both sides, or stay unchosen.
+            let against_slow = slow
+                .as_ref()
+                .filter(|_| against_frozen.passed() && rung.refit.is_none())
+                .map(|slow| self.against_frozen(&measured, slow));
+            let passed = against_frozen.passed()
+                && [&against_exported, &against_slow].into_iter().flatten().all(Judgement::passed);
+            let (name, dim) = (rung.name.into(), rung.judged.dim_out());
+            decision.candidates.push(Candidate { name, dim, against_frozen, against_exported, against_slow });
             if passed {
                 promoted = Some((self.refit(rung, &frozen, distractors.view()), measured));
                 break;
             }
+            slow.get_or_insert(measured);
         }
         let (promoted, measured) = promoted.unzip();
         if promoted.is_some() {
