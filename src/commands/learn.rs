@@ -48,6 +48,7 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
     let mut worker = Worker::new(learner, opened.origin.clone(), run, journal)?;
     let mut totals = Totals::default();
     if place.ended {
+        totals.ended = true;
         tracing::info!("the source of run {} has ended; nothing is left to learn", run.display());
     } else {
         if !live && place.next_index > 0 {

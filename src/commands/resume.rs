@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::journal::Journal;
 use crate::learner::Learner;
+use crate::pipeline::exporting::Rotated;
 use crate::pipeline::folder::{Place, RunInfo};
 use crate::pipeline::saved;
 
@@ -61,11 +62,12 @@ fn changed_keys(before: &Config, now: &Config) -> Result<Vec<String>> {
 
 /// Brings `learner` to where the run was saved, and says where the stream goes on. What is broken is told in the log
 /// and the journal; the state before it is used. A live run also takes the newest promoted head, even when that is
-/// newer than the state.
+/// newer than the state, and keeps all its exports: no camera gives its frames again.
 pub(super) fn restore(run: &Path, learner: &mut Learner, live: bool, journal: &mut Journal) -> Result<Place> {
     let (place, mut warnings) = saved::restore(run, learner)?;
-    let place = place.unwrap_or_default();
+    let mut place = place.unwrap_or_default();
     if live {
+        place.exports = Rotated::after_all(run)?;
         let (newest, broken) = newest_head(run)?;
         warnings.extend(broken);
         if let Some(file) = newest.filter(|file| file.number > learner.exported().number) {

@@ -86,6 +86,13 @@ impl FromStr for Dtype {
     }
 }
 
+/// The number after the last whole pair of files in `folder`; 0 where there is none.
+/// # Errors
+/// The folder cannot be read.
+pub fn next_number(folder: &Path) -> Result<u64> {
+    Ok(files::numbered(&files::names_in(folder)?, ROWS).last().map_or(0, |last| last + 1))
+}
+
 /// Removes the files numbered `number` and above, and what a run that was cut off left unfinished: a resumed run
 /// writes them again. No folder: nothing to do.
 /// # Errors

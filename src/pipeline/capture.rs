@@ -51,18 +51,25 @@ impl Ends<'_> {
     }
 }
 
-/// Pulls and prepares until the source ends, or until it should stop; returns the source's counts.
+/// The ways to and from the hot path.
+pub(super) struct Ways {
+    pub(super) filled: Sender<Slot>,
+    pub(super) empty: Receiver<Slot>,
+}
+
+/// Pulls and prepares until the source ends, or until it should stop; returns the source's counts. `first`: position of
+/// the source's frame 0 in the run.
 pub(super) fn run(
     mut source: Box<dyn Source>,
     mut prepare: Prepare,
-    filled: &Sender<Slot>,
-    empty: &Receiver<Slot>,
+    ways: &Ways,
+    first: u64,
     ends: Ends<'_>,
 ) -> Result<SourceCounts> {
     let mut frame = Frame::default();
     while !ends.now() {
         // An empty slot first and a frame then: a live source keeps its newest frame until the hot path can take it.
-        let mut slot = match empty.recv_timeout(WAIT) {
+        let mut slot = match ways.empty.recv_timeout(WAIT) {
             Ok(slot) => slot,
             Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => break,
@@ -78,8 +85,8 @@ pub(super) fn run(
         slot.arrived = frame.arrived.unwrap_or_else(Instant::now);
         prepare.run(&frame, &mut slot.tensor)?;
         luma(&frame, &mut slot.luma);
-        (slot.index, slot.stamp, slot.cut) = (frame.index, frame.stamp, frame.cut);
-        if filled.send(slot).is_err() {
+        (slot.index, slot.stamp, slot.cut) = (first + frame.index, frame.stamp, frame.cut);
+        if ways.filled.send(slot).is_err() {
             break;
         }
     }

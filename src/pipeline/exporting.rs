@@ -38,6 +38,17 @@ pub struct Rotated {
     pub latents: u64,
 }
 
+impl Rotated {
+    /// After all whole files of the run `folder`.
+    ///
+    /// # Errors
+    /// A folder cannot be read.
+    pub fn after_all(folder: &Path) -> Result<Self> {
+        let next = |name: &str| export::next_number(&folder.join(name));
+        Ok(Self { embeddings: next("embeddings")?, latents: next("latents")? })
+    }
+}
+
 /// The open files of a run.
 pub struct Exporter {
     embeddings: Option<Writer>,

@@ -98,8 +98,11 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
     // Ends the capture thread when the hot path has ended, for whatever reason.
     let halt = AtomicBool::new(false);
     let ends = Ends { stop: &stop, halt: &halt };
+    // A camera counts its frames from 0 each time it is opened; a run that goes on counts on.
+    let first = if live { next_index } else { 0 };
     std::thread::scope(|scope| {
-        let capture = scope.spawn(move || capture::run(source, prepare, &filled_in, &empty, ends));
+        let ways = capture::Ways { filled: filled_in, empty };
+        let capture = scope.spawn(move || capture::run(source, prepare, &ways, first, ends));
         let (learner_end, learner) = match learning {
             Some(worker) => {
                 let queue = config.learn.queue_latents;
@@ -147,14 +150,16 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
             scratch: Scratch::default(),
             encoder,
         };
-        let result = hot.run(&filled, &empty_in, ends, &mut *progress).and_then(|ended| hot.end(ended));
+        let ran = hot.run(&filled, &empty_in, ends, &mut *progress);
         halt.store(true, Ordering::Relaxed);
+        // A source that broke has not ended: the run can go on with a whole one.
+        let counts = joined("capture", capture.join());
+        let result = ran.and_then(|ended| hot.end(ended && counts.is_ok()));
         let mut totals = std::mem::take(&mut hot.totals);
         // Hanging up ends the workers once they have done what was sent.
         drop((hot, filled, empty_in));
         let exports = exporting.map(|thread| joined("export", thread.join()));
         let learned = learner.map(|thread| joined("learner", thread.join()));
-        let counts = joined("capture", capture.join());
         // A worker's own reason comes before the hot path's complaint that the worker is gone.
         learned.transpose()?;
         totals.exports = exports.transpose()?.unwrap_or_default();

@@ -124,7 +124,7 @@ mod tests {
     use crate::source::tests::all_frames;
 
     fn small() -> Recipe {
-        Recipe { seed: 5, frames: Some(23), segments: 4, width: 48, height: 32, ..Recipe::default() }
+        Recipe { seed: 5, frames: Some(23), segments: Some(4), width: 48, height: 32, ..Recipe::default() }
     }
 
     #[test]
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn live_keeps_the_rate_drops_old_frames_and_keeps_their_cut() {
-        let recipe = Recipe { live: true, rate: 100.0, frames: Some(40), segments: 2, ..small() };
+        let recipe = Recipe { live: true, rate: 100.0, frames: Some(40), segments: Some(2), ..small() };
         let mut source = Pattern::open(recipe).unwrap();
         assert!(source.live());
         let mut frame = Frame::default();

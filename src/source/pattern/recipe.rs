@@ -17,15 +17,15 @@ pub struct Recipe {
     pub width: u32,
     /// Height in pixels.
     pub height: u32,
-    /// Segments that the frames are divided into, as evenly as can be.
-    pub segments: u64,
+    /// Segments that the frames are divided into, as evenly as can be. `None`: 20, or one a frame where these are fewer.
+    pub segments: Option<u64>,
     /// Paced like a camera; frames that nobody takes in time are dropped.
     pub live: bool,
 }
 
 impl Default for Recipe {
     fn default() -> Self {
-        Self { seed: 0, frames: None, rate: 10.0, width: 160, height: 120, segments: SEGMENTS, live: false }
+        Self { seed: 0, frames: None, rate: 10.0, width: 160, height: 120, segments: None, live: false }
     }
 }
 
@@ -42,7 +42,7 @@ impl Recipe {
             "rate" => self.rate = number(key, value)?,
             "width" => self.width = number(key, value)?,
             "height" => self.height = number(key, value)?,
-            "segments" => self.segments = number(key, value)?,
+            "segments" => self.segments = Some(number(key, value)?),
             "live" => self.live = value.parse().map_err(|_| format!("`live={value}`: true or false is wanted"))?,
             _ => {
                 let known = "frames, rate, width, height, segments, live";
@@ -64,7 +64,7 @@ impl Recipe {
         range("rate", self.rate, 0.001, 1000.0);
         range("width", f64::from(self.width), 16.0, 4096.0);
         range("height", f64::from(self.height), 16.0, 4096.0);
-        range("segments", self.segments as f64, 1.0, (self.period() as f64).clamp(1.0, 1e9));
+        range("segments", self.segments() as f64, 1.0, (self.period() as f64).clamp(1.0, 1e9));
         problems
     }
 
@@ -78,15 +78,20 @@ impl Recipe {
         self.frames.unwrap_or(FRAMES)
     }
 
+    /// The segments that they are divided into.
+    fn segments(&self) -> u64 {
+        self.segments.unwrap_or(SEGMENTS.min(self.period()).max(1))
+    }
+
     /// Segment of the frame at `index`.
     pub(super) fn segment(&self, index: u64) -> u64 {
-        let segment = u128::from(index) * u128::from(self.segments) / u128::from(self.period().max(1));
+        let segment = u128::from(index) * u128::from(self.segments()) / u128::from(self.period().max(1));
         u64::try_from(segment).unwrap_or(u64::MAX)
     }
 
     /// Index of the first frame of `segment`.
     pub(super) fn first_of(&self, segment: u64) -> u64 {
-        let first = (u128::from(segment) * u128::from(self.period())).div_ceil(u128::from(self.segments.max(1)));
+        let first = (u128::from(segment) * u128::from(self.period())).div_ceil(u128::from(self.segments().max(1)));
         u64::try_from(first).unwrap_or(u64::MAX)
     }
 }
@@ -97,7 +102,7 @@ mod tests {
 
     #[test]
     fn segments_divide_the_frames() {
-        let recipe = Recipe { frames: Some(23), segments: 4, ..Recipe::default() };
+        let recipe = Recipe { frames: Some(23), segments: Some(4), ..Recipe::default() };
         assert!(recipe.check().is_empty());
         let mut last = 0;
         for index in 0..23 {
@@ -110,9 +115,20 @@ mod tests {
     }
 
     #[test]
+    fn few_frames_have_few_segments_unless_more_are_asked_for() {
+        for (frames, segments) in [(1, 1), (7, 7), (20, 20), (21, 20), (300, 20)] {
+            let recipe = Recipe { frames: Some(frames), ..Recipe::default() };
+            assert!(recipe.check().is_empty(), "{frames}: {:?}", recipe.check());
+            assert_eq!(recipe.segment(frames - 1) + 1, segments, "{frames}");
+        }
+        let asked = Recipe { frames: Some(7), segments: Some(8), ..Recipe::default() };
+        assert!(asked.check().iter().any(|problem| problem.contains("segments")), "{:?}", asked.check());
+    }
+
+    #[test]
     fn ranges_hold_and_live_without_frames_has_no_end() {
         let bad = Recipe { rate: f64::NAN, width: 0, frames: Some(0), ..Recipe::default() };
-        assert_eq!(bad.check().len(), 4, "{:?}", bad.check());
+        assert_eq!(bad.check().len(), 3, "{:?}", bad.check());
         assert_eq!(Recipe::default().length(), Some(300));
         assert_eq!(Recipe { live: true, ..Recipe::default() }.length(), None);
         assert_eq!(Recipe { live: true, frames: Some(9), ..Recipe::default() }.length(), Some(9));

@@ -1,0 +1,96 @@
+//! The same seed, source and configuration give the same files, bit for bit, however busy the machine is.
+#![allow(clippy::unwrap_used, reason = "tests")]
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+
+use afterimage::checkpoint::load;
+use common::{CUTS, PATTERN, Place, Running, assert_same, heads, rows, tree, write_folder};
+use serde_json::Value;
+
+/// Learns from `source` twice, both at the same time so that they are in each other's way, and compares all files.
+/// The report and the place of the first.
+fn twice(prepare: impl Fn(&Place), source: &str, more: &[&str]) -> (Value, Place) {
+    let places = [Place::new(), Place::new()];
+    places.iter().for_each(prepare);
+    let runs = places.each_ref().map(|place| place.start_learn(source, "run", more));
+    let [report, other] = runs.map(Running::end).map(|ran| ran.ok().json());
+    let [a, b] = places.each_ref().map(|place| tree(&place.at("run")));
+    learned_something(&report);
+    assert!(["run.json", "journal.jsonl", "state.safetensors", "latest"].iter().all(|name| a.contains_key(*name)));
+    assert_same(&a, &b);
+    for key in ["frames", "learned", "head", "health", "gain", "exports", "drops"] {
+        assert_eq!(report[key], other[key], "{key}");
+    }
+    let [place, _] = places;
+    (report, place)
+}
+
+fn learned_something(report: &Value) {
+    assert!(report["promotions"].as_u64().unwrap() >= 1, "{report}");
+    assert!(report["steps"].as_u64().unwrap() >= 20, "{report}");
+}
+
+#[test]
+fn a_pattern_and_its_replay() {
+    let (report, place) = twice(|_| {}, PATTERN, &["--set", "export.latents=true"]);
+    learned_something(&report);
+    let run = place.at("run");
+    // Both kinds of heads must have been promoted, or this shows too little.
+    let residual = |name: &String| load(&run.join("heads").join(name), 1 << 20).unwrap().has("mlp.w1");
+    let promoted = heads(&run);
+    let kinds: Vec<bool> = promoted.keys().filter(|name| name.ends_with(".safetensors")).map(residual).collect();
+    assert!(kinds.contains(&true) && kinds.contains(&false), "{kinds:?}");
+    assert_eq!(rows(&run.join("embeddings")).len(), 2400);
+
+    let replayed = place.run(&["replay", "--run", "run", "--out", "again", "--json"]).ok().json();
+    assert_same(&promoted, &heads(&place.at("again")));
+    assert_eq!(replayed["learned"], report["learned"]);
+
+    // Another seed: the same statistics, another residual.
+    place.learn(PATTERN, "other", &["--set", "learn.seed=1"]).ok();
+    let part = |run: &str, name: &str, len: usize| {
+        let mut state = load(&place.at(run).join("state.safetensors"), 1 << 24).unwrap();
+        state.take::<f64>(name, &[len]).unwrap()
+    };
+    assert_eq!(part("run", "scatter.total", 32 * 33 / 2), part("other", "scatter.total", 32 * 33 / 2));
+    let weights = |run: &str| {
+        let mut state = load(&place.at(run).join("state.safetensors"), 1 << 24).unwrap();
+        state.take::<f32>("residual.mlp.w1", &[32, 24]).unwrap()
+    };
+    assert_eq!(weights("run"), weights("run"));
+    assert_ne!(weights("run"), weights("other"));
+}
+
+#[test]
+fn a_folder_with_sub_folders() {
+    let uri = "pattern://7?frames=1600&segments=160&width=64&height=48";
+    let (report, _) = twice(|place| write_folder(&place.at("frames"), uri, "jpg"), "frames", &[]);
+    assert_eq!((report["frames"].as_u64(), report["segments"].as_u64()), (Some(1600), Some(160)));
+}
+
+#[test]
+fn a_video() {
+    if Command::new("ffmpeg").arg("-version").output().is_err() {
+        println!("skipped: ffmpeg is not installed");
+        return;
+    }
+    // Drawn once: another ffmpeg may draw other bytes, but all runs here read the same file.
+    let drawn = Place::new();
+    write_folder(&drawn.at("frames"), "pattern://7?frames=1600&segments=160&width=64&height=48", "png");
+    let clip = drawn.at("clip.mp4");
+    draw(&drawn.at("frames"), &clip);
+    let copy = |place: &Place| assert!(std::fs::copy(&clip, place.at("clip.mp4")).unwrap() > 0);
+    let (report, _) = twice(copy, "file:clip.mp4", &CUTS);
+    assert_eq!(report["frames"], 1600);
+    assert!(report["segments"].as_u64().unwrap() > 20, "{report}");
+}
+
+/// The PNG files of a folder as a video of 10 frames a second.
+fn draw(folder: &Path, clip: &Path) {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-framerate", "10", "-pattern_type", "glob", "-i"]).arg(folder.join("*/*.png"));
+    command.args(["-c:v", "mpeg4", "-q:v", "2", "-threads", "1"]).arg(clip);
+    assert!(command.status().unwrap().success());
+}
