@@ -27,8 +27,6 @@ pub struct Journal {
     waiting: VecDeque<Vec<u8>>,
     /// Lines that were dropped because too many waited.
     lost: u64,
-    /// The last attempt found the disk full.
-    full: bool,
 }
 
 /// Where the journal of a run lies.
@@ -50,7 +48,7 @@ impl Journal {
             Ok((file, whole))
         };
         let (file, length) = open().map_err(|error| Error::io("cannot open the journal", &path, error))?;
-        Ok(Self { path, file, length, waiting: VecDeque::new(), lost: 0, full: false })
+        Ok(Self { path, file, length, waiting: VecDeque::new(), lost: 0 })
     }
 
     /// Appends `{"event": event, ...fields}` and hands it to the system at once. On a full disk the line waits in
@@ -89,20 +87,14 @@ impl Journal {
                 // Half a line may be there: back to whole lines. This needs no room.
                 let cut = self.file.set_len(self.length).and_then(|()| self.file.seek(SeekFrom::Start(self.length)));
                 cut.map_err(|error| self.failed(error))?;
-                let error = self.failed(error);
-                if error.kind() == Kind::DiskFull && !std::mem::replace(&mut self.full, true) {
-                    tracing::error!("{}; its lines wait in memory until there is room", error.chain());
-                }
-                return Err(error);
+                return Err(self.failed(error));
             }
             self.length += line.len() as u64;
             self.waiting.pop_front();
         }
-        if std::mem::replace(&mut self.full, false) {
-            tracing::info!("the journal {} goes on; {} lines were lost", self.path.display(), self.lost);
-        }
         if self.lost > 0 {
             let lost = std::mem::take(&mut self.lost);
+            tracing::warn!("the journal {} goes on; {lost} lines were lost on a full disk", self.path.display());
             self.write("lines_lost", serde_json::json!({ "lines": lost }))?;
         }
         Ok(())

@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::*;
-use crate::error::Kind;
+use crate::error::{Error, Kind};
 use crate::files::small_disk::SmallDisk;
 use crate::head::{Head, Learned, Mlp, Scatter};
 
@@ -286,7 +286,7 @@ fn a_promoted_head_is_not_lost_on_a_full_disk() {
     let Some(disk) = SmallDisk::mount(256) else { return };
     let run = disk.path();
     save_head(run, &head_file(1, true)).unwrap();
-    let reserve = Reserve::new(run, 32 << 10);
+    let reserve = Reserve::new(run, 64 << 10);
     reserve.refill().unwrap();
     reserve.refill().unwrap();
     let ballast = disk.fill();
@@ -296,12 +296,24 @@ fn a_promoted_head_is_not_lost_on_a_full_disk() {
     reserve.spend_on(|| save_head(run, &file)).unwrap();
     let (head, warnings) = newest_head(run).unwrap();
     assert_eq!((bits(&head.unwrap()), warnings.len()), (bits(&file), 0));
-    // No room to hold it again, and nothing is left of the attempt; then there is.
+    // A line takes little of it, and does not give the rest away.
+    let held = || fs::metadata(run.join("heads/.reserve")).unwrap().len();
+    let before = held();
+    let line = || fs::write(run.join("line"), [1; 4096]).map_err(|e| Error::io("cannot write", run, e));
+    assert!(before < 64 << 10 && before > 16 << 10, "{before}");
+    reserve.spend_on(line).unwrap();
+    assert!(held() >= before - (16 << 10), "{before} {}", held());
+    // No room to hold all of it again, and what was held is held still; then there is.
+    let before = held();
     assert_eq!(reserve.refill().unwrap_err().kind(), Kind::DiskFull);
-    assert!(!run.join("heads/.reserve").exists());
+    assert_eq!(held(), before);
+    // More than it has cannot be spent.
+    let much = || fs::write(run.join("line"), [1; 128 << 10]).map_err(|e| Error::io("cannot write", run, e));
+    assert_eq!(reserve.spend_on(much).unwrap_err().kind(), Kind::DiskFull);
+    fs::remove_file(run.join("line")).unwrap();
     fs::remove_file(ballast).unwrap();
     reserve.refill().unwrap();
-    assert_eq!(fs::metadata(run.join("heads/.reserve")).unwrap().len(), 32 << 10);
+    assert_eq!(held(), 64 << 10);
 }
 
 #[test]
@@ -313,7 +325,7 @@ fn a_reserve_with_a_hole_is_filled_again() {
     fs::File::create(&path).unwrap().set_len(1 << 16).unwrap();
     reserve.refill().unwrap();
     assert!(std::os::unix::fs::MetadataExt::blocks(&fs::metadata(&path).unwrap()) * 512 >= 1 << 16);
-    reserve.release().unwrap();
-    reserve.release().unwrap();
-    assert!(!path.exists());
+    fs::remove_file(&path).unwrap();
+    reserve.refill().unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().len(), 1 << 16);
 }
