@@ -46,6 +46,9 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
     journal.write(if old { "resume" } else { "start" }, start_fields(&info, &opened, &place)?)?;
     journal.sync()?;
     let mut worker = Worker::new(learner, opened.origin.clone(), run, journal)?;
+    if old {
+        worker.mend()?;
+    }
     let mut totals = Totals::default();
     if place.ended {
         totals.ended = true;

@@ -270,6 +270,18 @@ impl Learner {
         self.replay.bytes()
     }
 
+    /// A snapshot of each promoted head that the state keeps, oldest first.
+    pub fn promoted(&self) -> Vec<Arc<Snapshot>> {
+        let mut promoted: Vec<Arc<Snapshot>> = self.handed_out.iter().filter(|s| s.number > 0).cloned().collect();
+        promoted.dedup_by_key(|snapshot| snapshot.number);
+        promoted
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// The snapshots that a stream going on at `next_index` needs, oldest first: the one in use there, and those to come.
     /// A live stream takes the newest at once.
     pub fn snapshots_from(&self, next_index: u64, live: bool) -> Vec<Arc<Snapshot>> {

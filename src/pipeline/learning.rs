@@ -11,10 +11,10 @@ use super::folder::Place;
 use super::pace::Pace;
 use super::saved;
 use super::turnstile::{OpenAtEnd, Turnstile};
-use crate::checkpoint::{HeadFile, Reserve, save_head};
+use crate::checkpoint::{HeadFile, Reserve, head_path, load_head, save_head};
 use crate::error::{Error, Kind, Result};
 use crate::frame::Stamp;
-use crate::journal::Journal;
+use crate::journal::{self, Journal};
 use crate::learner::{Learner, Origin, Outcome, Snapshot};
 use crate::pairs::segments::SegmenterState;
 use crate::telemetry;
@@ -135,6 +135,29 @@ impl Worker {
         }
     }
 
+    /// Writes promoted heads again whose files are damaged or gone, out of the learner's state (without the statistics
+    /// that they were fitted on, which the state has no more).
+    ///
+    /// # Errors
+    /// The journal cannot be read, or a file cannot be written for a reason other than a full disk.
+    pub fn mend(&mut self) -> Result<()> {
+        let events = journal::read(&self.run)?;
+        for snapshot in self.learner.promoted() {
+            let number = snapshot.number;
+            let Err(damage) = load_head(&head_path(&self.run, number)) else { continue };
+            let reason = format!("{}; it is written again, as head {number} of the state", damage.chain());
+            tracing::warn!("{reason}");
+            self.journal.write("fault", json!({ "reason": reason }))?;
+            let made_at = events.iter().find(|e| e["promoted"] == number).and_then(|e| e["frame"].as_u64());
+            let lag = self.learner.config().learn.promote_lag_frames;
+            let made_at = made_at.unwrap_or(snapshot.activate_at.saturating_sub(lag));
+            let mut file = self.head_file(&snapshot, made_at);
+            (file.activate_at, file.scatter) = (made_at + lag, None);
+            self.unsaved.push(file);
+        }
+        self.save_heads()
+    }
+
     /// The learner.
     pub fn learner(&self) -> &Learner {
         &self.learner
@@ -235,7 +258,6 @@ impl Worker {
                 if std::mem::take(&mut self.full) {
                     tracing::info!("there is room on the disk again; state saved at frame {}", place.next_index);
                 }
-                self.refill()?;
                 self.sync()
             }
             Err(e) if e.kind() == Kind::DiskFull => {
@@ -257,10 +279,12 @@ impl Worker {
     fn sync(&mut self) -> Result<()> {
         match self.reserve.spend_on(|| self.journal.sync()) {
             Err(e) if e.kind() == Kind::DiskFull => {
-                self.disk_full("lines of the journal wait in memory", &e);
+                self.disk_full("its lines wait in memory until there is room", &e);
                 Ok(())
             }
-            other => other,
+            Err(e) => Err(e),
+            // Room may have come back, also where no state is saved.
+            Ok(()) => self.refill(),
         }
     }
 

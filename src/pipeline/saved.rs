@@ -43,17 +43,20 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
 /// # Errors
 /// A state is whole but does not fit: another configuration.
 pub fn restore(run: &Path, learner: &mut Learner) -> Result<(Option<Place>, Vec<String>)> {
-    let mut warnings = Vec::new();
+    let mut damaged: Vec<String> = Vec::new();
     for path in NAMES.map(|name| run.join(name)).into_iter().filter(|path| path.exists()) {
         match read(&path, learner) {
-            Ok(place) => return Ok((Some(place), warnings)),
-            Err(e) => warnings.push(format!("{}; the state before it is used", e.chain())),
+            Ok(place) => {
+                let before = |damage| format!("{damage}; the state before it is used");
+                return Ok((Some(place), damaged.into_iter().map(before).collect()));
+            }
+            Err(e) => damaged.push(e.chain()),
         }
     }
-    if !warnings.is_empty() {
-        warnings.push("no state is left; learning begins anew".to_owned());
+    if !damaged.is_empty() {
+        damaged.push("no state is left; learning begins anew".to_owned());
     }
-    Ok((None, warnings))
+    Ok((None, damaged))
 }
 
 /// Every state file of `run`, newest first, verified by its checksum: where it goes on, or what is wrong with it.
