@@ -60,7 +60,10 @@ fn heads_of(run: &Path) -> BTreeMap<String, Vec<u8>> {
     if !run.join("heads").is_dir() {
         return BTreeMap::new();
     }
-    tree(&run.join("heads")).into_iter().filter(|(name, _)| name.ends_with(".safetensors") && !name.starts_with('.')).collect()
+    tree(&run.join("heads"))
+        .into_iter()
+        .filter(|(name, _)| name.ends_with(".safetensors") && !name.starts_with('.'))
+        .collect()
 }
 
 #[test]
@@ -177,7 +180,8 @@ const LIVE: &str = "pattern://3?live=true&rate=500&frames=1500&segments=100&widt
 #[test]
 fn a_live_source_waits_for_nobody() {
     let place = Place::new();
-    let slow = ["learn.cpu_share=0.01", "learn.queue_latents=8", "learn.frames_per_sec=1000", "learn.gap_min_secs=0.001"];
+    let slow =
+        ["learn.cpu_share=0.01", "learn.queue_latents=8", "learn.frames_per_sec=1000", "learn.gap_min_secs=0.001"];
     let began = Instant::now();
     let report = place.learn(LIVE, "run", &slow.map(|set| ["--set", set]).concat()).ok().json();
     // 3 s of frames, and the last fit.

@@ -149,7 +149,8 @@ mod tests {
         else {
             unreachable!()
         };
-        let expected = Recipe { seed: 7, frames: Some(30), rate: 12.5, width: 64, height: 48, segments: Some(3), live: true };
+        let expected =
+            Recipe { seed: 7, frames: Some(30), rate: 12.5, width: 64, height: 48, segments: Some(3), live: true };
         assert_eq!(recipe, expected);
     }
 

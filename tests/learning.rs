@@ -1,0 +1,123 @@
+//! What is learned helps on frames that were never seen, harms nothing where there is nothing to learn, and leaves as one
+//! ONNX file that does the same.
+#![allow(clippy::unwrap_used, reason = "tests")]
+mod common;
+
+use std::path::Path;
+
+use afterimage::config;
+use afterimage::encoder::{Card, Encoder, Prepare, runtime};
+use afterimage::frame::Frame;
+use common::{ENCODER, PATTERN, Place, frames, rows, write_folder, write_image};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+/// Scenes that no learner saw as classes: their first frames as gallery, later ones as queries.
+fn write_data(folder: &Path, uri: &str) {
+    let (mut scene, mut place) = (0, 0);
+    for frame in frames(uri) {
+        (scene, place) = if frame.cut { (scene + 1, 0) } else { (scene, place + 1) };
+        let half = if place < 4 { "gallery" } else { "query" };
+        write_image(&folder.join(format!("{half}/{scene:03}/{place}.png")), &frame);
+    }
+}
+
+#[test]
+fn a_promoted_head_beats_the_frozen_encoder_on_scenes_it_never_saw() {
+    let place = Place::new();
+    let report = place.learn("pattern://7?frames=4000&segments=400&width=64&height=48", "run", &[]).ok().json();
+    for side in ["near", "far"] {
+        let gain = &report["gain"][side];
+        assert!(gain["lower_bound"].as_f64().unwrap() > 0.0, "{side}: {gain}");
+        assert!(gain["candidate"].as_f64() > gain["reference"].as_f64(), "{side}: {gain}");
+    }
+    let mut gain = [0.0; 2];
+    for seed in [101, 102, 103] {
+        let data = format!("data{seed}");
+        write_data(&place.at(&data), &format!("pattern://{seed}?frames=1200&segments=100&width=64&height=48"));
+        let eval = place.run(&["eval", "--data", &data, "--run", "run", "--json"]).ok().json();
+        assert_eq!((eval["classes"].as_u64(), eval["queries"].as_u64()), (Some(100), Some(800)));
+        for (gain, key) in gain.iter_mut().zip(["knn1", "knn5"]) {
+            *gain += (eval["adapted"][key].as_f64().unwrap() - eval["frozen"][key].as_f64().unwrap()) / 3.0;
+        }
+    }
+    assert!(gain[0] > 0.005 && gain[1] > 0.02, "mean gain in 1-NN and 5-NN: {gain:?}");
+}
+
+fn noise(dice: &mut ChaCha8Rng) -> Frame {
+    let mut pixels = vec![0; 64 * 48 * 3];
+    dice.fill_bytes(&mut pixels);
+    Frame { width: 64, height: 48, pixels, ..Frame::default() }
+}
+
+#[test]
+fn nothing_is_promoted_where_there_is_nothing_to_learn() {
+    let place = Place::new();
+    // As strict as by default, but with fewer frames.
+    let strict = ["--set", "judge.quantile=0.05", "--set", "judge.min_blocks=14"];
+    let still = frames("pattern://1?frames=1&width=64&height=48").remove(0);
+    for seed in 0..3 {
+        let mut dice = ChaCha8Rng::seed_from_u64(seed);
+        let (noise_only, scene) = (format!("noise{seed}"), format!("scene{seed}"));
+        for i in 0..1500 {
+            // Frames that have nothing in common, in shots of 20.
+            write_image(&place.at(&noise_only).join(format!("{:03}/{i:05}.png", i / 20)), &noise(&mut dice));
+            // One scene, with the noise of a sensor.
+            let mut frame = still.clone();
+            for pixel in &mut frame.pixels {
+                *pixel = pixel.saturating_add((dice.next_u32() & 7) as u8);
+            }
+            write_image(&place.at(&scene).join(format!("{i:05}.png")), &frame);
+        }
+        for source in [noise_only, scene] {
+            let report = place.learn(&source, &format!("run-{source}"), &strict).ok().json();
+            assert!(report["learned"]["fits"].as_u64().unwrap() > 3, "{source}: {report}");
+            assert_eq!(report["promotions"], 0, "{source}: {report}");
+            assert_eq!(report["head"]["number"], 0, "{source}: {report}");
+            assert!(!place.at(&format!("run-{source}/latest")).exists());
+        }
+    }
+    // A scene in which nothing stirs at all is left out whole.
+    for i in 0..200 {
+        write_image(&place.at(&format!("still/{i:05}.png")), &still);
+    }
+    let report = place.learn("still", "run-still", &strict).ok().json();
+    assert_eq!((&report["left_out"]["still"], &report["promotions"]), (&199.into(), &0.into()), "{report}");
+}
+
+#[test]
+fn the_exported_model_gives_the_rows_of_embed() {
+    let place = Place::new();
+    place.learn(PATTERN, "run", &[]).ok();
+    let report = place.run(&["export", "--run", "run", "--onnx", "out/merged.onnx", "--json"]).ok().json();
+    assert!(report["least_cosine"].as_f64().unwrap() >= 0.99999, "{report}");
+    assert!(report["head"].as_u64().unwrap() >= 1);
+    write_folder(&place.at("frames"), "pattern://9?frames=60&segments=6&width=80&height=50", "png");
+    place.run(&["embed", "--run", "run", "--source", "frames", "--out", "embedded"]).ok();
+    let rows = rows(&place.at("embedded/embeddings"));
+    let frames = frames(place.at("frames").to_str().unwrap());
+    assert_eq!(rows.len(), frames.len());
+
+    let card = Card::beside(Path::new(ENCODER)).unwrap();
+    let runtime = runtime::load("").unwrap();
+    let merged = std::fs::read(place.at("out/merged.onnx")).unwrap();
+    let config = config::Encoder::default();
+    let mut model =
+        Encoder::from_bytes(&runtime, &merged, &card.input, "embedding", card.size, &config, "merged").unwrap();
+    assert_eq!(Some(model.dim() as u64), report["dim"].as_u64());
+    let mut prepare = Prepare::new(&card, card.size).unwrap();
+    let mut tensor = vec![0.0; 3 * card.size as usize * card.size as usize];
+    let mut embedding = vec![0.0; model.dim()];
+    let mut distinct = std::collections::BTreeSet::new();
+    for (frame, (record, row)) in frames.iter().zip(&rows) {
+        prepare.run(frame, &mut tensor).unwrap();
+        model.encode(&tensor, &mut embedding).unwrap();
+        let row: Vec<f32> = row.iter().map(|bits| f32::from_bits(*bits)).collect();
+        let worst = row.iter().zip(&embedding).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 1e-4, "frame {}: {worst}", record.frame);
+        let cosine: f32 = row.iter().zip(&embedding).map(|(a, b)| a * b).sum();
+        assert!(cosine > 0.99999, "frame {}: {cosine}", record.frame);
+        distinct.insert(row[0].to_bits());
+    }
+    assert!(distinct.len() > 50, "all frames look alike: this shows nothing");
+}
