@@ -93,6 +93,11 @@ impl Single {
         Ok(Self { prepare, tensor: vec![0.0; 3 * side as usize * side as usize], latent: vec![0.0; opened.origin.dim] })
     }
 
+    /// What the encoder was given last, `[3, side, side]`.
+    pub(super) fn tensor(&self) -> &[f32] {
+        &self.tensor
+    }
+
     /// The unit latent of `frame`.
     pub(super) fn latent(&mut self, opened: &mut Opened, frame: &Frame) -> Result<&[f32]> {
         self.prepare.run(frame, &mut self.tensor)?;

@@ -1,4 +1,5 @@
 //! One file per verb. Each returns what it found; `main` prints it.
+mod bench;
 mod check;
 mod common;
 mod doctor;
@@ -55,7 +56,7 @@ pub fn run(cli: &Cli, started: Instant) -> Result<Done> {
         Verb::Export(args) => export::run(args),
         Verb::Replay(args) => replay::run(args),
         Verb::Sheet(args) => sheet::run(args),
-        _ => Err(crate::error::Error::usage("later")),
+        Verb::Bench(args) => bench::run(args, started),
     };
     output.map(|output| Done { output, exit_code: 0 })
 }

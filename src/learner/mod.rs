@@ -10,6 +10,7 @@ mod state;
 mod trial;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ndarray::Array2;
 use rand_chacha::ChaCha8Rng;
@@ -66,6 +67,15 @@ pub struct Counts {
     pub rollbacks: u64,
 }
 
+/// Processor time that long work took, by the clock given to [`Learner::measure_with`]; zero without one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Gradient steps, all together.
+    pub steps: Duration,
+    /// Fits with their trials, all together.
+    pub fits: Duration,
+}
+
 /// What a fit brought.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -104,6 +114,9 @@ pub struct Learner {
     handed_out: Vec<Arc<Snapshot>>,
     last: Option<Decision>,
     fault: Option<String>,
+    /// For [`Spent`] only: nothing that is learned depends on it.
+    clock: fn() -> Duration,
+    spent: Spent,
 }
 
 impl Learner {
@@ -134,6 +147,8 @@ impl Learner {
             exported,
             last: None,
             fault: None,
+            clock: Duration::default,
+            spent: Spent::default(),
             config: config.clone(),
             origin,
             probe,
@@ -188,7 +203,9 @@ impl Learner {
         self.credit += len;
         while self.credit >= self.config.learn.frames_per_step {
             self.credit -= self.config.learn.frames_per_step;
+            let begun = (self.clock)();
             self.step();
+            self.spent.steps += (self.clock)().saturating_sub(begun);
         }
         Ok(())
     }
@@ -219,7 +236,9 @@ impl Learner {
         let learn = &self.config.learn;
         let grown = (self.counts.samples as f64 * learn.refit_growth) as u64;
         self.next_fit = grown.min(self.counts.samples.saturating_add(learn.refit_max_frames));
+        let begun = (self.clock)();
         let (decision, promoted) = self.trial(index);
+        self.spent.fits += (self.clock)().saturating_sub(begun);
         let head = match promoted {
             Some(promoted) => {
                 self.counts.promotions += 1;
@@ -237,6 +256,22 @@ impl Learner {
         self.handed_out.push(snapshot.clone());
         self.last = Some(decision.clone());
         Ok(Outcome { snapshot, decision })
+    }
+
+    /// Measures [`Learner::spent`] with `clock` from now on.
+    pub fn measure_with(&mut self, clock: fn() -> Duration) {
+        self.clock = clock;
+    }
+
+    /// What long work took so far.
+    pub fn spent(&self) -> Spent {
+        self.spent
+    }
+
+    /// Samples that the next fit still waits for, those of the open block counted in: at 0 the end of that block brings
+    /// the fit.
+    pub fn samples_to_fit(&self) -> u64 {
+        self.next_fit.saturating_sub(self.counts.samples + self.blocks.open())
     }
 
     /// What was done so far.

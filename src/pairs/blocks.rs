@@ -118,6 +118,11 @@ impl Blocks {
         self.state.counts
     }
 
+    /// Samples in the open block.
+    pub fn open(&self) -> u64 {
+        self.state.index.len() as u64
+    }
+
     /// What to save: the state and the latents of the open block, row after row.
     pub fn save(&self) -> (&BlocksState, &[f32]) {
         (&self.state, &self.rows)

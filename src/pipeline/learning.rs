@@ -116,7 +116,8 @@ impl Worker {
     ///
     /// # Errors
     /// The reserve cannot be made for another reason than a full disk.
-    pub fn new(learner: Learner, origin: Origin, run: &Path, journal: Journal) -> Result<Self> {
+    pub fn new(mut learner: Learner, origin: Origin, run: &Path, journal: Journal) -> Result<Self> {
+        learner.measure_with(telemetry::thread_cpu_time);
         let reserve = Reserve::new(run, learner.head_bytes());
         let run = run.to_owned();
         let mut worker = Self { learner, origin, run, journal, reserve, unsaved: Vec::new(), last: None, full: false };

@@ -3,6 +3,7 @@
 pub mod camera;
 pub mod child;
 pub mod folder;
+pub mod memory;
 pub mod pattern;
 pub mod picture;
 pub mod uri;

@@ -1,0 +1,184 @@
+//! `bench`: what the pipeline and the learner cost, against the bare encoder, interleaved in one process.
+//!
+//! Three ways to the same latents, each for `--secs` at a time, in rounds whose order rotates, so that whatever else the
+//! machine does falls on all three alike:
+//! - *raw*: `Encoder::encode` over tensors that are prepared already;
+//! - *embed*: the whole pipeline without learning, as `embed` runs it, exporting into a temporary folder;
+//! - *learn*: the same with the learner, as on a camera: at `learn.cpu_share`, niced, never waited for.
+//!
+//! The source's own speed is left out on purpose (the rate of a camera, the decoder of a video): its first frames are
+//! read into memory, and there is always one to be taken. See [`rig`] for what the learner gets to do.
+//! Every figure is the median over the rounds; ratios are taken within each round first.
+mod rig;
+
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::Output;
+use crate::cli;
+use crate::error::{Error, Result};
+use crate::telemetry;
+use rig::{Rig, Stretch};
+
+/// Allowed length of a stretch, seconds.
+const SECS: std::ops::RangeInclusive<f64> = 0.05..=3600.0;
+/// What the pipeline must reach of the raw encoder's frames per second.
+const LEAST_EMBED: f64 = 0.95;
+/// The same with learning.
+const LEAST_LEARN: f64 = 0.90;
+/// How much longer the slowest frames may take with learning.
+const MOST_P99: f64 = 1.25;
+
+/// One round: raw frames per second and the two pipelines.
+struct Round {
+    raw: f64,
+    embed: Stretch,
+    learn: Stretch,
+}
+
+pub(super) fn run(args: &cli::Bench, started: Instant) -> Result<Output> {
+    if !SECS.contains(&args.secs) {
+        let (least, most) = (SECS.start(), SECS.end());
+        return Err(Error::usage(format!("--secs is {}; it must lie between {least} and {most}", args.secs)));
+    }
+    let mut rig = Rig::open(args, started)?;
+    let secs = Duration::from_secs_f64(args.secs);
+    let mut rounds = Vec::new();
+    for number in 0..args.rounds {
+        let round = round(&mut rig, secs, number as usize)?;
+        tracing::info!(
+            "round {} of {}: raw {:.1}, embed {:.1}, learn {:.1} frames/s",
+            number + 1,
+            args.rounds,
+            round.raw,
+            round.embed.fps,
+            round.learn.fps
+        );
+        rounds.push(round);
+    }
+    let json = figures(&rig, &rounds);
+    Ok(Output { text: text(&json)?, json, as_json: args.common.json })
+}
+
+/// The three stretches, beginning with another one each time.
+fn round(rig: &mut Rig, secs: Duration, number: usize) -> Result<Round> {
+    let (mut raw, mut embed, mut learn) = (0.0, Stretch::default(), Stretch::default());
+    for turn in number..number + 3 {
+        match turn % 3 {
+            0 => raw = rig.raw(secs)?,
+            1 => embed = rig.embed(secs)?,
+            _ => learn = rig.learn(secs)?,
+        }
+    }
+    Ok(Round { raw, embed, learn })
+}
+
+fn figures(rig: &Rig, rounds: &[Round]) -> Value {
+    let over = |figure: &dyn Fn(&Round) -> f64| median(rounds.iter().map(figure).collect());
+    let held = rig.clip_bytes() as f64 / 1e6;
+    let learned = rig.learned();
+    json!({
+        "raw": { "fps": over(&|r| r.raw) },
+        "embed": {
+            "fps": over(&|r| r.embed.fps), "p50_ms": over(&|r| r.embed.p50_ms), "p99_ms": over(&|r| r.embed.p99_ms),
+        },
+        "learn": {
+            "fps": over(&|r| r.learn.fps), "p50_ms": over(&|r| r.learn.p50_ms), "p99_ms": over(&|r| r.learn.p99_ms),
+            "step_ms": learned.step_ms, "steps": learned.steps, "fit_ms": learned.fit_ms, "fits": learned.fits,
+            "dropped_latents": learned.dropped_latents,
+        },
+        "ratios": {
+            "embed_fps": over(&|r| r.embed.fps / r.raw), "learn_fps": over(&|r| r.learn.fps / r.raw),
+            "learn_p99": over(&|r| r.learn.p99_ms / r.embed.p99_ms),
+        },
+        // The frames are only there to measure with; a run holds none.
+        "peak_mb": telemetry::peak_memory_megabytes().map(|peak| peak - held),
+        "frames_mb": held,
+        "frames": rig.clip_frames(),
+        "rounds": rounds.iter().map(|r| json!({ "raw": r.raw, "embed": r.embed, "learn": r.learn })).collect::<Vec<_>>(),
+        "encoder": rig.encoder(),
+    })
+}
+
+/// Of no figures: NaN.
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    match figures.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => figures[n / 2],
+        n => (figures[n / 2 - 1] + figures[n / 2]) / 2.0,
+    }
+}
+
+/// A small table from the figures.
+fn text(figures: &Value) -> Result<String> {
+    let at = |path: &str| figures.pointer(path).and_then(Value::as_f64).unwrap_or(f64::NAN);
+    let met = |met: bool| if met { "met" } else { "missed" };
+    let mut out = String::new();
+    let mut line = |text: std::fmt::Arguments<'_>| {
+        out.write_fmt(text).map_err(|e| Error::work("the table of the bench cannot be written").because(e))
+    };
+    line(format_args!("           frames/s   of raw   target            p50 ms   p99 ms\n"))?;
+    line(format_args!("raw        {:8.1}\n", at("/raw/fps")))?;
+    for (name, least) in [("embed", LEAST_EMBED), ("learn", LEAST_LEARN)] {
+        let ratio = at(&format!("/ratios/{name}_fps"));
+        line(format_args!(
+            "{name:<10} {:8.1}   {ratio:6.3}   >= {least:.2} {:<6}   {:8.2} {:8.2}\n",
+            at(&format!("/{name}/fps")),
+            met(ratio >= least),
+            at(&format!("/{name}/p50_ms")),
+            at(&format!("/{name}/p99_ms"))
+        ))?;
+    }
+    let ratio = at("/ratios/learn_p99");
+    line(format_args!(
+        "p99        learn takes {ratio:.2} times as long as embed; target <= {MOST_P99:.2} {}\n",
+        met(ratio <= MOST_P99)
+    ))?;
+    line(format_args!(
+        "learned    {} gradient steps of {:.2} ms, {} fits of {:.0} ms (processor time); {} latents dropped\n",
+        at("/learn/steps"),
+        at("/learn/step_ms"),
+        at("/learn/fits"),
+        at("/learn/fit_ms"),
+        at("/learn/dropped_latents")
+    ))?;
+    line(format_args!(
+        "memory     peak {:.0} MB, without the {} frames held for the bench ({:.0} MB)",
+        at("/peak_mb"),
+        at("/frames"),
+        at("/frames_mb")
+    ))?;
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_is_the_middle() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert!(median(Vec::new()).is_nan());
+    }
+
+    #[test]
+    fn the_table_says_what_is_met_and_what_is_missed() {
+        let figures = json!({
+            "raw": { "fps": 100.0 },
+            "embed": { "fps": 96.0, "p50_ms": 10.0, "p99_ms": 12.0 },
+            "learn": { "fps": 89.0, "p50_ms": 11.0, "p99_ms": 13.0, "step_ms": 5.5, "steps": 7, "fit_ms": null, "fits": 0,
+                       "dropped_latents": 0 },
+            "ratios": { "embed_fps": 0.96, "learn_fps": 0.89, "learn_p99": 1.08 },
+            "peak_mb": 150.0, "frames_mb": 20.0, "frames": 256,
+        });
+        let text = text(&figures).expect("text");
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[2].contains("0.960") && lines[2].contains(">= 0.95 met"), "{text}");
+        assert!(lines[3].contains("0.890") && lines[3].contains(">= 0.90 missed"), "{text}");
+        assert!(lines[4].contains("1.08 times") && lines[4].ends_with("met"), "{text}");
+    }
+}

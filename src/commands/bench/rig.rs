@@ -1,0 +1,309 @@
+//! What is measured, and how it is kept busy.
+//!
+//! The frames are played as a live scene in real time ([`crate::source::memory::Playing`]), so that
+//! `learn.frames_per_sec` and `learn.cpu_share` act as before a camera: most frames are only embedded.
+//!
+//! Before a camera a fit is due after minutes or hours, and a stretch of seconds would hardly ever see one. So before
+//! each stretch with learning the learner is fed the recorded latents of the frames, through the same code, up to the
+//! sample before a fit: the stretch begins with gradient steps and a fit. For this, and for this only, the schedule of
+//! fits is made even (`learn.refit_max_frames` not above `learn.first_fit_frames`). The figures are those of a
+//! learner in its busiest seconds.
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use ndarray::Array2;
+use serde_json::{Value, json};
+
+use super::super::common::{Opened, Single};
+use super::super::probe;
+use crate::config::Config;
+use crate::config::load::load;
+use crate::error::{Error, Result};
+use crate::frame::Stamp;
+use crate::journal::Journal;
+use crate::learner::{Learner, Snapshot};
+use crate::pairs::segments::{Segmenter, SegmenterState};
+use crate::pipeline::exporting::{Exporter, Rotated};
+use crate::pipeline::learning::Worker;
+use crate::pipeline::{self, Job};
+use crate::source::memory::{Clip, Playing};
+use crate::{cli, source, telemetry};
+
+/// Frames held in memory at most.
+const FRAMES: usize = 256;
+/// Bytes of their pixels at most.
+const BYTES: usize = 200_000_000;
+/// Tensors that the raw loop goes round: a few, since the pipeline too has only a few.
+const TENSORS: usize = 4;
+/// Time between what the learner sees in two stretches, nanoseconds: longer than any block.
+const APART_NS: i64 = 3600 * 1_000_000_000;
+
+/// One pipeline over one stretch.
+#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+pub(super) struct Stretch {
+    /// Frames per second.
+    pub(super) fps: f64,
+    /// From a frame's arrival to its embedding, median.
+    pub(super) p50_ms: f64,
+    /// The same, 99th percentile.
+    pub(super) p99_ms: f64,
+}
+
+/// What the learner did within the stretches, and its processor time for it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Learned {
+    pub(super) steps: u64,
+    /// Mean of one step; of those between the stretches where there was none within.
+    pub(super) step_ms: Option<f64>,
+    pub(super) fits: u64,
+    /// Mean of one fit with its trial.
+    pub(super) fit_ms: Option<f64>,
+    pub(super) dropped_latents: u64,
+}
+
+/// Encoder, frames and learner, ready.
+pub(super) struct Rig {
+    opened: Opened,
+    config: Config,
+    clip: Arc<Clip>,
+    /// Some prepared frames.
+    tensors: Vec<Vec<f32>>,
+    /// Unit latents of all frames, `[n, d]`.
+    latents: Array2<f32>,
+    worker: Worker,
+    folder: Folder,
+    interrupted: Arc<AtomicBool>,
+    started: Instant,
+    /// Where the learner's stream goes on.
+    next: Place,
+    within: Within,
+    dropped_latents: u64,
+}
+
+/// A place in the learner's stream.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    index: u64,
+    stamp: i64,
+    segment: u64,
+}
+
+/// Sums over the stretches with learning.
+#[derive(Debug, Clone, Copy, Default)]
+struct Within {
+    steps: u64,
+    step_time: Duration,
+    fits: u64,
+    fit_time: Duration,
+}
+
+impl Rig {
+    /// Opens everything, reads the frames and encodes each once.
+    pub(super) fn open(args: &cli::Bench, started: Instant) -> Result<Self> {
+        let mut config = load(args.common.config.as_deref(), &args.common.set)?;
+        config.export.embeddings = true;
+        config.learn.refit_max_frames = config.learn.refit_max_frames.min(config.learn.first_fit_frames);
+        let interrupted = telemetry::stop_on_signals()?;
+        let mut opened = Opened::open(&args.encoder, &config)?;
+        let mut source = source::open(&args.source, &config.source)?;
+        let clip = Clip::read(&mut *source, FRAMES, BYTES, || !interrupted.load(Ordering::Relaxed))?;
+        drop(source);
+        tracing::info!("{} frames of {} held in memory ({} MB)", clip.frames().len(), args.source, clip.bytes() >> 20);
+        let mut single = Single::new(&opened)?;
+        let mut latents = Array2::zeros((clip.frames().len(), opened.origin.dim));
+        let mut tensors = Vec::new();
+        for (frame, mut row) in clip.frames().iter().zip(latents.rows_mut()) {
+            let latent = single.latent(&mut opened, frame)?;
+            row.iter_mut().zip(latent).for_each(|(out, x)| *out = *x);
+            if tensors.len() < TENSORS {
+                tensors.push(single.tensor().to_vec());
+            }
+        }
+        let folder = Folder::create()?;
+        let probe = probe::open(&config.judge.probe, &mut opened)?;
+        let learner = Learner::new(&config, opened.origin.clone(), probe)?;
+        let worker = Worker::new(learner, opened.origin.clone(), &folder.0, Journal::open(&folder.0)?)?;
+        let clip = Arc::new(clip);
+        let (next, within) = (Place::default(), Within::default());
+        let dropped_latents = 0;
+        Ok(Self {
+            opened,
+            config,
+            clip,
+            tensors,
+            latents,
+            worker,
+            folder,
+            interrupted,
+            started,
+            next,
+            within,
+            dropped_latents,
+        })
+    }
+
+    /// The bare encoder: frames per second.
+    pub(super) fn raw(&mut self, secs: Duration) -> Result<f64> {
+        let mut latent = vec![0.0; self.opened.origin.dim];
+        let begun = Instant::now();
+        let mut frames = 0;
+        while begun.elapsed() < secs {
+            self.opened.encoder.encode(&self.tensors[frames % self.tensors.len()], &mut latent)?;
+            frames += 1;
+        }
+        self.go_on()?;
+        Ok(frames as f64 / begun.elapsed().as_secs_f64())
+    }
+
+    /// The pipeline with the frozen encoder, without learning.
+    pub(super) fn embed(&mut self, secs: Duration) -> Result<Stretch> {
+        let frozen = Arc::new(self.opened.frozen());
+        self.pipeline(secs, vec![frozen], false)
+    }
+
+    /// The pipeline with a learner that has a fit before it.
+    pub(super) fn learn(&mut self, secs: Duration) -> Result<Stretch> {
+        self.feed()?;
+        let (counts, spent) = (self.worker.learner().counts().clone(), self.worker.learner().spent());
+        let snapshots = self.worker.learner().snapshots_from(self.next.index, true);
+        let stretch = self.pipeline(secs, snapshots, true)?;
+        let learner = self.worker.learner();
+        self.within.steps += learner.counts().steps - counts.steps;
+        self.within.fits += learner.counts().fits - counts.fits;
+        self.within.step_time += learner.spent().steps - spent.steps;
+        self.within.fit_time += learner.spent().fits - spent.fits;
+        Ok(stretch)
+    }
+
+    fn pipeline(&mut self, secs: Duration, snapshots: Vec<Arc<Snapshot>>, learn: bool) -> Result<Stretch> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut segmenter = Segmenter::new(&self.config.learn);
+        segmenter.restore(SegmenterState { number: self.next.segment, ..SegmenterState::default() });
+        let (mut begun, halt, interrupted) = (None, stop.clone(), self.interrupted.clone());
+        let progress = move |_| {
+            let now = Instant::now();
+            if now.duration_since(*begun.get_or_insert(now)) >= secs || interrupted.load(Ordering::Relaxed) {
+                halt.store(true, Ordering::Relaxed);
+            }
+        };
+        let began = Instant::now();
+        let totals = pipeline::run(Job {
+            source: Box::new(Playing::new(self.clip.clone(), self.next.index, Stamp(self.next.stamp))),
+            card: &self.opened.card,
+            frozen_space: self.opened.frozen().space,
+            camera: "bench".into(),
+            snapshots,
+            next_index: self.next.index,
+            segmenter,
+            // Overwrites what the stretch before has written.
+            exporter: Exporter::open(&self.folder.0, &self.config.export, Rotated::default())?,
+            learning: learn.then_some(&mut self.worker),
+            encoder: &mut self.opened.encoder,
+            config: &self.config,
+            progress: Box::new(progress),
+            stop,
+            started: self.started,
+        })?;
+        self.go_on()?;
+        self.pass(totals.source.frames, began.elapsed(), totals.segments);
+        self.dropped_latents += totals.dropped_latents;
+        let speed = totals.speed();
+        Ok(Stretch { fps: speed.frames_per_sec, p50_ms: speed.latency_p50_ms, p99_ms: speed.latency_p99_ms })
+    }
+
+    /// Recorded latents to the learner, until the end of its open block brings a fit that is not the first.
+    fn feed(&mut self) -> Result<()> {
+        let mut step = 0;
+        let first = self.next;
+        while self.worker.learner().counts().fits == 0 || self.worker.learner().samples_to_fit() > 0 {
+            self.go_on()?;
+            if step > 0 && self.clip.cut(step) {
+                self.next.segment += 1;
+            }
+            let stamp = Stamp(first.stamp.saturating_add(self.clip.begins(step)));
+            let latent = self.latents.row(step % self.latents.nrows());
+            let latent = latent.as_slice().unwrap_or_default();
+            self.worker.latent(first.index + step as u64, stamp, self.next.segment, latent)?;
+            step += 1;
+        }
+        if self.worker.learner().pairs() == 0 {
+            return Err(Error::work(
+                "the first frames of the source hold no pair to learn from: they stand still, or each is a scene of its \
+                 own; name a source that moves",
+            ));
+        }
+        let nanos = u64::try_from(self.clip.begins(step)).unwrap_or_default();
+        self.pass(step as u64, Duration::from_nanos(nanos), 1);
+        Ok(())
+    }
+
+    /// The learner's stream goes on behind what it has seen.
+    fn pass(&mut self, frames: u64, time: Duration, segments: u64) {
+        let nanos = i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+        self.next.index += frames;
+        self.next.segment += segments;
+        self.next.stamp = self.next.stamp.saturating_add(nanos).saturating_add(APART_NS);
+    }
+
+    fn go_on(&self) -> Result<()> {
+        if self.interrupted.load(Ordering::Relaxed) {
+            return Err(Error::work("the bench was stopped by a signal before it had figures"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn learned(&self) -> Learned {
+        let mean = |time: Duration, count: u64| (count > 0).then(|| time.as_secs_f64() * 1e3 / count as f64);
+        let Within { steps, step_time, fits, fit_time } = self.within;
+        let (counts, spent) = (self.worker.learner().counts(), self.worker.learner().spent());
+        Learned {
+            steps,
+            step_ms: mean(step_time, steps).or_else(|| mean(spent.steps, counts.steps)),
+            fits,
+            fit_ms: mean(fit_time, fits),
+            dropped_latents: self.dropped_latents,
+        }
+    }
+
+    pub(super) fn clip_bytes(&self) -> usize {
+        self.clip.bytes()
+    }
+
+    pub(super) fn clip_frames(&self) -> usize {
+        self.clip.frames().len()
+    }
+
+    pub(super) fn encoder(&self) -> Value {
+        let encoder = &self.opened.encoder;
+        json!({ "provider": encoder.provider(), "threads": encoder.threads(), "input_size": encoder.side() })
+    }
+}
+
+/// A folder in the system's place for temporary files, gone with this value.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn create() -> Result<Self> {
+        let base = std::env::temp_dir();
+        let mut number = 0;
+        loop {
+            let path = base.join(format!("afterimage-bench-{}-{number}", std::process::id()));
+            match std::fs::create_dir(&path) {
+                Ok(()) => return Ok(Self(path)),
+                // Left by a process that was killed.
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && number < 100 => number += 1,
+                Err(e) => return Err(Error::io("cannot make the folder", &path, e)),
+            }
+        }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(e) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!("cannot remove {}: {e}", self.0.display());
+        }
+    }
+}
