@@ -4,14 +4,10 @@
 //! Everything is computed in `f64`, on one thread. For `[n, d]` the costs, in multiplications, are `n d min(n, d)` for
 //! the rank and `n^2 d` each for uniformity and retrieval: pass at most 2048 rows. 2048 rows of 256 cost about 2
 //! thousand million in all, 2048 rows of 2048 about 30 thousand million.
-use faer::diag::Diag;
-use faer::dyn_stack::{MemBuffer, MemStack};
-use faer::linalg::svd::{ComputeSvdVectors, svd, svd_scratch};
-use faer::{Mat, Par};
-use ndarray::{Array2, ArrayView2, Axis, s};
+use ndarray::{Array2, ArrayView1, ArrayView2, s};
 use serde::Serialize;
 
-use crate::linalg::{Real, product, slices, unit_rows};
+use crate::linalg::{Real, eigenvalues_of, product, slices, unit_rows};
 
 /// What RankMe adds to every share.
 const RANK_EPS: f64 = 1e-7;
@@ -48,14 +44,14 @@ impl Health {
         let mut health =
             Self { frames, dim, finite, spread: nan, rank: nan, uniformity: nan, alignment: nan, retrieval: nan };
         if finite {
+            // One copy in `f64` for all of them: held-out rows are many megabytes.
             let unit = unit(z);
             let next: Vec<usize> = (1..frames.min(block.len())).filter(|&i| block[i] == block[i - 1]).collect();
-            let before: Vec<usize> = next.iter().map(|i| i - 1).collect();
-            health.spread = spread(z) * (dim as f64).sqrt();
-            health.rank = rank_me(unit.view());
-            health.uniformity = uniformity(z);
-            health.alignment = alignment(unit.select(Axis(0), &before).view(), unit.select(Axis(0), &next).view());
-            health.retrieval = retrieval_at_1(z, block);
+            health.spread = spread_of(&unit) * (dim as f64).sqrt();
+            health.rank = rank_of(&unit);
+            health.uniformity = uniformity_of(&unit);
+            health.alignment = mean(next.iter().map(|&i| squared_distance(unit.row(i - 1), unit.row(i))));
+            health.retrieval = retrieval_of(&unit, block);
         }
         health
     }
@@ -82,7 +78,10 @@ pub fn all_finite<T: Real>(z: ArrayView2<T>) -> bool {
 /// Mean over the columns of the standard deviation (unbiased) of the unit rows of `z: [n, d]`; about `1 / sqrt(d)` when
 /// healthy, 0 when collapsed (SimSiam, Chen & He 2021, section 4.1). NaN for fewer than two rows.
 pub fn spread<T: Real>(z: ArrayView2<T>) -> f64 {
-    let z = unit(z);
+    spread_of(&unit(z))
+}
+
+fn spread_of(z: &Array2<f64>) -> f64 {
     let (n, d) = z.dim();
     let mut sum = 0.0;
     for column in z.columns() {
@@ -95,6 +94,10 @@ pub fn spread<T: Real>(z: ArrayView2<T>) -> f64 {
 /// RankMe, a smooth rank of `z: [n, d]` as it is (neither centred nor scaled): `exp(-sum p ln p)`, `p_k = s_k / sum s +
 /// 1e-7` over the singular values `s` (Garrido et al. 2023, equation 1). 0 when all is zero; NaN when not finite.
 pub fn rank_me<T: Real>(z: ArrayView2<T>) -> f64 {
+    rank_of(&z.as_standard_layout().map(|x| x.as_f64()))
+}
+
+fn rank_of(z: &Array2<f64>) -> f64 {
     let Some(values) = singular_values(z) else { return f64::NAN };
     let sum: f64 = values.iter().sum();
     if sum == 0.0 {
@@ -110,9 +113,12 @@ pub fn rank_me<T: Real>(z: ArrayView2<T>) -> f64 {
 /// `ln mean exp(-2 |z_i - z_j|^2)` over the pairs `i < j` of unit rows of `z: [n, d]` (Wang & Isola 2020, `t = 2`). NaN
 /// for fewer than two rows.
 pub fn uniformity<T: Real>(z: ArrayView2<T>) -> f64 {
-    let (z, n) = (unit(z), z.nrows());
-    let mut sum = 0.0;
-    each_row_of_cosines(&z, |i, cosines| {
+    uniformity_of(&unit(z))
+}
+
+fn uniformity_of(z: &Array2<f64>) -> f64 {
+    let (mut sum, n) = (0.0, z.nrows());
+    each_row_of_cosines(z, |i, cosines| {
         // |z_i - z_j|^2 = 2 - 2 z_i . z_j
         sum += cosines[i + 1..].iter().map(|c| (-4.0 * (1.0 - c)).exp()).sum::<f64>();
     });
@@ -125,18 +131,32 @@ pub fn alignment<T: Real>(a: ArrayView2<T>, b: ArrayView2<T>) -> f64 {
     if a.dim() != b.dim() {
         return f64::NAN;
     }
-    let difference = unit(a) - unit(b);
-    difference.iter().map(|x| x * x).sum::<f64>() / a.nrows() as f64
+    let (a, b) = (unit(a), unit(b));
+    mean(a.rows().into_iter().zip(b.rows()).map(|(a, b)| squared_distance(a, b)))
+}
+
+fn squared_distance(a: ArrayView1<f64>, b: ArrayView1<f64>) -> f64 {
+    a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
+}
+
+/// NaN of nothing.
+fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let count = values.len() as f64;
+    values.sum::<f64>() / count
 }
 
 /// Share of the rows of `z: [n, d]` whose nearest other row (by cosine) is of the same block; ties with a row of another
 /// block count as misses. Rows alone in their block are left out; NaN where none is left or `block` is too short.
 pub fn retrieval_at_1<T: Real>(z: ArrayView2<T>, block: &[u64]) -> f64 {
+    retrieval_of(&unit(z), block)
+}
+
+fn retrieval_of(z: &Array2<f64>, block: &[u64]) -> f64 {
     if block.len() < z.nrows() {
         return f64::NAN;
     }
     let (mut hits, mut asked) = (0u64, 0u64);
-    each_row_of_cosines(&unit(z), |i, cosines| {
+    each_row_of_cosines(z, |i, cosines| {
         let (mut own, mut other) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
         for (j, &cosine) in cosines.iter().enumerate() {
             if j != i {
@@ -168,24 +188,20 @@ fn unit<T: Real>(z: ArrayView2<T>) -> Array2<f64> {
     unit_rows(&z.map(|x| x.as_f64())).0
 }
 
-/// `None` when `z` is not finite or the iteration does not settle.
-fn singular_values<T: Real>(z: ArrayView2<T>) -> Option<Vec<f64>> {
-    if !all_finite(z) {
+/// Roots of the eigenvalues of the smaller of `z' z` and `z z'`; `None` when they are not finite or do not settle.
+fn singular_values(z: &Array2<f64>) -> Option<Vec<f64>> {
+    if !all_finite(z.view()) {
         return None;
     }
     let (n, d) = z.dim();
-    let matrix = Mat::from_fn(n, d, |i, j| z[[i, j]].as_f64());
-    let mut values = Diag::<f64>::zeros(n.min(d));
-    let none = ComputeSvdVectors::No;
-    let mut memory = MemBuffer::new(svd_scratch::<f64>(n, d, none, none, Par::Seq, Default::default()));
-    let stack = MemStack::new(&mut memory);
-    svd(matrix.as_ref(), values.as_mut(), None, None, Par::Seq, stack, Default::default()).ok()?;
-    Some(values.column_vector().iter().copied().collect())
+    let gram = if n < d { product(z.view(), z.t()) } else { product(z.t(), z.view()) };
+    let squares = eigenvalues_of(n.min(d), |i, j| gram[[i, j]]).ok()?;
+    Some(squares.iter().map(|square| square.max(0.0).sqrt()).collect())
 }
 
 #[cfg(test)]
 mod tests {
-    use ndarray::array;
+    use ndarray::{Axis, array};
 
     use super::*;
 

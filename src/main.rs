@@ -9,6 +9,7 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let started = Instant::now();
+    telemetry::return_large_blocks();
     let cli = Cli::parse();
     telemetry::init_logging((cli.verbose.min(9) as i8) - (cli.quiet.min(9) as i8));
     match run(&cli, started) {

@@ -12,8 +12,8 @@ use tracing_subscriber::prelude::*;
 
 use crate::error::{Error, Result};
 
-/// Least nice value there is: the thread runs when nobody else wants the core (setpriority(2)).
-const LOWEST_PRIORITY: i32 = 19;
+/// The highest nice value there is (setpriority(2)).
+const NICEST: i32 = 19;
 
 /// Log lines to standard error, one line an event: seconds since the start, level, text. Colour only on a terminal (and
 /// not where `NO_COLOR` is set). `verbosity` is the count of `-v` less that of `-q`: 0 informs, 1 debugs, 2 traces; -1
@@ -35,6 +35,22 @@ pub fn init_logging(verbosity: i8) {
     drop(tracing_subscriber::registry().with(lines).try_init());
 }
 
+/// Blocks of memory of this size and above go back to the system when they are let go, bytes.
+#[cfg(target_env = "gnu")]
+const RETURNED_BYTES: libc::c_int = 8 << 20;
+
+/// Has large blocks of memory (the matrices of a fit) go back to the system as soon as they are let go. By itself glibc
+/// begins to keep what it sees let go, for each thread apart: a hundred megabytes of nothing on a small board. Other
+/// systems are left as they are.
+#[cfg_attr(target_env = "gnu", allow(unsafe_code, reason = "no safe interface to the allocator's settings"))]
+pub fn return_large_blocks() {
+    // SAFETY: takes numbers only, and may be called at any time. A refusal leaves things as they were.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, RETURNED_BYTES);
+    }
+}
+
 /// Most memory that this process ever held at once, in megabytes (10^6 bytes): `VmHWM` of proc(5). `None` where the
 /// system does not say.
 pub fn peak_memory_megabytes() -> Option<f64> {
@@ -53,17 +69,22 @@ fn status_megabytes(key: &str) -> Option<f64> {
     Some(kibibytes * 1024.0 / 1e6)
 }
 
-/// Puts this thread, and no other, behind everything else that wants the processor. A failure is a warning in the log.
+/// Puts this thread, and no other, behind everything else that wants the processor: `SCHED_IDLE` of sched(7), so that a
+/// thread that wakes up takes the core from it at once and does not crowd onto another; the highest nice value too, for
+/// tools that show it. A failure is a warning in the log.
 #[allow(unsafe_code, reason = "no safe interface to the priority of one thread")]
 pub fn lower_priority() {
-    // SAFETY: both calls take numbers only. On Linux a thread has a nice value of its own, and its id names it.
+    let normal = libc::sched_param { sched_priority: 0 };
+    // SAFETY: `normal` is a valid parameter that lives through the call; the other calls take numbers only. On Linux a
+    // thread has a policy and a nice value of its own; 0 and its id name it.
     let done = unsafe {
+        let idle = libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const normal);
         let thread = libc::gettid();
-        libc::setpriority(libc::PRIO_PROCESS, thread as libc::id_t, LOWEST_PRIORITY)
+        idle == 0 && libc::setpriority(libc::PRIO_PROCESS, thread as libc::id_t, NICEST) == 0
     };
-    if done != 0 {
+    if !done {
         let error = std::io::Error::last_os_error();
-        tracing::warn!("the learner runs at normal priority, it could not be lowered: {error}");
+        tracing::warn!("the learner runs at a higher priority than it should, it could not be lowered: {error}");
     }
 }
 
@@ -219,17 +240,19 @@ mod tests {
 
     #[test]
     fn only_the_thread_that_asks_is_lowered() {
-        // Field 19 of stat, 17 after the bracket that closes the name: the nice value (proc(5)).
-        let nice = || {
+        // Fields 19 and 41 of stat, counted after the bracket that closes the name: nice value and policy (proc(5)).
+        let priority = || {
             let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
-            stat.rsplit_once(')').unwrap().1.split_whitespace().nth(16).unwrap().parse::<i32>().unwrap()
+            let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+            [fields[16], fields[38]].map(|field| field.parse::<i32>().unwrap())
         };
-        let before = nice();
+        let before = priority();
         let lowered = std::thread::spawn(move || {
             lower_priority();
-            nice()
+            priority()
         });
-        assert_eq!((lowered.join().unwrap(), nice()), (LOWEST_PRIORITY, before));
+        assert_eq!((lowered.join().unwrap(), priority()), ([NICEST, libc::SCHED_IDLE], before));
+        assert_ne!(before[1], libc::SCHED_IDLE);
     }
 
     #[test]

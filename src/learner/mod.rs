@@ -67,7 +67,26 @@ pub struct Counts {
     pub rollbacks: u64,
 }
 
-/// Processor time that long work took, by the clock given to [`Learner::measure_with`]; zero without one.
+/// How a learner behaves towards the machine that it runs on. Nothing that is learned depends on it.
+pub trait Conduct: std::fmt::Debug + Send {
+    /// Processor time used so far, for [`Spent`].
+    fn used(&self) -> Duration;
+    /// Called between the pieces of long work: the place to sleep.
+    fn rest(&self);
+}
+
+/// Measures nothing and never rests.
+#[derive(Debug)]
+struct Plain;
+
+impl Conduct for Plain {
+    fn used(&self) -> Duration {
+        Duration::ZERO
+    }
+    fn rest(&self) {}
+}
+
+/// Processor time that long work took, as [`Conduct::used`] measures it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Spent {
     /// Gradient steps, all together.
@@ -114,8 +133,7 @@ pub struct Learner {
     handed_out: Vec<Arc<Snapshot>>,
     last: Option<Decision>,
     fault: Option<String>,
-    /// For [`Spent`] only: nothing that is learned depends on it.
-    clock: fn() -> Duration,
+    conduct: Box<dyn Conduct>,
     spent: Spent,
 }
 
@@ -147,7 +165,7 @@ impl Learner {
             exported,
             last: None,
             fault: None,
-            clock: Duration::default,
+            conduct: Box::new(Plain),
             spent: Spent::default(),
             config: config.clone(),
             origin,
@@ -203,9 +221,10 @@ impl Learner {
         self.credit += len;
         while self.credit >= self.config.learn.frames_per_step {
             self.credit -= self.config.learn.frames_per_step;
-            let begun = (self.clock)();
+            let begun = self.conduct.used();
             self.step();
-            self.spent.steps += (self.clock)().saturating_sub(begun);
+            self.spent.steps += self.conduct.used().saturating_sub(begun);
+            self.conduct.rest();
         }
         Ok(())
     }
@@ -236,9 +255,9 @@ impl Learner {
         let learn = &self.config.learn;
         let grown = (self.counts.samples as f64 * learn.refit_growth) as u64;
         self.next_fit = grown.min(self.counts.samples.saturating_add(learn.refit_max_frames));
-        let begun = (self.clock)();
+        let begun = self.conduct.used();
         let (decision, promoted) = self.trial(index);
-        self.spent.fits += (self.clock)().saturating_sub(begun);
+        self.spent.fits += self.conduct.used().saturating_sub(begun);
         let head = match promoted {
             Some(promoted) => {
                 self.counts.promotions += 1;
@@ -258,9 +277,14 @@ impl Learner {
         Ok(Outcome { snapshot, decision })
     }
 
-    /// Measures [`Learner::spent`] with `clock` from now on.
-    pub fn measure_with(&mut self, clock: fn() -> Duration) {
-        self.clock = clock;
+    /// Behaves so from now on.
+    pub fn behave(&mut self, conduct: Box<dyn Conduct>) {
+        self.conduct = conduct;
+    }
+
+    /// The place to sleep after work.
+    pub fn rest(&self) {
+        self.conduct.rest();
     }
 
     /// What long work took so far.

@@ -16,6 +16,10 @@ const MAX_DISTRACTORS: usize = 2048;
 /// One in so many training frames is a distractor.
 const DISTRACTOR_STEP: usize = 5;
 
+/// Health is measured on the newest blocks with so many frames: a floor that a broken head falls through needs no more,
+/// and on all held-out frames it would cost more than the fit itself.
+const HEALTH_FRAMES: usize = 512;
+
 /// What a head measures.
 struct Measured {
     label_free: Scores,
@@ -101,7 +105,9 @@ impl Learner {
 
     fn fit_slow(&self, scatter: &Scatter) -> Result<SlowFit> {
         let head = &self.config.head;
-        scatter.fit(head.dim.max(head.dim_second).min(self.origin.dim), head.shrinkage)
+        let fit = scatter.fit(head.dim.max(head.dim_second).min(self.origin.dim), head.shrinkage);
+        self.conduct.rest();
+        fit
     }
 
     /// The first head of the ladder that passes; `decision` gets the figures.
@@ -161,10 +167,12 @@ impl Learner {
     }
 
     fn measure(&self, head: &Head, distractors: ArrayView2<f32>) -> Measured {
-        Measured {
+        let measured = Measured {
             label_free: scores(&self.held, distractors, self.config.learn.gap_max_secs, head),
             labelled: self.probe.as_ref().map(|probe| probe.scores(head)),
-        }
+        };
+        self.conduct.rest();
+        measured
     }
 
     /// Labels decide where there are some; else `label_free` does.
@@ -189,13 +197,22 @@ impl Learner {
         self.judgement(candidate, exported, replaces)
     }
 
-    /// Health of `head` on the held-out frames; `None` while there are none.
+    /// Health of `head` on the newest held-out blocks; `None` while there are none.
     fn health(&self, head: &Head) -> Option<Health> {
-        let blocks = self.held.blocks();
+        let mut frames = 0;
+        let newest = self.held.blocks().iter().rev().take_while(|block| {
+            let enough = frames >= HEALTH_FRAMES;
+            frames += block.latents.nrows();
+            !enough
+        });
+        let mut blocks: Vec<_> = newest.collect();
+        blocks.reverse();
         let views: Vec<_> = blocks.iter().map(|block| block.latents.view()).collect();
         let latents = concatenate(Axis(0), &views).ok()?;
         let of = blocks.iter().flat_map(|block| block.stamps.iter().map(|_| block.number)).collect::<Vec<_>>();
-        (of.len() > 1).then(|| Health::of(head.embed_rows(latents.view()).view(), &of))
+        let health = (of.len() > 1).then(|| Health::of(head.embed_rows(latents.view()).view(), &of));
+        self.conduct.rest();
+        health
     }
 }
 

@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::config;
 use crate::error::Result;
 use crate::export::{self, Counts, Dtype, Record, Writer};
+use crate::learner::Snapshot;
 
 /// What goes to the export thread.
 pub enum ToExporter {
@@ -19,13 +20,15 @@ pub enum ToExporter {
 /// One row on its way; its buffers are used again.
 #[derive(Debug, Default)]
 pub struct Row {
-    /// The record; `None` only in an empty row on its way back.
+    /// The record, without its novelty; `None` only in an empty row on its way back.
     pub record: Option<Record>,
     /// The embedding.
     pub embedding: Vec<f32>,
-    /// The latent; empty when latents are not exported.
+    /// The latent.
     pub latent: Vec<f32>,
-    /// The space of the latent.
+    /// What it was embedded with; how new the latent is to it is found out here, not on the hot path.
+    pub snapshot: Option<Arc<Snapshot>>,
+    /// The space of the latent, where latents are exported.
     pub frozen_space: Option<Arc<str>>,
 }
 
@@ -94,6 +97,7 @@ impl Exporter {
 
     fn push(&mut self, row: &mut Row) -> Result<()> {
         let Some(mut record) = row.record.take() else { return Ok(()) };
+        record.novelty = row.snapshot.take().and_then(|snapshot| snapshot.novelty(&row.latent));
         if let Some(writer) = &mut self.embeddings {
             writer.push(&record, &row.embedding)?;
         }

@@ -123,7 +123,7 @@ impl Hot<'_> {
         let Some(snapshot) = self.snapshots.front() else { return Err(Error::work("no head to embed with")) };
         self.embedding.resize(snapshot.head.dim_out(), 0.0);
         snapshot.head.embed(&self.latent, &mut self.embedding, &mut self.scratch);
-        let novelty = snapshot.novelty(&self.latent);
+        let snapshot = snapshot.clone();
         self.totals.embedded(slot.arrived, self.started, segment);
         let record = Record {
             camera: self.camera.clone(),
@@ -132,9 +132,9 @@ impl Hot<'_> {
             segment,
             space: snapshot.space.clone(),
             head: snapshot.number,
-            novelty,
+            novelty: None,
         };
-        self.export(record)?;
+        self.export(record, snapshot)?;
         self.learn(slot, segment)
     }
 
@@ -162,17 +162,15 @@ impl Hot<'_> {
         }
     }
 
-    fn export(&mut self, record: Record) -> Result<()> {
+    fn export(&mut self, record: Record, snapshot: Arc<Snapshot>) -> Result<()> {
         let Some(exporter) = &self.exporter else { return Ok(()) };
         let mut row = exporter.spare.try_recv().unwrap_or_default();
         row.embedding.clear();
         row.embedding.extend_from_slice(&self.embedding);
         row.latent.clear();
-        if exporter.latents {
-            row.latent.extend_from_slice(&self.latent);
-            row.frozen_space = Some(self.frozen_space.clone());
-        }
-        row.record = Some(record);
+        row.latent.extend_from_slice(&self.latent);
+        row.frozen_space = exporter.latents.then(|| self.frozen_space.clone());
+        (row.record, row.snapshot) = (Some(record), Some(snapshot));
         let sent = send(&exporter.out, ToExporter::Row(row), self.live);
         match sent {
             Sent::Yes => Ok(()),

@@ -45,7 +45,7 @@ pub(super) struct Conduct<'a> {
     /// Share of one core, live only.
     pub(super) share: f64,
     /// Set: end soon.
-    pub(super) stop: &'a AtomicBool,
+    pub(super) stop: &'a Arc<AtomicBool>,
 }
 
 /// Learns from what comes until the hot path hangs up.
@@ -53,8 +53,8 @@ pub(super) fn run(worker: &mut Worker, ways: &Ways<'_>, conduct: &Conduct<'_>) -
     let _open = OpenAtEnd(ways.turnstile);
     if conduct.live {
         telemetry::lower_priority();
+        worker.learner.behave(Box::new(Pace::new(conduct.share, conduct.stop.clone())));
     }
-    let mut pace = Pace::new(conduct.share);
     let mut done = 0;
     for message in &ways.inbox {
         let snapshot = match message {
@@ -78,10 +78,9 @@ pub(super) fn run(worker: &mut Worker, ways: &Ways<'_>, conduct: &Conduct<'_>) -
             ways.snapshots.send(snapshot).ok();
         }
         ways.turnstile.set(done);
-        if conduct.live {
-            pace.rest(conduct.stop);
-        }
+        worker.learner.rest();
     }
+    worker.learner.behave(Box::new(Pace::full()));
     worker.close()
 }
 
@@ -117,7 +116,7 @@ impl Worker {
     /// # Errors
     /// The reserve cannot be made for another reason than a full disk.
     pub fn new(mut learner: Learner, origin: Origin, run: &Path, journal: Journal) -> Result<Self> {
-        learner.measure_with(telemetry::thread_cpu_time);
+        learner.behave(Box::new(Pace::full()));
         let reserve = Reserve::new(run, learner.head_bytes());
         let run = run.to_owned();
         let mut worker = Self { learner, origin, run, journal, reserve, unsaved: Vec::new(), last: None, full: false };

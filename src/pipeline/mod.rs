@@ -24,6 +24,7 @@ mod turnstile;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Instant;
 
 use crossbeam_channel::bounded;
@@ -43,8 +44,11 @@ use learning::Worker;
 use report::Totals;
 use turnstile::Turnstile;
 
-/// Prepared frames on their way at most: one in the encoder, one waiting, one being filled.
-const SLOTS: usize = 3;
+/// Prepared frames on their way at most, live: one in the encoder, one being filled or waiting. A frame is taken when
+/// the one before it goes into the encoder, so that none is older than it must be.
+const SLOTS_LIVE: usize = 2;
+/// Bounded: a few more, since age does not count and decoders are uneven.
+const SLOTS_BOUNDED: usize = 4;
 /// Rows that may wait for the disk.
 const ROWS: usize = 256;
 
@@ -89,9 +93,10 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
     let Job { learning, exporter, stop, started, mut progress, .. } = job;
     let (live, marks_cuts) = (source.live(), source.marks_cuts());
     let prepare = Prepare::new(card, encoder.side())?;
-    let (filled_in, filled) = bounded(SLOTS);
-    let (empty_in, empty) = bounded(SLOTS);
-    for _ in 0..SLOTS {
+    let slots = if live { SLOTS_LIVE } else { SLOTS_BOUNDED };
+    let (filled_in, filled) = bounded(slots);
+    let (empty_in, empty) = bounded(slots);
+    for _ in 0..slots {
         empty_in.send(Slot::new(encoder.side())).map_err(|_| Error::work("the slots of the pipeline"))?;
     }
     let turnstile = Turnstile::default();
@@ -102,7 +107,7 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
     let first = if live { next_index } else { 0 };
     std::thread::scope(|scope| {
         let ways = capture::Ways { filled: filled_in, empty };
-        let capture = scope.spawn(move || capture::run(source, prepare, &ways, first, ends));
+        let capture = spawn(scope, "capture", move || capture::run(source, prepare, &ways, first, ends))?;
         let (learner_end, learner) = match learning {
             Some(worker) => {
                 let queue = config.learn.queue_latents;
@@ -112,7 +117,7 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
                 let (snapshots_in, snapshots) = bounded(queue + 64);
                 let ways = learning::Ways { inbox, spare: spare_in, snapshots: snapshots_in, turnstile: &turnstile };
                 let pace = learning::Conduct { live, share: config.learn.cpu_share, stop: &stop };
-                let thread = scope.spawn(move || learning::run(worker, &ways, &pace));
+                let thread = spawn(scope, "learner", move || learning::run(worker, &ways, &pace))?;
                 let lag = config.learn.promote_lag_frames;
                 let checkpoint_every = config.checkpoint.every_frames;
                 (Some(LearnerEnd { out, spare, snapshots, turnstile: &turnstile, lag, checkpoint_every }), Some(thread))
@@ -124,7 +129,7 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
                 let (out, rows) = bounded(ROWS);
                 let (spare_in, spare) = bounded(ROWS);
                 let latents = exporter.wants_latents();
-                let thread = scope.spawn(move || exporting::run(exporter, &rows, &spare_in));
+                let thread = spawn(scope, "export", move || exporting::run(exporter, &rows, &spare_in))?;
                 (Some(ExporterEnd { out, spare, latents }), Some(thread))
             }
             None => (None, None),
@@ -167,6 +172,16 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
         result?;
         Ok(totals)
     })
+}
+
+/// A worker with a name, for `top -H` and debuggers.
+fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<ScopedJoinHandle<'scope, T>> {
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, work);
+    thread.map_err(|e| Error::work(format!("cannot start the {name} thread")).because(e))
 }
 
 /// What a worker came to; a panic is an error like any other.

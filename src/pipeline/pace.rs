@@ -1,35 +1,51 @@
 //! The learner's share of a core on live sources: work is measured in thread CPU time and paid for with sleep.
+use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::learner::Conduct;
 use crate::telemetry;
 
 /// Sleeps come in naps of this length, so that a stop is noticed.
 const NAP: Duration = Duration::from_millis(50);
 
-/// Holds the calling thread to `share` of one core, on average.
+/// Holds the thread that made it to `share` of one core, on average.
 #[derive(Debug)]
 pub(super) struct Pace {
     share: f64,
-    paid: Duration,
+    stop: Arc<AtomicBool>,
+    paid: Cell<Duration>,
 }
 
 impl Pace {
-    /// From now on. A share of 1 never sleeps.
-    pub(super) fn new(share: f64) -> Self {
-        Self { share, paid: telemetry::thread_cpu_time() }
+    /// From now on. A share of 1 never sleeps; nor is there any sleep once `stop` is set.
+    pub(super) fn new(share: f64, stop: Arc<AtomicBool>) -> Self {
+        Self { share, stop, paid: Cell::new(telemetry::thread_cpu_time()) }
+    }
+
+    /// As fast as it goes.
+    pub(super) fn full() -> Self {
+        Self::new(1.0, Arc::default())
+    }
+}
+
+impl Conduct for Pace {
+    fn used(&self) -> Duration {
+        telemetry::thread_cpu_time()
     }
 
     /// Sleeps for what was worked since the last call; ends early when `stop` is set.
-    pub(super) fn rest(&mut self, stop: &AtomicBool) {
+    fn rest(&self) {
         let now = telemetry::thread_cpu_time();
-        let mut owed = owed(now.saturating_sub(self.paid), self.share);
-        while owed > Duration::ZERO && !stop.load(Ordering::Relaxed) {
+        let worked = now.saturating_sub(self.paid.replace(now));
+        let mut owed = owed(worked, self.share);
+        tracing::trace!("the learner worked {worked:.1?} and sleeps {owed:.1?}");
+        while owed > Duration::ZERO && !self.stop.load(Ordering::Relaxed) {
             let nap = owed.min(NAP);
             std::thread::sleep(nap);
             owed -= nap;
         }
-        self.paid = now;
     }
 }
 

@@ -161,7 +161,8 @@ mod tests {
     use crate::source::pattern::{Pattern, Recipe};
 
     fn clip(count: usize, bytes: usize) -> Clip {
-        let recipe = Recipe { frames: Some(12), segments: 3, rate: 100.0, width: 16, height: 16, ..Recipe::default() };
+        let recipe =
+            Recipe { frames: Some(12), segments: Some(3), rate: 100.0, width: 16, height: 16, ..Recipe::default() };
         Clip::read(&mut Pattern::open(recipe).unwrap(), count, bytes, || true).unwrap()
     }
 

@@ -29,6 +29,7 @@ use crate::pipeline::exporting::{Exporter, Rotated};
 use crate::pipeline::learning::Worker;
 use crate::pipeline::{self, Job};
 use crate::source::memory::{Clip, Playing};
+use crate::telemetry::Latency;
 use crate::{cli, source, telemetry};
 
 /// Frames held in memory at most.
@@ -49,6 +50,8 @@ pub(super) struct Stretch {
     pub(super) p50_ms: f64,
     /// The same, 99th percentile.
     pub(super) p99_ms: f64,
+    /// Processor time of the thread that encodes, per frame: what is left of the noise of a busy machine.
+    pub(super) cpu_ms: f64,
 }
 
 /// What the learner did within the stretches, and its processor time for it.
@@ -144,17 +147,22 @@ impl Rig {
         })
     }
 
-    /// The bare encoder: frames per second.
-    pub(super) fn raw(&mut self, secs: Duration) -> Result<f64> {
+    /// The bare encoder; its latency is one frame's time.
+    pub(super) fn raw(&mut self, secs: Duration) -> Result<Stretch> {
         let mut latent = vec![0.0; self.opened.origin.dim];
-        let begun = Instant::now();
+        let mut latency = Latency::default();
+        let (begun, used) = (Instant::now(), telemetry::thread_cpu_time());
         let mut frames = 0;
         while begun.elapsed() < secs {
+            let frame = Instant::now();
             self.opened.encoder.encode(&self.tensors[frames % self.tensors.len()], &mut latent)?;
+            latency.record(frame.elapsed());
             frames += 1;
         }
+        let fps = frames as f64 / begun.elapsed().as_secs_f64();
         self.go_on()?;
-        Ok(frames as f64 / begun.elapsed().as_secs_f64())
+        let (p50_ms, p99_ms) = (latency.percentile_ms(0.5), latency.percentile_ms(0.99));
+        Ok(Stretch { fps, p50_ms, p99_ms, cpu_ms: cpu_ms(used, frames as u64) })
     }
 
     /// The pipeline with the frozen encoder, without learning.
@@ -188,7 +196,7 @@ impl Rig {
                 halt.store(true, Ordering::Relaxed);
             }
         };
-        let began = Instant::now();
+        let (began, used) = (Instant::now(), telemetry::thread_cpu_time());
         let totals = pipeline::run(Job {
             source: Box::new(Playing::new(self.clip.clone(), self.next.index, Stamp(self.next.stamp))),
             card: &self.opened.card,
@@ -210,7 +218,12 @@ impl Rig {
         self.pass(totals.source.frames, began.elapsed(), totals.segments);
         self.dropped_latents += totals.dropped_latents;
         let speed = totals.speed();
-        Ok(Stretch { fps: speed.frames_per_sec, p50_ms: speed.latency_p50_ms, p99_ms: speed.latency_p99_ms })
+        Ok(Stretch {
+            fps: speed.frames_per_sec,
+            p50_ms: speed.latency_p50_ms,
+            p99_ms: speed.latency_p99_ms,
+            cpu_ms: cpu_ms(used, totals.frames),
+        })
     }
 
     /// Recorded latents to the learner, until the end of its open block brings a fit that is not the first.
@@ -279,6 +292,11 @@ impl Rig {
         let encoder = &self.opened.encoder;
         json!({ "provider": encoder.provider(), "threads": encoder.threads(), "input_size": encoder.side() })
     }
+}
+
+/// Milliseconds of processor time of this thread per frame since it had used `used`.
+fn cpu_ms(used: Duration, frames: u64) -> f64 {
+    telemetry::thread_cpu_time().saturating_sub(used).as_secs_f64() * 1e3 / frames.max(1) as f64
 }
 
 /// A folder in the system's place for temporary files, gone with this value.

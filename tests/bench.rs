@@ -1,0 +1,76 @@
+//! `bench` in the real binary. No timing is judged here: a test machine may be busy.
+#![allow(clippy::unwrap_used, reason = "tests")]
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn bench(source: &str, folder: &Path, more: &[&str]) -> Output {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny.onnx");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_afterimage"));
+    command.args(["bench", "--encoder"]).arg(model).args(["--source", source, "--secs", "0.3", "--rounds", "1"]);
+    command.args(more).env("TMPDIR", folder).output().unwrap()
+}
+
+#[test]
+fn all_three_ways_are_measured_and_learning_happens() {
+    let folder = tempfile::tempdir().unwrap();
+    let done = bench("pattern://7?frames=400&segments=40", folder.path(), &["--json"]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let json: Value = serde_json::from_slice(&done.stdout).unwrap();
+    for path in [
+        "/raw/fps",
+        "/embed/fps",
+        "/embed/p50_ms",
+        "/embed/p99_ms",
+        "/learn/fps",
+        "/learn/p50_ms",
+        "/learn/p99_ms",
+        "/learn/step_ms",
+        "/peak_mb",
+        "/ratios/embed_fps",
+        "/ratios/learn_fps",
+        "/ratios/learn_p99",
+    ] {
+        assert!(json.pointer(path).and_then(Value::as_f64).is_some_and(|x| x > 0.0), "{path} in {json}");
+    }
+    for way in ["embed", "learn"] {
+        let at = |figure: &str| json[way][figure].as_f64().unwrap();
+        assert!(at("p50_ms") <= at("p99_ms"), "{json}");
+    }
+    assert_eq!(json["frames"], 256, "no more than these are held: {json}");
+    assert_eq!(json["rounds"].as_array().unwrap().len(), 1);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the temporary folder is gone");
+}
+
+#[test]
+fn people_get_a_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let done = bench("pattern://7?frames=60&segments=6", folder.path(), &["--set", "learn.first_fit_frames=32"]);
+    let text = String::from_utf8(done.stdout).unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(text.contains("of raw") && text.contains(">= 0.95") && text.contains("gradient steps"), "{text}");
+}
+
+#[test]
+fn what_cannot_be_measured_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = |source: &str, more: &[&str], code: i32| {
+        let done = bench(source, folder.path(), more);
+        let text = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(code), "{text}");
+        assert!(done.stdout.is_empty());
+        text
+    };
+    // One frame alone holds no pair.
+    assert!(said("pattern://7?frames=1&segments=1", &[], 1).contains("no pair to learn from"));
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny.onnx");
+    for secs in ["0", "nan", "1e9"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_afterimage"));
+        command.args(["bench", "--source", "pattern://7", "--secs", secs, "--encoder"]).arg(&model);
+        let done = command.output().unwrap();
+        assert_eq!(done.status.code(), Some(2));
+        assert!(String::from_utf8(done.stderr).unwrap().contains("--secs"));
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the temporary folder is gone");
+}
