@@ -62,9 +62,9 @@ fn a_run_is_checked_and_shown() {
     assert_eq!(code, Some(0), "{error}");
     let json: Value = serde_json::from_str(&text).unwrap();
     let picture = image::open(at.join("new/sheet.png")).unwrap();
-    // 126 pixels wide as the columns are, 3 / 4 as high: rows of 95 + captions and gaps.
-    assert_eq!((picture.width(), picture.height()), (1400, 706));
-    assert_eq!((&json["path"], &json["width"], &json["height"]), (&"new/sheet.png".into(), &1400.into(), &706.into()));
+    // Pictures of 125 x 94 pixels: 180 to the first row, 3 rows of 154 with captions, less a gap, and 56 below.
+    assert_eq!((picture.width(), picture.height()), (1400, 676));
+    assert_eq!((&json["path"], &json["width"], &json["height"]), (&"new/sheet.png".into(), &1400.into(), &676.into()));
     assert!(json["head"].as_u64() >= Some(1) && json["frames"] == 400 && json["segments"] == 40, "{json}");
     let queries = json["queries"].as_array().unwrap();
     assert_eq!(queries.len(), 3);
