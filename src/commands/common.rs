@@ -34,15 +34,6 @@ impl Opened {
         let runtime = runtime::load(&config.encoder.onnxruntime)?;
         let encoder = Encoder::open(&runtime, model, &card, &config.encoder)?;
         let origin = Origin { encoder_sha256: encoder.sha256().to_owned(), card_hash: card.hash(), dim: encoder.dim() };
-        tracing::info!(
-            "encoder {}: {} dimensions, input {} px, ONNX Runtime {} on {} ({} threads)",
-            model.display(),
-            encoder.dim(),
-            encoder.side(),
-            runtime.version,
-            encoder.provider(),
-            encoder.threads()
-        );
         Ok(Self { card, encoder, origin })
     }
 
