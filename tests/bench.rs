@@ -12,6 +12,12 @@ fn bench(source: &str, folder: &Path, more: &[&str]) -> Output {
     command.args(more).env("TMPDIR", folder).output().unwrap()
 }
 
+/// Temporary folders of ours (ONNX Runtime leaves a file of its own).
+fn left_in(folder: &Path) -> usize {
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name.to_string_lossy().starts_with("afterimage")).count()
+}
+
 #[test]
 fn all_three_ways_are_measured_and_learning_happens() {
     let folder = tempfile::tempdir().unwrap();
@@ -40,7 +46,7 @@ fn all_three_ways_are_measured_and_learning_happens() {
     }
     assert_eq!(json["frames"], 256, "no more than these are held: {json}");
     assert_eq!(json["rounds"].as_array().unwrap().len(), 1);
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the temporary folder is gone");
+    assert_eq!(left_in(folder.path()), 0);
 }
 
 #[test]
@@ -72,5 +78,5 @@ fn what_cannot_be_measured_is_said() {
         assert_eq!(done.status.code(), Some(2));
         assert!(String::from_utf8(done.stderr).unwrap().contains("--secs"));
     }
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "the temporary folder is gone");
+    assert_eq!(left_in(folder.path()), 0);
 }
