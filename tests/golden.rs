@@ -192,6 +192,7 @@ fn slow_head_from_running_statistics() {
         index: (0..200).collect(),
         stamps: (0..200).map(|i| Stamp(i * 100_000_000)).collect(),
         latents: f.mapv(|x| x as f32),
+        ..Block::default()
     };
     let mut scatter = Scatter::new(12);
     scatter.add(&block, 0.3, 0.3).unwrap();

@@ -9,6 +9,7 @@ use crate::export::reader::Reader;
 use crate::frame::Stamp;
 use crate::journal::Journal;
 use crate::learner::Learner;
+use crate::pairs::Sample;
 use crate::pipeline::folder::RunInfo;
 use crate::pipeline::learning::Worker;
 
@@ -49,7 +50,8 @@ pub(super) fn run(args: &cli::Replay) -> Result<Output> {
             let (found, wanted) = (latent.len(), origin.dim);
             return Err(Error::work(format!("{}: a latent of {found}, {wanted} expected", folder.display())));
         }
-        worker.latent(record.frame, Stamp(record.stamp_ns), record.segment, &latent)?;
+        let (index, stamp, segment) = (record.frame, Stamp(record.stamp_ns), record.segment);
+        worker.sample(&Sample { camera: 0, index, stamp, segment, latent })?;
         frames += 1;
         progress.set(frames);
     }

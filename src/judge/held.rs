@@ -31,6 +31,8 @@ pub struct HeldState {
 /// One block of a [`HeldState`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldBlock {
+    /// Its camera.
+    pub camera: u16,
     /// Number of the block in the stream.
     pub number: u64,
     /// Its segment.
@@ -80,6 +82,7 @@ impl Held {
     /// What to save: the state and all latents, row after row.
     pub fn save(&self) -> (HeldState, Vec<f32>) {
         let block = |b: &Block| HeldBlock {
+            camera: b.camera,
             number: b.number,
             segment: b.segment,
             index: b.index.clone(),
@@ -117,8 +120,9 @@ impl Held {
             }
             let latents = Array2::from_shape_vec((n, state.dim), these.to_vec())
                 .map_err(|e| broken(&format!("block {}", block.number)).because(e))?;
-            let stamps = block.stamps.into_iter().map(Stamp).collect();
-            held.push(Block { number: block.number, segment: block.segment, index: block.index, stamps, latents });
+            let stamps = block.stamps.iter().copied().map(Stamp).collect();
+            let HeldBlock { camera, number, segment, index, .. } = block;
+            held.push(Block { camera, number, segment, index, stamps, latents });
         }
         Ok(held)
     }
@@ -140,6 +144,7 @@ mod tests {
             index: (0..rows as u64).map(|i| number * 100 + i).collect(),
             stamps: (0..rows as i64).map(Stamp).collect(),
             latents: Array2::from_shape_fn((rows, dim), |(i, j)| (number * 100 + i as u64) as f32 + 0.1 * j as f32),
+            ..Block::default()
         }
     }
 

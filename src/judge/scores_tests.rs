@@ -26,6 +26,7 @@ fn held(sizes: &[usize], dim: usize, seed: u64) -> Held {
             index: (0..n as u64).collect(),
             stamps: (0..n as i64).map(|i| Stamp(i * 100_000_000)).collect(),
             latents: unit_rows(&latents).0,
+            ..Block::default()
         });
     }
     held
@@ -118,7 +119,7 @@ fn a_tie_counts_against_the_head() {
     for number in 0..2 {
         let latents = array![[1.0, 0.0], [1.0, 0.0]];
         let stamps = vec![Stamp(0), Stamp(1_200_000_000)];
-        same.push(Block { number, segment: 0, index: vec![0, 1], stamps, latents });
+        same.push(Block { number, index: vec![0, 1], stamps, latents, ..Block::default() });
     }
     let found = scores(&same, array![[1.0, 0.0]].view(), 1.2, &Head::Identity { dim: 2 });
     assert_eq!(found, Scores { near: vec![0.25; 2], far: vec![0.0; 2] });

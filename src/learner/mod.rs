@@ -19,7 +19,6 @@ use rand_chacha::rand_core::SeedableRng;
 use crate::checkpoint::space_of;
 use crate::config::Config;
 use crate::error::Result;
-use crate::frame::Stamp;
 use crate::head::{Head, Scatter};
 use crate::judge::Held;
 use crate::judge::probe::Probe;
@@ -178,14 +177,13 @@ impl Learner {
     ///
     /// # Errors
     /// The latent has not the encoder's dimension.
-    pub fn learn(&mut self, index: u64, stamp: Stamp, segment: u64, latent: &[f32]) -> Result<Option<Outcome>> {
-        let sample = Sample { index, stamp, segment, latent: latent.to_vec() };
+    pub fn learn(&mut self, sample: &Sample) -> Result<Option<Outcome>> {
         let Some(block) = self.blocks.push(sample) else { return Ok(None) };
         self.take(block)?;
         if self.counts.samples < self.next_fit {
             return Ok(None);
         }
-        self.fit(index).map(Some)
+        self.fit(sample.index).map(Some)
     }
 
     /// The end of a bounded source: the open block is closed and a last fit made, if there is anything new.

@@ -16,12 +16,15 @@ pub struct Batch {
     pub b: Array2<f32>,
     /// `[n, n]`: pairs `i` and `j` are of different blocks, so each may be the other's negative.
     pub negatives: Array2<bool>,
+    /// `[n]`, the segment that both frames of a pair lie in; no two cameras share one.
+    pub segments: Vec<u64>,
 }
 
 /// One pair: the number of its block and where its two latents lie in the arena.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pick {
     pub(super) number: u64,
+    pub(super) segment: u64,
     pub(super) a: u32,
     pub(super) b: u32,
 }
@@ -39,20 +42,33 @@ pub(super) fn draw(
     gap: (i64, i64),
     rng: &mut ChaCha8Rng,
 ) -> Option<Vec<Pick>> {
-    let mut decks = [Deck::new(fresh), Deck::new(long)];
-    let mut chosen = Chosen::default();
-    for (deck, quota) in decks.iter_mut().zip([pairs.div_ceil(2), pairs / 2]) {
-        deck.fill(&mut chosen, quota, gap, rng);
-    }
-    for deck in &mut decks {
-        let missing = pairs - chosen.blocks.len();
-        deck.fill(&mut chosen, missing, gap, rng);
-    }
-    let blocks = chosen.blocks;
+    let holds_pair = |block: &Stored| partners(&block.stamps, gap).any(|(_, from, to)| from < to);
+    let blocks = choose(fresh, long, pairs, &holds_pair, rng);
     if blocks.len() < 2 {
         return None;
     }
     (0..pairs).map(|k| pick(blocks[k % blocks.len()], gap, rng)).collect()
+}
+
+/// At most `count` different blocks that are `fit`: half `fresh` and half `long` while both have enough, of different
+/// segments while there are enough.
+pub(super) fn choose<'a>(
+    fresh: Vec<&'a Stored>,
+    long: Vec<&'a Stored>,
+    count: usize,
+    fit: &dyn Fn(&Stored) -> bool,
+    rng: &mut ChaCha8Rng,
+) -> Vec<&'a Stored> {
+    let mut decks = [Deck::new(fresh), Deck::new(long)];
+    let mut chosen = Chosen::default();
+    for (deck, quota) in decks.iter_mut().zip([count.div_ceil(2), count / 2]) {
+        deck.fill(&mut chosen, quota, fit, rng);
+    }
+    for deck in &mut decks {
+        let missing = count - chosen.blocks.len();
+        deck.fill(&mut chosen, missing, fit, rng);
+    }
+    chosen.blocks
 }
 
 /// What a batch has so far: one block a pair.
@@ -67,7 +83,7 @@ struct Deck<'a> {
     blocks: Vec<&'a Stored>,
     /// So many of `blocks` were drawn.
     drawn: usize,
-    /// Drawn, hold a pair, and were left for want of another segment.
+    /// Drawn, fit, and were left for want of another segment.
     left: Vec<&'a Stored>,
 }
 
@@ -76,15 +92,15 @@ impl<'a> Deck<'a> {
         Self { blocks, drawn: 0, left: Vec::new() }
     }
 
-    /// Chooses `quota` more blocks that hold a pair: of segments not chosen yet while there are any, then of the others.
-    fn fill(&mut self, chosen: &mut Chosen<'a>, quota: usize, gap: (i64, i64), rng: &mut ChaCha8Rng) {
+    /// Chooses `quota` more blocks that are `fit`: of segments not chosen yet while there are any, then of the others.
+    fn fill(&mut self, chosen: &mut Chosen<'a>, quota: usize, fit: &dyn Fn(&Stored) -> bool, rng: &mut ChaCha8Rng) {
         let goal = chosen.blocks.len() + quota;
         while chosen.blocks.len() < goal && self.drawn < self.blocks.len() {
             let at = self.drawn + below(rng, self.blocks.len() - self.drawn);
             self.blocks.swap(self.drawn, at);
             let block = self.blocks[self.drawn];
             self.drawn += 1;
-            if !partners(&block.stamps, gap).any(|(_, from, to)| from < to) {
+            if !fit(block) {
                 continue;
             }
             if chosen.segments.insert(block.segment) {
@@ -122,5 +138,5 @@ fn pick(block: &Stored, gap: (i64, i64), rng: &mut ChaCha8Rng) -> Option<Pick> {
     let ranges = || partners(&block.stamps, gap).filter(|(_, from, to)| from < to);
     let (i, from, to) = ranges().nth(below(rng, ranges().count()))?;
     let j = from + below(rng, to - from);
-    Some(Pick { number: block.number, a: *block.slots.get(i)?, b: *block.slots.get(j)? })
+    Some(Pick { number: block.number, segment: block.segment, a: *block.slots.get(i)?, b: *block.slots.get(j)? })
 }

@@ -46,6 +46,8 @@ pub struct BlockCounts {
 pub struct BlocksState {
     /// Blocks closed so far: the number of the open one.
     pub number: u64,
+    /// Camera of the open block.
+    pub camera: u16,
     /// Segment of the open block.
     pub segment: u64,
     /// Positions of the frames in the open block.
@@ -80,16 +82,16 @@ impl Blocks {
     /// Takes the next sample of the stream; the block that ends before it, where one does.
     ///
     /// A latent of another length than those of the open block ends it like a cut.
-    pub fn push(&mut self, sample: Sample) -> Option<Block> {
+    pub fn push(&mut self, sample: &Sample) -> Option<Block> {
         let stamp = sample.stamp.0;
         let Some((first, last)) = self.span() else {
-            self.begin(&sample);
+            self.begin(sample);
             return None;
         };
         let cut = sample.segment != self.state.segment || sample.latent.len() != self.state.dim || stamp < last;
         if cut {
             let closed = self.close();
-            self.begin(&sample);
+            self.begin(sample);
             return closed;
         }
         let quarter = self.period_ns / 4;
@@ -104,7 +106,7 @@ impl Blocks {
         let ends = stamp.saturating_sub(first) >= self.block_ns || stamp.saturating_sub(last) >= self.block_ns;
         let closed = if ends { self.close() } else { None };
         self.state.due = self.state.due.max(stamp.saturating_sub(quarter)).saturating_add(self.period_ns);
-        self.keep(&sample);
+        self.keep(sample);
         closed
     }
 
@@ -163,7 +165,7 @@ impl Blocks {
     }
 
     fn keep(&mut self, sample: &Sample) {
-        self.state.segment = sample.segment;
+        (self.state.camera, self.state.segment) = (sample.camera, sample.segment);
         self.state.index.push(sample.index);
         self.state.stamps.push(sample.stamp.0);
         self.rows.extend_from_slice(&sample.latent);
@@ -180,7 +182,7 @@ impl Blocks {
         let latents = Array2::from_shape_vec((stamps.len(), self.state.dim), rows).ok()?;
         let number = self.state.number;
         self.state.number += 1;
-        Some(Block { number, segment: self.state.segment, index, stamps, latents })
+        Some(Block { camera: self.state.camera, number, segment: self.state.segment, index, stamps, latents })
     }
 }
 

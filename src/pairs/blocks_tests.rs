@@ -9,14 +9,14 @@ fn blocks(still_distance: f64, block_secs: f64) -> Blocks {
 
 /// A sample whose latent lies at `angle` radians.
 fn sample(index: u64, stamp: i64, segment: u64, angle: f32) -> Sample {
-    Sample { index, stamp: Stamp(stamp), segment, latent: vec![angle.cos(), angle.sin()] }
+    Sample { index, stamp: Stamp(stamp), segment, latent: vec![angle.cos(), angle.sin()], ..Sample::default() }
 }
 
 /// Indices that are kept out of moving frames with these stamps, one segment.
 fn kept(stamps: impl IntoIterator<Item = i64>) -> Vec<u64> {
     let mut b = blocks(1e-5, 1e6);
     for (i, stamp) in stamps.into_iter().enumerate() {
-        assert_eq!(b.push(sample(i as u64, stamp, 0, 0.1 * i as f32)), None);
+        assert_eq!(b.push(&sample(i as u64, stamp, 0, 0.1 * i as f32)), None);
     }
     b.finish().unwrap().index
 }
@@ -55,14 +55,14 @@ fn still_frames_are_skipped_until_something_moves() {
     let mut b = blocks(1e-3, 4.0);
     for i in 0..100 {
         // One step at frame 50; before and after it the scene stands still.
-        assert_eq!(b.push(sample(i, i as i64 * 100 * MILLI, 0, if i < 50 { 0.0 } else { 1.0 })).is_some(), i == 50);
+        assert_eq!(b.push(&sample(i, i as i64 * 100 * MILLI, 0, if i < 50 { 0.0 } else { 1.0 })).is_some(), i == 50);
     }
     assert_eq!(b.finish().unwrap().index, [50]);
     assert_eq!(b.counts(), BlockCounts { kept: 2, rate_limited: 0, still: 98 });
     // Slow drift is compared with the last kept sample, so it is not skipped for ever.
     let mut b = blocks(1e-3, 1e6);
     for i in 0..100 {
-        b.push(sample(i, i as i64 * 100 * MILLI, 0, 0.01 * i as f32));
+        b.push(&sample(i, i as i64 * 100 * MILLI, 0, 0.01 * i as f32));
     }
     let n = b.finish().unwrap().index.len();
     assert!((15..=25).contains(&n), "{n}: one in five steps of 0.01 moves by 0.045 radians");
@@ -75,7 +75,7 @@ fn blocks_end_at_cuts_lengths_pauses_and_steps_back() {
     let mut i = 0;
     let mut feed = |b: &mut Blocks, stamp: i64, segment: u64| {
         i += 1;
-        closed.extend(b.push(sample(i, stamp * MILLI, segment, i as f32)));
+        closed.extend(b.push(&sample(i, stamp * MILLI, segment, i as f32)));
     };
     (0..100).for_each(|k| feed(&mut b, k * 100, 0)); // 10 s: 40, 40 and 20
     feed(&mut b, 9950, 1); // a cut: kept although it is too soon
@@ -98,10 +98,10 @@ fn odd_stamps_and_lengths_do_no_harm() {
     let stamps = [i64::MIN, i64::MAX, 0, i64::MAX, i64::MIN];
     let mut n = 0;
     for (i, &stamp) in stamps.iter().enumerate() {
-        n += usize::from(b.push(sample(i as u64, stamp, 0, i as f32)).is_some());
+        n += usize::from(b.push(&sample(i as u64, stamp, 0, i as f32)).is_some());
     }
-    let long = Sample { index: 9, stamp: Stamp(0), segment: 0, latent: vec![1.0; 3] };
-    assert_eq!(b.push(long).unwrap().latents.ncols(), 2);
+    let long = Sample { index: 9, stamp: Stamp(0), latent: vec![1.0; 3], ..Sample::default() };
+    assert_eq!(b.push(&long).unwrap().latents.ncols(), 2);
     assert_eq!((n, b.finish().unwrap().latents.dim()), (4, (1, 3)));
 }
 
@@ -110,15 +110,15 @@ fn goes_on_from_a_saved_state() {
     let stream = |i: u64| sample(i, i as i64 * 33 * MILLI, i / 70, (i as f32 * 0.3).sin());
     for stop in [0, 1, 35, 70, 199] {
         let mut b = blocks(1e-5, 1.5);
-        let mut left: Vec<Block> = (0..stop).filter_map(|i| b.push(stream(i))).collect();
+        let mut left: Vec<Block> = (0..stop).filter_map(|i| b.push(&stream(i))).collect();
         let (state, rows) = b.save();
         let text = serde_json::to_string(state).unwrap();
         let mut other = blocks(1e-5, 1.5);
         other.restore(serde_json::from_str(&text).unwrap(), rows.to_vec()).unwrap();
-        left.extend((stop..200).filter_map(|i| other.push(stream(i))));
+        left.extend((stop..200).filter_map(|i| other.push(&stream(i))));
         left.extend(other.finish());
         let mut whole = blocks(1e-5, 1.5);
-        let mut right: Vec<Block> = (0..200).filter_map(|i| whole.push(stream(i))).collect();
+        let mut right: Vec<Block> = (0..200).filter_map(|i| whole.push(&stream(i))).collect();
         right.extend(whole.finish());
         assert_eq!(left, right);
         assert_eq!(other.counts(), whole.counts());

@@ -17,21 +17,25 @@ pub use replay_state::{ReplayState, StoredState};
 pub use segments::{Segmenter, SegmenterState};
 
 /// One latent that may be learned from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Sample {
+    /// Number of its camera in the run, from 0.
+    pub camera: u16,
     /// Position of its frame in the source.
     pub index: u64,
     /// Capture time of its frame.
     pub stamp: Stamp,
-    /// The segment (frames between two scene cuts) that its frame lies in; grows by one with every cut.
+    /// The segment (frames of one camera between two scene cuts) that its frame lies in; no two cameras share one.
     pub segment: u64,
     /// `[d]`, unit length.
     pub latent: Vec<f32>,
 }
 
 /// Consecutive samples of one segment, at most `judge.block_secs` long: the unit of holding out, replay and resampling.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Block {
+    /// Number of its camera in the run, from 0.
+    pub camera: u16,
     /// Number of the block in the stream, from 0. Every `judge.hold_every`th is held out.
     pub number: u64,
     /// The segment it is a part of.

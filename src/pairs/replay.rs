@@ -3,15 +3,16 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use ndarray::Array2;
+use ndarray::{Array2, Array3};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::Block;
-use super::batch::{Batch, draw, gap_range};
+use super::batch::{Batch, choose, draw, gap_range};
 use super::stored::Stored;
 use crate::config::Learn;
 use crate::error::{Error, Result};
+use crate::linalg::random::below;
 use crate::linalg::{normalise, slices_mut};
 
 /// Blocks of f16 latents in `learn.replay_megabytes` (a megabyte is 10^6 bytes), bookkeeping included.
@@ -108,6 +109,7 @@ impl Replay {
         self.fresh.push_back(Stored {
             priority: self.rng.next_u64(),
             number: block.number,
+            camera: block.camera,
             segment: block.segment,
             stamps: block.stamps.iter().take(rows).map(|s| s.0).collect(),
             slots,
@@ -132,7 +134,32 @@ impl Replay {
             a: self.gather(picks.iter().map(|p| p.a)),
             b: self.gather(picks.iter().map(|p| p.b)),
             negatives: Array2::from_shape_fn((picks.len(), picks.len()), |(i, j)| !same(i, j)),
+            segments: picks.iter().map(|p| p.segment).collect(),
         })
+    }
+
+    /// Runs of frames for objectives that predict the future: `[count, len, d]`, unit rows; run `i` is `len` consecutive
+    /// kept frames of one block. `None` where no block is that long.
+    ///
+    /// Half of the runs are of the newest blocks and half of the long-term ones, each of another block as far as there
+    /// are enough; the first frame of a run is drawn evenly. The same state and `rng` give the same runs.
+    pub fn sequences(&self, count: usize, len: usize, rng: &mut ChaCha8Rng) -> Option<Array3<f32>> {
+        if len == 0 {
+            return None;
+        }
+        let fresh: Vec<&Stored> = self.fresh.iter().collect();
+        let long: Vec<&Stored> = self.long.iter().collect();
+        let blocks = choose(fresh, long, count, &|block| block.slots.len() >= len, rng);
+        if blocks.is_empty() {
+            return None;
+        }
+        let mut slots = Vec::with_capacity(count * len);
+        for k in 0..count {
+            let block = blocks[k % blocks.len()];
+            let from = below(rng, block.slots.len() - len + 1);
+            slots.extend_from_slice(&block.slots[from..from + len]);
+        }
+        self.gather(slots.into_iter()).into_shape_with_order((count, len, self.dim)).ok()
     }
 
     /// At most `count` latents, evenly spread over everything in memory in the order of the stream: `[n, d]`, unit rows.

@@ -31,6 +31,8 @@ pub struct StoredState {
     pub priority: u64,
     /// Number of the block in the stream.
     pub number: u64,
+    /// Its camera.
+    pub camera: u16,
     /// Its segment.
     pub segment: u64,
     /// Capture times, nanoseconds.
@@ -45,6 +47,7 @@ impl Replay {
         let state = |s: &Stored| StoredState {
             priority: s.priority,
             number: s.number,
+            camera: s.camera,
             segment: s.segment,
             stamps: s.stamps.to_vec(),
             slots: s.slots.to_vec(),
@@ -84,6 +87,7 @@ impl Replay {
         let stored = |s: StoredState| Stored {
             priority: s.priority,
             number: s.number,
+            camera: s.camera,
             segment: s.segment,
             stamps: s.stamps.into(),
             slots: s.slots.into(),

@@ -35,6 +35,7 @@ fn block(number: u64, segment: u64, rows: usize) -> Block {
         index: (0..rows as u64).collect(),
         stamps: (0..rows as i64).map(|i| Stamp(i * 100_000_000)).collect(),
         latents,
+        ..Block::default()
     }
 }
 
@@ -115,6 +116,7 @@ fn a_batch_is_half_fresh_half_replayed_and_of_different_segments() {
             assert_eq!(fresh.contains(&number), i < 4, "pair {i} of block {number}");
             segments.push(number / 2);
         }
+        assert_eq!(batch.segments, segments);
         segments.sort_unstable();
         segments.dedup();
         assert_eq!(segments.len(), 8);
@@ -155,6 +157,29 @@ fn one_part_makes_up_for_the_other() {
     let mut numbers: Vec<u64> = batch.a.rows().into_iter().map(|row| origin(row).0).collect();
     numbers.sort_unstable();
     assert_eq!(numbers, (0..9).collect::<Vec<_>>(), "all fresh, each once");
+}
+
+#[test]
+fn sequences_are_runs_of_one_block() {
+    let mut r = replay(400);
+    assert!(r.sequences(4, 3, &mut rng(1)).is_none());
+    (0..60).for_each(|n| r.insert(&block(n, n, 1 + n as usize % 10)));
+    let (fresh, _) = numbers(&r);
+    let (mut g, mut starts) = (rng(1), [0; 4]);
+    for _ in 0..100 {
+        let runs = r.sequences(6, 7, &mut g).unwrap();
+        assert_eq!(runs.dim(), (6, 7, DIM));
+        for (i, run) in runs.outer_iter().enumerate() {
+            let (number, first) = origin(run.row(0));
+            let rows: Vec<_> = run.rows().into_iter().map(origin).collect();
+            assert_eq!(rows, (0..7).map(|k| (number, first + k)).collect::<Vec<_>>());
+            assert_eq!(fresh.contains(&number), i < 3, "half of the newest");
+            starts[first as usize] += 1;
+        }
+    }
+    assert!(starts.iter().all(|&n| n > 0), "{starts:?}");
+    assert!(r.sequences(6, 11, &mut g).is_none(), "no block is so long");
+    assert!(r.sequences(6, 0, &mut g).is_none());
 }
 
 #[test]

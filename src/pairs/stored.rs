@@ -6,6 +6,7 @@ use std::cmp::{Ordering, Reverse};
 pub(super) struct Stored {
     pub(super) priority: u64,
     pub(super) number: u64,
+    pub(super) camera: u16,
     pub(super) segment: u64,
     /// Capture times, nanoseconds, rising.
     pub(super) stamps: Box<[i64]>,

@@ -17,7 +17,7 @@ use crate::export::Record;
 use crate::head::Scratch;
 use crate::learner::Snapshot;
 use crate::linalg::normalise;
-use crate::pairs::segments::Segmenter;
+use crate::pairs::{Sample, Segmenter};
 
 /// How long the hot path waits for a frame before it looks whether to stop.
 const WAIT: Duration = Duration::from_millis(50);
@@ -187,8 +187,8 @@ impl Hot<'_> {
         let mut latent = learner.spare.try_recv().unwrap_or_default();
         latent.clear();
         latent.extend_from_slice(&self.latent);
-        let message = ToLearner::Latent { index: slot.index, stamp: slot.stamp, segment, latent };
-        match send(&learner.out, message, self.live) {
+        let sample = Sample { camera: 0, index: slot.index, stamp: slot.stamp, segment, latent };
+        match send(&learner.out, ToLearner::Sample(sample), self.live) {
             Sent::Yes => {
                 self.sent_count += 1;
                 if !self.live {

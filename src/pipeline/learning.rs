@@ -16,13 +16,13 @@ use crate::error::{Error, Kind, Result};
 use crate::frame::Stamp;
 use crate::journal::{self, Journal};
 use crate::learner::{Learner, Origin, Outcome, Snapshot};
-use crate::pairs::segments::SegmenterState;
+use crate::pairs::{Sample, SegmenterState};
 use crate::telemetry;
 
 /// What goes to the learner thread.
 pub(super) enum ToLearner {
     /// One unit latent.
-    Latent { index: u64, stamp: Stamp, segment: u64, latent: Vec<f32> },
+    Sample(Sample),
     /// Save the state here.
     Checkpoint(Box<Marker>),
     /// The source is at its end: last fit.
@@ -58,13 +58,13 @@ pub(super) fn run(worker: &mut Worker, ways: &Ways<'_>, conduct: &Conduct<'_>) -
     let mut done = 0;
     for message in &ways.inbox {
         let snapshot = match message {
-            ToLearner::Latent { index, stamp, segment, latent } => {
+            ToLearner::Sample(sample) => {
                 // A live stream that is stopped does not wait for its backlog.
                 let skip = conduct.live && conduct.stop.load(Ordering::Relaxed);
-                let snapshot = if skip { None } else { worker.latent(index, stamp, segment, &latent)? };
+                let snapshot = if skip { None } else { worker.sample(&sample)? };
                 done += 1;
                 // Full only when there are more than the hot path needs; then this one is let go.
-                ways.spare.try_send(latent).ok();
+                ways.spare.try_send(sample.latent).ok();
                 snapshot
             }
             ToLearner::Checkpoint(marker) => {
@@ -167,9 +167,10 @@ impl Worker {
     ///
     /// # Errors
     /// The latent does not fit the encoder, or a file cannot be written for a reason other than a full disk.
-    pub fn latent(&mut self, index: u64, stamp: Stamp, segment: u64, latent: &[f32]) -> Result<Option<Arc<Snapshot>>> {
+    pub fn sample(&mut self, sample: &Sample) -> Result<Option<Arc<Snapshot>>> {
+        let (index, stamp) = (sample.index, sample.stamp);
         self.last = Some((index, stamp));
-        let outcome = self.learner.learn(index, stamp, segment, latent)?;
+        let outcome = self.learner.learn(sample)?;
         if let Some(fault) = self.learner.take_fault() {
             tracing::warn!("frame {index}: residual put back to its start: {fault}");
             self.journal.write("rollback", json!({ "frame": index, "stamp_ns": stamp.0, "reason": fault }))?;
@@ -180,7 +181,7 @@ impl Worker {
     /// The end of a bounded source: the last fit.
     ///
     /// # Errors
-    /// As [`Worker::latent`].
+    /// As [`Worker::sample`].
     pub fn finish(&mut self) -> Result<Option<Arc<Snapshot>>> {
         let Some((index, _)) = self.last else { return Ok(None) };
         let outcome = self.learner.finish(index)?;

@@ -24,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::frame::Stamp;
 use crate::journal::Journal;
 use crate::learner::{Learner, Snapshot};
-use crate::pairs::segments::{Segmenter, SegmenterState};
+use crate::pairs::{Sample, Segmenter, SegmenterState};
 use crate::pipeline::exporting::{Exporter, Rotated};
 use crate::pipeline::learning::Worker;
 use crate::pipeline::{self, Job};
@@ -236,9 +236,9 @@ impl Rig {
                 self.next.segment += 1;
             }
             let stamp = Stamp(first.stamp.saturating_add(self.clip.begins(step)));
-            let latent = self.latents.row(step % self.latents.nrows());
-            let latent = latent.as_slice().unwrap_or_default();
-            self.worker.latent(first.index + step as u64, stamp, self.next.segment, latent)?;
+            let latent = self.latents.row(step % self.latents.nrows()).to_vec();
+            let (index, segment) = (first.index + step as u64, self.next.segment);
+            self.worker.sample(&Sample { camera: 0, index, stamp, segment, latent })?;
             step += 1;
         }
         if self.worker.learner().pairs() == 0 {

@@ -19,6 +19,7 @@ fn block(n: usize, d: usize, every: f64, seed: u64) -> Block {
         index: (0..n as u64).collect(),
         stamps: (0..n).map(|i| Stamp((i as f64 * every * 1e9).round() as i64)).collect(),
         latents: unit_rows(&(drift + &start).mapv(|x| x as f32)).0,
+        ..Block::default()
     }
 }
 
