@@ -4,7 +4,7 @@
 //! and to gradient steps of the residual MLP. On a growing schedule a fit is made: closed-form slow heads and the
 //! trained residual are candidates, the judge says which (if any) is promoted, and a new [`Snapshot`] is handed out.
 mod decision;
-mod residual;
+mod method;
 mod snapshot;
 mod state;
 mod trial;
@@ -22,13 +22,12 @@ use crate::error::Result;
 use crate::head::{Head, Scatter};
 use crate::judge::Held;
 use crate::judge::probe::Probe;
-use crate::objective::NtXent;
 use crate::pairs::blocks::{Blocks, held};
 use crate::pairs::replay::Replay;
 use crate::pairs::{Block, Sample};
 
 pub use decision::{Candidate, Decision, Judgement};
-use residual::Residual;
+use method::Residual;
 pub use snapshot::Snapshot;
 
 /// Latents that novelty is measured against.
@@ -109,7 +108,6 @@ pub struct Learner {
     config: Config,
     origin: Origin,
     probe: Option<Probe>,
-    objective: NtXent,
     blocks: Blocks,
     scatter: Scatter,
     /// The same statistics of the held-out blocks; only a head that has passed the judge is fitted on them too.
@@ -148,7 +146,6 @@ impl Learner {
         let exported = Arc::new(Snapshot { number: 0, head: head.clone(), space, references, activate_at: 0 });
         let replay = Replay::new(&config.learn, origin.dim)?;
         Ok(Self {
-            objective: NtXent { temperature: config.learn.temperature },
             blocks: Blocks::new(&config.learn, &config.judge),
             scatter: Scatter::new(origin.dim),
             held_scatter: Scatter::new(origin.dim),
@@ -229,19 +226,17 @@ impl Learner {
 
     /// One gradient step; a step that is not finite puts the residual back to its start.
     fn step(&mut self) {
-        let learn = &self.config.learn;
         let Some(residual) = &mut self.residual else { return };
-        let gaps = (learn.gap_min_secs, learn.gap_max_secs);
-        let Some(batch) = self.replay.batch(learn.batch_pairs, gaps.0, gaps.1, &mut self.rng) else { return };
-        match residual.step(&batch, &self.objective, learn) {
-            Ok(loss) => {
+        match residual.step(&self.replay, &self.config, &mut self.rng) {
+            Ok(None) => {}
+            Ok(Some(loss)) => {
                 self.counts.steps += 1;
                 self.counts.last_loss = Some(loss);
             }
             Err(fault) => {
                 self.counts.rollbacks += 1;
                 self.fault = Some(fault.chain());
-                *residual = Residual::start(residual.base.clone(), self.config.head.hidden, &mut self.rng);
+                *residual = Residual::start(residual.base.clone(), &self.config, &mut self.rng);
             }
         }
     }

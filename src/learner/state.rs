@@ -6,12 +6,11 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 
-use super::residual::Residual;
+use super::method::Residual;
 use super::{Counts, Learner, Snapshot};
 use crate::checkpoint::{Contents, Stored, Tensor};
 use crate::error::{Error, Result};
 use crate::judge::{Held, HeldState};
-use crate::optimizer::AdamWState;
 use crate::pairs::{BlocksState, Replay, ReplayState};
 
 /// Everything of the learner that is no array.
@@ -25,8 +24,8 @@ struct Small {
     blocks: BlocksState,
     replay: ReplayState,
     held: HeldState,
-    /// Steps of the optimizer, where there is a residual.
-    residual: Option<u64>,
+    /// Whether there is a residual.
+    residual: bool,
     snapshots: Vec<SmallSnapshot>,
 }
 
@@ -59,7 +58,7 @@ impl Learner {
             blocks: blocks.clone(),
             replay,
             held,
-            residual: self.residual.as_ref().map(Residual::steps),
+            residual: self.residual.is_some(),
             snapshots: self.handed_out.iter().map(|s| small_snapshot(s)).collect(),
         };
         let small = serde_json::to_string(&small).map_err(|e| Error::work("the learner's state").because(e))?;
@@ -75,10 +74,7 @@ impl Learner {
         ]);
         contents.head("judged.", &self.judged);
         if let Some(residual) = &self.residual {
-            contents.learned("residual.base.", &residual.base);
-            contents.mlp("residual.mlp.", &residual.mlp);
-            contents.mlp("residual.first.", &residual.optimizer.first);
-            contents.mlp("residual.second.", &residual.optimizer.second);
+            residual.save(&mut contents);
         }
         for (i, snapshot) in self.handed_out.iter().enumerate() {
             contents.head(&format!("snapshot{i}.head."), &snapshot.head);
@@ -107,7 +103,7 @@ impl Learner {
         let [len] = stored.shape("held.rows")?;
         let held = Held::restore(&self.config.judge, small.held, &stored.take::<f32>("held.rows", &[len])?)?;
         let judged = Arc::new(stored.take_head("judged.")?);
-        let residual = small.residual.map(|steps| take_residual(stored, steps)).transpose()?;
+        let residual = small.residual.then(|| Residual::restore(stored, &self.config)).transpose()?;
         let mut handed_out = Vec::new();
         for (i, saved) in small.snapshots.into_iter().enumerate() {
             let head = stored.take_head(&format!("snapshot{i}.head."))?;
@@ -141,13 +137,4 @@ fn small_snapshot(snapshot: &Snapshot) -> SmallSnapshot {
         activate_at: snapshot.activate_at,
         references: snapshot.references.nrows(),
     }
-}
-
-fn take_residual(stored: &mut Stored, steps: u64) -> Result<Residual> {
-    let base = stored.take_learned("residual.base.")?;
-    let k = base.slow.ncols();
-    let mlp = stored.take_mlp("residual.mlp.", k, k)?;
-    let first = stored.take_mlp("residual.first.", k, k)?;
-    let second = stored.take_mlp("residual.second.", k, k)?;
-    Ok(Residual::resume(base, mlp, AdamWState { first, second, step: steps }))
 }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
 
-use super::residual::Residual;
+use super::method::Residual;
 use super::{Candidate, Decision, Judgement, Learner};
 use crate::config::Judge;
 use crate::error::Result;
@@ -98,7 +98,7 @@ impl Learner {
         self.credit = 0;
         if self.config.learn.frames_per_step > 0 {
             let base = learned(&fit, Shape { dim: first, beside_frozen: false }, head.alpha);
-            self.residual = Some(Residual::start(base, head.hidden, &mut self.rng));
+            self.residual = Some(Residual::start(base, &self.config, &mut self.rng));
         }
         (decision, promoted)
     }

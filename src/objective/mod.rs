@@ -20,7 +20,7 @@ pub struct Loss<T> {
 }
 
 /// A loss over pairs.
-pub trait Objective<T: Real> {
+pub trait Objective<T: Real>: std::fmt::Debug + Send + Sync {
     /// Its name in configuration and journal.
     fn name(&self) -> &'static str;
 

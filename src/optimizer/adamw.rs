@@ -1,6 +1,6 @@
 //! AdamW.
+use super::parameters::{Parameters, along};
 use super::warmup;
-use crate::head::Mlp;
 use crate::linalg::Real;
 
 /// Adam with decoupled weight decay (Loshchilov, Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2; the
@@ -9,7 +9,7 @@ use crate::linalg::Real;
 /// `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`,
 /// `p = p (1 - rate decay) - rate m / (1 - beta1^s) / (sqrt(v / (1 - beta2^s)) + epsilon)`.
 ///
-/// Only the matrices `w1` and `w2` decay.
+/// Only matrices decay.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamW {
     /// Learning rate after the warm-up.
@@ -20,7 +20,7 @@ pub struct AdamW {
     pub beta2: f64,
     /// Added to the root.
     pub epsilon: f64,
-    /// Decay of `w1` and `w2`.
+    /// Decay of matrices.
     pub weight_decay: f64,
     /// Steps over which the learning rate rises linearly; see [`warmup`].
     pub warmup_steps: u64,
@@ -32,8 +32,11 @@ impl AdamW {
         Self { learning_rate, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay, warmup_steps }
     }
 
-    /// One step of `params` along `grads`.
-    pub fn step<T: Real>(&self, params: &mut Mlp<T>, grads: &Mlp<T>, state: &mut AdamWState<T>) {
+    /// One step of `params` along `grads`, a set of the same shapes.
+    ///
+    /// # Panics
+    /// When the state is of other parameters.
+    pub fn step<T: Real, P: Parameters<T> + ?Sized>(&self, params: &mut P, grads: &P, state: &mut AdamWState<T>) {
         let rate = self.learning_rate * warmup(state.step, self.warmup_steps);
         state.step += 1;
         let steps = state.step as f64;
@@ -41,11 +44,12 @@ impl AdamW {
         let root = T::of(1.0 / (1.0 - self.beta2.powf(steps)).sqrt());
         let (beta1, beta2, epsilon) = (T::of(self.beta1), T::of(self.beta2), T::of(self.epsilon));
         let (rest1, rest2) = (T::of(1.0 - self.beta1), T::of(1.0 - self.beta2));
-        let parts = params.parts_mut().into_iter().zip(grads.parts());
-        let moments = state.first.parts_mut().into_iter().zip(state.second.parts_mut());
-        for (((name, p), (_, g)), ((_, m), (_, v))) in parts.zip(moments) {
-            let kept = if matches!(name, "w1" | "w2") { T::of(1.0 - rate * self.weight_decay) } else { T::one() };
-            for (((p, &g), m), v) in p.iter_mut().zip(g).zip(m).zip(v) {
+        let params = params.parts_mut();
+        let first: Vec<_> = along(&params, &mut state.first).collect();
+        let second = along(&params, &mut state.second);
+        for (((p, g), m), v) in params.into_iter().zip(grads.parts()).zip(first).zip(second) {
+            let kept = if p.decays { T::of(1.0 - rate * self.weight_decay) } else { T::one() };
+            for (((p, &g), m), v) in p.values.iter_mut().zip(g.values).zip(m).zip(v) {
                 *m = beta1 * *m + rest1 * g;
                 *v = beta2 * *v + rest2 * g * g;
                 *p = kept * *p - pace * *m / (v.sqrt() * root + epsilon);
@@ -54,21 +58,22 @@ impl AdamW {
     }
 }
 
-/// What [`AdamW`] remembers.
+/// What [`AdamW`] remembers: for each parameter, part after part.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdamWState<T> {
     /// `m`
-    pub first: Mlp<T>,
+    pub first: Vec<T>,
     /// `v`
-    pub second: Mlp<T>,
+    pub second: Vec<T>,
     /// Steps taken.
     pub step: u64,
 }
 
 impl<T: Real> AdamWState<T> {
     /// Before the first step of `params`.
-    pub fn new(params: &Mlp<T>) -> Self {
-        Self { first: params.zeros_like(), second: params.zeros_like(), step: 0 }
+    pub fn new<P: Parameters<T> + ?Sized>(params: &P) -> Self {
+        let zeros = vec![T::zero(); params.count()];
+        Self { first: zeros.clone(), second: zeros, step: 0 }
     }
 }
 

@@ -1,24 +1,26 @@
-//! How gradients become steps, over the six parts of [`Mlp`]. An optimizer is settings; what it remembers is a plain
+//! How gradients become steps, over any set of [`Parameters`]. An optimizer is settings; what it remembers is a plain
 //! struct that can be saved. All arithmetic follows PyTorch's optimizers of the same names.
 mod adamw;
+mod parameters;
 mod sgd;
 
 pub use adamw::{AdamW, AdamWState};
+pub use parameters::{Joint, Parameters, Part, PartMut};
 pub use sgd::{Sgd, SgdState};
 
-use crate::head::Mlp;
 use crate::linalg::{Real, norm};
 
 /// Scales `grads` down to the length `max` where their length, over all parts together, is above it (the factor is
 /// `max / (length + 1e-6)`, as in PyTorch's `clip_grad_norm_`). Returns the length before. Not finite: `grads` stay as
 /// they are, and the step is not to be taken.
-pub fn clip_norm<T: Real>(grads: &mut Mlp<T>, max: f64) -> f64 {
-    let norm = norm(&grads.parts().map(|(_, part)| norm(part)));
+pub fn clip_norm<T: Real, P: Parameters<T> + ?Sized>(grads: &mut P, max: f64) -> f64 {
+    let norms: Vec<f64> = grads.parts().iter().map(|part| norm(part.values)).collect();
+    let norm = norm(&norms);
     let factor = max / (norm + 1e-6);
     if norm.is_finite() && factor < 1.0 {
         let factor = T::of(factor);
-        for (_, part) in grads.parts_mut() {
-            part.iter_mut().for_each(|x| *x *= factor);
+        for part in grads.parts_mut() {
+            part.values.iter_mut().for_each(|x| *x *= factor);
         }
     }
     norm
@@ -35,6 +37,7 @@ mod tests {
     use ndarray::{Array1, Array2};
 
     use super::*;
+    use crate::head::Mlp;
 
     /// Parameters `value + 0.1 * position` in every part.
     pub(super) fn filled(value: f64) -> Mlp<f64> {

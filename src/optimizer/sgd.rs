@@ -1,5 +1,5 @@
 //! Stochastic gradient descent with momentum.
-use crate::head::Mlp;
+use super::parameters::{Parameters, along};
 use crate::linalg::Real;
 
 /// With gradient `g` and the decay inside it, as in PyTorch: `u = momentum u + (g + decay p)`, `p = p - rate u`. All
@@ -15,12 +15,16 @@ pub struct Sgd {
 }
 
 impl Sgd {
-    /// One step of `params` along `grads`.
-    pub fn step<T: Real>(&self, params: &mut Mlp<T>, grads: &Mlp<T>, state: &mut SgdState<T>) {
+    /// One step of `params` along `grads`, a set of the same shapes.
+    ///
+    /// # Panics
+    /// When the state is of other parameters.
+    pub fn step<T: Real, P: Parameters<T> + ?Sized>(&self, params: &mut P, grads: &P, state: &mut SgdState<T>) {
         let (rate, momentum, decay) = (T::of(self.learning_rate), T::of(self.momentum), T::of(self.weight_decay));
-        let parts = params.parts_mut().into_iter().zip(grads.parts());
-        for (((_, p), (_, g)), (_, u)) in parts.zip(state.momentum.parts_mut()) {
-            for ((p, &g), u) in p.iter_mut().zip(g).zip(u) {
+        let params = params.parts_mut();
+        let remembered = along(&params, &mut state.momentum);
+        for ((p, g), u) in params.into_iter().zip(grads.parts()).zip(remembered) {
+            for ((p, &g), u) in p.values.iter_mut().zip(g.values).zip(u) {
                 *u = momentum * *u + (g + decay * *p);
                 *p -= rate * *u;
             }
@@ -28,17 +32,17 @@ impl Sgd {
     }
 }
 
-/// What [`Sgd`] remembers.
+/// What [`Sgd`] remembers: for each parameter, part after part.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SgdState<T> {
     /// `u`
-    pub momentum: Mlp<T>,
+    pub momentum: Vec<T>,
 }
 
 impl<T: Real> SgdState<T> {
     /// Before the first step of `params`.
-    pub fn new(params: &Mlp<T>) -> Self {
-        Self { momentum: params.zeros_like() }
+    pub fn new<P: Parameters<T> + ?Sized>(params: &P) -> Self {
+        Self { momentum: vec![T::zero(); params.count()] }
     }
 }
 

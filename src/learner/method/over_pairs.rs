@@ -1,0 +1,34 @@
+//! A loss over pairs that has no state.
+use std::sync::Arc;
+
+use ndarray::{Axis, concatenate, s};
+
+use super::{Method, Need, Rows, Turn};
+use crate::objective::Objective;
+
+/// An [`Objective`] on the pairs of the batch.
+#[derive(Debug, Clone)]
+pub(super) struct OverPairs {
+    pub(super) objective: Arc<dyn Objective<f32>>,
+}
+
+impl Method for OverPairs {
+    fn name(&self) -> &'static str {
+        self.objective.name()
+    }
+
+    fn need(&self) -> Need {
+        Need::Pairs
+    }
+
+    fn turn(&mut self, rows: &Rows<'_>) -> Turn {
+        let n = rows.out.nrows() / 2;
+        let (a, b) = (rows.out.slice(s![..n, ..]), rows.out.slice(s![n.., ..]));
+        let loss = self.objective.loss(a, b, Some(rows.drawn.negatives.view()));
+        Turn { value: loss.value, grad: concatenate![Axis(0), loss.grad_a, loss.grad_b] }
+    }
+
+    fn boxed(&self) -> Box<dyn Method> {
+        Box::new(self.clone())
+    }
+}

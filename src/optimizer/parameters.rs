@@ -1,0 +1,86 @@
+//! Sets of parameters, whatever network they are of. See [`Parameters`].
+use crate::head::Mlp;
+use crate::linalg::Real;
+
+/// One array of a network, row by row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Part<'a, T> {
+    /// Its name within the network.
+    pub name: &'static str,
+    /// Its values.
+    pub values: &'a [T],
+    /// True for matrices: weight decay and LARS act on these only, not on biases and the parameters of norms.
+    pub decays: bool,
+}
+
+/// [`Part`], to change it.
+#[derive(Debug, PartialEq)]
+pub struct PartMut<'a, T> {
+    /// Its name within the network.
+    pub name: &'static str,
+    /// Its values.
+    pub values: &'a mut [T],
+    /// As in [`Part`].
+    pub decays: bool,
+}
+
+/// The parameters of a network, or what has their shapes (gradients, moments): arrays in a fixed order.
+pub trait Parameters<T: Real> {
+    /// The arrays.
+    fn parts(&self) -> Vec<Part<'_, T>>;
+
+    /// [`Parameters::parts`], to change them; the same arrays in the same order.
+    fn parts_mut(&mut self) -> Vec<PartMut<'_, T>>;
+
+    /// Numbers in all parts together.
+    fn count(&self) -> usize {
+        self.parts().iter().map(|part| part.values.len()).sum()
+    }
+}
+
+impl<T: Real> Parameters<T> for Mlp<T> {
+    fn parts(&self) -> Vec<Part<'_, T>> {
+        let part = |(name, values)| Part { name, values, decays: matrix(name) };
+        Mlp::parts(self).map(part).into()
+    }
+
+    fn parts_mut(&mut self) -> Vec<PartMut<'_, T>> {
+        Mlp::parts_mut(self).into_iter().map(|(name, values)| PartMut { name, values, decays: matrix(name) }).collect()
+    }
+}
+
+fn matrix(name: &str) -> bool {
+    matches!(name, "w1" | "w2")
+}
+
+/// Several networks that are trained together, as one set.
+#[derive(Default)]
+pub struct Joint<'a, T> {
+    /// The networks, in a fixed order.
+    pub networks: Vec<&'a mut dyn Parameters<T>>,
+}
+
+impl<T: Real> Parameters<T> for Joint<'_, T> {
+    fn parts(&self) -> Vec<Part<'_, T>> {
+        self.networks.iter().flat_map(|network| network.parts()).collect()
+    }
+
+    fn parts_mut(&mut self) -> Vec<PartMut<'_, T>> {
+        self.networks.iter_mut().flat_map(|network| network.parts_mut()).collect()
+    }
+}
+
+/// What an optimizer remembers: one number for each parameter, part after part.
+///
+/// The slices of `values` that belong to the parts of `params`, in their order.
+pub(super) fn along<'v, T: Real>(
+    params: &[PartMut<'_, T>],
+    mut values: &'v mut [T],
+) -> impl Iterator<Item = &'v mut [T]> + use<'v, T> {
+    let lengths: Vec<usize> = params.iter().map(|part| part.values.len()).collect();
+    lengths.into_iter().map(move |length| {
+        let (part, rest) = std::mem::take(&mut values).split_at_mut(length);
+        values = rest;
+        part
+    })
+}
