@@ -105,6 +105,10 @@ fn compare(prefix: &str, given: &Table, schema: &Table, clean: &mut Table, probl
             (Some(Value::Float(_)), Value::Integer(i)) => {
                 clean.insert(key.clone(), Value::Float(*i as f64));
             }
+            // A text that may be a number (`prepare.exposure`) may be written as one.
+            (Some(Value::String(_)), Value::Float(_) | Value::Integer(_)) => {
+                clean.insert(key.clone(), Value::String(value.to_string()));
+            }
             (Some(Value::Integer(_)), Value::Integer(i)) if *i < 0 => {
                 problems.push(format!("{path} = {i}: must not be negative"));
             }
@@ -167,6 +171,9 @@ fn check_values(table: &Table, problems: &mut Vec<String>) {
 }
 
 fn check_together(config: &Config, problems: &mut Vec<String>) {
+    if let Err(problem) = config.prepare.level(None) {
+        problems.push(problem);
+    }
     let learn = &config.learn;
     if learn.gap_min_secs > learn.gap_max_secs {
         let (least, most) = (learn.gap_min_secs, learn.gap_max_secs);
@@ -247,9 +254,10 @@ mod tests {
             "head.hidden=-3",
             "encoder.providers=[\"cpu\",\"npu\"]",
             "sauce.x=1",
+            "prepare.exposure=1.5",
         ]);
         for part in [
-            "7 mistakes",
+            "8 mistakes",
             "learn.temprature: unknown key; did you mean temperature?",
             "learn.cpu_share = 7: must be from 0.01 to 1",
             "learn.learning_rate = NaN: must be from 0 to 1",
@@ -257,6 +265,7 @@ mod tests {
             "head.hidden = -3: must not be negative",
             "encoder.providers has \"npu\": must be one of tensorrt, cuda, cpu",
             "sauce: unknown key",
+            "prepare.exposure = \"1.5\": must be \"card\", \"off\" or a mean brightness from 0.05 to 0.95",
         ] {
             assert!(text.contains(part), "missing {part:?} in\n{text}");
         }

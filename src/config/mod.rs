@@ -6,11 +6,16 @@ pub mod load;
 
 use serde::{Deserialize, Serialize};
 
+/// Mean brightness that frames may be brought to.
+pub const EXPOSURES: std::ops::RangeInclusive<f32> = 0.05..=0.95;
+
 /// The whole configuration.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     /// Where frames come from.
     pub source: Source,
+    /// How a frame becomes the encoder's input.
+    pub prepare: Prepare,
     /// The frozen encoder.
     pub encoder: Encoder,
     /// What is learned, from which pairs, at what pace.
@@ -40,6 +45,14 @@ pub struct Source {
     pub camera_height: u32,
     /// Frames per second asked of a camera.
     pub camera_frame_rate: u32,
+}
+
+/// `[prepare]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Prepare {
+    /// Mean brightness (0.05 to 0.95) that every frame is brought to by a gain of at most 8: a number written as text,
+    /// `card` (what the model card says) or `off`.
+    pub exposure: String,
 }
 
 /// `[encoder]`
@@ -168,6 +181,33 @@ impl Default for Source {
             camera_height: 480,
             camera_frame_rate: 30,
         }
+    }
+}
+
+impl Prepare {
+    /// The level of [`Prepare::exposure`], where `card` is the one of the model card; `None`: frames stay as they are.
+    ///
+    /// # Errors
+    /// The key, what it is and what it must be.
+    pub fn level(&self, card: Option<f32>) -> std::result::Result<Option<f32>, String> {
+        match self.exposure.as_str() {
+            "card" => Ok(card),
+            "off" => Ok(None),
+            text => match text.parse::<f32>() {
+                Ok(level) if EXPOSURES.contains(&level) => Ok(Some(level)),
+                _ => Err(format!(
+                    "prepare.exposure = {text:?}: must be \"card\", \"off\" or a mean brightness from {} to {}",
+                    EXPOSURES.start(),
+                    EXPOSURES.end()
+                )),
+            },
+        }
+    }
+}
+
+impl Default for Prepare {
+    fn default() -> Self {
+        Self { exposure: "card".into() }
     }
 }
 

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use super::card_text;
+use crate::config;
 use crate::error::{Error, Result};
 use crate::files::{read_bounded, sha256_hex};
 
@@ -66,6 +67,8 @@ pub struct Card {
     pub std: [f32; 3],
     /// How a frame that is not square becomes a square (`stretch` where the card does not say).
     pub fit: Fit,
+    /// Mean brightness, 0 to 1, that frames are brought to before `mean` is subtracted; `None`: they stay as they are.
+    pub exposure: Option<f32>,
     /// Where the model is from.
     pub source: String,
     /// Its licence.
@@ -115,23 +118,34 @@ impl Card {
         Ok(self)
     }
 
+    /// This card with the preparation that is really used: what `config` says over what the card says.
+    ///
+    /// # Errors
+    /// `prepare.exposure` is none of the values allowed.
+    pub fn prepared(mut self, config: &config::Prepare) -> Result<Self> {
+        self.exposure = config.level(self.exposure).map_err(Error::config)?;
+        Ok(self)
+    }
+
     /// SHA-256 over all that decides which latent a frame gets from given weights: output, size and preparation. Take
-    /// it from the card that [`Card::sized`] returned.
+    /// it from the card that [`Card::sized`] and [`Card::prepared`] returned.
     pub fn hash(&self) -> String {
         let bits = |v: [f32; 3]| v.map(|x| format!("{:08x}", x.to_bits())).join(" ");
-        sha256_hex(
-            format!(
-                "prepare {PREPARE_VERSION}\nkind {:?}\noutput {}\nsize {}\nchannels {:?}\nmean {}\nstd {}\nfit {:?}\n",
-                self.kind,
-                self.output,
-                self.size,
-                self.channels,
-                bits(self.mean),
-                bits(self.std),
-                self.fit
-            )
-            .as_bytes(),
-        )
+        let mut text = format!(
+            "prepare {PREPARE_VERSION}\nkind {:?}\noutput {}\nsize {}\nchannels {:?}\nmean {}\nstd {}\nfit {:?}\n",
+            self.kind,
+            self.output,
+            self.size,
+            self.channels,
+            bits(self.mean),
+            bits(self.std),
+            self.fit
+        );
+        // Only where there is one: a card without keeps the hash that it had before there was such a key.
+        if let Some(level) = self.exposure {
+            text += &format!("exposure {:08x}\n", level.to_bits());
+        }
+        sha256_hex(text.as_bytes())
     }
 }
 

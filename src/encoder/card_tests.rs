@@ -32,6 +32,7 @@ fn all_mistakes_at_once() {
         mean = [0.5, nan, 0.5]
         std = [0.0, 1, 1]
         fit = "squeeze"
+        exposure = 3
         source = 3
         licence = "MIT"
         sha256 = "abc"
@@ -41,7 +42,7 @@ fn all_mistakes_at_once() {
     assert_eq!(error.kind(), crate::error::Kind::Config);
     let message = error.to_string();
     for part in [
-        "model card x.toml: 12 mistakes",
+        "model card x.toml: 13 mistakes",
         "name = \"\": must be a text that is not empty",
         "kind = \"grid\": latents that are grids are not supported yet",
         "input is missing: must be a text",
@@ -51,6 +52,7 @@ fn all_mistakes_at_once() {
         "mean = [0.5, nan, 0.5]: must be three numbers",
         "std = [0.0, 1, 1]: must be three numbers from 1e-6",
         "fit = \"squeeze\": must be \"stretch\" or \"crop\"",
+        "exposure = 3: must be a number from 0.05 to 0.95, or be left out",
         "source = 3: must be a text",
         "sha256 = \"abc\": must be the 64",
         "colour: unknown key; a card has name, kind",
@@ -122,6 +124,19 @@ fn sizes() {
 }
 
 #[test]
+fn the_configuration_decides_over_the_card() {
+    let card = Card::beside(&bundled()).unwrap();
+    assert_eq!(card.exposure, Some(0.45));
+    let with = |text: &str| card.clone().prepared(&config::Prepare { exposure: text.into() });
+    assert_eq!(with("card").unwrap(), card);
+    assert_eq!(with("off").unwrap().exposure, None);
+    assert_eq!(with("0.3").unwrap().exposure, Some(0.3));
+    for bad in ["on", "nan", "0", "1"] {
+        assert_eq!(with(bad).unwrap_err().exit_code(), 78, "{bad}");
+    }
+}
+
+#[test]
 fn hash_covers_what_changes_latents_and_nothing_else() {
     let card = Card::beside(&bundled()).unwrap();
     let same = Card { source: "x".into(), name: "y".into(), licence: "z".into(), ..card.clone() };
@@ -133,6 +148,8 @@ fn hash_covers_what_changes_latents_and_nothing_else() {
         Card { mean: [0.485, 0.456, 0.407], ..card.clone() },
         Card { std: [0.229, 0.224, 0.226], ..card.clone() },
         Card { output: "other".into(), ..card.clone() },
+        Card { exposure: None, ..card.clone() },
+        Card { exposure: Some(0.5), ..card.clone() },
     ] {
         assert_ne!(other.hash(), card.hash(), "{other:?}");
     }

@@ -5,11 +5,12 @@ use toml::{Table, Value};
 
 use super::card::{Card, Channels, Fit, Kind, MAX_MODEL_BYTES, MAX_SIDE, MIN_SIDE};
 use super::outline::Outline;
+use crate::config::EXPOSURES;
 use crate::error::{Error, Result};
 use crate::files::{read_bounded, sha256_hex};
 
 /// Keys of a card.
-const KEYS: &str = "name kind input output size multiple_of channels mean std fit source licence sha256";
+const KEYS: &str = "name kind input output size multiple_of channels mean std fit exposure source licence sha256";
 
 /// Reads the text of a card; `what` names it in errors.
 pub(super) fn parse(text: &str, what: &str) -> Result<Card> {
@@ -27,6 +28,7 @@ pub(super) fn parse(text: &str, what: &str) -> Result<Card> {
         mean: read.triple("mean", |v| v.abs() <= 1000.0, "must be three numbers from -1000 to 1000"),
         std: read.triple("std", |v| (1e-6..=1000.0).contains(&v), "must be three numbers from 1e-6 to 1000"),
         fit: read.choice("fit", &[("stretch", Fit::Stretch), ("crop", Fit::Crop)], Some(Fit::Stretch)),
+        exposure: read.exposure(),
         source: read.text("source"),
         licence: read.text("licence"),
         sha256: read.digest(),
@@ -156,6 +158,16 @@ impl Reader {
                 [1.0; 3]
             }
         }
+    }
+
+    fn exposure(&mut self) -> Option<f32> {
+        let value = self.table.get("exposure")?;
+        let level = value.as_float().or_else(|| value.as_integer().map(|i| i as f64)).map(|v| v as f32);
+        if !level.is_some_and(|level| EXPOSURES.contains(&level)) {
+            let (least, most) = (EXPOSURES.start(), EXPOSURES.end());
+            self.mistake("exposure", &format!("must be a number from {least} to {most}, or be left out"));
+        }
+        level
     }
 
     fn digest(&mut self) -> String {

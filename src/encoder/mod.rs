@@ -6,6 +6,7 @@
 mod card;
 mod card_text;
 mod elf;
+mod exposure;
 mod fits;
 mod luma;
 mod outline;

@@ -3,11 +3,13 @@ use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
 use super::card::{Card, Channels, Fit};
+use super::exposure::gain;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 
-/// Frame in, `tensor[(plane * side + y) * side + x] = (value / 255 - mean) / std` out.
+/// Frame in, `tensor[(plane * side + y) * side + x] = (min(g * value / 255, 1) - mean) / std` out.
 ///
+/// `g` is 1, or where the card has an exposure level the [`gain`] that brings the mean of the resized square to it.
 /// The resize is Pillow's `BILINEAR`: a triangle as wide as the scale, so that shrinking averages; every value before
 /// normalisation is within 1/255 of Pillow's. Buffers are kept: after the first frame nothing of ours is allocated.
 /// (The resize library makes its tables of weights, a few kilobytes, anew for every frame.)
@@ -15,8 +17,11 @@ use crate::frame::Frame;
 pub struct Prepare {
     side: u32,
     fit: Fit,
-    /// For each plane: which channel of the RGB frame, and the normalised value of each of the 256 levels.
-    planes: [(usize, Box<[f32; 256]>); 3],
+    planes: [Plane; 3],
+    /// The mean level that frames are brought to, 0 to 1; `None`: they stay as they are.
+    exposure: Option<f32>,
+    /// What `planes` hold the values for.
+    gain: f32,
     resizer: Resizer,
     /// `[frame height, side]`: resized along the rows only.
     narrow: Image<'static>,
@@ -30,15 +35,12 @@ impl Prepare {
     /// `side` is not what the card allows.
     pub fn new(card: &Card, side: u32) -> Result<Self> {
         let card = card.clone().sized(side)?;
-        let plane = |p: usize| {
-            let channel = if card.channels == Channels::Rgb { p } else { 2 - p };
-            let level = |v: usize| (v as f32 / 255.0 - card.mean[p]) / card.std[p];
-            (channel, Box::new(std::array::from_fn(level)))
-        };
         Ok(Self {
             side: card.size,
             fit: card.fit,
-            planes: [plane(0), plane(1), plane(2)],
+            planes: [0, 1, 2].map(|p| Plane::new(&card, p)),
+            exposure: card.exposure,
+            gain: 1.0,
             resizer: Resizer::new(),
             narrow: Image::new(card.size, 1, PixelType::U8x3),
             resized: Image::new(card.size, card.size, PixelType::U8x3),
@@ -84,13 +86,50 @@ impl Prepare {
         self.resizer.resize(&source, &mut self.narrow, &rows).map_err(|e| failed(e.to_string()))?;
         let columns = options().crop(0.0, top, f64::from(self.side), high);
         self.resizer.resize(&self.narrow, &mut self.resized, &columns).map_err(|e| failed(e.to_string()))?;
+        if let Some(level) = self.exposure {
+            self.expose(gain(level, self.resized.buffer()));
+        }
         let pixels = self.resized.buffer();
-        for ((channel, levels), plane) in self.planes.iter().zip(tensor.chunks_exact_mut(area)) {
-            for (out, pixel) in plane.iter_mut().zip(pixels.chunks_exact(3)) {
-                *out = levels[usize::from(pixel[*channel])];
+        for (plane, out) in self.planes.iter().zip(tensor.chunks_exact_mut(area)) {
+            for (out, pixel) in out.iter_mut().zip(pixels.chunks_exact(3)) {
+                *out = plane.levels[usize::from(pixel[plane.channel])];
             }
         }
         Ok(())
+    }
+
+    /// Tables for another gain.
+    fn expose(&mut self, gain: f32) {
+        if self.gain.to_bits() != gain.to_bits() {
+            self.planes.iter_mut().for_each(|plane| plane.fill(gain));
+            self.gain = gain;
+        }
+    }
+}
+
+/// One plane of the input.
+#[derive(Debug)]
+struct Plane {
+    /// The channel of the RGB frame that it shows.
+    channel: usize,
+    mean: f32,
+    std: f32,
+    /// The normalised value of each of the 256 levels of a pixel.
+    levels: Box<[f32; 256]>,
+}
+
+impl Plane {
+    fn new(card: &Card, p: usize) -> Self {
+        let channel = if card.channels == Channels::Rgb { p } else { 2 - p };
+        let mut plane = Self { channel, mean: card.mean[p], std: card.std[p], levels: Box::new([0.0; 256]) };
+        plane.fill(1.0);
+        plane
+    }
+
+    fn fill(&mut self, gain: f32) {
+        for (value, out) in self.levels.iter_mut().enumerate() {
+            *out = ((gain * (value as f32 / 255.0)).min(1.0) - self.mean) / self.std;
+        }
     }
 }
 
@@ -194,6 +233,27 @@ mod tests {
         assert_eq!(one, two);
         // A frame of the input's size goes through as it is.
         assert_eq!(one[32 * 32], (1.0 / 255.0 - 0.456) / 0.224);
+    }
+
+    #[test]
+    fn exposure_is_the_formula_for_every_frame_anew() {
+        let card = Card { exposure: Some(0.45), ..card() };
+        let mut prepare = Prepare::new(&card, 32).unwrap();
+        let mut tensor = vec![0.0; 3 * 32 * 32];
+        // Dark, bright, nearly black (the gain is bounded), black, dark again.
+        for (scale, bounded) in [(90, false), (250, false), (9, true), (0, true), (90, false)] {
+            let frame = frame(32, 32, |i| (i * 37 % (scale + 1)) as u8);
+            prepare.run(&frame, &mut tensor).unwrap();
+            let mean = frame.pixels.iter().map(|v| f64::from(*v) / 255.0).sum::<f64>() / frame.pixels.len() as f64;
+            let gain = (0.45 / mean).min(8.0);
+            assert_eq!(gain == 8.0, bounded, "{scale}");
+            for (i, &value) in tensor.iter().enumerate() {
+                let (plane, pixel) = (i / 1024, i % 1024);
+                let x = (gain * f64::from(frame.pixels[3 * pixel + plane]) / 255.0).min(1.0);
+                let right = (x - f64::from(card.mean[plane])) / f64::from(card.std[plane]);
+                assert!((f64::from(value) - right).abs() < 1e-5, "{scale}: value {i} is {value}, not {right}");
+            }
+        }
     }
 
     #[test]

@@ -1,0 +1,32 @@
+//! Exposure: every frame brought to the same mean brightness, so that light that changes between visits matters less.
+
+/// No frame is made brighter than this many times: what is nearly black is noise.
+pub(super) const MAX_GAIN: f32 = 8.0;
+
+/// `g = min(level / mean(x), 8)` for `x = value / 255` over all `pixels` (of all channels): the factor that brings their
+/// mean to `level`, before what exceeds 1 is cut off. Black pixels, and none, give 8.
+pub(super) fn gain(level: f32, pixels: &[u8]) -> f32 {
+    // Rows of bytes are summed in 32 bits, which the compiler turns into vector code.
+    let sum: u64 = pixels.chunks(1 << 16).map(|part| u64::from(part.iter().map(|v| u32::from(*v)).sum::<u32>())).sum();
+    if sum == 0 {
+        return MAX_GAIN;
+    }
+    let mean = sum as f64 / (255.0 * pixels.len() as f64);
+    (f64::from(level) / mean).min(f64::from(MAX_GAIN)) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brings_the_mean_to_the_level_within_bounds() {
+        let pixels: Vec<u8> = (0..300_000u32).map(|i| (i * 7 % 120) as u8).collect();
+        let mean = pixels.iter().map(|v| f64::from(*v) / 255.0).sum::<f64>() / pixels.len() as f64;
+        assert!((f64::from(gain(0.45, &pixels)) * mean - 0.45).abs() < 1e-6);
+        assert!((gain(0.45, &[255; 7]) - 0.45).abs() < 1e-6);
+        for dark in [&[0; 9][..], &[1; 9], &[]] {
+            assert_eq!(gain(0.45, dark), MAX_GAIN);
+        }
+    }
+}
