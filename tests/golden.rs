@@ -4,9 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use afterimage::frame::Stamp;
-use afterimage::head::{Mlp, Scatter, SlowFit, slow_from};
+use afterimage::head::{Cells, Mlp, Scatter, SlowFit, slow_from};
 use afterimage::linalg::{Real, product};
-use afterimage::objective::{NtXent, Objective};
+use afterimage::objective::{InfoNce, NtXent, Objective};
 use afterimage::optimizer::{AdamW, AdamWState, Sgd, SgdState, clip_norm};
 use afterimage::pairs::Block;
 use ndarray::{Array1, Array2, Axis, concatenate, s};
@@ -78,6 +78,36 @@ fn nt_xent_in_f64() {
 #[test]
 fn nt_xent_in_f32() {
     nt_xent::<f32>(F32);
+}
+
+fn cpc<T: Real>(bound: f64) {
+    let cells = Cells { frames: 2, rows: 7, columns: 7 };
+    let (predictions, targets) = (cast::<T>(x(98, 8, 0.9)), cast::<T>(x(98, 8, 0.3)));
+    for k in 1..=6 {
+        let right = golden(&format!("cpc pred=X(98,8,.9) target=X(98,8,.3) as [2,7,7,8] k={k} "));
+        let (mut grad_p, mut grad_t) = (Array2::zeros((98, 8)), Array2::zeros((98, 8)));
+        let (p, t) = (predictions.view(), targets.view());
+        let value = InfoNce { scale: 0.1 }.offset(p, t, cells, k, None, 1.0, grad_p.view_mut(), &mut grad_t);
+        let norm = |x: &Array2<T>| x.iter().map(|x| x.as_f64().powi(2)).sum::<f64>().sqrt();
+        let worst = [
+            error([&value], &right["loss"]),
+            error([&norm(&grad_p)], &right["grad_norms"][0]),
+            error([&norm(&grad_t)], &right["grad_norms"][1]),
+            error(grad_p.iter().take(16), &right["grad_heads"][0]),
+            error(grad_t.iter().take(16), &right["grad_heads"][1]),
+        ];
+        assert!(worst.iter().all(|&error| error < bound), "k={k}: {worst:?}");
+    }
+}
+
+#[test]
+fn cpc_in_f64() {
+    cpc::<f64>(F64);
+}
+
+#[test]
+fn cpc_in_f32() {
+    cpc::<f32>(F32);
 }
 
 /// Twenty steps of a head 8 -> 16 -> 4; `step` clips, takes the step and returns the norm before clipping.

@@ -1,10 +1,12 @@
 //! The head: what turns a latent into an embedding. See [`Head`].
+mod context;
 mod embed;
 mod mlp;
 pub mod slow;
 
 use ndarray::{Array1, Array2};
 
+pub use context::{Cells, Context, ContextCache};
 pub use embed::Scratch;
 pub use mlp::{Cache, Mlp};
 pub use slow::{Scatter, SlowFit, slow_from};

@@ -1,9 +1,11 @@
 //! The losses: what the head is trained for. A loss sees the outputs of the head before they are made unit length, and
 //! gives its value and its gradient with respect to them.
+mod cpc;
 mod nt_xent;
 
 use ndarray::{Array2, ArrayView2};
 
+pub use cpc::{CpcNetwork, CpcPass, CpcSizes, InfoNce};
 pub use nt_xent::NtXent;
 
 use crate::linalg::Real;
