@@ -6,6 +6,7 @@
 pub mod error;
 pub mod files;
 pub mod linalg;
+mod onnx;
 // Row 1: frames and configuration.
 pub mod config;
 pub mod frame;

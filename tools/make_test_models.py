@@ -1,15 +1,18 @@
-"""Makes the small models of tests/data: `tiny.onnx`, a seeded encoder with its card `tiny.toml`, and faulty ones.
+"""Makes the small models of tests/data: `tiny.onnx`, a seeded encoder with its card `tiny.toml`, and faulty ones; and
+`taps.json`, what numpy finds for taps of `taps.onnx`.
 
     python tools/make_test_models.py tests/data
 
 Needs (made with): numpy==2.4.6, onnx==1.23.2. The same bytes every time.
 """
 import hashlib
+import json
 import pathlib
 import sys
 
 import numpy as np
 import onnx
+import onnx.reference
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET, IR = 13, 7
@@ -62,6 +65,50 @@ def save(folder, name, nodes, weights, outputs, shape=INPUT, kind=TensorProto.FL
     return data
 
 
+def unit(x):
+    return x / np.linalg.norm(x)
+
+
+def pool(x, pooling):
+    """One image's tensor as a vector, in float64."""
+    x = x.astype(np.float64)[0]
+    if pooling == "as-is":
+        return x
+    if pooling in ("tokens", "cls"):
+        return x[1:].mean(0) if pooling == "tokens" else x[0]
+    if x.ndim == 2:
+        return x.mean(0)
+    cells = x.reshape(len(x), -1)
+    if pooling == "max":
+        return cells.max(1)
+    if pooling == "mean":
+        return cells.mean(1)
+    p = float(pooling.removeprefix("gem"))
+    return (np.maximum(cells, 1e-6) ** p).mean(1) ** (1 / p)
+
+
+def golden_taps(model, side=16):
+    """Latents of taps over `model` for the picture that the encoder is tried out with, by numpy."""
+    plane, y, x = np.mgrid[0:3, 0:side, 0:side]
+    image = (((3 * x + 2 * y + 5 * plane) % (2 * side)) / side - 1).astype(np.float32)[None]
+    model = onnx.load_model_from_string(model)
+    for name in ("map", "grid", "map_last", "tokens"):
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    evaluator = onnx.reference.ReferenceEvaluator(model)
+    found = dict(zip(evaluator.output_names, evaluator.run(None, {"image": image})))
+    cases = []
+    for taps in [
+        ["output:as-is"], ["map:mean"], ["grid:mean"], ["map:max"], ["map:gem1"], ["map:gem2"], ["map:gem3"],
+        ["map:gem2.5"], ["grid:gem3"], ["tokens:mean"], ["tokens:tokens"], ["tokens:cls"],
+        ["map:gem3", "tokens:cls", "output:as-is", "map:mean"],
+    ]:
+        split = [tap.split(":") for tap in taps]
+        parts = [unit(pool(found["latent" if t == "output" else t], p)) for t, p in split]
+        cases.append({"taps": taps, "latent": unit(np.concatenate(parts)).tolist()})
+    grid = found["map_last"][0].astype(np.float64)
+    return {"side": side, "cases": cases, "grid": {"shape": grid.shape, "values": grid.ravel().tolist()}}
+
+
 def main(folder):
     random = np.random.default_rng(7)
 
@@ -94,6 +141,22 @@ sha256 = "{hashlib.sha256(data).hexdigest()}"
     save(folder, "two_outputs", small + pooled("grid", "latent"), small_weights, both)
     # Takes one image of 32 x 32 and nothing else.
     save(folder, "fixed", small + pooled("grid", "latent"), small_weights, [("latent", [1, 4])], shape=[1, 3, 32, 32])
+    # A little transformer-like model: a map, tokens (the first, a class token, is the largest of the others), an output.
+    tokens = [
+        helper.make_node("Relu", ["grid"], ["map"]),
+        helper.make_node("Transpose", ["grid"], ["map_last"], perm=[0, 2, 3, 1]),
+        helper.make_node("Reshape", ["grid", "rows"], ["columns"]),
+        helper.make_node("Transpose", ["columns"], ["patches"], perm=[0, 2, 1]),
+        helper.make_node("ReduceMax", ["patches"], ["class"], axes=[1], keepdims=1),
+        helper.make_node("Concat", ["class", "patches"], ["tokens"], axis=1),
+        helper.make_node("Cast", ["map"], ["whole"], to=TensorProto.INT64),
+    ]
+    rows = numpy_helper.from_array(np.array([0, 4, -1], np.int64), "rows")
+    small_nodes = small[:-1] + [helper.make_node("Identity", [small[-1].input[0]], ["grid"])]
+    data = save(
+        folder, "taps", small_nodes + tokens + pooled("map", "latent"), small_weights + [rows], [("latent", ["n", 4])]
+    )
+    (folder / "taps.json").write_text(json.dumps(golden_taps(data), indent=1) + "\n")
     # NaN for every image: the logarithm of a negative number.
     nan = [
         helper.make_node("Neg", ["grid"], ["negative"]),

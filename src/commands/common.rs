@@ -30,10 +30,16 @@ pub(super) struct Opened {
 impl Opened {
     /// Finds the card, loads ONNX Runtime, opens and checks the model.
     pub(super) fn open(model: &Path, config: &Config) -> Result<Self> {
-        let card = Card::beside(model)?.sized(config.encoder.input_size)?.prepared(&config.prepare)?;
+        let card = Card::beside(model)?.with(&config.encoder)?.prepared(&config.prepare)?;
         let runtime = runtime::load(&config.encoder.onnxruntime)?;
         let encoder = Encoder::open(&runtime, model, &card, &config.encoder)?;
-        let origin = Origin { encoder_sha256: encoder.sha256().to_owned(), card_hash: card.hash(), dim: encoder.dim() };
+        let origin = Origin {
+            encoder_sha256: encoder.sha256().to_owned(),
+            card_hash: card.hash(),
+            dim: encoder.dim(),
+            parts: encoder.parts().to_vec(),
+            grid: encoder.grid(),
+        };
         Ok(Self { card, encoder, origin })
     }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Output;
 use super::common::{OpenedRun, Single};
 use crate::cli;
-use crate::encoder::{Encoder, Prepare, runtime};
+use crate::encoder::{Encoder, LatentModel, Prepare, runtime};
 use crate::error::{Error, Result};
 use crate::export::onnx;
 use crate::files;
@@ -27,7 +27,9 @@ const MAX_MODEL_BYTES: u64 = 2 << 30;
 pub(super) fn run(args: &cli::Export) -> Result<Output> {
     let mut run = OpenedRun::open(&args.of, &args.common)?;
     let model = args.of.encoder.as_ref().unwrap_or(&run.info.encoder).clone();
+    let runtime = runtime::load(&run.config.encoder.onnxruntime)?;
     let bytes = files::read_bounded(&model, MAX_MODEL_BYTES)?;
+    let latent = LatentModel::new(&runtime, bytes, &run.opened.card, &model.display().to_string())?;
     let head = run.adapted.head.clone();
     let meta = [
         ("afterimage.space", run.adapted.space.to_string()),
@@ -37,8 +39,8 @@ pub(super) fn run(args: &cli::Export) -> Result<Output> {
         ("afterimage.prepare", format!("{:?}", run.opened.card)),
     ]
     .map(|(key, value)| (key.to_owned(), value));
-    let merged = onnx::merge(&bytes, &run.opened.card.output, &head, &meta)?;
-    let runtime = runtime::load(&run.config.encoder.onnxruntime)?;
+    let merged = onnx::merge(&latent.bytes, &latent.output, &head, &meta)?;
+    drop(latent);
     let card = &run.opened.card;
     let (side, encoder) = (run.opened.encoder.side(), &run.config.encoder);
     let mut check = Encoder::from_bytes(&runtime, &merged, &card.input, onnx::OUTPUT, side, encoder, "merged model")?;

@@ -3,8 +3,8 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::Config;
 use super::bounds::{RANGES, WORDS};
+use super::{Config, taps};
 use crate::error::{Error, Result};
 
 /// A config file larger than this is not one.
@@ -43,6 +43,7 @@ fn checked(mut table: Table, place: &str, overrides: &[String]) -> Result<Config
     let mut clean = Table::new();
     compare("", &table, &schema, &mut clean, &mut problems);
     check_values(&clean, &mut problems);
+    check_taps(&clean, &mut problems);
     let config: Option<Config> = Value::Table(complete(clean, &schema)).try_into().ok();
     if let Some(config) = &config {
         check_together(config, &mut problems);
@@ -170,6 +171,17 @@ fn check_values(table: &Table, problems: &mut Vec<String>) {
     }
 }
 
+/// `encoder.taps`: a list of texts, each a tap.
+fn check_taps(table: &Table, problems: &mut Vec<String>) {
+    let Some(Value::Array(list)) = lookup(table, "encoder.taps") else { return };
+    let texts: Vec<String> = list.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect();
+    if texts.len() < list.len() {
+        problems.push("encoder.taps: must be a list of texts, for example [\"output:as-is\"]".into());
+    } else if let Err(wrong) = taps::parse(&texts) {
+        problems.extend(wrong.into_iter().map(|why| format!("encoder.taps has {why}")));
+    }
+}
+
 fn check_together(config: &Config, problems: &mut Vec<String>) {
     if let Err(problem) = config.prepare.level(None) {
         problems.push(problem);
@@ -191,7 +203,7 @@ fn nearest(key: &str, schema: &Table) -> String {
 }
 
 /// Levenshtein distance.
-fn distance(a: &str, b: &str) -> usize {
+pub(crate) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.chars().enumerate() {
@@ -253,22 +265,31 @@ mod tests {
             "head.dim=\"many\"",
             "head.hidden=-3",
             "encoder.providers=[\"cpu\",\"npu\"]",
+            "encoder.taps=[\"x:gem\", \"y\"]",
             "sauce.x=1",
             "prepare.exposure=1.5",
         ]);
         for part in [
-            "8 mistakes",
+            "10 mistakes",
             "learn.temprature: unknown key; did you mean temperature?",
             "learn.cpu_share = 7: must be from 0.01 to 1",
             "learn.learning_rate = NaN: must be from 0 to 1",
             "head.dim = \"many\": must be integer, found string",
             "head.hidden = -3: must not be negative",
             "encoder.providers has \"npu\": must be one of tensorrt, cuda, cpu",
+            "encoder.taps has \"x:gem\": \"gem\": gem takes a power from 1 to 10",
+            "encoder.taps has \"y\": write TENSOR:POOLING",
             "sauce: unknown key",
             "prepare.exposure = \"1.5\": must be \"card\", \"off\" or a mean brightness from 0.05 to 0.95",
         ] {
             assert!(text.contains(part), "missing {part:?} in\n{text}");
         }
+    }
+
+    #[test]
+    fn taps_are_texts() {
+        assert!(problems(&["encoder.taps=[3]"]).contains("encoder.taps: must be a list of texts"));
+        assert_eq!(load(None, &["encoder.taps=[\"output\"]".into()]).expect("taken").encoder.taps, ["output"]);
     }
 
     #[test]

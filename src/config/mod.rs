@@ -3,6 +3,7 @@
 //! Units are in the names. `check` reads text, reports every mistake at once and never opens a device.
 mod bounds;
 pub mod load;
+pub mod taps;
 
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +61,9 @@ pub struct Prepare {
 pub struct Encoder {
     /// Side of the square input in pixels; 0 takes the size named in the model card.
     pub input_size: u32,
+    /// What is read of the encoder, each `TENSOR:POOLING` ([`taps::Tap`]), joined as unit vectors; empty takes the taps of
+    /// the model card, `["output"]` the encoder's own output as it is.
+    pub taps: Vec<String>,
     /// Execution providers in order of preference: `tensorrt`, `cuda`, `cpu`. The first is required unless `fallback`.
     pub providers: Vec<String>,
     /// Go on with the next provider of the list (and say so) where the first cannot be used.
@@ -213,7 +217,14 @@ impl Default for Prepare {
 
 impl Default for Encoder {
     fn default() -> Self {
-        Self { input_size: 0, providers: vec!["cpu".into()], fallback: false, threads: 0, onnxruntime: String::new() }
+        Self {
+            input_size: 0,
+            taps: Vec::new(),
+            providers: vec!["cpu".into()],
+            fallback: false,
+            threads: 0,
+            onnxruntime: String::new(),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::card_text;
 use crate::config;
+use crate::config::taps::{self, Tap};
 use crate::error::{Error, Result};
 use crate::files::{read_bounded, sha256_hex};
 
@@ -42,6 +43,17 @@ pub enum Fit {
 pub enum Kind {
     /// One latent per image, `[n, d]`.
     Vector,
+    /// A vector for each cell of a grid, `[n, h, w, d]` or `[n, d, h, w]`; see [`Layout`].
+    Grid,
+}
+
+/// Order of the dimensions of the model's grids and maps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// `[n, h, w, d]`.
+    Hwd,
+    /// `[n, d, h, w]`.
+    Dhw,
 }
 
 /// A checked model card.
@@ -53,8 +65,12 @@ pub struct Card {
     pub kind: Kind,
     /// Name of the input: `[n, 3, h, w]`, float32.
     pub input: String,
-    /// Name of the output: `[n, d]`, float32. Others are not computed.
+    /// Name of the output, float32: `[n, d]`, or a grid, which may be any tensor of the graph.
     pub output: String,
+    /// What is read of the model (the output as it is where there are none); never with a grid.
+    pub taps: Vec<Tap>,
+    /// Order of the dimensions of grids and of tapped maps (`dhw` where the card does not say).
+    pub layout: Layout,
     /// Side of the square input in pixels.
     pub size: u32,
     /// Other sizes must be a multiple of this (1 where the card does not say).
@@ -127,8 +143,34 @@ impl Card {
         Ok(self)
     }
 
+    /// This card with the size and the taps that are really used: those of `config`, or the card's own where it names
+    /// none.
+    ///
+    /// # Errors
+    /// [`Card::sized`]; taps over a model whose latent is a grid.
+    pub fn with(self, config: &config::Encoder) -> Result<Self> {
+        let mut card = self.sized(config.input_size)?;
+        let wrong = |wrong: Vec<String>| Error::config(format!("encoder.taps has {}", wrong.join("; ")));
+        if let Some(taps) = taps::parse(&config.taps).map_err(wrong)? {
+            card.taps = taps;
+        }
+        if card.kind == Kind::Grid && !card.taps.is_empty() {
+            return Err(Error::config(format!(
+                "encoder.taps: the latent of {} is a grid (kind = \"grid\"), which has no taps; leave encoder.taps empty, \
+                 or say kind = \"vector\" in its card",
+                card.name
+            )));
+        }
+        Ok(card)
+    }
+
+    /// True when the latent is not an output of the model as it stands ([`super::LatentModel`]).
+    pub fn changes_model(&self) -> bool {
+        self.kind == Kind::Grid || !self.taps.is_empty()
+    }
+
     /// SHA-256 over all that decides which latent a frame gets from given weights: output, size and preparation. Take
-    /// it from the card that [`Card::sized`] and [`Card::prepared`] returned.
+    /// it from the card that [`Card::with`] and [`Card::prepared`] returned.
     pub fn hash(&self) -> String {
         let bits = |v: [f32; 3]| v.map(|x| format!("{:08x}", x.to_bits())).join(" ");
         let mut text = format!(
@@ -144,6 +186,13 @@ impl Card {
         // Only where there is one: a card without keeps the hash that it had before there was such a key.
         if let Some(level) = self.exposure {
             text += &format!("exposure {:08x}\n", level.to_bits());
+        }
+        // Nothing is said of what is not used, so that earlier hashes stay.
+        if self.changes_model() {
+            text += &format!("layout {:?}\n", self.layout);
+        }
+        for tap in &self.taps {
+            text += &format!("tap {tap}\n");
         }
         sha256_hex(text.as_bytes())
     }

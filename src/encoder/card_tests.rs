@@ -24,7 +24,9 @@ fn bundled_cards_are_right() {
 fn all_mistakes_at_once() {
     let text = r#"
         name = ""
-        kind = "grid"
+        kind = "grids"
+        layout = "whd"
+        taps = ["x:gem", 3]
         output = "latent"
         size = 4
         multiple_of = 0
@@ -42,9 +44,11 @@ fn all_mistakes_at_once() {
     assert_eq!(error.kind(), crate::error::Kind::Config);
     let message = error.to_string();
     for part in [
-        "model card x.toml: 13 mistakes",
+        "model card x.toml: 15 mistakes",
         "name = \"\": must be a text that is not empty",
-        "kind = \"grid\": latents that are grids are not supported yet",
+        "kind = \"grids\": must be \"vector\" or \"grid\"",
+        "layout = \"whd\": must be \"hwd\" or \"dhw\"",
+        "taps = [\"x:gem\", 3]: must be a list of texts",
         "input is missing: must be a text",
         "size = 4: must be a whole number from 8 to 4096",
         "multiple_of = 0: must be a whole number from 1 to 4096",
@@ -55,7 +59,7 @@ fn all_mistakes_at_once() {
         "exposure = 3: must be a number from 0.05 to 0.95, or be left out",
         "source = 3: must be a text",
         "sha256 = \"abc\": must be the 64",
-        "colour: unknown key; a card has name, kind",
+        "colour: unknown key; a card has name, kind, layout",
     ] {
         assert!(message.contains(part), "missing {part:?} in\n{message}");
     }
@@ -72,6 +76,16 @@ fn defaults_are_said_in_the_docs() {
         .fold(String::new(), |all, line| all + line + "\n");
     let card = parse(&short, "short").unwrap();
     assert_eq!((card.kind, card.multiple_of, card.fit), (Kind::Vector, 1, Fit::Stretch));
+    assert_eq!((card.layout, card.exposure, card.taps.len()), (Layout::Dhw, None, 0));
+    let more = |lines: &str| parse(&format!("{short}{lines}"), "more");
+    let full = more("taps = [\"output\", \"x:gem3\"]\nlayout = \"hwd\"\nexposure = 0.45").unwrap();
+    assert_eq!((full.layout, full.exposure), (Layout::Hwd, Some(0.45)));
+    assert_eq!(full.taps.iter().map(ToString::to_string).collect::<Vec<_>>(), ["output:as-is", "x:gem3"]);
+    assert!(more("taps = [\"x:gem\"]").unwrap_err().to_string().contains("taps has \"x:gem\": \"gem\": gem takes"));
+    let text_of_grid = more("kind = \"grid\"\ntaps = [\"x:gem3\"]").unwrap_err().to_string();
+    assert!(text_of_grid.contains("taps: a latent that is a grid has none"), "{text_of_grid}");
+    assert!(text_of_grid.contains("layout is missing: a grid needs \"hwd\""), "{text_of_grid}");
+    assert_eq!(more("kind = \"grid\"\nlayout = \"hwd\"").unwrap().kind, Kind::Grid);
     let odd = text.replace("size = 32", "size = 36");
     assert!(parse(&odd, "odd").unwrap_err().to_string().contains("size = 36: must be a multiple of multiple_of = 8"));
 }
@@ -141,6 +155,11 @@ fn hash_covers_what_changes_latents_and_nothing_else() {
     let card = Card::beside(&bundled()).unwrap();
     let same = Card { source: "x".into(), name: "y".into(), licence: "z".into(), ..card.clone() };
     assert_eq!(same.hash(), card.hash());
+    let plain = Card { taps: Vec::new(), ..card.clone() };
+    assert_eq!(Card { layout: Layout::Hwd, ..plain.clone() }.hash(), plain.hash(), "no maps, no layout");
+    // Of the first version: runs made then must still be known as this encoder's.
+    let tiny = Card::beside(&data("tiny.onnx")).unwrap();
+    assert_eq!(tiny.hash(), "fb6f2349f33f9ad7392cffb51f1cd4ba5c77dac588ab6f40a79d1ab0d6c90021");
     for other in [
         card.clone().sized(96).unwrap(),
         Card { channels: Channels::Bgr, ..card.clone() },
@@ -150,6 +169,10 @@ fn hash_covers_what_changes_latents_and_nothing_else() {
         Card { output: "other".into(), ..card.clone() },
         Card { exposure: None, ..card.clone() },
         Card { exposure: Some(0.5), ..card.clone() },
+        plain,
+        Card { layout: Layout::Hwd, ..card.clone() },
+        Card { taps: card.taps[..1].to_vec(), ..card.clone() },
+        Card { taps: card.taps.iter().rev().cloned().collect(), ..card.clone() },
     ] {
         assert_ne!(other.hash(), card.hash(), "{other:?}");
     }

@@ -3,14 +3,16 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::card::{Card, Channels, Fit, Kind, MAX_MODEL_BYTES, MAX_SIDE, MIN_SIDE};
+use super::card::{Card, Channels, Fit, Kind, Layout, MAX_MODEL_BYTES, MAX_SIDE, MIN_SIDE};
 use super::outline::Outline;
 use crate::config::EXPOSURES;
+use crate::config::taps::{self, Tap};
 use crate::error::{Error, Result};
 use crate::files::{read_bounded, sha256_hex};
 
 /// Keys of a card.
-const KEYS: &str = "name kind input output size multiple_of channels mean std fit exposure source licence sha256";
+const KEYS: &str =
+    "name kind layout input output taps size multiple_of channels mean std fit exposure source licence sha256";
 
 /// Reads the text of a card; `what` names it in errors.
 pub(super) fn parse(text: &str, what: &str) -> Result<Card> {
@@ -19,9 +21,11 @@ pub(super) fn parse(text: &str, what: &str) -> Result<Card> {
     let mut read = Reader { table, mistakes: Vec::new() };
     let card = Card {
         name: read.text("name"),
-        kind: read.kind(),
+        kind: read.choice("kind", &[("vector", Kind::Vector), ("grid", Kind::Grid)], Some(Kind::Vector)),
         input: read.text("input"),
         output: read.text("output"),
+        taps: read.taps(),
+        layout: read.choice("layout", &[("hwd", Layout::Hwd), ("dhw", Layout::Dhw)], Some(Layout::Dhw)),
         size: read.pixels("size", MIN_SIDE, None),
         multiple_of: read.pixels("multiple_of", 1, Some(1)),
         channels: read.choice("channels", &[("rgb", Channels::Rgb), ("bgr", Channels::Bgr)], None),
@@ -33,6 +37,12 @@ pub(super) fn parse(text: &str, what: &str) -> Result<Card> {
         licence: read.text("licence"),
         sha256: read.digest(),
     };
+    if card.kind == Kind::Grid && !card.taps.is_empty() {
+        read.mistakes.push("taps: a latent that is a grid has none; say kind = \"vector\", or leave them out".into());
+    }
+    if card.kind == Kind::Grid && !read.table.contains_key("layout") {
+        read.mistakes.push("layout is missing: a grid needs \"hwd\" ([n, h, w, d]) or \"dhw\" ([n, d, h, w])".into());
+    }
     if read.mistakes.is_empty() && !card.size.is_multiple_of(card.multiple_of) {
         read.mistakes.push(format!("size = {}: must be a multiple of multiple_of = {}", card.size, card.multiple_of));
     }
@@ -135,16 +145,21 @@ impl Reader {
         }
     }
 
-    fn kind(&mut self) -> Kind {
-        match self.table.get("kind").map(Value::as_str) {
-            None | Some(Some("vector")) => {}
-            Some(Some("grid")) => self.mistake(
-                "kind",
-                "latents that are grids are not supported yet; name an output [n, d] and say kind = \"vector\"",
-            ),
-            Some(_) => self.mistake("kind", "must be \"vector\""),
+    fn taps(&mut self) -> Vec<Tap> {
+        let Some(value) = self.table.get("taps") else { return Vec::new() };
+        let texts: Option<Vec<String>> =
+            value.as_array().and_then(|list| list.iter().map(|v| v.as_str().map(str::to_owned)).collect());
+        match texts.map(|texts| taps::parse(&texts)) {
+            Some(Ok(taps)) => taps.unwrap_or_default(),
+            Some(Err(wrong)) => {
+                self.mistakes.extend(wrong.into_iter().map(|why| format!("taps has {why}")));
+                Vec::new()
+            }
+            None => {
+                self.mistake("taps", "must be a list of texts, each \"TENSOR:POOLING\"");
+                Vec::new()
+            }
         }
-        Kind::Vector
     }
 
     fn triple(&mut self, key: &str, fits: impl Fn(f64) -> bool, must: &str) -> [f32; 3] {

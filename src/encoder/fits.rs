@@ -3,11 +3,11 @@ use super::outline::{FLOAT32, Outline, Port};
 use crate::error::{Error, Result};
 
 /// What to do about an output that is no vector.
-pub(super) const NEEDS_VECTOR: &str =
-    "a latent must be [n, d]; name such an output in the card, or export the model with its grid pooled and flattened";
+pub(super) const NEEDS_VECTOR: &str = "a latent must be [n, d]; name such an output in the card, pool this one (taps = [\"output:mean\"]), or say kind = \
+     \"grid\"";
 
-/// Names all at once that does not fit.
-pub(super) fn check(outline: &Outline, input: &str, output: &str, side: u32, what: &str) -> Result<()> {
+/// Names all at once that does not fit. `output`: `None` where the model's own output is not the latent.
+pub(super) fn check(outline: &Outline, input: &str, output: Option<&str>, side: u32, what: &str) -> Result<()> {
     let mut wrong = Vec::new();
     if let Some(file) = outline.external.first() {
         wrong.push(format!(
@@ -20,21 +20,18 @@ pub(super) fn check(outline: &Outline, input: &str, output: &str, side: u32, wha
         [_] => wrong.push(format!("it has no input {input:?}")),
         all => wrong.push(format!("it has {} inputs; an encoder takes one image", all.len())),
     }
-    match outline.outputs.iter().find(|o| o.name == output) {
-        None => wrong.push(format!("it has no output {output:?}")),
-        Some(port) if port.element != Some(FLOAT32) => wrong.push(format!("output {port}: must be float32")),
-        Some(port) if port.shape.as_ref().is_some_and(|s| s.len() != 2) => {
-            wrong.push(format!("output {port}: {NEEDS_VECTOR}"));
+    if let Some(output) = output {
+        match outline.outputs.iter().find(|o| o.name == output) {
+            None => wrong.push(format!("it has no output {output:?}")),
+            Some(port) if port.element != Some(FLOAT32) => wrong.push(format!("output {port}: must be float32")),
+            Some(port) if port.shape.as_ref().is_some_and(|s| s.len() != 2) => {
+                wrong.push(format!("output {port}: {NEEDS_VECTOR}"));
+            }
+            Some(_) => {}
         }
-        Some(_) => {}
+        let no_tensors = outline.outputs.iter().filter(|o| o.element.is_none());
+        wrong.extend(no_tensors.map(|o| format!("output {o}: cannot be handled, remove it")));
     }
-    wrong.extend(
-        outline
-            .outputs
-            .iter()
-            .filter(|o| o.element.is_none())
-            .map(|o| format!("output {o}: cannot be handled, remove it")),
-    );
     if wrong.is_empty() {
         return Ok(());
     }

@@ -1,13 +1,16 @@
 //! The frozen encoder: from a frame to a latent.
 //!
 //! `card` says what a model expects, `prepare` makes its input from a frame, `runtime` finds ONNX Runtime, `provider`
-//! opens the model on the hardware asked for, `session` runs it. What can be told from a file (`elf`, `outline`) is
+//! opens the model on the hardware asked for, `latent` makes it give what is asked of it (taps, grids), `session` runs
+//! it. What can be told from a file (`elf`, `outline`) is
 //! told before the library that would choke on it sees it. Nothing here learns.
 mod card;
 mod card_text;
 mod elf;
 mod exposure;
 mod fits;
+mod inner;
+mod latent;
 mod luma;
 mod outline;
 mod prepare;
@@ -16,7 +19,8 @@ mod provider;
 pub mod runtime;
 mod session;
 
-pub use card::{Card, Channels, Fit, Kind};
+pub use card::{Card, Channels, Fit, Kind, Layout};
+pub use latent::{LatentModel, LatentPart};
 pub use luma::{LUMA_LEN, luma};
 pub use prepare::Prepare;
 pub use provider::compiled;

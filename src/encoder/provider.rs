@@ -55,6 +55,13 @@ pub(super) fn open(runtime: &Runtime, bytes: &[u8], config: &config::Encoder, wh
     }))
 }
 
+/// Opens the model in `bytes` on the CPU as it stands, to run it once.
+pub(super) fn plain(runtime: &Runtime, bytes: &[u8]) -> ort::Result<Session> {
+    let builder = Session::builder(&runtime.environment)?;
+    let mut builder = builder.with_optimization_level(GraphOptimizationLevel::Disable)?.with_intra_threads(1)?;
+    builder.commit_from_memory(bytes)
+}
+
 /// Name, as in `encoder.providers`, of every provider that a build may have, and whether this one has it. That a
 /// library has one does not say that this machine can use it.
 ///

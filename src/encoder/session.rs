@@ -7,10 +7,12 @@ use ort::value::TensorRef;
 
 use super::card::{Card, MAX_MODEL_BYTES, regular_file};
 use super::fits::{NEEDS_VECTOR, check};
+use super::latent::{LatentModel, LatentPart};
 use super::outline::Outline;
 use super::provider::{self, Opened};
 use super::runtime::Runtime;
 use crate::config;
+use crate::config::taps::{OUTPUT, Pooling};
 use crate::error::{Error, Result};
 use crate::files::{read_bounded, sha256_hex};
 
@@ -26,23 +28,26 @@ pub struct Encoder {
     fallback: Option<String>,
     threads: usize,
     sha256: String,
+    parts: Vec<LatentPart>,
+    grid: Option<[usize; 3]>,
+    first_millis: f64,
 }
 
 impl Encoder {
     /// Opens `model` for `config.input_size` pixels (0: the card's size), on the providers of `config`.
     ///
-    /// The file must have the SHA-256 of its card, the inputs and outputs that the card names, and give a finite
-    /// `[1, d]` for a fixed image.
+    /// The file must have the SHA-256 of its card, the input, output and tapped tensors that card and `config` name, and
+    /// give a finite `[1, d]` for a fixed image.
     ///
     /// # Errors
     /// Any of these does not hold, the input size is not allowed, or the provider cannot be used.
     pub fn open(runtime: &Runtime, model: &Path, card: &Card, config: &config::Encoder) -> Result<Self> {
-        let card = card.clone().sized(config.input_size)?;
+        let card = card.clone().with(config)?;
         regular_file(model)?;
         let bytes = read_bounded(model, MAX_MODEL_BYTES)?;
         let what = model.display().to_string();
         // First what it is: a file that is not ONNX has a wrong sum too, and that would say less.
-        Outline::read(&bytes, &what)?;
+        let outline = Outline::read(&bytes, &what)?;
         let sha256 = sha256_hex(&bytes);
         if sha256 != card.sha256 {
             return Err(Error::refused(format!(
@@ -52,7 +57,18 @@ impl Encoder {
                 card.sha256
             )));
         }
-        Self::from_bytes(runtime, &bytes, &card.input, &card.output, card.size, config, &what)
+        if card.changes_model() {
+            check(&outline, &card.input, None, card.size, &what)?;
+        }
+        let model = LatentModel::new(runtime, bytes, &card, &what)?;
+        let mut encoder = Self::start(runtime, &model.bytes, &card.input, &model.output, card.size, config, &what)?;
+        encoder.sha256 = sha256;
+        encoder.grid = model.grid;
+        if !model.parts.is_empty() {
+            encoder.parts = model.parts;
+        }
+        encoder.announce();
+        Ok(encoder)
     }
 
     /// Opens the ONNX file in `bytes`, with input `input` and output `output`, for `side` x `side` pixels; checks all
@@ -69,8 +85,23 @@ impl Encoder {
         config: &config::Encoder,
         what: &str,
     ) -> Result<Self> {
+        let encoder = Self::start(runtime, bytes, input, output, side, config, what)?;
+        encoder.announce();
+        Ok(Self { sha256: sha256_hex(bytes), ..encoder })
+    }
+
+    /// As [`Encoder::from_bytes`], without a SHA-256.
+    fn start(
+        runtime: &Runtime,
+        bytes: &[u8],
+        input: &str,
+        output: &str,
+        side: u32,
+        config: &config::Encoder,
+        what: &str,
+    ) -> Result<Self> {
         let outline = Outline::read(bytes, what)?;
-        check(&outline, input, output, side, what)?;
+        check(&outline, input, Some(output), side, what)?;
         let Opened { session, provider, fallback } = provider::open(runtime, bytes, config, what)?;
         let options = RunOptions::new().map(|o| o.with_outputs(OutputSelector::no_default().with(output)));
         let mut encoder = Self {
@@ -82,7 +113,10 @@ impl Encoder {
             provider,
             fallback,
             threads: provider::threads(config),
-            sha256: sha256_hex(bytes),
+            sha256: String::new(),
+            parts: Vec::new(),
+            grid: None,
+            first_millis: 0.0,
         };
         encoder.try_out(output)?;
         Ok(encoder)
@@ -97,7 +131,7 @@ impl Encoder {
             _ => Err(format!("output {output} is {shape:?} for one image: {NEEDS_VECTOR}")),
         });
         let latent = latent.map_err(Error::refused)?;
-        let millis = start.elapsed().as_secs_f64() * 1e3;
+        self.first_millis = start.elapsed().as_secs_f64() * 1e3;
         let bad = latent.iter().filter(|v| !v.is_finite()).count();
         if bad > 0 || latent.iter().all(|v| *v == 0.0) {
             let found = if bad > 0 {
@@ -112,15 +146,29 @@ impl Encoder {
             )));
         }
         self.dim = latent.len();
+        self.parts = vec![LatentPart { name: format!("{OUTPUT}:{}", Pooling::AsIs), len: self.dim }];
+        Ok(())
+    }
+
+    /// What was opened, for the log.
+    fn announce(&self) {
+        let of = match (self.grid, self.parts.as_slice()) {
+            (Some([h, w, d]), _) => format!(" (a grid of {h} x {w} cells of {d})"),
+            (None, parts) if parts.len() == 1 && parts[0].name.starts_with(OUTPUT) => String::new(),
+            (None, parts) => {
+                let parts: Vec<String> = parts.iter().map(|part| format!("{} of {}", part.len, part.name)).collect();
+                format!(" ({})", parts.join(", "))
+            }
+        };
         tracing::info!(
-            "encoder {}: {side} x {side} pixels to {} values on {}, {} threads, first inference {millis:.1} ms",
+            "encoder {}: {side} x {side} pixels to {} values{of} on {}, {} threads, first inference {:.1} ms",
             self.what,
             self.dim,
             self.provider,
             self.threads,
+            self.first_millis,
             side = self.side
         );
-        Ok(())
     }
 
     /// Runs the model and hands the output's shape and values to `take`; the error is a complete message.
@@ -172,6 +220,14 @@ impl Encoder {
     pub fn dim(&self) -> usize {
         self.dim
     }
+    /// What the latent is joined from, in order; the lengths add up to [`Encoder::dim`]. One part where there are no taps.
+    pub fn parts(&self) -> &[LatentPart] {
+        &self.parts
+    }
+    /// `[h, w, d]` where the latent is a grid: cell `(y, x)` is `latent[(y * w + x) * d..][..d]`.
+    pub fn grid(&self) -> Option<[usize; 3]> {
+        self.grid
+    }
     /// The provider that is used: `tensorrt`, `cuda` or `cpu`.
     pub fn provider(&self) -> &str {
         self.provider
@@ -198,7 +254,7 @@ impl std::fmt::Debug for Encoder {
 }
 
 /// A smooth picture of ordinary values, -1 to 1: the same for every model of this size.
-fn fixed_image(side: u32) -> Vec<f32> {
+pub(super) fn fixed_image(side: u32) -> Vec<f32> {
     let side = side as usize;
     let value = |i: usize| {
         let (plane, y, x) = (i / (side * side), i / side % side, i % side);

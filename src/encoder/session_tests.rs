@@ -75,10 +75,10 @@ fn threads_do_not_change_the_bits() {
     for threads in [1, 2] {
         let config = config::Encoder { threads, input_size: 96, ..config() };
         let mut encoder = Encoder::open(&runtime(), &model, &card, &config).unwrap();
-        assert_eq!((encoder.side(), encoder.dim(), encoder.threads()), (96, 1280, threads as usize));
+        assert_eq!((encoder.side(), encoder.dim(), encoder.threads()), (96, 2240, threads as usize));
         let mut tensor = vec![0.0; 3 * 96 * 96];
         Prepare::new(&card, encoder.side()).unwrap().run(&frame(320, 240), &mut tensor).unwrap();
-        let mut out = vec![0.0; 1280];
+        let mut out = vec![0.0; 2240];
         encoder.encode(&tensor, &mut out).unwrap();
         latents.push(out);
     }

@@ -18,6 +18,7 @@ use rand_chacha::rand_core::SeedableRng;
 
 use crate::checkpoint::space_of;
 use crate::config::Config;
+use crate::encoder::LatentPart;
 use crate::error::Result;
 use crate::head::{Head, Scatter};
 use crate::judge::Held;
@@ -34,14 +35,19 @@ pub use snapshot::Snapshot;
 const REFERENCES: usize = 256;
 
 /// The encoder that the latents come from: heads and spaces belong to it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origin {
     /// SHA-256 of the model file.
     pub encoder_sha256: String,
-    /// Hash of everything else that changes the latents (card and input size).
+    /// Hash of everything else that changes the latents (card, taps and input size).
     pub card_hash: String,
     /// Dimensions of a latent.
     pub dim: usize,
+    /// What a latent is joined from, in order: unit vectors over the root of their number. Empty in runs of the first
+    /// version: one part.
+    pub parts: Vec<LatentPart>,
+    /// `[h, w, d]` where a latent is a grid, row by row of cells.
+    pub grid: Option<[usize; 3]>,
 }
 
 /// What was done so far.

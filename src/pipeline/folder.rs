@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::exporting::Rotated;
 use crate::config::Config;
+use crate::encoder::LatentPart;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::learner::Origin;
@@ -25,10 +26,16 @@ pub struct RunInfo {
     pub encoder: PathBuf,
     /// Its SHA-256.
     pub encoder_sha256: String,
-    /// Hash of what else changes the latents: card and input size.
+    /// Hash of what else changes the latents: card, taps and input size.
     pub card_hash: String,
     /// Dimensions of a latent.
     pub latent_dim: usize,
+    /// What a latent is joined from ([`Origin::parts`]).
+    #[serde(default)]
+    pub latent_parts: Vec<LatentPart>,
+    /// `[h, w, d]` where a latent is a grid.
+    #[serde(default)]
+    pub latent_grid: Option<[usize; 3]>,
     /// URI of the source.
     pub source: String,
     /// The source is live.
@@ -62,6 +69,8 @@ impl RunInfo {
             encoder_sha256: origin.encoder_sha256.clone(),
             card_hash: origin.card_hash.clone(),
             latent_dim: origin.dim,
+            latent_parts: origin.parts.clone(),
+            latent_grid: origin.grid,
             source: source.to_owned(),
             live,
             camera: camera.to_owned(),
@@ -71,7 +80,13 @@ impl RunInfo {
 
     /// The latents' origin.
     pub fn origin(&self) -> Origin {
-        Origin { encoder_sha256: self.encoder_sha256.clone(), card_hash: self.card_hash.clone(), dim: self.latent_dim }
+        Origin {
+            encoder_sha256: self.encoder_sha256.clone(),
+            card_hash: self.card_hash.clone(),
+            dim: self.latent_dim,
+            parts: self.latent_parts.clone(),
+            grid: self.latent_grid,
+        }
     }
 
     /// SHA-256 of the configuration, for the journal.
@@ -128,7 +143,7 @@ impl RunInfo {
         let differs = |what: &str, ours: &str, theirs: &str| {
             Err(Error::refused(format!(
                 "run {} was made with another {what} ({}…) than the one asked for ({}…): their embeddings are of \
-                 different spaces and cannot go into one run; use that encoder and input size, or another --out",
+                 different spaces and cannot go into one run; use that encoder, card, taps and input size, or another --out",
                 run.display(),
                 ours.get(..12).unwrap_or(ours),
                 theirs.get(..12).unwrap_or(theirs),
@@ -138,7 +153,7 @@ impl RunInfo {
             return differs("encoder", &self.encoder_sha256, &origin.encoder_sha256);
         }
         if self.card_hash != origin.card_hash || self.latent_dim != origin.dim {
-            return differs("preparation (model card or input size)", &self.card_hash, &origin.card_hash);
+            return differs("preparation (model card, encoder.taps or input size)", &self.card_hash, &origin.card_hash);
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ use crate::pipeline::folder::Place;
 const DIM: usize = 3;
 
 fn origin() -> Origin {
-    Origin { encoder_sha256: "e".repeat(64), card_hash: "c".repeat(64), dim: DIM }
+    Origin { encoder_sha256: "e".repeat(64), card_hash: "c".repeat(64), dim: DIM, ..Origin::default() }
 }
 
 fn head_file(number: u64) -> HeadFile {

@@ -1,12 +1,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 use ndarray::{Array1, Array2};
 use proptest::prelude::*;
+use prost::Message;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use super::proto::{Node, Opset, Tensor};
 use super::*;
 use crate::head::{Learned, Mlp};
+use crate::onnx::proto::{ModelView, Node, Opset, StringEntry, Tensor, TensorShape, TensorType, Type, ValueInfo};
+use crate::onnx::wire;
 
 /// A whole model, as far as these tests look at one.
 #[derive(Clone, PartialEq, Message)]
@@ -424,7 +426,9 @@ proptest! {
 
 #[test]
 fn messages_of_ours_are_read_back_as_nodes_and_weights() {
-    let (nodes, weights) = graph::build(&learned(true, true), "latent", "p_", OUTPUT);
+    let mut graph = Builder::new("p_");
+    head::build(&mut graph, &learned(true, true), "latent");
+    let (nodes, weights) = graph.finish(OUTPUT);
     let mut bytes = Vec::new();
     nodes.iter().for_each(|node| wire::put_message(1, node, &mut bytes));
     let payloads: Vec<_> = wire::fields(&bytes).map(|field| Node::decode(field.unwrap().payload).unwrap()).collect();

@@ -11,17 +11,17 @@ const FIXED_32: u64 = 5;
 
 /// One field of a message.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Field<'a> {
-    pub(super) number: u32,
+pub(crate) struct Field<'a> {
+    pub(crate) number: u32,
     /// Tag, length and all.
-    pub(super) whole: &'a [u8],
+    pub(crate) whole: &'a [u8],
     /// What a message, text or bytes field holds; empty for numbers.
-    pub(super) payload: &'a [u8],
+    pub(crate) payload: &'a [u8],
     is_bytes: bool,
 }
 
 /// The fields of a message, in order. Ends after the first error.
-pub(super) fn fields(message: &[u8]) -> impl Iterator<Item = Result<Field<'_>, String>> {
+pub(crate) fn fields(message: &[u8]) -> impl Iterator<Item = Result<Field<'_>, String>> {
     let mut rest = message;
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -65,7 +65,7 @@ fn varint(bytes: &[u8]) -> Result<(u64, usize), &'static str> {
 }
 
 /// The message in the field `number`, which must be there exactly once.
-pub(super) fn only_message(message: &[u8], number: u32) -> Result<&[u8], String> {
+pub(crate) fn only_message(message: &[u8], number: u32) -> Result<&[u8], String> {
     let mut found = None;
     for field in fields(message) {
         let field = field?;
@@ -77,14 +77,14 @@ pub(super) fn only_message(message: &[u8], number: u32) -> Result<&[u8], String>
 }
 
 /// Appends a field of bytes (or of an encoded message).
-pub(super) fn put_bytes(number: u32, bytes: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn put_bytes(number: u32, bytes: &[u8], out: &mut Vec<u8>) {
     put_varint(u64::from(number) << 3 | BYTES, out);
     put_varint(bytes.len() as u64, out);
     out.extend_from_slice(bytes);
 }
 
 /// Appends a field that is a message.
-pub(super) fn put_message(number: u32, message: &impl Message, out: &mut Vec<u8>) {
+pub(crate) fn put_message(number: u32, message: &impl Message, out: &mut Vec<u8>) {
     put_bytes(number, &message.encode_to_vec(), out);
 }
 
@@ -98,7 +98,7 @@ fn put_varint(mut value: u64, out: &mut Vec<u8>) {
 
 /// What a field is, as far as names of tensors can be in it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// `GraphProto`
     Graph,
     Node,
@@ -134,7 +134,7 @@ fn kind(of: Kind, number: u32) -> Option<Kind> {
 
 /// Appends `field` of a message of the kind `of`, with the tensor `from` called `to` wherever it occurs in it, also in
 /// graphs within nodes (they may use names of the graph around them).
-pub(super) fn rename(field: &Field, of: Kind, from: &str, to: &str, out: &mut Vec<u8>) -> Result<(), String> {
+pub(crate) fn rename(field: &Field, of: Kind, from: &str, to: &str, out: &mut Vec<u8>) -> Result<(), String> {
     rename_to_depth(field, of, (from, to), MAX_DEPTH, out)
 }
 

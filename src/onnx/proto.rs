@@ -5,195 +5,209 @@ use std::collections::BTreeSet;
 use prost::Message;
 
 /// `ModelProto.graph`
-pub(super) const MODEL_GRAPH: u32 = 7;
+pub(crate) const MODEL_GRAPH: u32 = 7;
 /// `ModelProto.metadata_props`
-pub(super) const MODEL_METADATA: u32 = 14;
+pub(crate) const MODEL_METADATA: u32 = 14;
 /// `GraphProto.node`
-pub(super) const GRAPH_NODE: u32 = 1;
+pub(crate) const GRAPH_NODE: u32 = 1;
 /// `GraphProto.initializer`
-pub(super) const GRAPH_INITIALIZER: u32 = 5;
+pub(crate) const GRAPH_INITIALIZER: u32 = 5;
 /// `GraphProto.output`
-pub(super) const GRAPH_OUTPUT: u32 = 12;
+pub(crate) const GRAPH_OUTPUT: u32 = 12;
 /// `TensorProto.DataType.FLOAT`
-pub(super) const FLOAT: i32 = 1;
+pub(crate) const FLOAT: i32 = 1;
 /// `AttributeProto.AttributeType.INT`
-pub(super) const ATTRIBUTE_INT: i32 = 2;
+pub(crate) const ATTRIBUTE_INT: i32 = 2;
+/// `AttributeProto.AttributeType.INTS`
+pub(crate) const ATTRIBUTE_INTS: i32 = 7;
 /// `TensorProto.DataLocation.EXTERNAL`
 const EXTERNAL: i32 = 1;
 
 /// `NodeProto`
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Node {
+pub(crate) struct Node {
     #[prost(string, repeated, tag = "1")]
-    pub(super) input: Vec<String>,
+    pub(crate) input: Vec<String>,
     #[prost(string, repeated, tag = "2")]
-    pub(super) output: Vec<String>,
+    pub(crate) output: Vec<String>,
     #[prost(string, tag = "3")]
-    pub(super) name: String,
+    pub(crate) name: String,
     #[prost(string, tag = "4")]
-    pub(super) op_type: String,
+    pub(crate) op_type: String,
     #[prost(message, repeated, tag = "5")]
-    pub(super) attribute: Vec<IntAttribute>,
+    pub(crate) attribute: Vec<Attribute>,
 }
 
-/// `AttributeProto` with a whole number.
+/// `AttributeProto` with a whole number, or several.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct IntAttribute {
+pub(crate) struct Attribute {
     #[prost(string, tag = "1")]
-    pub(super) name: String,
+    pub(crate) name: String,
     // Optional, so that a zero is written too.
     #[prost(int64, optional, tag = "3")]
-    pub(super) i: Option<i64>,
+    pub(crate) i: Option<i64>,
+    #[prost(int64, repeated, packed = "false", tag = "8")]
+    pub(crate) ints: Vec<i64>,
     #[prost(int32, tag = "20")]
-    pub(super) r#type: i32,
+    pub(crate) r#type: i32,
 }
 
 /// `TensorProto`
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Tensor {
+pub(crate) struct Tensor {
     #[prost(int64, repeated, tag = "1")]
-    pub(super) dims: Vec<i64>,
+    pub(crate) dims: Vec<i64>,
     #[prost(int32, tag = "2")]
-    pub(super) data_type: i32,
+    pub(crate) data_type: i32,
     #[prost(string, tag = "8")]
-    pub(super) name: String,
+    pub(crate) name: String,
     #[prost(bytes = "vec", tag = "9")]
-    pub(super) raw_data: Vec<u8>,
+    pub(crate) raw_data: Vec<u8>,
 }
 
 /// `ValueInfoProto`
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ValueInfo {
+pub(crate) struct ValueInfo {
     #[prost(string, tag = "1")]
-    pub(super) name: String,
+    pub(crate) name: String,
     #[prost(message, optional, tag = "2")]
-    pub(super) r#type: Option<Type>,
+    pub(crate) r#type: Option<Type>,
 }
 
 /// `TypeProto`
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Type {
+pub(crate) struct Type {
     #[prost(message, optional, tag = "1")]
-    pub(super) tensor_type: Option<TensorType>,
+    pub(crate) tensor_type: Option<TensorType>,
 }
 
 /// `TypeProto.Tensor`
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct TensorType {
+pub(crate) struct TensorType {
     #[prost(int32, tag = "1")]
-    pub(super) elem_type: i32,
+    pub(crate) elem_type: i32,
     #[prost(message, optional, tag = "2")]
-    pub(super) shape: Option<TensorShape>,
+    pub(crate) shape: Option<TensorShape>,
 }
 
 /// `TensorShapeProto`
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct TensorShape {
+pub(crate) struct TensorShape {
     #[prost(message, repeated, tag = "1")]
-    pub(super) dim: Vec<Dimension>,
+    pub(crate) dim: Vec<Dimension>,
 }
 
 /// `TensorShapeProto.Dimension`: one of both, or none.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Dimension {
+pub(crate) struct Dimension {
     #[prost(int64, optional, tag = "1")]
-    pub(super) dim_value: Option<i64>,
+    pub(crate) dim_value: Option<i64>,
     #[prost(string, optional, tag = "2")]
-    pub(super) dim_param: Option<String>,
+    pub(crate) dim_param: Option<String>,
 }
 
 /// `StringStringEntryProto`
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct StringEntry {
+pub(crate) struct StringEntry {
     #[prost(string, tag = "1")]
-    pub(super) key: String,
+    pub(crate) key: String,
     #[prost(string, tag = "2")]
-    pub(super) value: String,
+    pub(crate) value: String,
 }
 
 /// `OperatorSetIdProto`
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Opset {
+pub(crate) struct Opset {
     #[prost(string, tag = "1")]
-    pub(super) domain: String,
+    pub(crate) domain: String,
     #[prost(int64, tag = "2")]
-    pub(super) version: i64,
+    pub(crate) version: i64,
 }
 
 /// What is checked of a `ModelProto`.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct ModelView {
+pub(crate) struct ModelView {
     #[prost(int64, tag = "1")]
-    pub(super) ir_version: i64,
+    pub(crate) ir_version: i64,
     #[prost(message, optional, tag = "7")]
-    pub(super) graph: Option<GraphView>,
+    pub(crate) graph: Option<GraphView>,
     #[prost(message, repeated, tag = "8")]
-    pub(super) opset_import: Vec<Opset>,
+    pub(crate) opset_import: Vec<Opset>,
 }
 
 /// What is checked of a `GraphProto`.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct GraphView {
+pub(crate) struct GraphView {
     #[prost(message, repeated, tag = "1")]
-    pub(super) node: Vec<NodeView>,
+    pub(crate) node: Vec<NodeView>,
     #[prost(message, repeated, tag = "5")]
-    pub(super) initializer: Vec<TensorView>,
+    pub(crate) initializer: Vec<TensorView>,
     #[prost(message, repeated, tag = "11")]
-    pub(super) input: Vec<ValueInfo>,
+    pub(crate) input: Vec<ValueInfo>,
     #[prost(message, repeated, tag = "12")]
-    pub(super) output: Vec<ValueInfo>,
+    pub(crate) output: Vec<ValueInfo>,
     #[prost(message, repeated, tag = "15")]
-    pub(super) sparse_initializer: Vec<SparseView>,
+    pub(crate) sparse_initializer: Vec<SparseView>,
 }
 
 /// What is checked of a `NodeProto`.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct NodeView {
+pub(crate) struct NodeView {
+    #[prost(string, repeated, tag = "1")]
+    pub(crate) input: Vec<String>,
     #[prost(string, repeated, tag = "2")]
-    pub(super) output: Vec<String>,
+    pub(crate) output: Vec<String>,
     #[prost(string, tag = "3")]
-    pub(super) name: String,
+    pub(crate) name: String,
+    #[prost(string, tag = "4")]
+    pub(crate) op_type: String,
     #[prost(message, repeated, tag = "5")]
-    pub(super) attribute: Vec<AttributeView>,
+    pub(crate) attribute: Vec<AttributeView>,
 }
 
 /// What is checked of an `AttributeProto`.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct AttributeView {
+pub(crate) struct AttributeView {
     #[prost(message, optional, tag = "5")]
-    pub(super) t: Option<TensorView>,
+    pub(crate) t: Option<TensorView>,
     #[prost(message, optional, tag = "6")]
-    pub(super) g: Option<GraphView>,
+    pub(crate) g: Option<GraphView>,
     #[prost(message, repeated, tag = "10")]
-    pub(super) tensors: Vec<TensorView>,
+    pub(crate) tensors: Vec<TensorView>,
     #[prost(message, repeated, tag = "11")]
-    pub(super) graphs: Vec<GraphView>,
+    pub(crate) graphs: Vec<GraphView>,
 }
 
 /// What is checked of a `TensorProto`.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct TensorView {
+pub(crate) struct TensorView {
     #[prost(string, tag = "8")]
-    pub(super) name: String,
+    pub(crate) name: String,
     #[prost(int32, tag = "14")]
-    pub(super) data_location: i32,
+    pub(crate) data_location: i32,
 }
 
 /// What is checked of a `SparseTensorProto`.
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct SparseView {
+pub(crate) struct SparseView {
     #[prost(message, optional, tag = "1")]
-    pub(super) values: Option<TensorView>,
+    pub(crate) values: Option<TensorView>,
     #[prost(message, optional, tag = "2")]
-    pub(super) indices: Option<TensorView>,
+    pub(crate) indices: Option<TensorView>,
 }
 
 impl GraphView {
     /// Every name of a tensor or node, also of graphs within nodes.
-    pub(super) fn names(&self) -> BTreeSet<&str> {
+    pub(crate) fn names(&self) -> BTreeSet<&str> {
         let mut names = BTreeSet::new();
         self.gather_names(&mut names);
         names
+    }
+
+    /// Tensors that nodes of the graph itself compute, in the order of computing.
+    pub(crate) fn tensors(&self) -> Vec<&str> {
+        let outputs = self.node.iter().flat_map(|node| &node.output);
+        outputs.map(String::as_str).filter(|name| !name.is_empty()).collect()
     }
 
     fn gather_names<'a>(&'a self, names: &mut BTreeSet<&'a str>) {
@@ -212,7 +226,7 @@ impl GraphView {
     }
 
     /// The name of a tensor whose values lie in another file.
-    pub(super) fn external(&self) -> Option<&str> {
+    pub(crate) fn external(&self) -> Option<&str> {
         let attributes = self.node.iter().flat_map(|node| &node.attribute);
         let sparse = self.sparse_initializer.iter().flat_map(|sparse| sparse.values.iter().chain(&sparse.indices));
         let constants = attributes.flat_map(|attribute| attribute.t.iter().chain(&attribute.tensors));

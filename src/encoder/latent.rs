@@ -1,0 +1,200 @@
+//! A model made to give the latent itself: pooled taps, joined, or a grid laid out in one row.
+//!
+//! With taps `t` of tensors `x_t`, the output is `f = unit([unit(pool_t(x_t)) for each t])`, `[n, d]`: each part has the
+//! same weight whatever its scale. A grid becomes `[n, h * w * d]`, row by row of cells. The nodes are appended to the
+//! graph (`crate::onnx`), so a frame still costs one pass. Shapes are found by running one image, not read from the file.
+use ndarray::{ArrayView1, Axis};
+use serde::{Deserialize, Serialize};
+
+use super::card::{Card, Kind, Layout};
+use super::inner;
+use super::runtime::Runtime;
+use crate::config::taps::{OUTPUT, Pooling, Tap};
+use crate::error::{Error, Result};
+use crate::onnx::Found;
+use crate::onnx::build::Builder;
+use crate::onnx::surgery::{Change, Surgery, any_rows, rows_of};
+
+/// Values below this are raised to it before [`Pooling::Gem`] takes their power.
+const GEM_FLOOR: f32 = 1e-6;
+
+/// A part of the latent: one tap.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LatentPart {
+    /// The tap, `TENSOR:POOLING`; `output:as-is` where there are none.
+    pub name: String,
+    /// Values.
+    pub len: usize,
+}
+
+/// A model whose output is the latent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LatentModel {
+    /// The ONNX file; the one that was given where nothing had to be added.
+    pub bytes: Vec<u8>,
+    /// Name of the output, `[n, d]`.
+    pub output: String,
+    /// What the latent is joined from; empty where nothing was added, since only running tells the length then.
+    pub parts: Vec<LatentPart>,
+    /// `[h, w, d]` where the latent is a grid.
+    pub grid: Option<[usize; 3]>,
+}
+
+impl LatentModel {
+    /// Adds to the model in `bytes` what `card` (with the size and taps that are used, [`Card::with`]) asks for. `what`
+    /// names it in errors.
+    ///
+    /// # Errors
+    /// Refused: tensors that the graph has not, or that do not fit their pooling or kind; models that cannot be added to
+    /// (older than opset 9, weights in other files).
+    pub fn new(runtime: &Runtime, bytes: Vec<u8>, card: &Card, what: &str) -> Result<Self> {
+        if !card.changes_model() {
+            return Ok(Self { bytes, output: card.output.clone(), parts: Vec::new(), grid: None });
+        }
+        let taps = match card.kind {
+            Kind::Vector => card.taps.clone(),
+            Kind::Grid => vec![Tap { tensor: OUTPUT.into(), pooling: Pooling::AsIs }],
+        };
+        let refused = |why: String| Error::refused(format!("{what}: {why}"));
+        let model = Surgery::read(&bytes).map_err(refused)?;
+        let name = |tap: &Tap| if tap.tensor == OUTPUT { card.output.clone() } else { tap.tensor.clone() };
+        let tensors: Vec<String> = taps.iter().map(name).collect();
+        let shapes = inner::shapes(runtime, &model, card, &tensors).map_err(refused)?;
+
+        let mut graph = Builder::new(&model.free_prefix());
+        let (output, parts, grid) = if card.kind == Kind::Grid {
+            let (row, grid) = flat_grid(&mut graph, &tensors[0], &shapes[0], card.layout).map_err(refused)?;
+            let part = LatentPart { name: taps[0].to_string(), len: grid.iter().product() };
+            (row, vec![part], Some(grid))
+        } else {
+            let (row, parts) = joined(&mut graph, &taps, &tensors, &shapes, card.layout).map_err(refused)?;
+            (row, parts, None)
+        };
+        let dim = parts.iter().map(|part| part.len).sum();
+        let (nodes, weights) = graph.finish(&output);
+        let outputs = vec![rows_of(&output, any_rows(), dim)];
+        let bytes = model.apply(&Change { nodes, weights, outputs, ..Change::default() }).map_err(refused)?;
+        Ok(Self { bytes, output, parts, grid })
+    }
+}
+
+/// Every tap pooled and made unit length, beside each other, and the whole made unit length.
+fn joined(
+    graph: &mut Builder,
+    taps: &[Tap],
+    tensors: &[String],
+    shapes: &[Vec<usize>],
+    layout: Layout,
+) -> Found<(String, Vec<LatentPart>)> {
+    let (mut rows, mut parts) = (Vec::new(), Vec::new());
+    for ((tap, tensor), shape) in taps.iter().zip(tensors).zip(shapes) {
+        let (row, len) = pool(graph, tensor, shape, tap.pooling, layout).ok_or_else(|| misfit(tap, shape))?;
+        rows.push(graph.unit(&row, len));
+        parts.push(LatentPart { name: tap.to_string(), len });
+    }
+    if let [one] = rows.as_slice() {
+        return Ok((one.clone(), parts));
+    }
+    let rows: Vec<&str> = rows.iter().map(String::as_str).collect();
+    let dim = parts.iter().map(|part| part.len).sum();
+    let all = graph.concat(&rows);
+    Ok((graph.unit(&all, dim), parts))
+}
+
+/// `tensor` of `shape` (for one image) as `[n, d]`, and `d`; `None` where the pooling does not take such a shape.
+fn pool(
+    graph: &mut Builder,
+    tensor: &str,
+    shape: &[usize],
+    pooling: Pooling,
+    layout: Layout,
+) -> Option<(String, usize)> {
+    Some(match (shape, pooling) {
+        (&[1, d], Pooling::AsIs) => (tensor.to_owned(), d),
+        (&[1, t, d], Pooling::Mean) => (weighted(graph, tensor, &vec![1.0 / t as f32; t]), d),
+        (&[1, t, d], Pooling::Tokens) if t > 1 => {
+            let mut shares = vec![1.0 / (t - 1) as f32; t];
+            shares[0] = 0.0;
+            (weighted(graph, tensor, &shares), d)
+        }
+        (&[1, t, d], Pooling::Cls) => {
+            let mut shares = vec![0.0; t];
+            shares[0] = 1.0;
+            (weighted(graph, tensor, &shares), d)
+        }
+        (&[1, a, _, b], Pooling::Mean | Pooling::Gem(_) | Pooling::Max) => {
+            let (cells, d) = match layout {
+                Layout::Dhw => (tensor.to_owned(), a),
+                Layout::Hwd => (graph.transpose(tensor, &[0, 3, 1, 2]), b),
+            };
+            (over_cells(graph, &cells, pooling), d)
+        }
+        _ => return None,
+    })
+}
+
+/// `[n, t, d]` to `[n, d]`: the sum of tokens, each times its share. (`Slice` and `Gather` would have to follow the
+/// opset; a product has had one form since the first.)
+fn weighted(graph: &mut Builder, tensor: &str, shares: &[f32]) -> String {
+    let shares = graph.matrix(ArrayView1::from(shares).insert_axis(Axis(0)));
+    let sum = graph.node("MatMul", &[&shares, tensor]);
+    graph.flatten(&sum)
+}
+
+/// `[n, d, h, w]` to `[n, d]`.
+fn over_cells(graph: &mut Builder, cells: &str, pooling: Pooling) -> String {
+    let Pooling::Gem(p) = pooling else {
+        let op = if pooling == Pooling::Max { "GlobalMaxPool" } else { "GlobalAveragePool" };
+        let pooled = graph.node(op, &[cells]);
+        return graph.flatten(&pooled);
+    };
+    let floor = graph.scalar(GEM_FLOOR);
+    let positive = graph.node("Max", &[cells, &floor]);
+    // Small whole powers as products: exact, and fast wherever the model runs.
+    let raised = match p {
+        1.0 => positive,
+        2.0 => graph.node("Mul", &[&positive, &positive]),
+        3.0 => {
+            let square = graph.node("Mul", &[&positive, &positive]);
+            graph.node("Mul", &[&square, &positive])
+        }
+        _ => {
+            let power = graph.scalar(p as f32);
+            graph.node("Pow", &[&positive, &power])
+        }
+    };
+    let pooled = graph.node("GlobalAveragePool", &[&raised]);
+    let mean = graph.flatten(&pooled);
+    let root = graph.scalar((1.0 / p) as f32);
+    graph.node("Pow", &[&mean, &root])
+}
+
+/// A grid of `shape` as `[n, h * w * d]`, and `[h, w, d]`.
+fn flat_grid(graph: &mut Builder, tensor: &str, shape: &[usize], layout: Layout) -> Found<(String, [usize; 3])> {
+    let &[1, a, b, c] = shape else {
+        return Err(format!(
+            "the output {tensor} is {shape:?} for one image; kind = \"grid\" needs [n, h, w, d] or [n, d, h, w]: name \
+             such a tensor of the graph in the card, or say kind = \"vector\" for an output [n, d]"
+        ));
+    };
+    let (cells, grid) = match layout {
+        Layout::Hwd => (tensor.to_owned(), [a, b, c]),
+        Layout::Dhw => (graph.transpose(tensor, &[0, 2, 3, 1]), [b, c, a]),
+    };
+    Ok((graph.flatten(&cells), grid))
+}
+
+/// What to say of a tap whose pooling does not take the tensor's shape.
+fn misfit(tap: &Tap, shape: &[usize]) -> String {
+    let fits = match shape {
+        [1, _] => "as-is",
+        [1, _, _] => "mean, tokens, cls",
+        [1, _, _, _] => "mean, gem3, max",
+        _ => "none; tap a tensor [n, d], [n, t, d] or [n, d, h, w]",
+    };
+    format!("encoder.taps has \"{tap}\": the tensor is {shape:?} for one image; poolings for that: {fits}")
+}
+
+#[cfg(test)]
+#[path = "latent_tests.rs"]
+mod tests;

@@ -1,0 +1,75 @@
+//! The head as ONNX nodes.
+use ndarray::{Array1, Array2, ArrayView2};
+
+use crate::head::{Head, Learned, Mlp};
+use crate::onnx::build::Builder;
+
+/// Epsilon of the layer norm, see [`Mlp`].
+const NORM_EPSILON: f32 = 1e-5;
+
+/// Appends the nodes of `head` over the tensor `latent`.
+pub(super) fn build(graph: &mut Builder, head: &Head, latent: &str) {
+    match head {
+        Head::Identity { dim } => graph.unit(latent, *dim),
+        Head::Learned(head) => learned(graph, head, latent),
+    };
+}
+
+/// `s = unit(y + alpha mlp(y))`, `y = W' (f - mu)`, `f = unit(latent)`; `s` or `[f, s] / sqrt(2)`.
+fn learned(graph: &mut Builder, head: &Learned, latent: &str) -> String {
+    let (d, k) = head.slow.dim();
+    let frozen = graph.unit(latent, d);
+    let mean = graph.vector(&head.mean);
+    let centred = graph.node("Sub", &[&frozen, &mean]);
+    let slow = graph.matrix(head.slow.view());
+    let mut y = graph.node("MatMul", &[&centred, &slow]);
+    if let Some(mlp) = &head.mlp {
+        let residual = residual(graph, mlp, &y);
+        let alpha = graph.scalar(head.alpha);
+        let scaled = graph.node("Mul", &[&residual, &alpha]);
+        y = graph.node("Add", &[&y, &scaled]);
+    }
+    let unit = graph.unit(&y, k);
+    if !head.beside_frozen {
+        return unit;
+    }
+    let both = graph.concat(&[&frozen, &unit]);
+    let half = graph.scalar(std::f32::consts::FRAC_1_SQRT_2);
+    graph.node("Mul", &[&both, &half])
+}
+
+/// `W2 gelu(layer_norm(W1 y + b1) gamma + beta) + b2`; `gelu(x) = 0.5 x (1 + erf(x / sqrt(2)))`.
+fn residual(graph: &mut Builder, mlp: &Mlp<f32>, y: &str) -> String {
+    let hidden = linear(graph, mlp.w1.view(), &mlp.b1, y);
+    let share = graph.matrix(Array2::from_elem((mlp.b1.len(), 1), 1.0 / mlp.b1.len() as f32).view());
+    let mean = graph.node("MatMul", &[&hidden, &share]);
+    let centred = graph.node("Sub", &[&hidden, &mean]);
+    let squares = graph.node("Mul", &[&centred, &centred]);
+    let variance = graph.node("MatMul", &[&squares, &share]);
+    let epsilon = graph.scalar(NORM_EPSILON);
+    let safe = graph.node("Add", &[&variance, &epsilon]);
+    let deviation = graph.node("Sqrt", &[&safe]);
+    let normal = graph.node("Div", &[&centred, &deviation]);
+    let gamma = graph.vector(&mlp.gamma);
+    let scaled = graph.node("Mul", &[&normal, &gamma]);
+    let beta = graph.vector(&mlp.beta);
+    let x = graph.node("Add", &[&scaled, &beta]);
+
+    let root = graph.scalar(std::f32::consts::SQRT_2);
+    let argument = graph.node("Div", &[&x, &root]);
+    let erf = graph.node("Erf", &[&argument]);
+    let one = graph.scalar(1.0);
+    let factor = graph.node("Add", &[&erf, &one]);
+    let product = graph.node("Mul", &[&x, &factor]);
+    let half = graph.scalar(0.5);
+    let gelu = graph.node("Mul", &[&product, &half]);
+    linear(graph, mlp.w2.view(), &mlp.b2, &gelu)
+}
+
+/// `x W' + b`, `W: [out, in]`, rows `x`.
+fn linear(graph: &mut Builder, w: ArrayView2<f32>, b: &Array1<f32>, x: &str) -> String {
+    let w = graph.matrix(w.t());
+    let product = graph.node("MatMul", &[x, &w]);
+    let b = graph.vector(b);
+    graph.node("Add", &[&product, &b])
+}

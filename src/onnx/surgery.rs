@@ -1,0 +1,130 @@
+//! A model with more nodes and other outputs.
+use std::collections::BTreeSet;
+
+use prost::Message;
+
+use super::proto::{
+    self, Dimension, GraphView, ModelView, Node, StringEntry, Tensor, TensorShape, TensorType, Type, ValueInfo,
+};
+use super::{Found, wire};
+
+/// Least opset: `Erf` is of 9.
+const MIN_OPSET: i64 = 9;
+/// Least version of the format: weights need not be inputs from 4 on.
+const MIN_IR_VERSION: i64 = 4;
+/// Protocol buffers end at 2 GiB.
+const MAX_BYTES: usize = i32::MAX as usize;
+
+/// An ONNX file that can be added to.
+pub(crate) struct Surgery<'a> {
+    bytes: &'a [u8],
+    graph: GraphView,
+}
+
+/// What is added.
+#[derive(Default)]
+pub(crate) struct Change<'a> {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) weights: Vec<Tensor>,
+    /// They take the place of the model's own outputs.
+    pub(crate) outputs: Vec<ValueInfo>,
+    /// A tensor of the model that gives its name up, and its new name.
+    pub(crate) rename: Option<(&'a str, &'a str)>,
+    /// Entries of `metadata_props`; they replace those of the same key.
+    pub(crate) meta: &'a [(String, String)],
+}
+
+impl<'a> Surgery<'a> {
+    /// Reads the bytes of an ONNX file. Refused: what is not ONNX, too old, or has weights in other files.
+    pub(crate) fn read(bytes: &'a [u8]) -> Found<Self> {
+        let view = ModelView::decode(bytes).map_err(|error| format!("the encoder's file is not ONNX: {error}"))?;
+        let graph = view.graph.filter(|graph| !graph.node.is_empty());
+        let graph = graph.ok_or("the encoder's file is not ONNX: it has no graph with nodes")?;
+        if view.ir_version < MIN_IR_VERSION {
+            let found = view.ir_version;
+            return Err(format!("the encoder has ir_version {found}, {MIN_IR_VERSION} or later is needed: convert it"));
+        }
+        let ours = |domain: &str| domain.is_empty() || domain == "ai.onnx";
+        let opset = view.opset_import.iter().find(|opset| ours(&opset.domain)).map_or(0, |opset| opset.version);
+        if opset < MIN_OPSET {
+            return Err(format!("the encoder is of opset {opset}, {MIN_OPSET} or later is needed: convert it"));
+        }
+        if let Some(tensor) = graph.external() {
+            return Err(format!("the encoder's weights ({tensor:?}) lie in other files: save it as one file first"));
+        }
+        Ok(Self { bytes, graph })
+    }
+
+    pub(crate) fn graph(&self) -> &GraphView {
+        &self.graph
+    }
+
+    /// A beginning of names that no name of the model has.
+    pub(crate) fn free_prefix(&self) -> String {
+        free_prefix(&self.graph.names())
+    }
+
+    /// The bytes of the changed model.
+    pub(crate) fn apply(&self, change: &Change) -> Found<Vec<u8>> {
+        let mut graph = Vec::new();
+        for field in wire::fields(wire::only_message(self.bytes, proto::MODEL_GRAPH)?) {
+            let field = field?;
+            match change.rename {
+                _ if field.number == proto::GRAPH_OUTPUT => {}
+                Some((from, to)) => wire::rename(&field, wire::Kind::Graph, from, to, &mut graph)?,
+                None => graph.extend_from_slice(field.whole),
+            }
+        }
+        change.nodes.iter().for_each(|node| wire::put_message(proto::GRAPH_NODE, node, &mut graph));
+        change.weights.iter().for_each(|weight| wire::put_message(proto::GRAPH_INITIALIZER, weight, &mut graph));
+        change.outputs.iter().for_each(|output| wire::put_message(proto::GRAPH_OUTPUT, output, &mut graph));
+
+        let mut out = Vec::with_capacity(self.bytes.len() + graph.len() / 2);
+        for field in wire::fields(self.bytes) {
+            let field = field?;
+            match field.number {
+                proto::MODEL_GRAPH => wire::put_bytes(proto::MODEL_GRAPH, &graph, &mut out),
+                proto::MODEL_METADATA if replaced(field.payload, change.meta)? => {}
+                _ => out.extend_from_slice(field.whole),
+            }
+        }
+        for (key, value) in change.meta {
+            let entry = StringEntry { key: key.clone(), value: value.clone() };
+            wire::put_message(proto::MODEL_METADATA, &entry, &mut out);
+        }
+        if out.len() > MAX_BYTES {
+            return Err(format!("the changed model would have {} bytes, the format ends at 2 GiB", out.len()));
+        }
+        Ok(out)
+    }
+}
+
+/// An output `name: [rows, dim]` of f32.
+pub(crate) fn rows_of(name: &str, rows: Dimension, dim: usize) -> ValueInfo {
+    let columns = Dimension { dim_value: Some(dim as i64), dim_param: None };
+    let shape = TensorShape { dim: vec![rows, columns] };
+    let tensor_type = TensorType { elem_type: proto::FLOAT, shape: Some(shape) };
+    ValueInfo { name: name.into(), r#type: Some(Type { tensor_type: Some(tensor_type) }) }
+}
+
+/// A first dimension of any size.
+pub(crate) fn any_rows() -> Dimension {
+    Dimension { dim_value: None, dim_param: Some("n".into()) }
+}
+
+fn free_prefix(names: &BTreeSet<&str>) -> String {
+    let taken = |prefix: &str| names.iter().any(|name| name.starts_with(prefix));
+    let mut prefix = "afterimage_".to_owned();
+    let mut count = 1;
+    while taken(&prefix) {
+        count += 1;
+        prefix = format!("afterimage{count}_");
+    }
+    prefix
+}
+
+/// Whether this entry of `metadata_props` has a key that `meta` sets anew.
+fn replaced(entry: &[u8], meta: &[(String, String)]) -> Found<bool> {
+    let entry = StringEntry::decode(entry).map_err(|error| error.to_string())?;
+    Ok(meta.iter().any(|(key, _)| *key == entry.key))
+}
