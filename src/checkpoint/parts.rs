@@ -75,6 +75,10 @@ impl<'a> Contents<'a> {
         for (name, values) in [("sum", parts.sum), ("total", parts.total), ("within", parts.within)] {
             self.tensors.push((format!("{prefix}{name}"), Tensor::new(&[values.len()], values)));
         }
+        if parts.views > 0 {
+            self.text(format!("{prefix}views"), parts.views);
+            self.tensors.push((format!("{prefix}view"), Tensor::new(&[parts.view.len()], parts.view)));
+        }
     }
 }
 
@@ -134,14 +138,18 @@ impl Stored {
     /// As [`Stored::take_learned`].
     pub fn take_scatter(&mut self, prefix: &str, dim: usize) -> Result<Scatter> {
         let triangle = [dim * (dim + 1) / 2];
-        Scatter::from_parts(
+        let scatter = Scatter::from_parts(
             dim,
             self.parse(&format!("{prefix}frames"))?,
             self.parse(&format!("{prefix}pairs"))?,
             self.take(&format!("{prefix}sum"), &[dim])?,
             self.take(&format!("{prefix}total"), &triangle)?,
             self.take(&format!("{prefix}within"), &triangle)?,
-        )
+        )?;
+        if !self.has(&format!("{prefix}view")) {
+            return Ok(scatter);
+        }
+        scatter.with_views(self.parse(&format!("{prefix}views"))?, self.take(&format!("{prefix}view"), &triangle)?)
     }
 
     /// An array of one dimension.

@@ -43,6 +43,7 @@ fn head_file(number: u64, with_mlp: bool) -> HeadFile {
     let head = Head::Learned(Learned { mean: vector(d, rng), slow, mlp, alpha: 0.3, beside_frozen: with_mlp });
     let sums = |n: usize| (0..n).map(|i| 0.1 * i as f64).collect();
     let scatter = Scatter::from_parts(d, 9, u64::MAX, sums(d), sums(28), sums(28)).unwrap();
+    let scatter = scatter.with_views(5, sums(28)).unwrap();
     HeadFile {
         space: space_of("encoder", "card", &head),
         head,

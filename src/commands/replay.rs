@@ -27,6 +27,13 @@ pub(super) fn run(args: &cli::Replay) -> Result<Output> {
             args.run.display()
         )));
     }
+    if config.learn.views > 0.0 {
+        return Err(Error::config(format!(
+            "learn.views = {}: recorded latents have no augmented views of their frames; replay without them \
+             (--set learn.views=0), or learn from the source itself",
+            config.learn.views
+        )));
+    }
     let origin = recorded.origin();
     let probe = if config.judge.probe.is_empty() {
         None
@@ -51,7 +58,7 @@ pub(super) fn run(args: &cli::Replay) -> Result<Output> {
             return Err(Error::work(format!("{}: a latent of {found}, {wanted} expected", folder.display())));
         }
         let (index, stamp, segment) = (record.frame, Stamp(record.stamp_ns), record.segment);
-        worker.sample(&Sample { camera: 0, index, stamp, segment, latent })?;
+        worker.sample(&Sample { camera: 0, index, stamp, segment, latent, ..Sample::default() })?;
         frames += 1;
         progress.set(frames);
     }

@@ -17,6 +17,8 @@ pub(super) const RANGES: &[(&str, f64, f64)] = &[
     ("learn.cut_latent_distance", 0.0, 2.0),
     ("learn.cut_luma_distance", 0.0, 1.0),
     ("learn.still_distance", 0.0, 1.0),
+    ("learn.views", 0.0, 1.0),
+    ("learn.view_weight", 0.0, 100.0),
     ("learn.first_fit_frames", 32.0, 1e9),
     ("learn.refit_growth", 1.01, 100.0),
     ("learn.refit_max_frames", 32.0, 1e9),
@@ -49,5 +51,6 @@ pub(super) const RANGES: &[(&str, f64, f64)] = &[
 pub(super) const WORDS: &[(&str, &[&str])] = &[
     ("source.decoder", &["auto", "ffmpeg", "gst-launch-1.0"]),
     ("encoder.providers", &["tensorrt", "cuda", "cpu"]),
+    ("learn.view_kinds", &["flip", "crop", "colour", "grey", "blur"]),
     ("export.dtype", &["f32", "f16"]),
 ];

@@ -93,6 +93,13 @@ pub struct Learn {
     pub cut_luma_distance: f64,
     /// Neighbouring latents nearer than this cosine distance are a still scene: nothing to learn, skipped.
     pub still_distance: f64,
+    /// Share of the frames that an augmented view is encoded of too: instance discrimination, as a third statistic of
+    /// the slow head. Costs as many encoder passes; a live source skips views while frames wait.
+    pub views: f64,
+    /// What a view is made with: `flip`, `crop`, `colour`, `grey`, `blur`.
+    pub view_kinds: Vec<String>,
+    /// How loud the views are beside the pairs in the within-pair scatter (1: the same trace).
+    pub view_weight: f64,
     /// Learned frames before the first fit; later fits come at `refit_growth` times as many, and so on.
     pub first_fit_frames: u64,
     /// Growth of the schedule of fits.
@@ -239,6 +246,9 @@ impl Default for Learn {
             cut_latent_distance: 0.35,
             cut_luma_distance: 0.08,
             still_distance: 1e-5,
+            views: 0.0,
+            view_kinds: vec!["colour".into()],
+            view_weight: 1.0,
             first_fit_frames: 512,
             refit_growth: 2.0,
             refit_max_frames: 16384,

@@ -25,7 +25,7 @@ use crate::judge::Held;
 use crate::judge::probe::Probe;
 use crate::pairs::blocks::{Blocks, held};
 use crate::pairs::replay::Replay;
-use crate::pairs::{Block, Sample};
+use crate::pairs::{Block, Sample, Views};
 
 pub use decision::{Candidate, Decision, Judgement};
 use method::Residual;
@@ -211,7 +211,7 @@ impl Learner {
         if held(block.number, self.config.judge.hold_every) {
             self.counts.held += len;
             self.held_scatter.add(&block, learn.gap_min_secs, learn.gap_max_secs)?;
-            self.held.push(block);
+            self.held.push(Block { views: Views::default(), ..block });
             return Ok(());
         }
         self.scatter.add(&block, learn.gap_min_secs, learn.gap_max_secs)?;
@@ -307,6 +307,11 @@ impl Learner {
         self.scatter.pairs()
     }
 
+    /// Augmented views in the scatter.
+    pub fn views(&self) -> u64 {
+        self.scatter.views()
+    }
+
     /// Samples left out: still scenes, and those above `learn.frames_per_sec`.
     pub fn left_out(&self) -> (u64, u64) {
         let counts = self.blocks.counts();
@@ -365,7 +370,8 @@ impl Learner {
         let (d, head) = (self.origin.dim as u64, &self.config.head);
         let k = head.dim.max(head.dim_second) as u64;
         let weights = 4 * (d + d * k + head.hidden as u64 * (2 * k + 3) + k);
-        let scatter = 8 * (d + d * (d + 1));
+        let views = if self.config.learn.views > 0.0 { d * (d + 1) / 2 } else { 0 };
+        let scatter = 8 * (d + d * (d + 1) + views);
         // Names, shapes and text, and a line in the journal.
         weights + scatter + 65536
     }

@@ -45,7 +45,7 @@ impl Learner {
     /// Those of `write`.
     pub fn save(&mut self, next_index: u64, mut write: impl FnMut(&mut Contents<'_>) -> Result<()>) -> Result<()> {
         self.handed_out = self.snapshots_from(next_index, false);
-        let (blocks, open_rows) = self.blocks.save();
+        let (blocks, open_rows, open_views) = self.blocks.save();
         let (replay, replay_rows) = self.replay.save();
         let (held, held_rows) = self.held.save();
         let small = Small {
@@ -69,6 +69,7 @@ impl Learner {
         let flat = |name: &str, values| (name.to_owned(), values);
         contents.tensors.extend([
             flat("open.rows", Tensor::new(&[open_rows.len()], open_rows)),
+            flat("open.view_rows", Tensor::new(&[open_views.len()], open_views)),
             flat("replay.rows", Tensor::new(&[replay_rows.len()], replay_rows)),
             flat("held.rows", Tensor::new(&[held_rows.len()], &held_rows)),
         ]);
@@ -95,7 +96,9 @@ impl Learner {
         let held_scatter = stored.take_scatter("held_scatter.", dim)?;
         let mut blocks = self.blocks.clone();
         let [len] = stored.shape("open.rows")?;
-        blocks.restore(small.blocks, stored.take("open.rows", &[len])?)?;
+        let [views_len] = stored.shape("open.view_rows")?;
+        let view_rows = stored.take("open.view_rows", &[views_len])?;
+        blocks.restore(small.blocks, stored.take("open.rows", &[len])?, view_rows)?;
         let [len] = stored.shape("replay.rows")?;
         let rows: Vec<f16> = stored.take("replay.rows", &[len])?;
         let replay = Replay::restore(&self.config.learn, small.replay, &rows)?;

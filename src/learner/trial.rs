@@ -105,7 +105,11 @@ impl Learner {
 
     fn fit_slow(&self, scatter: &Scatter) -> Result<SlowFit> {
         let head = &self.config.head;
-        let fit = scatter.fit(head.dim.max(head.dim_second).min(self.origin.dim), head.shrinkage);
+        let fit = scatter.fit_with_views(
+            head.dim.max(head.dim_second).min(self.origin.dim),
+            head.shrinkage,
+            self.config.learn.view_weight,
+        );
         self.conduct.rest();
         fit
     }

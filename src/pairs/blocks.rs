@@ -2,7 +2,7 @@
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use super::{Block, Sample};
+use super::{Block, Sample, Views};
 use crate::config::{Judge, Learn};
 use crate::error::{Error, Result};
 use crate::frame::Stamp;
@@ -28,6 +28,8 @@ pub struct Blocks {
     state: BlocksState,
     /// Latents of the open block, row after row.
     rows: Vec<f32>,
+    /// Latents of the views in it.
+    view_rows: Vec<f32>,
 }
 
 /// What became of the samples.
@@ -54,6 +56,8 @@ pub struct BlocksState {
     pub index: Vec<u64>,
     /// Their capture times, nanoseconds.
     pub stamps: Vec<i64>,
+    /// For each view of one of them the place of its frame in the block.
+    pub views: Vec<u32>,
     /// When the next sample is due, nanoseconds.
     pub due: i64,
     /// Length of a latent.
@@ -76,6 +80,7 @@ impl Blocks {
             still_distance: learn.still_distance,
             state: BlocksState::default(),
             rows: Vec::new(),
+            view_rows: Vec::new(),
         }
     }
 
@@ -125,26 +130,30 @@ impl Blocks {
         self.state.index.len() as u64
     }
 
-    /// What to save: the state and the latents of the open block, row after row.
-    pub fn save(&self) -> (&BlocksState, &[f32]) {
-        (&self.state, &self.rows)
+    /// What to save: the state, the latents of the open block and those of its views, row after row.
+    pub fn save(&self) -> (&BlocksState, &[f32], &[f32]) {
+        (&self.state, &self.rows, &self.view_rows)
     }
 
-    /// Goes on where `state` and `rows` were saved.
+    /// Goes on where `state` and the two lists of rows were saved.
     ///
     /// # Errors
     /// The parts do not fit together.
-    pub fn restore(&mut self, state: BlocksState, rows: Vec<f32>) -> Result<()> {
-        let (n, d) = (state.index.len(), state.dim);
-        if state.stamps.len() != n || n.checked_mul(d) != Some(rows.len()) {
+    pub fn restore(&mut self, state: BlocksState, rows: Vec<f32>, view_rows: Vec<f32>) -> Result<()> {
+        let (n, d, views) = (state.index.len(), state.dim, &state.views);
+        let fits = |n: usize, rows: &[f32]| n.checked_mul(d) == Some(rows.len());
+        let rising = views.windows(2).all(|w| w[0] < w[1]) && views.last().is_none_or(|last| (*last as usize) < n);
+        if state.stamps.len() != n || !fits(n, &rows) || !fits(views.len(), &view_rows) || !rising {
             return Err(Error::work(format!(
-                "saved open block: {n} positions, {} stamps and {} numbers for latents of {d}: these do not fit",
+                "saved open block: {n} positions, {} stamps, {} numbers for latents of {d}, {} for {} views: these do \
+                 not fit",
                 state.stamps.len(),
-                rows.len()
+                rows.len(),
+                view_rows.len(),
+                views.len()
             )));
         }
-        self.state = state;
-        self.rows = rows;
+        (self.state, self.rows, self.view_rows) = (state, rows, view_rows);
         Ok(())
     }
 
@@ -169,6 +178,10 @@ impl Blocks {
         self.state.index.push(sample.index);
         self.state.stamps.push(sample.stamp.0);
         self.rows.extend_from_slice(&sample.latent);
+        if !sample.view.is_empty() && sample.view.len() == self.state.dim {
+            self.state.views.push(self.state.index.len() as u32 - 1);
+            self.view_rows.extend_from_slice(&sample.view);
+        }
         self.state.counts.kept += 1;
     }
 
@@ -176,13 +189,18 @@ impl Blocks {
         let stamps: Vec<Stamp> = std::mem::take(&mut self.state.stamps).into_iter().map(Stamp).collect();
         let index = std::mem::take(&mut self.state.index);
         let rows = std::mem::take(&mut self.rows);
+        let (of, view_rows) = (std::mem::take(&mut self.state.views), std::mem::take(&mut self.view_rows));
         if stamps.is_empty() {
             return None;
         }
         let latents = Array2::from_shape_vec((stamps.len(), self.state.dim), rows).ok()?;
+        let views = match of.len() {
+            0 => Views::default(),
+            m => Views { rows: of, latents: Array2::from_shape_vec((m, self.state.dim), view_rows).ok()? },
+        };
         let number = self.state.number;
         self.state.number += 1;
-        Some(Block { camera: self.state.camera, number, segment: self.state.segment, index, stamps, latents })
+        Some(Block { camera: self.state.camera, number, segment: self.state.segment, index, stamps, latents, views })
     }
 }
 

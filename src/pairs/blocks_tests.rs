@@ -106,25 +106,51 @@ fn odd_stamps_and_lengths_do_no_harm() {
 }
 
 #[test]
+fn views_stay_with_their_frames() {
+    let mut b = blocks(1e-5, 4.0);
+    for i in 0..20u64 {
+        // Every second frame is above the rate limit and goes, with its view.
+        let view = if i % 4 < 2 { vec![i as f32, -1.0] } else { Vec::new() };
+        b.push(&Sample { view, ..sample(i, i as i64 * 50 * MILLI, 0, i as f32) });
+    }
+    b.push(&Sample { view: vec![1.0; 3], ..sample(20, 1000 * MILLI, 0, 0.5) });
+    let block = b.finish().unwrap();
+    assert_eq!(block.index, [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20]);
+    assert_eq!(block.views.rows, [0, 2, 4, 6, 8], "a view of another length is no view");
+    assert_eq!(block.views.latents.column(0).to_vec(), [0.0, 4.0, 8.0, 12.0, 16.0]);
+    b.push(&sample(21, 2000 * MILLI, 0, 0.5));
+    assert_eq!(b.finish().unwrap().views, Views::default());
+}
+
+#[test]
 fn goes_on_from_a_saved_state() {
-    let stream = |i: u64| sample(i, i as i64 * 33 * MILLI, i / 70, (i as f32 * 0.3).sin());
+    let stream = |i: u64| {
+        let view = if i % 3 == 1 { vec![i as f32, 1.0] } else { Vec::new() };
+        Sample { view, ..sample(i, i as i64 * 33 * MILLI, i / 70, (i as f32 * 0.3).sin()) }
+    };
     for stop in [0, 1, 35, 70, 199] {
         let mut b = blocks(1e-5, 1.5);
         let mut left: Vec<Block> = (0..stop).filter_map(|i| b.push(&stream(i))).collect();
-        let (state, rows) = b.save();
+        let (state, rows, views) = b.save();
         let text = serde_json::to_string(state).unwrap();
         let mut other = blocks(1e-5, 1.5);
-        other.restore(serde_json::from_str(&text).unwrap(), rows.to_vec()).unwrap();
+        other.restore(serde_json::from_str(&text).unwrap(), rows.to_vec(), views.to_vec()).unwrap();
         left.extend((stop..200).filter_map(|i| other.push(&stream(i))));
         left.extend(other.finish());
         let mut whole = blocks(1e-5, 1.5);
         let mut right: Vec<Block> = (0..200).filter_map(|i| whole.push(&stream(i))).collect();
         right.extend(whole.finish());
+        assert!(right.iter().any(|block| block.views.rows.len() > 5));
         assert_eq!(left, right);
         assert_eq!(other.counts(), whole.counts());
     }
     let broken = BlocksState { index: vec![1], dim: 2, ..BlocksState::default() };
-    assert!(blocks(0.0, 1.0).restore(broken, vec![0.0; 2]).is_err());
+    assert!(blocks(0.0, 1.0).restore(broken, vec![0.0; 2], vec![]).is_err());
+    for views in [vec![1], vec![0, 0]] {
+        let rows = vec![0.0; 2 * views.len()];
+        let broken = BlocksState { index: vec![1], stamps: vec![2], views, dim: 2, ..BlocksState::default() };
+        assert!(blocks(0.0, 1.0).restore(broken, vec![0.0; 2], rows).unwrap_err().to_string().contains("views"));
+    }
 }
 
 #[test]

@@ -29,6 +29,17 @@ pub struct Sample {
     pub segment: u64,
     /// `[d]`, unit length.
     pub latent: Vec<f32>,
+    /// `[d]`, unit length: the latent of an augmented view of the same frame; empty where there is none.
+    pub view: Vec<f32>,
+}
+
+/// Augmented views of some of the latents of a block.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Views {
+    /// For each view the row of the block that it is a view of, rising.
+    pub rows: Vec<u32>,
+    /// `[m, d]`, unit rows; `[0, 0]` where there are none.
+    pub latents: Array2<f32>,
 }
 
 /// Consecutive samples of one segment, at most `judge.block_secs` long: the unit of holding out, replay and resampling.
@@ -46,4 +57,6 @@ pub struct Block {
     pub stamps: Vec<Stamp>,
     /// `[n, d]`, unit rows.
     pub latents: Array2<f32>,
+    /// Views of some of them.
+    pub views: Views,
 }

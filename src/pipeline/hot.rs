@@ -187,7 +187,7 @@ impl Hot<'_> {
         let mut latent = learner.spare.try_recv().unwrap_or_default();
         latent.clear();
         latent.extend_from_slice(&self.latent);
-        let sample = Sample { camera: 0, index: slot.index, stamp: slot.stamp, segment, latent };
+        let sample = Sample { camera: 0, index: slot.index, stamp: slot.stamp, segment, latent, ..Sample::default() };
         match send(&learner.out, ToLearner::Sample(sample), self.live) {
             Sent::Yes => {
                 self.sent_count += 1;

@@ -238,7 +238,7 @@ impl Rig {
             let stamp = Stamp(first.stamp.saturating_add(self.clip.begins(step)));
             let latent = self.latents.row(step % self.latents.nrows()).to_vec();
             let (index, segment) = (first.index + step as u64, self.next.segment);
-            self.worker.sample(&Sample { camera: 0, index, stamp, segment, latent })?;
+            self.worker.sample(&Sample { camera: 0, index, stamp, segment, latent, ..Sample::default() })?;
             step += 1;
         }
         if self.worker.learner().pairs() == 0 {

@@ -1,10 +1,13 @@
 //! The running statistics of the slow head.
+mod views;
+
 use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, s};
 
 use super::{SlowFit, slow_from};
 use crate::error::{Error, Result};
 use crate::linalg::matmul;
 use crate::pairs::Block;
+use views::ViewScatter;
 
 /// Slack at both ends of the range of gaps, seconds: stamps are whole nanoseconds, gaps are often written as decimals.
 const SLACK_SECS: f64 = 1e-6;
@@ -16,9 +19,10 @@ const PANEL: usize = 64;
 /// runs or boards), and are all that [`Scatter::fit`] needs.
 ///
 /// - `sum = sum of f`, `[d]`, and `total = sum of f f'`, `[d, d]`, over all frames;
-/// - `within = sum of (fa - fb)(fa - fb)'`, `[d, d]`, over all pairs.
+/// - `within = sum of (fa - fb)(fa - fb)'`, `[d, d]`, over all pairs;
+/// - `view = sum of (f - v)(f - v)'`, `[d, d]`, over all augmented views `v` of frames `f`, where there are some.
 ///
-/// Both matrices are symmetric; only their upper triangles are kept, row by row: `(0,0)` to `(0,d-1)`, `(1,1)` to
+/// The matrices are symmetric; only their upper triangles are kept, row by row: `(0,0)` to `(0,d-1)`, `(1,1)` to
 /// `(1,d-1)`, and so on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scatter {
@@ -28,6 +32,7 @@ pub struct Scatter {
     sum: Vec<f64>,
     total: Vec<f64>,
     within: Vec<f64>,
+    view: ViewScatter,
 }
 
 /// What [`Scatter`] holds, to save it.
@@ -45,13 +50,18 @@ pub struct ScatterParts<'a> {
     pub total: &'a [f64],
     /// Upper triangle row by row, `[d (d + 1) / 2]`.
     pub within: &'a [f64],
+    /// Views added.
+    pub views: u64,
+    /// Upper triangle row by row, `[d (d + 1) / 2]`; empty while there are no views.
+    pub view: &'a [f64],
 }
 
 impl Scatter {
     /// No frames yet.
     pub fn new(dim: usize) -> Self {
         let packed = dim * (dim + 1) / 2;
-        Self { dim, frames: 0, pairs: 0, sum: vec![0.0; dim], total: vec![0.0; packed], within: vec![0.0; packed] }
+        let (total, within, view) = (vec![0.0; packed], vec![0.0; packed], ViewScatter::default());
+        Self { dim, frames: 0, pairs: 0, sum: vec![0.0; dim], total, within, view }
     }
 
     /// `d`
@@ -69,7 +79,12 @@ impl Scatter {
         self.pairs
     }
 
-    /// Adds a block `F: [n, d]`: its frames, and all pairs (`a` earlier, `b` later) of it with
+    /// Views added.
+    pub fn views(&self) -> u64 {
+        self.view.views
+    }
+
+    /// Adds a block `F: [n, d]`: its frames, the views of them that it has, and all pairs (`a` earlier, `b` later) of it with
     /// `gap_min <= t_b - t_a <= gap_max` (seconds, 1e-6 of slack at both ends).
     ///
     /// Not a product per pair: with `h_t = sum over partners p of t of (f_t - f_p)`, `[n, d]`,
@@ -90,9 +105,11 @@ impl Scatter {
                 self.dim
             )));
         }
+        ViewScatter::fits(block.latents.view(), &block.views)?;
         if n == 0 || d == 0 {
             return Ok(());
         }
+        self.view.add(block.latents.view(), &block.views);
         let latents = block.latents.as_standard_layout();
         let mut sum = vec![0.0f64; d];
         for row in latents.rows() {
@@ -128,6 +145,7 @@ impl Scatter {
         add(&mut self.sum, &other.sum);
         add(&mut self.total, &other.total);
         add(&mut self.within, &other.within);
+        self.view.merge(&other.view);
         self.frames += other.frames;
         self.pairs += other.pairs;
         Ok(())
@@ -139,6 +157,15 @@ impl Scatter {
     /// # Errors
     /// Fewer than 2 frames, no pairs, statistics that are not finite, and those of [`slow_from`].
     pub fn fit(&self, keep: usize, shrinkage: f64) -> Result<SlowFit> {
+        self.fit_with_views(keep, shrinkage, 0.0)
+    }
+
+    /// [`Scatter::fit`] with `S + weight (tr S / tr V) V` in place of `S`, `V = view / (2 views)`: views are so many
+    /// times as loud as pairs, whatever their number and strength. Without views it is [`Scatter::fit`].
+    ///
+    /// # Errors
+    /// As [`Scatter::fit`].
+    pub fn fit_with_views(&self, keep: usize, shrinkage: f64, weight: f64) -> Result<SlowFit> {
         if self.frames < 2 {
             return Err(Error::work(format!("a fit needs at least 2 frames, found {}; learn from more", self.frames)));
         }
@@ -152,17 +179,29 @@ impl Scatter {
         let (frames, twice) = (self.frames as f64, 2.0 * self.pairs as f64);
         let at = |i, j| start_of_row(self.dim, i) + j - i;
         let total = |i, j| self.total[at(i, j)] / frames - mean[i] * mean[j];
-        let within = |i, j| self.within[at(i, j)] / twice;
+        let trace = |packed: &[f64]| (0..self.dim).map(|i| packed[at(i, i)]).sum::<f64>();
+        // Both over their own count, so that the counts of pairs and views go out of the ratio.
+        let loudness = match self.view.packed.as_slice() {
+            [] => 0.0,
+            packed if weight > 0.0 && trace(packed) > 0.0 => weight * trace(&self.within) / trace(packed),
+            _ => 0.0,
+        };
+        let within = |i, j| {
+            let pairs = self.within[at(i, j)];
+            let both = if loudness > 0.0 { pairs + loudness * self.view.packed[at(i, j)] } else { pairs };
+            both / twice
+        };
         slow_from(mean.clone(), total, within, keep, shrinkage)
     }
 
     /// Everything, to save it.
     pub fn parts(&self) -> ScatterParts<'_> {
-        let Self { dim, frames, pairs, sum, total, within } = self;
-        ScatterParts { dim: *dim, frames: *frames, pairs: *pairs, sum, total, within }
+        let Self { dim, frames, pairs, sum, total, within, view } = self;
+        let (views, view) = (view.views, view.packed.as_slice());
+        ScatterParts { dim: *dim, frames: *frames, pairs: *pairs, sum, total, within, views, view }
     }
 
-    /// The reverse of [`Scatter::parts`].
+    /// The reverse of [`Scatter::parts`], without views.
     ///
     /// # Errors
     /// Lengths that do not fit `dim`, or numbers that are not finite.
@@ -186,7 +225,23 @@ impl Scatter {
         if !sum.iter().chain(&total).chain(&within).all(|x| x.is_finite()) {
             return Err(Error::work("the saved statistics hold numbers that are not finite"));
         }
-        Ok(Self { dim, frames, pairs, sum, total, within })
+        Ok(Self { dim, frames, pairs, sum, total, within, view: ViewScatter::default() })
+    }
+
+    /// The same with the statistic of `views` views, as [`Scatter::parts`] gives it.
+    ///
+    /// # Errors
+    /// A length that does not fit, or numbers that are not finite.
+    pub fn with_views(mut self, views: u64, packed: Vec<f64>) -> Result<Self> {
+        let wanted = if views == 0 { 0 } else { self.total.len() };
+        if packed.len() != wanted || !packed.iter().all(|x| x.is_finite()) {
+            return Err(Error::work(format!(
+                "the saved statistic of {views} views has {} numbers, {wanted} finite ones expected",
+                packed.len()
+            )));
+        }
+        self.view = ViewScatter { views, packed };
+        Ok(self)
     }
 }
 

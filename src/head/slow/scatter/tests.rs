@@ -7,6 +7,7 @@ use super::*;
 use crate::frame::Stamp;
 use crate::linalg::random::uniform;
 use crate::linalg::unit_rows;
+use crate::pairs::Views;
 
 /// `n` unit latents that drift around a common direction, every `every` seconds.
 fn block(n: usize, d: usize, every: f64, seed: u64) -> Block {
@@ -103,7 +104,7 @@ fn merged_equals_all_at_once() {
 fn saved_and_restored_it_is_the_same() {
     let mut scatter = Scatter::new(6);
     (0..5).for_each(|i| scatter.add(&block(12, 6, 0.1, i), 0.1, 0.5).unwrap());
-    let ScatterParts { dim, frames, pairs, sum, total, within } = scatter.parts();
+    let ScatterParts { dim, frames, pairs, sum, total, within, .. } = scatter.parts();
     let again = |sum: &[f64], total: &[f64]| {
         Scatter::from_parts(dim, frames, pairs, sum.to_vec(), total.to_vec(), within.to_vec())
     };
@@ -122,6 +123,10 @@ fn a_block_that_does_not_fit_changes_nothing() {
     short.stamps.pop();
     assert!(scatter.add(&block(4, 7, 0.1, 1), 0.1, 0.5).is_err());
     assert!(scatter.add(&short, 0.1, 0.5).is_err());
+    for (rows, dim) in [(vec![4], 6), (vec![0, 1], 6), (vec![0], 5)] {
+        let views = Views { rows, latents: Array2::ones((1, dim)) };
+        assert!(scatter.add(&Block { views, ..block(4, 6, 0.1, 1) }, 0.1, 0.5).is_err());
+    }
     assert_eq!(scatter, Scatter::new(6));
 }
 
@@ -159,4 +164,81 @@ fn finds_the_direction_that_is_slow() {
     let slow = fit.directions.column(0);
     assert!(slow[2] > 0.0 && (0..5).all(|i| i == 2 || slow[i].abs() < 0.2 * slow[2]), "{slow}");
     assert!(fit.eigenvalues[0] > 3.0 * fit.eigenvalues[1], "{}", fit.eigenvalues);
+}
+
+/// A block with views of every second frame, which differ from it by noise in the last two dimensions.
+fn with_views(d: usize, seed: u64) -> Block {
+    let mut block = block(10, d, 0.1, seed);
+    let mut rng = ChaCha8Rng::seed_from_u64(100 + seed);
+    let rows: Vec<u32> = (0..10).step_by(2).collect();
+    let mut latents = Array2::from_shape_fn((rows.len(), d), |(i, j)| block.latents[[2 * i, j]]);
+    latents.slice_mut(s![.., d - 2..]).mapv_inplace(|x| x + (uniform(&mut rng) - 0.5) as f32);
+    block.views = Views { rows, latents };
+    block
+}
+
+#[test]
+fn views_are_a_third_statistic_of_the_same_trace() {
+    let d = 70;
+    let blocks: Vec<Block> = (0..6).map(|seed| with_views(d, seed)).collect();
+    let (mut scatter, mut plain) = (Scatter::new(d), Scatter::new(d));
+    for block in &blocks {
+        scatter.add(block, 0.1, 0.5).unwrap();
+        plain.add(&Block { views: Views::default(), ..block.clone() }, 0.1, 0.5).unwrap();
+    }
+    let mut right = Array2::<f64>::zeros((d, d));
+    for block in &blocks {
+        for (view, row) in block.views.latents.rows().into_iter().zip(&block.views.rows) {
+            let x = (&view - &block.latents.row(*row as usize)).mapv(f64::from);
+            right += &Array2::from_shape_fn((d, d), |(i, j)| x[i] * x[j]);
+        }
+    }
+    assert_eq!(scatter.views(), 30);
+    assert!(worst(&scatter.view.packed, &right) < 1e-6);
+    // All the rest is as without them, and so is a fit that leaves them out.
+    assert_eq!((&scatter.total, &scatter.within), (&plain.total, &plain.within));
+    assert!(plain.view.packed.is_empty());
+    let fit = |scatter: &Scatter, weight| scatter.fit_with_views(8, 0.2, weight).unwrap();
+    assert_eq!(fit(&scatter, 0.0), scatter.fit(8, 0.2).unwrap());
+    assert_eq!(fit(&plain, 1.0), fit(&scatter, 0.0));
+    // The formula, with the matrices in full.
+    let (trace, frames) = (|m: &Array2<f64>| m.diag().sum(), scatter.frames as f64);
+    let (_, total, within) = naive(&blocks, 0.1, 0.5);
+    let within = within / (2.0 * scatter.pairs as f64);
+    let view = right / 60.0;
+    let both = &within + &(&view * (0.7 * trace(&within) / trace(&view)));
+    let mean: Array1<f64> = scatter.sum.iter().map(|x| x / frames).collect();
+    let total = |i, j| total[[i, j]] / frames - mean[i] * mean[j];
+    let expected = slow_from(mean.clone(), total, |i, j| both[[i, j]], 8, 0.2).unwrap();
+    let found = fit(&scatter, 0.7);
+    assert!(found.eigenvalues.iter().zip(&expected.eigenvalues).all(|(a, b)| (a - b).abs() < 1e-4 * b));
+    // What views differ in is heard less: the more so, the louder they are.
+    let heard = |weight| fit(&scatter, weight).directions.slice(s![d - 2.., ..]).mapv(|x| x * x).sum();
+    assert!(heard(1.0) < 0.5 * heard(0.0) && heard(10.0) < heard(1.0), "{} {}", heard(0.0), heard(1.0));
+}
+
+#[test]
+fn views_are_merged_and_saved() {
+    let d = 9;
+    let of = |seeds: std::ops::Range<u64>| {
+        let mut scatter = Scatter::new(d);
+        seeds.for_each(|seed| scatter.add(&with_views(d, seed), 0.1, 0.5).unwrap());
+        scatter
+    };
+    let whole = of(0..4);
+    let (mut one, mut none) = (of(0..2), Scatter::new(d));
+    one.merge(&of(2..4)).unwrap();
+    none.merge(&whole).unwrap();
+    assert_eq!(none, whole);
+    assert_eq!(one.views(), whole.views());
+    assert!(one.view.packed.iter().zip(&whole.view.packed).all(|(a, b)| (a - b).abs() < 1e-12));
+    let parts = whole.parts();
+    let again = || {
+        let (sum, total, within) = (parts.sum.to_vec(), parts.total.to_vec(), parts.within.to_vec());
+        Scatter::from_parts(d, parts.frames, parts.pairs, sum, total, within).unwrap()
+    };
+    assert_eq!(again().with_views(parts.views, parts.view.to_vec()).unwrap(), whole);
+    assert!(again().with_views(0, parts.view.to_vec()).is_err());
+    assert!(again().with_views(3, parts.view[1..].to_vec()).is_err());
+    assert!(again().with_views(3, vec![f64::NAN; parts.view.len()]).is_err());
 }
