@@ -61,9 +61,9 @@ pub fn head_path(run: &Path, number: u64) -> PathBuf {
 /// The identity or number 0, which stand for the frozen encoder; or the I/O error.
 pub fn save_head(run: &Path, file: &HeadFile) -> Result<()> {
     let path = head_path(run, file.number);
-    let Head::Learned(learned) = &file.head else {
+    if file.head.is_frozen() {
         return Err(Error::work(format!("cannot write {}: the frozen encoder needs no head", path.display())));
-    };
+    }
     if file.number == 0 {
         return Err(Error::work(format!("cannot write {}: number 0 stands for the frozen encoder", path.display())));
     }
@@ -75,7 +75,7 @@ pub fn save_head(run: &Path, file: &HeadFile) -> Result<()> {
     contents.text("card_hash", &file.card_hash);
     contents.text("activate_at", file.activate_at);
     contents.text("made_at", file.made_at);
-    contents.learned("", learned);
+    contents.head("", &file.head);
     if let Some(scatter) = &file.scatter {
         contents.scatter("scatter.", scatter);
     }
@@ -92,8 +92,11 @@ pub fn load_head(path: &Path) -> Result<HeadFile> {
     if stored.text("format")? != FORMAT {
         return Err(stored.wrong(format!("is not of the format {FORMAT:?}")));
     }
-    let head = stored.take_learned("")?;
-    let scatter = stored.has("scatter.sum").then(|| stored.take_scatter("scatter.", head.mean.len())).transpose()?;
+    let head = stored.take_head("")?;
+    if head.is_frozen() {
+        return Err(stored.wrong("holds no learned head"));
+    }
+    let scatter = stored.has("scatter.sum").then(|| stored.take_scatter("scatter.", head.latent_dim())).transpose()?;
     let file = HeadFile {
         number: stored.parse("number")?,
         space: stored.text("space")?.to_owned(),
@@ -102,7 +105,7 @@ pub fn load_head(path: &Path) -> Result<HeadFile> {
         activate_at: stored.parse("activate_at")?,
         made_at: stored.parse("made_at")?,
         scatter,
-        head: Head::Learned(head),
+        head,
     };
     let space = space_of(&file.encoder_sha256, &file.card_hash, &file.head);
     if file.space != space {

@@ -1,12 +1,12 @@
 //! Heads and statistics as arrays of a file, under a prefix, so that one file can hold several.
 use std::collections::BTreeMap;
 
-use ndarray::{Array, Array1, Array2, Dimension};
+use ndarray::{Array, Array1, Array2, Array3, Dimension};
 
 use super::arrays::Checksum;
 use super::{Stored, Tensor};
 use crate::error::Result;
-use crate::head::{Head, Learned, Mlp, Scatter};
+use crate::head::{Context, Grid, GridHead, Head, Learned, Mlp, Scatter};
 
 /// What will be in a file: text entries, and arrays borrowed from where they are.
 #[derive(Debug, Default)]
@@ -49,11 +49,20 @@ impl<'a> Contents<'a> {
         }
     }
 
-    /// A head of either kind.
+    /// A head of any kind; one over pooled grid latents as what it pools for, which is the same map.
     pub fn head(&mut self, prefix: &str, head: &'a Head) {
         match head {
             Head::Identity { dim } => self.text(format!("{prefix}identity"), dim),
             Head::Learned(learned) => self.learned(prefix, learned),
+            Head::Pooled { head, .. } => self.head(prefix, head),
+            Head::Grid(head) => {
+                let Grid { rows, columns, .. } = head.grid;
+                self.text(format!("{prefix}grid"), format!("{rows} {columns}"));
+                self.learned(prefix, &head.learned);
+                if let Some(context) = &head.context {
+                    self.context(&format!("{prefix}context."), context);
+                }
+            }
         }
     }
 
@@ -65,6 +74,18 @@ impl<'a> Contents<'a> {
         self.array(format!("{prefix}beta"), &mlp.beta);
         self.array(format!("{prefix}w2"), &mlp.w2);
         self.array(format!("{prefix}b2"), &mlp.b2);
+    }
+
+    /// The weights of a context network, or what has their shapes.
+    pub fn context(&mut self, prefix: &str, context: &'a Context<f32>) {
+        self.array(format!("{prefix}w_in"), &context.w_in);
+        self.array(format!("{prefix}b_in"), &context.b_in);
+        self.array(format!("{prefix}w_across"), &context.w_across);
+        self.array(format!("{prefix}b_across"), &context.b_across);
+        self.array(format!("{prefix}w_down"), &context.w_down);
+        self.array(format!("{prefix}b_down"), &context.b_down);
+        self.array(format!("{prefix}w_out"), &context.w_out);
+        self.array(format!("{prefix}b_out"), &context.b_out);
     }
 
     /// Slow-head statistics.
@@ -113,7 +134,18 @@ impl Stored {
         if self.meta.contains_key(&identity) {
             return Ok(Head::Identity { dim: self.parse(&identity)? });
         }
-        self.take_learned(prefix).map(Head::Learned)
+        let learned = self.take_learned(prefix)?;
+        let grid = format!("{prefix}grid");
+        if !self.meta.contains_key(&grid) {
+            return Ok(Head::Learned(learned));
+        }
+        let shape = self.text(&grid)?.split_once(' ');
+        let shape = shape.and_then(|(rows, columns)| Some((rows.parse().ok()?, columns.parse().ok()?)));
+        let Some((rows, columns)) = shape else { return Err(self.wrong(format!("entry {grid:?} is no grid"))) };
+        let (dim, k) = learned.slow.dim();
+        let within = format!("{prefix}context.");
+        let context = self.has(&format!("{within}b_in")).then(|| self.take_context(&within, k)).transpose()?;
+        Ok(Head::Grid(Box::new(GridHead { grid: Grid { rows, columns, dim }, learned, context })))
     }
 
     /// The reverse of [`Contents::mlp`], for inputs of `k_in` and outputs of `k_out`.
@@ -129,6 +161,25 @@ impl Stored {
             beta: self.take_vector(&format!("{prefix}beta"), h)?,
             w2: self.take_matrix(&format!("{prefix}w2"), k_out, h)?,
             b2: self.take_vector(&format!("{prefix}b2"), k_out)?,
+        })
+    }
+
+    /// The reverse of [`Contents::context`], for `channels` channels outside.
+    ///
+    /// # Errors
+    /// As [`Stored::take_learned`].
+    pub fn take_context(&mut self, prefix: &str, channels: usize) -> Result<Context<f32>> {
+        let [n, m] = self.shape(&format!("{prefix}b_in"))?;
+        let c = channels;
+        Ok(Context {
+            w_in: self.take_cube(&format!("{prefix}w_in"), [n, m, c])?,
+            b_in: self.take_matrix(&format!("{prefix}b_in"), n, m)?,
+            w_across: self.take_cube(&format!("{prefix}w_across"), [n, m, 3 * m])?,
+            b_across: self.take_matrix(&format!("{prefix}b_across"), n, m)?,
+            w_down: self.take_cube(&format!("{prefix}w_down"), [n, m, 2 * m])?,
+            b_down: self.take_matrix(&format!("{prefix}b_down"), n, m)?,
+            w_out: self.take_cube(&format!("{prefix}w_out"), [n, c, m])?,
+            b_out: self.take_matrix(&format!("{prefix}b_out"), n, c)?,
         })
     }
 
@@ -158,6 +209,16 @@ impl Stored {
     /// As [`Stored::take`].
     pub fn take_vector(&mut self, name: &str, n: usize) -> Result<Array1<f32>> {
         self.take(name, &[n]).map(Array1::from_vec)
+    }
+
+    /// An array of three dimensions.
+    ///
+    /// # Errors
+    /// As [`Stored::take`].
+    pub fn take_cube(&mut self, name: &str, shape: [usize; 3]) -> Result<Array3<f32>> {
+        let values = self.take(name, &shape)?;
+        Array3::from_shape_vec(shape, values)
+            .map_err(|error| self.wrong(format!("array {name:?} has no such shape")).because(error))
     }
 
     /// An array of two dimensions.

@@ -13,7 +13,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use super::*;
 use crate::error::{Error, Kind};
 use crate::files::small_disk::SmallDisk;
-use crate::head::{Head, Learned, Mlp, Scatter};
+use crate::head::{Context, Grid, GridHead, Head, Learned, Mlp, Scatter};
 
 /// Any bits at all, also NaN and denormals: what is saved must come back the same.
 fn any_f32(rng: &mut ChaCha8Rng) -> f32 {
@@ -329,4 +329,27 @@ fn a_reserve_with_a_hole_is_filled_again() {
     fs::remove_file(&path).unwrap();
     reserve.refill().unwrap();
     assert_eq!(fs::metadata(&path).unwrap().len(), 1 << 16);
+}
+
+#[test]
+fn heads_over_grids_come_back_bit_for_bit() {
+    let run = tempfile::tempdir().unwrap();
+    let grid = Grid { rows: 3, columns: 2, dim: 7 };
+    let rng = &mut ChaCha8Rng::seed_from_u64(5);
+    let Head::Learned(learned) = head_file(1, true).head else { unreachable!() };
+    let learned = Learned { beside_frozen: false, ..learned };
+    let context = Some(Context::start(learned.slow.ncols(), 4, 2, rng));
+    let over = |context| Head::Grid(Box::new(GridHead { grid, learned: learned.clone(), context }));
+    let plain = Head::Learned(learned.clone());
+    for (number, head) in (1..).zip([over(None), over(context), plain.clone().pooling(grid)]) {
+        let space = space_of("encoder", "card", &head);
+        let file = HeadFile { head, space, ..head_file(number, true) };
+        save_head(run.path(), &file).unwrap();
+        let found = load_head(&head_path(run.path(), number)).unwrap();
+        // The pooled latent of a grid goes through the same map as a vector.
+        let right = if number == 3 { HeadFile { head: plain.clone(), ..file } } else { file };
+        let (ours, theirs) = (format!("{:?}", found.head), format!("{:?}", right.head));
+        assert!(found.space == right.space && ours == theirs, "{number}");
+        assert_eq!(found.scatter, right.scatter);
+    }
 }

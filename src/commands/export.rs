@@ -39,7 +39,7 @@ pub(super) fn run(args: &cli::Export) -> Result<Output> {
         ("afterimage.prepare", format!("{:?}", run.opened.card)),
     ]
     .map(|(key, value)| (key.to_owned(), value));
-    let merged = onnx::merge(&latent.bytes, &latent.output, &head, &meta)?;
+    let merged = onnx::merge(&latent.bytes, &latent.output, run.opened.origin.shape(), &head, &meta)?;
     drop(latent);
     let card = &run.opened.card;
     let (side, encoder) = (run.opened.encoder.side(), &run.config.encoder);

@@ -7,6 +7,8 @@ use crate::linalg::{normalise, product, slices_mut};
 /// Working memory of [`Head::embed`]; grows on the first call, after that nothing is allocated.
 #[derive(Debug, Clone, Default)]
 pub struct Scratch {
+    /// The pooled latent of a grid.
+    pooled: Vec<f32>,
     /// `f - mu`
     centred: Vec<f32>,
     /// `y`
@@ -38,6 +40,22 @@ impl Head {
                     true
                 }
                 Head::Learned(learned) => learned.embed(f, out, scratch),
+                Head::Pooled { grid, head } => {
+                    let mut pooled = std::mem::take(&mut scratch.pooled);
+                    pooled.resize(grid.dim, 0.0);
+                    let found = grid.pool(f, &mut pooled);
+                    head.embed(&pooled, out, scratch);
+                    scratch.pooled = pooled;
+                    found
+                }
+                Head::Grid(head) => {
+                    let row = ArrayView2::from_shape((1, f.len()), f);
+                    row.is_ok_and(|row| {
+                        let embedded = head.embed_rows(row);
+                        out.iter_mut().zip(&embedded).for_each(|(out, z)| *out = *z);
+                        embedded.iter().any(|z| *z != 0.0)
+                    })
+                }
             };
         if !found {
             out.fill(0.0);
@@ -53,6 +71,8 @@ impl Head {
         let mut out = match self {
             Head::Identity { .. } => f.to_owned(),
             Head::Learned(learned) => learned.embed_rows(f),
+            Head::Pooled { grid, head } => head.embed_rows(grid.pooled(f).view()),
+            Head::Grid(head) => head.embed_rows(f),
         };
         Zip::from(out.rows_mut()).and(f.rows()).for_each(|mut out, f| {
             if !f.iter().all(|x| x.is_finite()) {
@@ -66,7 +86,7 @@ impl Head {
 impl Learned {
     /// False when there is no direction; what is in `out` then means nothing.
     fn embed(&self, f: &[f32], out: &mut [f32], scratch: &mut Scratch) -> bool {
-        let Scratch { centred, slow, hidden, residual } = scratch;
+        let Scratch { centred, slow, hidden, residual, .. } = scratch;
         centred.clear();
         centred.extend(f.iter().zip(&self.mean).map(|(f, mu)| f - mu));
         slow.clear();

@@ -1,6 +1,7 @@
 //! The head: what turns a latent into an embedding. See [`Head`].
 mod context;
 mod embed;
+mod grid;
 mod mlp;
 pub mod slow;
 
@@ -8,6 +9,7 @@ use ndarray::{Array1, Array2};
 
 pub use context::{Cells, Context, ContextCache};
 pub use embed::Scratch;
+pub use grid::{Grid, GridHead};
 pub use mlp::{Cache, Mlp};
 pub use slow::{Scatter, SlowFit, slow_from};
 
@@ -24,6 +26,15 @@ pub enum Head {
     },
     /// `y = W' (f - mu)`, `s = normalise(y + alpha * mlp(y))`, `z = s` or `[f, s] / sqrt(2)`.
     Learned(Learned),
+    /// One of the two over the pooled latent of a grid, taking the whole grid: `[h w d]` in.
+    Pooled {
+        /// Shape of the latents.
+        grid: Grid,
+        /// What the pooled latent goes through.
+        head: Box<Head>,
+    },
+    /// Over the cells of a grid: `[h w d]` in.
+    Grid(Box<GridHead>),
 }
 
 /// The parameters of a learned head.
@@ -42,11 +53,23 @@ pub struct Learned {
 }
 
 impl Head {
-    /// `d`, the length of a latent.
+    /// The length of what goes in: `d`, or `h w d` of a head that takes whole grids.
     pub fn dim_in(&self) -> usize {
         match self {
             Head::Identity { dim } => *dim,
             Head::Learned(learned) => learned.mean.len(),
+            Head::Pooled { grid, .. } => grid.numbers(),
+            Head::Grid(head) => head.grid.numbers(),
+        }
+    }
+
+    /// `d`, the length of a (pooled) latent.
+    pub fn latent_dim(&self) -> usize {
+        match self {
+            Head::Identity { dim } => *dim,
+            Head::Learned(learned) => learned.mean.len(),
+            Head::Pooled { head, .. } => head.latent_dim(),
+            Head::Grid(head) => head.grid.dim,
         }
     }
 
@@ -55,6 +78,17 @@ impl Head {
         match self {
             Head::Identity { dim } => *dim,
             Head::Learned(learned) => learned.slow.ncols() + if learned.beside_frozen { learned.mean.len() } else { 0 },
+            Head::Pooled { head, .. } => head.dim_out(),
+            Head::Grid(head) => head.learned.slow.ncols(),
+        }
+    }
+
+    /// The (pooled) latent as it is.
+    pub fn is_frozen(&self) -> bool {
+        match self {
+            Head::Identity { .. } => true,
+            Head::Pooled { head, .. } => head.is_frozen(),
+            Head::Learned(_) | Head::Grid(_) => false,
         }
     }
 
@@ -62,10 +96,9 @@ impl Head {
     pub fn finite(&self) -> bool {
         match self {
             Head::Identity { .. } => true,
-            Head::Learned(learned) => {
-                let mlp = learned.mlp.iter().flat_map(Mlp::parts).flat_map(|(_, part)| part);
-                learned.alpha.is_finite() && learned.mean.iter().chain(&learned.slow).chain(mlp).all(|x| x.is_finite())
-            }
+            Head::Learned(learned) => learned.finite(),
+            Head::Pooled { head, .. } => head.finite(),
+            Head::Grid(head) => head.finite(),
         }
     }
 
@@ -75,7 +108,15 @@ impl Head {
     /// # Errors
     /// Names what does not fit.
     pub fn check(&self) -> Result<()> {
-        let Head::Learned(learned) = self else { return Ok(()) };
+        let learned = match self {
+            Head::Identity { .. } => return Ok(()),
+            Head::Learned(learned) => learned,
+            Head::Pooled { head, .. } => return head.check(),
+            Head::Grid(head) => {
+                head.check()?;
+                &head.learned
+            }
+        };
         let (d, k) = learned.slow.dim();
         if learned.mean.len() != d || k == 0 || !learned.slow.is_standard_layout() {
             return Err(Error::work(format!(
@@ -87,5 +128,12 @@ impl Head {
             mlp.check(k, k)?;
         }
         if self.finite() { Ok(()) } else { Err(Error::work("the head holds numbers that are not finite")) }
+    }
+}
+
+impl Learned {
+    fn finite(&self) -> bool {
+        let mlp = self.mlp.iter().flat_map(Mlp::parts).flat_map(|(_, part)| part);
+        self.alpha.is_finite() && self.mean.iter().chain(&self.slow).chain(mlp).all(|x| x.is_finite())
     }
 }

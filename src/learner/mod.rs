@@ -20,7 +20,7 @@ use crate::checkpoint::space_of;
 use crate::config::Config;
 use crate::encoder::LatentPart;
 use crate::error::Result;
-use crate::head::{Head, Scatter};
+use crate::head::{Grid, Head, Scatter};
 use crate::judge::Held;
 use crate::judge::probe::Probe;
 use crate::pairs::blocks::{Blocks, held};
@@ -48,6 +48,18 @@ pub struct Origin {
     pub parts: Vec<LatentPart>,
     /// `[h, w, d]` where a latent is a grid, row by row of cells.
     pub grid: Option<[usize; 3]>,
+}
+
+impl Origin {
+    /// The grid, where a latent is one.
+    pub fn shape(&self) -> Option<Grid> {
+        self.grid.map(Grid::new)
+    }
+
+    /// Dimensions of a latent, pooled where it is a grid.
+    pub fn pooled_dim(&self) -> usize {
+        self.grid.map_or(self.dim, |[_, _, dim]| dim)
+    }
 }
 
 /// What was done so far.

@@ -1,7 +1,7 @@
 //! Nodes and weights that are appended to a graph.
 use ndarray::{Array1, Array2, ArrayView2};
 
-use super::proto::{ATTRIBUTE_INT, ATTRIBUTE_INTS, Attribute, FLOAT, Node, Tensor};
+use super::proto::{ATTRIBUTE_INT, ATTRIBUTE_INTS, Attribute, FLOAT, INT64, Node, Tensor};
 
 /// Collects nodes in the order of computing, with names that begin with a prefix that the model does not use.
 pub(crate) struct Builder {
@@ -67,6 +67,18 @@ impl Builder {
         let tiny = self.scalar(f32::MIN_POSITIVE);
         let safe = self.node("Max", &[&norm, &tiny]);
         self.node("Div", &[x, &safe])
+    }
+
+    /// `x` with the dimensions `shape`, of which one may be -1: what is left.
+    pub(crate) fn reshape(&mut self, x: &str, shape: &[i64]) -> String {
+        let name = format!("{}weight_{}", self.prefix, self.weights.len());
+        self.weights.push(Tensor {
+            dims: vec![shape.len() as i64],
+            data_type: INT64,
+            name: name.clone(),
+            raw_data: shape.iter().flat_map(|n| n.to_le_bytes()).collect(),
+        });
+        self.node("Reshape", &[x, &name])
     }
 
     pub(crate) fn matrix(&mut self, values: ArrayView2<f32>) -> String {

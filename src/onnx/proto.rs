@@ -16,6 +16,8 @@ pub(crate) const GRAPH_INITIALIZER: u32 = 5;
 pub(crate) const GRAPH_OUTPUT: u32 = 12;
 /// `TensorProto.DataType.FLOAT`
 pub(crate) const FLOAT: i32 = 1;
+/// `TensorProto.DataType.INT64`
+pub(crate) const INT64: i32 = 7;
 /// `AttributeProto.AttributeType.INT`
 pub(crate) const ATTRIBUTE_INT: i32 = 2;
 /// `AttributeProto.AttributeType.INTS`

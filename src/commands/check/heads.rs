@@ -17,7 +17,7 @@ pub(super) type Heads = BTreeMap<u64, Option<String>>;
 
 /// The space of the run's frozen latents.
 pub(super) fn frozen_space(info: &RunInfo) -> String {
-    space_of(&info.encoder_sha256, &info.card_hash, &Head::Identity { dim: info.latent_dim })
+    space_of(&info.encoder_sha256, &info.card_hash, &Head::Identity { dim: info.origin().pooled_dim() })
 }
 
 pub(super) fn check(all: &mut Findings, run: &Path, info: Option<&RunInfo>) -> Heads {
@@ -61,8 +61,12 @@ fn fits(path: &Path, file: &HeadFile, number: u64, info: Option<&RunInfo>) -> Re
     }
     file.head.check()?;
     let Some(info) = info else { return Ok(()) };
-    if file.head.dim_in() != info.latent_dim {
-        return wrong(format!("takes {} values, the run's latents have {}", file.head.dim_in(), info.latent_dim));
+    if file.head.latent_dim() != info.origin().pooled_dim() {
+        return wrong(format!(
+            "takes {} values, the run's latents have {}",
+            file.head.latent_dim(),
+            info.origin().pooled_dim()
+        ));
     }
     if file.encoder_sha256 != info.encoder_sha256 || file.card_hash != info.card_hash {
         return wrong("was made over another encoder or preparation than the run's".into());

@@ -7,28 +7,21 @@ use crate::onnx::build::Builder;
 /// Epsilon of the layer norm, see [`Mlp`].
 const NORM_EPSILON: f32 = 1e-5;
 
-/// Appends the nodes of `head` over the tensor `latent`.
+/// Appends the nodes of `head` over the tensor `latent`, a vector for each image.
 pub(super) fn build(graph: &mut Builder, head: &Head, latent: &str) {
     match head {
-        Head::Identity { dim } => graph.unit(latent, *dim),
-        Head::Learned(head) => learned(graph, head, latent),
-    };
+        Head::Identity { dim } => drop(graph.unit(latent, *dim)),
+        Head::Learned(head) => drop(learned(graph, head, latent)),
+        Head::Pooled { grid, .. } => super::grid::build(graph, head, *grid, latent),
+        Head::Grid(over) => super::grid::build(graph, head, over.grid, latent),
+    }
 }
 
 /// `s = unit(y + alpha mlp(y))`, `y = W' (f - mu)`, `f = unit(latent)`; `s` or `[f, s] / sqrt(2)`.
 fn learned(graph: &mut Builder, head: &Learned, latent: &str) -> String {
     let (d, k) = head.slow.dim();
     let frozen = graph.unit(latent, d);
-    let mean = graph.vector(&head.mean);
-    let centred = graph.node("Sub", &[&frozen, &mean]);
-    let slow = graph.matrix(head.slow.view());
-    let mut y = graph.node("MatMul", &[&centred, &slow]);
-    if let Some(mlp) = &head.mlp {
-        let residual = residual(graph, mlp, &y);
-        let alpha = graph.scalar(head.alpha);
-        let scaled = graph.node("Mul", &[&residual, &alpha]);
-        y = graph.node("Add", &[&y, &scaled]);
-    }
+    let y = projected(graph, head, &frozen);
     let unit = graph.unit(&y, k);
     if !head.beside_frozen {
         return unit;
@@ -36,6 +29,19 @@ fn learned(graph: &mut Builder, head: &Learned, latent: &str) -> String {
     let both = graph.concat(&[&frozen, &unit]);
     let half = graph.scalar(std::f32::consts::FRAC_1_SQRT_2);
     graph.node("Mul", &[&both, &half])
+}
+
+/// `y + alpha mlp(y)`, `y = W' (f - mu)`; `f: [.., d]` to `[.., k]`.
+pub(super) fn projected(graph: &mut Builder, head: &Learned, f: &str) -> String {
+    let mean = graph.vector(&head.mean);
+    let centred = graph.node("Sub", &[f, &mean]);
+    let slow = graph.matrix(head.slow.view());
+    let y = graph.node("MatMul", &[&centred, &slow]);
+    let Some(mlp) = &head.mlp else { return y };
+    let residual = residual(graph, mlp, &y);
+    let alpha = graph.scalar(head.alpha);
+    let scaled = graph.node("Mul", &[&residual, &alpha]);
+    graph.node("Add", &[&y, &scaled])
 }
 
 /// `W2 gelu(layer_norm(W1 y + b1) gamma + beta) + b2`; `gelu(x) = 0.5 x (1 + erf(x / sqrt(2)))`.
@@ -67,7 +73,7 @@ fn residual(graph: &mut Builder, mlp: &Mlp<f32>, y: &str) -> String {
 }
 
 /// `x W' + b`, `W: [out, in]`, rows `x`.
-fn linear(graph: &mut Builder, w: ArrayView2<f32>, b: &Array1<f32>, x: &str) -> String {
+pub(super) fn linear(graph: &mut Builder, w: ArrayView2<f32>, b: &Array1<f32>, x: &str) -> String {
     let w = graph.matrix(w.t());
     let product = graph.node("MatMul", &[x, &w]);
     let b = graph.vector(b);

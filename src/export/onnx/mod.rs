@@ -2,12 +2,13 @@
 //!
 //! The encoder's bytes are copied as they are; nodes and weights of the head are appended to its graph, so nothing of
 //! the encoder that we do not know gets lost. Only operators of opset 9 and later in their unchanged form are used.
+mod grid;
 mod head;
 #[cfg(test)]
 mod tests;
 
 use crate::error::{Error, Result};
-use crate::head::Head;
+use crate::head::{Grid, Head};
 use crate::onnx::Found;
 use crate::onnx::build::Builder;
 use crate::onnx::proto::{self, Dimension, GraphView};
@@ -17,19 +18,33 @@ use crate::onnx::surgery::{Change, Surgery, any_rows, rows_of};
 pub const OUTPUT: &str = "embedding";
 
 /// `model` (the bytes of an ONNX file) with `head` after its output `card_output` (the latent, `[n, d]`): the only
-/// output is [`OUTPUT`], `[n, head dim]`. `meta` are entries for `metadata_props`.
+/// output is [`OUTPUT`], `[n, head dim]`. Where the latent is a `grid`, `[n, h w d]`, a head over vectors gets it pooled.
+/// `meta` are entries for `metadata_props`.
 ///
 /// Unit length is `x / max(|x|, least positive f32)`, as at run time; the sums run in f32.
 /// # Errors
 /// What is not ONNX, too old, has weights in other files, has no such output, or one that is no `[n, d]` of f32 with
 /// the head's `d`.
-pub fn merge(model: &[u8], card_output: &str, head: &Head, meta: &[(String, String)]) -> Result<Vec<u8>> {
-    merged(model, card_output, head, meta).map_err(|why| Error::work(format!("cannot merge encoder and head: {why}")))
+pub fn merge(
+    model: &[u8],
+    card_output: &str,
+    grid: Option<Grid>,
+    head: &Head,
+    meta: &[(String, String)],
+) -> Result<Vec<u8>> {
+    merged(model, card_output, grid, head, meta)
+        .map_err(|why| Error::work(format!("cannot merge encoder and head: {why}")))
 }
 
-fn merged(model: &[u8], card_output: &str, head: &Head, meta: &[(String, String)]) -> Found<Vec<u8>> {
+fn merged(
+    model: &[u8],
+    card_output: &str,
+    grid: Option<Grid>,
+    head: &Head,
+    meta: &[(String, String)],
+) -> Found<Vec<u8>> {
     let model = Surgery::read(model)?;
-    let (dim_in, dim_out) = dims(head);
+    let (dim_in, dim_out) = (grid.map_or(head.dim_in(), Grid::numbers), head.dim_out());
     let rows = rows_of_latent(model.graph(), card_output, dim_in)?;
     let prefix = model.free_prefix();
 
@@ -42,22 +57,14 @@ fn merged(model: &[u8], card_output: &str, head: &Head, meta: &[(String, String)
     let latent = if taken && card_output == OUTPUT { renamed.as_str() } else { card_output };
 
     let mut graph = Builder::new(&prefix);
-    head::build(&mut graph, head, latent);
+    match grid {
+        Some(shape) => grid::build(&mut graph, head, shape, latent),
+        None => head::build(&mut graph, head, latent),
+    }
     let (nodes, weights) = graph.finish(OUTPUT);
     let outputs = vec![rows_of(OUTPUT, rows, dim_out)];
     let rename = taken.then_some((OUTPUT, renamed.as_str()));
     model.apply(&Change { nodes, weights, outputs, rename, meta })
-}
-
-/// Dimensions of the latent and of the embedding.
-fn dims(head: &Head) -> (usize, usize) {
-    match head {
-        Head::Identity { dim } => (*dim, *dim),
-        Head::Learned(learned) => {
-            let (d, k) = learned.slow.dim();
-            (d, if learned.beside_frozen { d + k } else { k })
-        }
-    }
 }
 
 /// The first dimension of the latent, after checking that it is `[n, dim]` of f32 as far as the model says.

@@ -152,11 +152,11 @@ fn learned(beside_frozen: bool, with_mlp: bool) -> Head {
 
 fn merge_to_model(model: &Model, output: &str, head: &Head) -> Model {
     let meta = [("space".to_owned(), "abc".to_owned()), ("k".to_owned(), "new".to_owned())];
-    Model::decode(&*merge(&model.encode_to_vec(), output, head, &meta).unwrap()).unwrap()
+    Model::decode(&*merge(&model.encode_to_vec(), output, None, head, &meta).unwrap()).unwrap()
 }
 
 fn why(model: &Model, output: &str) -> String {
-    merge(&model.encode_to_vec(), output, &learned(false, true), &[]).unwrap_err().chain()
+    merge(&model.encode_to_vec(), output, None, &learned(false, true), &[]).unwrap_err().chain()
 }
 
 /// Computes the appended nodes, for one row, from their definitions in the ONNX standard.
@@ -322,7 +322,7 @@ fn an_encoder_with_a_tensor_named_as_the_output_gives_the_name_up() {
     // What was merged once can be merged again.
     let again = Model { graph: Some(after), ..model.clone() };
     let head = Head::Identity { dim: 2 };
-    assert!(merge(&again.encode_to_vec(), OUTPUT, &head, &[]).is_ok());
+    assert!(merge(&again.encode_to_vec(), OUTPUT, None, &head, &[]).is_ok());
     model.graph.as_mut().unwrap().input[0].name = OUTPUT.into();
     assert!(why(&model, OUTPUT).contains("an input named \"embedding\""));
 }
@@ -358,7 +358,7 @@ fn an_encoder_that_cannot_be_merged_is_refused_with_the_reason() {
     };
     assert!(with(&inner).contains("other files"));
     let twice = [model().encode_to_vec(), model().encode_to_vec()].concat();
-    assert!(merge(&twice, "latent", &learned(false, true), &[]).unwrap_err().chain().contains("twice"));
+    assert!(merge(&twice, "latent", None, &learned(false, true), &[]).unwrap_err().chain().contains("twice"));
 }
 
 #[test]
@@ -390,12 +390,12 @@ fn every_truncation_is_refused_or_whole() {
     let head = learned(true, true);
     for length in 0..bytes.len() {
         // A cut at the end of a field leaves a shorter model, which is refused or merged; none may panic.
-        if let Ok(merged) = merge(&bytes[..length], "latent", &head, &[]) {
+        if let Ok(merged) = merge(&bytes[..length], "latent", None, &head, &[]) {
             Model::decode(&*merged).unwrap();
         }
     }
-    merge(b"not a model at all", "latent", &head, &[]).unwrap_err();
-    merge(&[0xff; 40], "latent", &head, &[]).unwrap_err();
+    merge(b"not a model at all", "latent", None, &head, &[]).unwrap_err();
+    merge(&[0xff; 40], "latent", None, &head, &[]).unwrap_err();
 }
 
 proptest! {
@@ -406,7 +406,7 @@ proptest! {
         for (at, value) in changes {
             bytes[at % length] = value;
         }
-        if let Ok(merged) = merge(&bytes, "latent", &learned(true, true), &[]) {
+        if let Ok(merged) = merge(&bytes, "latent", None, &learned(true, true), &[]) {
             ModelView::decode(&*merged).unwrap();
         }
     }

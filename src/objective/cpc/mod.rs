@@ -22,4 +22,3 @@ mod tests;
 
 pub use loss::InfoNce;
 pub use network::{CpcNetwork, CpcPass, CpcSizes};
-

@@ -47,9 +47,8 @@ impl<T: Real> CpcNetwork<T> {
     /// Weights uniform in `+-1 / sqrt(fan in)`, biases too.
     pub fn start(sizes: CpcSizes, rng: &mut ChaCha8Rng) -> Self {
         let bound = 1.0 / (sizes.channels.max(1) as f64).sqrt();
-        let mut draw = |rows| {
-            Array2::from_shape_simple_fn((rows, sizes.channels), || T::of((2.0 * uniform(rng) - 1.0) * bound))
-        };
+        let mut draw =
+            |rows| Array2::from_shape_simple_fn((rows, sizes.channels), || T::of((2.0 * uniform(rng) - 1.0) * bound));
         let (target, predict) = (draw(sizes.targets), draw(sizes.offsets * sizes.targets));
         Self { target, context: Context::start(sizes.channels, sizes.width, sizes.blocks, rng), predict }
     }

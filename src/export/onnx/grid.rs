@@ -1,0 +1,88 @@
+//! Heads over grid latents as ONNX nodes.
+use ndarray::{Array2, Axis, s};
+
+use super::head::{linear, projected};
+use crate::head::{Context, Grid, GridHead, Head};
+use crate::onnx::build::Builder;
+
+/// Appends the nodes of `head` over the tensor `latent`, `[n, h w d]`.
+pub(super) fn build(graph: &mut Builder, head: &Head, grid: Grid, latent: &str) {
+    match head {
+        Head::Grid(over) => embedding(graph, over, latent),
+        Head::Pooled { head, .. } => build(graph, head, grid, latent),
+        Head::Identity { .. } | Head::Learned(_) => {
+            let cells = unit_cells(graph, grid, latent);
+            let pooled = mean(graph, grid, &cells);
+            let flat = graph.flatten(&pooled);
+            super::head::build(graph, head, &flat);
+        }
+    }
+}
+
+fn embedding(graph: &mut Builder, head: &GridHead, latent: &str) {
+    let grid = head.grid;
+    let cells = unit_cells(graph, grid, latent);
+    // All cells of an image over the length of their mean.
+    let pooled = mean(graph, grid, &cells);
+    let squares = graph.node("Mul", &[&pooled, &pooled]);
+    let ones = graph.matrix(Array2::ones((grid.dim, 1)).view());
+    let sum = graph.node("MatMul", &[&squares, &ones]);
+    let length = graph.node("Sqrt", &[&sum]);
+    let tiny = graph.scalar(f32::MIN_POSITIVE);
+    let safe = graph.node("Max", &[&length, &tiny]);
+    let cells = graph.node("Div", &[&cells, &safe]);
+    let mut z = projected(graph, &head.learned, &cells);
+    if let Some(network) = &head.context {
+        z = context(graph, grid, network, z);
+    }
+    let pooled = mean(graph, grid, &z);
+    let flat = graph.flatten(&pooled);
+    graph.unit(&flat, head.learned.slow.ncols());
+}
+
+/// `[n, h w d]` to `[n, h w, d]`, every cell of unit length.
+fn unit_cells(graph: &mut Builder, grid: Grid, latent: &str) -> String {
+    let cells = graph.reshape(latent, &[-1, grid.cells() as i64, grid.dim as i64]);
+    graph.unit(&cells, grid.dim)
+}
+
+/// `[n, h w, d]` to `[n, 1, d]`.
+fn mean(graph: &mut Builder, grid: Grid, cells: &str) -> String {
+    let shares = graph.matrix(Array2::from_elem((1, grid.cells()), 1.0 / grid.cells() as f32).view());
+    graph.node("MatMul", &[&shares, cells])
+}
+
+/// The blocks of the context network over `x: [n, h w, c]`. A neighbour is fetched by a product with a matrix of zeros
+/// and ones, `[h w, h w]`.
+fn context(graph: &mut Builder, grid: Grid, network: &Context<f32>, mut x: String) -> String {
+    let (m, cells, w) = (network.width(), grid.cells(), grid.columns);
+    let fetch = |up: usize, right: isize| {
+        Array2::from_shape_fn((cells, cells), |(to, from)| {
+            let column = (to % w).checked_add_signed(right).filter(|c| *c < w);
+            let row = (to / w).checked_sub(up);
+            f32::from(u8::from(row.zip(column).is_some_and(|(r, c)| r * w + c == from)))
+        })
+    };
+    let across = [fetch(0, -1), fetch(0, 0), fetch(0, 1)].map(|x| graph.matrix(x.view()));
+    let down = [fetch(1, 0), fetch(0, 0)].map(|x| graph.matrix(x.view()));
+    for n in 0..network.blocks() {
+        let first = linear(graph, network.w_in.index_axis(Axis(0), n), &network.b_in.row(n).to_owned(), &x);
+        let mut act = graph.node("Relu", &[&first]);
+        for (taps, weights, bias) in
+            [(&across[..], &network.w_across, &network.b_across), (&down[..], &network.w_down, &network.b_down)]
+        {
+            let mut sum = graph.vector(&bias.row(n).to_owned());
+            for (tap, matrix) in taps.iter().enumerate() {
+                let there = graph.node("MatMul", &[matrix, &act]);
+                let weight = graph.matrix(weights.slice(s![n, .., tap * m..(tap + 1) * m]).t());
+                let part = graph.node("MatMul", &[&there, &weight]);
+                sum = graph.node("Add", &[&part, &sum]);
+            }
+            act = sum;
+        }
+        let act = graph.node("Relu", &[&act]);
+        let out = linear(graph, network.w_out.index_axis(Axis(0), n), &network.b_out.row(n).to_owned(), &act);
+        x = graph.node("Add", &[&x, &out]);
+    }
+    x
+}
