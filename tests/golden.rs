@@ -5,8 +5,10 @@
 
 use afterimage::frame::Stamp;
 use afterimage::head::{Cells, Mlp, Scatter, SlowFit, slow_from};
-use afterimage::linalg::{Real, product};
-use afterimage::objective::{InfoNce, NtXent, Objective};
+use afterimage::linalg::{Real, product, unit_rows};
+use afterimage::objective::{
+    BarlowTwins, Dcl, InfoNce, NtXent, Objective, OneSided, Relations, SupCon, VicReg, byol, moco, simsiam,
+};
 use afterimage::optimizer::{AdamW, AdamWState, Sgd, SgdState, clip_norm};
 use afterimage::pairs::Block;
 use ndarray::{Array1, Array2, Axis, concatenate, s};
@@ -51,33 +53,83 @@ fn cast<T: Real>(x: Array2<f64>) -> Array2<T> {
     x.mapv(T::of)
 }
 
-fn nt_xent<T: Real>(bound: f64) {
+/// A loss over the pairs `X(n, 8, first)`, `X(n, 8, second)` against the entry `key`.
+fn pairs<T: Real>(
+    objective: &dyn Objective<T>,
+    (n, first, second): (usize, f64, f64),
+    negatives: Option<&Array2<bool>>,
+    key: &str,
+    bound: f64,
+) {
+    let right = golden(key);
+    let relations = Relations { negatives: negatives.map(|x| x.view()), segments: None };
+    let (a, b) = (cast::<T>(x(n, 8, first)), cast::<T>(x(n, 8, second)));
+    let loss = objective.loss(a.view(), b.view(), &relations);
+    let worst = [
+        error([&loss.value], &right["loss"]),
+        error(&loss.grad_a, &right["grads"][0]),
+        error(&loss.grad_b, &right["grads"][1]),
+    ];
+    println!("{key} in {}: {worst:?}", std::any::type_name::<T>());
+    assert!(worst.iter().all(|&error| error < bound), "{key}: {worst:?}");
+}
+
+fn one_sided<T: Real>(loss: &OneSided<T>, key: &str, bound: f64) {
+    let right = golden(key);
+    let worst = [error([&loss.value], &right["loss"]), error(&loss.grad, &right["grads"][0])];
+    println!("{key} in {}: {worst:?}", std::any::type_name::<T>());
+    assert!(worst.iter().all(|&error| error < bound), "{key}: {worst:?}");
+}
+
+const AB: (usize, f64, f64) = (4, 0.11, 0.53);
+
+fn contrastive<T: Real>(bound: f64) {
     let (a, b) = (cast::<T>(x(4, 8, 0.11)), cast::<T>(x(4, 8, 0.53)));
-    let check = |temperature: f64, negatives: Option<&Array2<bool>>, key: &str| {
-        let right = golden(key);
-        let loss = NtXent { temperature }.loss(a.view(), b.view(), negatives.map(|x| x.view()));
-        let worst = [
-            error([&loss.value], &right["loss"]),
-            error(&loss.grad_a, &right["grads"][0]),
-            error(&loss.grad_b, &right["grads"][1]),
-        ];
-        assert!(worst.iter().all(|&error| error < bound), "{key}: {worst:?}");
-    };
+    let (queue, _) = unit_rows(&cast::<T>(x(16, 8, 1.7)));
     for temperature in [0.07, 0.1, 0.2, 0.5] {
-        check(temperature, None, &format!("nt_xent a=X(4,8,.11) b=X(4,8,.53) t={temperature}"));
+        let key = format!("nt_xent a=X(4,8,.11) b=X(4,8,.53) t={temperature}");
+        pairs::<T>(&NtXent { temperature }, AB, None, &key, bound);
+        // Without segments the positives are the partners only.
+        pairs::<T>(&SupCon { temperature }, AB, None, &key, bound);
+        pairs::<T>(&Dcl { temperature }, AB, None, &format!("dcl a b t={temperature}"), bound);
+        let loss = moco(a.view(), b.view(), queue.view(), &[], temperature);
+        one_sided(&loss, &format!("moco q=a k=b queue=unit rows of X(16,8,1.7) t={temperature}"), bound);
     }
     let negatives = Array2::from_shape_fn((4, 4), |at| at != (0, 1) && at != (1, 0));
-    check(0.1, Some(&negatives), "nt_xent a b t=0.1, pair (0,1) masked");
+    pairs::<T>(&NtXent { temperature: 0.1 }, AB, Some(&negatives), "nt_xent a b t=0.1, pair (0,1) masked", bound);
+}
+
+fn without_negatives<T: Real>(bound: f64) {
+    let sixteen = (16, 0.2, 0.21);
+    pairs::<T>(&VicReg::default(), sixteen, None, "vicreg X(16,8,.2) X(16,8,.21)", bound);
+    pairs::<T>(&BarlowTwins::default(), sixteen, None, "barlow same inputs", bound);
+    let (p, z) = (cast::<T>(x(4, 8, 0.11)), cast::<T>(x(4, 8, 0.53)));
+    let found = byol(p.view(), z.view());
+    one_sided(&found, "byol p=a z=b", bound);
+    // The negative cosine is half of it, minus one.
+    let half = simsiam(p.view(), z.view());
+    let two = T::of(2.0);
+    one_sided(&OneSided { value: (half.value + T::one()) * two, grad: half.grad * two }, "byol p=a z=b", 2.0 * bound);
 }
 
 #[test]
-fn nt_xent_in_f64() {
-    nt_xent::<f64>(F64);
+fn contrastive_losses_in_f64() {
+    contrastive::<f64>(F64);
 }
 
 #[test]
-fn nt_xent_in_f32() {
-    nt_xent::<f32>(F32);
+fn contrastive_losses_in_f32() {
+    contrastive::<f32>(F32);
+}
+
+#[test]
+fn losses_without_negatives_in_f64() {
+    without_negatives::<f64>(F64);
+}
+
+#[test]
+fn losses_without_negatives_in_f32() {
+    without_negatives::<f32>(F32);
 }
 
 fn cpc<T: Real>(bound: f64) {
@@ -121,13 +173,13 @@ fn trajectory<T: Real>(key: &str, bound: f64, mut step: impl FnMut(&mut Mlp<T>, 
         w2: cast(x(4, 16, 0.25) * 0.3),
         b2: row(4, 0.35, 0.1),
     };
-    let (mut losses, mut norms) = (Vec::new(), Vec::new());
+    let (mut losses, mut norms, objective) = (Vec::new(), Vec::new(), NtXent { temperature: 0.2 });
     let mut grads = head.zeros_like();
     for s in 0..20 {
         let phase = 0.1 * f64::from(s);
         let both = concatenate![Axis(0), cast::<T>(x(12, 8, phase)), cast::<T>(x(12, 8, phase + 0.07))];
         let (out, cache) = head.forward(both.view());
-        let loss = NtXent { temperature: 0.2 }.loss(out.slice(s![..12, ..]), out.slice(s![12.., ..]), None);
+        let loss = objective.loss(out.slice(s![..12, ..]), out.slice(s![12.., ..]), &Relations::default());
         head.backward(&cache, concatenate![Axis(0), loss.grad_a, loss.grad_b].view(), &mut grads);
         norms.push(step(&mut head, &mut grads));
         losses.push(loss.value);

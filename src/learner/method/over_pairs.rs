@@ -4,7 +4,7 @@ use std::sync::Arc;
 use ndarray::{Axis, concatenate, s};
 
 use super::{Method, Need, Rows, Turn};
-use crate::objective::Objective;
+use crate::objective::{Objective, Relations};
 
 /// An [`Objective`] on the pairs of the batch.
 #[derive(Debug, Clone)]
@@ -24,7 +24,9 @@ impl Method for OverPairs {
     fn turn(&mut self, rows: &Rows<'_>) -> Turn {
         let n = rows.out.nrows() / 2;
         let (a, b) = (rows.out.slice(s![..n, ..]), rows.out.slice(s![n.., ..]));
-        let loss = self.objective.loss(a, b, Some(rows.drawn.negatives.view()));
+        let relations =
+            Relations { negatives: Some(rows.drawn.negatives.view()), segments: Some(&rows.drawn.segments) };
+        let loss = self.objective.loss(a, b, &relations);
         Turn { value: loss.value, grad: concatenate![Axis(0), loss.grad_a, loss.grad_b] }
     }
 
