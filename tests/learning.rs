@@ -37,6 +37,7 @@ fn a_promoted_head_beats_the_frozen_encoder_on_scenes_it_never_saw() {
         write_data(&place.at(&data), &format!("pattern://{seed}?frames=1200&segments=100&width=64&height=48"));
         let eval = place.run(&["eval", "--data", &data, "--run", "run", "--json"]).ok().json();
         assert_eq!((eval["classes"].as_u64(), eval["queries"].as_u64()), (Some(100), Some(800)));
+        assert!(eval["own_output"].is_null(), "no taps, no second baseline: {eval}");
         for (gain, key) in gain.iter_mut().zip(["knn1", "knn5"]) {
             *gain += (eval["adapted"][key].as_f64().unwrap() - eval["frozen"][key].as_f64().unwrap()) / 3.0;
         }
@@ -120,4 +121,38 @@ fn the_exported_model_gives_the_rows_of_embed() {
         distinct.insert(row[0].to_bits());
     }
     assert!(distinct.len() > 50, "all frames look alike: this shows nothing");
+}
+
+#[test]
+fn a_run_over_taps_is_evaluated_exported_and_kept_apart() {
+    let place = Place::new();
+    let taps = "encoder.taps=[\"grid4:max\",\"grid4:gem2\"]";
+    place.learn(PATTERN, "run", &["--set", taps, "--set", "export.latents=true"]).ok();
+    let info: serde_json::Value = serde_json::from_slice(&std::fs::read(place.at("run/run.json")).unwrap()).unwrap();
+    assert_eq!((&info["latent_dim"], &info["latent_parts"][1]["name"]), (&24.into(), &"grid4:gem2".into()), "{info}");
+
+    write_data(&place.at("data"), "pattern://101?frames=240&segments=20&width=64&height=48");
+    let eval = place.run(&["eval", "--data", "data", "--run", "run", "--json"]).ok().json();
+    for features in ["own_output", "frozen", "adapted"] {
+        let mean = eval[features]["mean"].as_f64().unwrap();
+        assert!(mean > 0.2 && mean <= 1.0, "{features}: {eval}");
+    }
+    assert_ne!(eval["own_output"], eval["frozen"], "{eval}");
+
+    let report = place.run(&["export", "--run", "run", "--onnx", "merged.onnx", "--json"]).ok().json();
+    assert!(report["least_cosine"].as_f64().unwrap() >= 0.99999 && report["head"].as_u64() >= Some(1), "{report}");
+    let merged = std::fs::read(place.at("merged.onnx")).unwrap();
+    for part in ["afterimage.taps", "grid4:max", "afterimage.prepare", "\"fit\":\"stretch\"", "\"size\":32"] {
+        assert!(merged.windows(part.len()).any(|bytes| bytes == part.as_bytes()), "no {part} in the merged model");
+    }
+
+    // Latents of other taps are another space.
+    let other = ["--set", "encoder.taps=[\"output\"]"];
+    for verb in [
+        vec!["embed", "--run", "run", "--source", PATTERN, "--out", "other"],
+        vec!["eval", "--run", "run", "--data", "data"],
+        vec!["replay", "--run", "run", "--out", "other"],
+    ] {
+        place.run(&[verb.as_slice(), &other].concat()).fails(3, &["encoder.taps"]);
+    }
 }

@@ -7,7 +7,7 @@ use ndarray::Array2;
 
 use crate::checkpoint::{newest_head, space_of};
 use crate::cli::{Common, OfRun};
-use crate::config::{Config, load};
+use crate::config::{self, Config, load, taps};
 use crate::encoder::{Card, Encoder, Prepare, runtime};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
@@ -43,6 +43,19 @@ impl Opened {
         Ok(Self { card, encoder, origin })
     }
 
+    /// The same model without taps: its own output. `None` where that is what is open already.
+    ///
+    /// # Errors
+    /// The output is no vector, so that there is nothing to compare with; and those of [`Encoder::open`].
+    pub(super) fn own_output(&self, model: &Path, config: &Config) -> Result<Option<Encoder>> {
+        if self.card.taps.is_empty() {
+            return Ok(None);
+        }
+        let without = config::Encoder { taps: vec![taps::OUTPUT.into()], ..config.encoder.clone() };
+        let runtime = runtime::load(&config.encoder.onnxruntime)?;
+        Encoder::open(&runtime, model, &self.card, &without).map(Some)
+    }
+
     /// The frozen encoder as a snapshot.
     pub(super) fn frozen(&self) -> Snapshot {
         let head = Arc::new(Head::Identity { dim: self.origin.dim });
@@ -52,10 +65,16 @@ impl Opened {
 
     /// Unit latents of image files, `[n, d]`, and the places in `paths` that they belong to; an image that cannot be
     /// read or gives no latent is named and left out.
-    pub(super) fn latents(
+    pub(super) fn latents(&mut self, paths: &[PathBuf], done: impl FnMut(u64)) -> Result<(Array2<f32>, Vec<usize>)> {
+        self.latents_and(paths, done, |_| Ok(()))
+    }
+
+    /// [`Opened::latents`]; `also` is given the prepared tensor of each row.
+    pub(super) fn latents_and(
         &mut self,
         paths: &[PathBuf],
         mut done: impl FnMut(u64),
+        mut also: impl FnMut(&[f32]) -> Result<()>,
     ) -> Result<(Array2<f32>, Vec<usize>)> {
         let mut single = Single::new(self)?;
         let (mut values, mut places) = (Vec::with_capacity(paths.len() * self.origin.dim), Vec::new());
@@ -64,6 +83,7 @@ impl Opened {
             match read_image(path, &mut frame) {
                 Ok(()) => {
                     values.extend_from_slice(single.latent(self, &frame)?);
+                    also(single.tensor())?;
                     places.push(place);
                 }
                 Err(e) => tracing::warn!("left out: {}", e.chain()),
@@ -119,6 +139,8 @@ pub(super) fn run_config(info: &RunInfo, common: &Common) -> Result<Config> {
 pub(super) struct OpenedRun {
     pub(super) info: RunInfo,
     pub(super) config: Config,
+    /// The model file.
+    pub(super) model: PathBuf,
     pub(super) opened: Opened,
     pub(super) adapted: Snapshot,
 }
@@ -128,7 +150,7 @@ impl OpenedRun {
     pub(super) fn open(of: &OfRun, common: &Common) -> Result<Self> {
         let info = RunInfo::load(&of.run)?;
         let config = run_config(&info, common)?;
-        let model = of.encoder.as_ref().unwrap_or(&info.encoder);
+        let model = of.encoder.as_ref().unwrap_or(&info.encoder).clone();
         if !model.exists() {
             return Err(Error::usage(format!(
                 "the encoder {} that run {} was made with is not there; name it with --encoder",
@@ -136,10 +158,10 @@ impl OpenedRun {
                 of.run.display()
             )));
         }
-        let opened = Opened::open(model, &config)?;
+        let opened = Opened::open(&model, &config)?;
         info.same_origin(&of.run, &opened.origin)?;
         let adapted = newest(&of.run, &opened)?;
-        Ok(Self { info, config, opened, adapted })
+        Ok(Self { info, config, model, opened, adapted })
     }
 }
 

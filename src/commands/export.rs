@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Output;
 use super::common::{OpenedRun, Single};
 use crate::cli;
-use crate::encoder::{Encoder, LatentModel, Prepare, runtime};
+use crate::encoder::{Encoder, LatentModel, MAX_GAIN, Prepare, runtime};
 use crate::error::{Error, Result};
 use crate::export::onnx;
 use crate::files;
@@ -26,19 +26,11 @@ const MAX_MODEL_BYTES: u64 = 2 << 30;
 
 pub(super) fn run(args: &cli::Export) -> Result<Output> {
     let mut run = OpenedRun::open(&args.of, &args.common)?;
-    let model = args.of.encoder.as_ref().unwrap_or(&run.info.encoder).clone();
     let runtime = runtime::load(&run.config.encoder.onnxruntime)?;
-    let bytes = files::read_bounded(&model, MAX_MODEL_BYTES)?;
-    let latent = LatentModel::new(&runtime, bytes, &run.opened.card, &model.display().to_string())?;
+    let bytes = files::read_bounded(&run.model, MAX_MODEL_BYTES)?;
+    let latent = LatentModel::new(&runtime, bytes, &run.opened.card, &run.model.display().to_string())?;
     let head = run.adapted.head.clone();
-    let meta = [
-        ("afterimage.space", run.adapted.space.to_string()),
-        ("afterimage.head", run.adapted.number.to_string()),
-        ("afterimage.encoder_sha256", run.info.encoder_sha256.clone()),
-        ("afterimage.input_size", run.opened.encoder.side().to_string()),
-        ("afterimage.prepare", format!("{:?}", run.opened.card)),
-    ]
-    .map(|(key, value)| (key.to_owned(), value));
+    let meta = metadata(&run);
     let merged = onnx::merge(&latent.bytes, &latent.output, run.opened.origin.shape(), &head, &meta)?;
     drop(latent);
     let card = &run.opened.card;
@@ -66,6 +58,29 @@ pub(super) fn run(args: &cli::Export) -> Result<Output> {
         merged.len() as f64 / 1e6
     );
     Ok(Output { text, json, as_json: args.common.json })
+}
+
+/// What whoever runs the merged model must know: the preparation is theirs to do. Values are JSON where they are more
+/// than a word.
+fn metadata(run: &OpenedRun) -> Vec<(String, String)> {
+    let card = &run.opened.card;
+    let prepare = json!({
+        "input": card.input, "size": card.size, "fit": card.fit, "channels": card.channels,
+        "exposure": card.exposure, "most_gain": card.exposure.map(|_| MAX_GAIN), "mean": card.mean, "std": card.std,
+        "order": "fit to size x size, gain to the exposure level, cut at 1, minus mean, by std",
+        "config": run.config.prepare,
+    });
+    let entries = [
+        ("space", run.adapted.space.to_string()),
+        ("head", run.adapted.number.to_string()),
+        ("encoder", card.name.clone()),
+        ("encoder_sha256", run.info.encoder_sha256.clone()),
+        ("card_hash", run.info.card_hash.clone()),
+        ("input_size", card.size.to_string()),
+        ("prepare", prepare.to_string()),
+        ("taps", json!(run.opened.origin.parts).to_string()),
+    ];
+    entries.map(|(key, value)| (format!("afterimage.{key}"), value)).into()
 }
 
 /// Writes `path` whole or not at all, making its folder.

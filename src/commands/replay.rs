@@ -4,6 +4,7 @@ use serde_json::json;
 use super::common::{Opened, Progress, run_config};
 use super::{Output, probe};
 use crate::cli;
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::export::reader::Reader;
 use crate::frame::Stamp;
@@ -27,6 +28,7 @@ pub(super) fn run(args: &cli::Replay) -> Result<Output> {
             args.run.display()
         )));
     }
+    same_latents(&recorded.config, &config)?;
     if config.learn.views > 0.0 {
         return Err(Error::config(format!(
             "learn.views = {}: recorded latents have no augmented views of their frames; replay without them \
@@ -84,4 +86,45 @@ pub(super) fn run(args: &cli::Replay) -> Result<Output> {
         learner.exported().number
     );
     Ok(Output { text, json, as_json: args.common.json })
+}
+
+/// Recorded latents are what they are: no key that makes latents may change.
+fn same_latents(recorded: &Config, now: &Config) -> Result<()> {
+    let parts = |config: &Config| {
+        [
+            ("encoder.taps", json!(config.encoder.taps)),
+            ("encoder.input_size", json!(config.encoder.input_size)),
+            ("prepare", json!(config.prepare)),
+        ]
+    };
+    for ((key, before), (_, now)) in parts(recorded).into_iter().zip(parts(now)) {
+        if before != now {
+            return Err(Error::refused(format!(
+                "{key}: the latents were recorded with {before}, not {now}; replay learns from them as they are. Leave the \
+                 key out, or make other latents with `afterimage learn`"
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn what_makes_latents_cannot_change() {
+        let recorded = Config::default();
+        let mut now = Config::default();
+        now.learn.seed = 7;
+        same_latents(&recorded, &now).unwrap();
+        now.encoder.taps = vec!["output".into()];
+        let error = same_latents(&recorded, &now).unwrap_err();
+        assert_eq!(error.exit_code(), 3);
+        assert!(error.to_string().starts_with("encoder.taps: the latents were recorded with [], not [\"output\"]"));
+        now.encoder.taps = Vec::new();
+        now.encoder.input_size = 96;
+        assert!(same_latents(&recorded, &now).unwrap_err().to_string().starts_with("encoder.input_size: "));
+    }
 }

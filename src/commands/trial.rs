@@ -36,6 +36,10 @@ pub(super) fn encoder(all: &mut Findings, model: &Path, config: &Config) -> Opti
         Some(why) => all.warn("encoder", format!("{found}; {why}"), ""),
         None => all.ok("encoder", found),
     }
+    if !opened.card.taps.is_empty() {
+        let parts = opened.encoder.parts().iter().map(|part| format!("{} of {}", part.len, part.name));
+        all.ok("taps", parts.collect::<Vec<_>>().join(", "));
+    }
     match inference(&mut opened) {
         Ok(time) => {
             let millis = time.as_secs_f64() * 1e3;

@@ -21,7 +21,8 @@ pub(super) const MIN_SIDE: u32 = 8;
 const PREPARE_VERSION: u32 = 1;
 
 /// Order of the colour planes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Channels {
     /// Red first.
     Rgb,
@@ -30,7 +31,8 @@ pub enum Channels {
 }
 
 /// How a frame that is not square becomes a square.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Fit {
     /// Both sides are scaled; nothing is cut off.
     Stretch,

@@ -1,7 +1,7 @@
 //! Exposure: every frame brought to the same mean brightness, so that light that changes between visits matters less.
 
 /// No frame is made brighter than this many times: what is nearly black is noise.
-pub(super) const MAX_GAIN: f32 = 8.0;
+pub const MAX_GAIN: f32 = 8.0;
 
 /// `g = min(level / mean(x), 8)` for `x = value / 255` over all `pixels` (of all channels): the factor that brings their
 /// mean to `level`, before what exceeds 1 is cut off. Black pixels, and none, give 8.

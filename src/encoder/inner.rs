@@ -31,7 +31,7 @@ fn run(runtime: &Runtime, model: &Surgery, card: &Card, tensors: &[String]) -> F
             outputs.push(ValueInfo { name: name.clone(), r#type: None });
         }
     }
-    let bytes = model.apply(&Change { outputs, ..Change::default() })?;
+    let bytes = model.apply(&Change { outputs, prune: true, ..Change::default() })?;
     let failed =
         |e: ort::Error| format!("its inner tensors cannot be looked at: ONNX Runtime {}: {e}", runtime.version);
     let mut session = provider::plain(runtime, &bytes).map_err(failed)?;

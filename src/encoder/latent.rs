@@ -73,7 +73,8 @@ impl LatentModel {
         let dim = parts.iter().map(|part| part.len).sum();
         let (nodes, weights) = graph.finish(&output);
         let outputs = vec![rows_of(&output, any_rows(), dim)];
-        let bytes = model.apply(&Change { nodes, weights, outputs, ..Change::default() }).map_err(refused)?;
+        let change = Change { nodes, weights, outputs, prune: true, ..Change::default() };
+        let bytes = model.apply(&change).map_err(refused)?;
         Ok(Self { bytes, output, parts, grid })
     }
 }

@@ -138,3 +138,18 @@ fn a_model_without_taps_stays_as_it_is() {
     assert_eq!((model.bytes, model.output.as_str(), model.grid), (bytes, "latent", None));
     assert_eq!(open(&card(&[])).unwrap().parts(), [LatentPart { name: "output:as-is".into(), len: 4 }]);
 }
+
+#[test]
+fn what_no_tap_needs_is_not_computed() {
+    let bytes = std::fs::read(data("taps.onnx")).unwrap();
+    let model = |taps: &[&str]| LatentModel::new(&runtime(), bytes.clone(), &card(taps), "taps").unwrap().bytes;
+    let map = model(&["map:max"]);
+    let map = Surgery::read(&map).unwrap();
+    let (tensors, weights) = (map.graph().tensors(), map.graph().initializer.len());
+    assert!(tensors.contains(&"map") && !tensors.contains(&"tokens") && !tensors.contains(&"latent"), "{tensors:?}");
+    // Two weights of the convolution and two of what makes the row unit length; the shape of `Reshape` is gone.
+    assert_eq!(weights, 4);
+    let tokens = model(&["tokens:cls", "output"]);
+    let tokens = Surgery::read(&tokens).unwrap().graph().tensors().join(" ");
+    assert!(tokens.contains("patches tokens") && tokens.contains("latent") && !tokens.contains("whole"), "{tokens}");
+}

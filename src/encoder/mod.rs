@@ -20,6 +20,7 @@ pub mod runtime;
 mod session;
 
 pub use card::{Card, Channels, Fit, Kind, Layout};
+pub use exposure::MAX_GAIN;
 pub use latent::{LatentModel, LatentPart};
 pub use luma::{LUMA_LEN, luma};
 pub use prepare::Prepare;

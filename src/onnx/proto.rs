@@ -198,6 +198,17 @@ pub(crate) struct SparseView {
     pub(crate) indices: Option<TensorView>,
 }
 
+impl NodeView {
+    /// Its inputs, and what graphs within it take from around it (with names of their own, which does no harm).
+    fn gather_uses<'a>(&'a self, used: &mut BTreeSet<&'a str>) {
+        used.extend(self.input.iter().map(String::as_str));
+        for graph in self.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs)) {
+            graph.node.iter().for_each(|node| node.gather_uses(used));
+            used.extend(graph.output.iter().map(|output| output.name.as_str()));
+        }
+    }
+}
+
 impl GraphView {
     /// Every name of a tensor or node, also of graphs within nodes.
     pub(crate) fn names(&self) -> BTreeSet<&str> {
@@ -220,6 +231,25 @@ impl GraphView {
             names.extend(node.output.iter().chain([&node.name]).map(String::as_str));
         }
         self.subgraphs().for_each(|graph| graph.gather_names(names));
+    }
+
+    /// Which nodes the tensors `wanted` need, by position, and every tensor that those nodes use.
+    pub(crate) fn needed<'a>(&'a self, wanted: impl Iterator<Item = &'a str>) -> (Vec<bool>, BTreeSet<&'a str>) {
+        let mut used: BTreeSet<&str> = wanted.collect();
+        let mut keep = vec![false; self.node.len()];
+        // One round for nodes in the order of computing, as the standard asks; more where a writer did not keep it.
+        loop {
+            let before = used.len();
+            for (keep, node) in keep.iter_mut().zip(&self.node).rev() {
+                let wanted = node.output.iter().any(|name| !name.is_empty() && used.contains(name.as_str()));
+                if wanted && !std::mem::replace(keep, true) {
+                    node.gather_uses(&mut used);
+                }
+            }
+            if used.len() == before {
+                return (keep, used);
+            }
+        }
     }
 
     fn subgraphs(&self) -> impl Iterator<Item = &GraphView> {

@@ -30,6 +30,8 @@ pub(crate) struct Change<'a> {
     pub(crate) outputs: Vec<ValueInfo>,
     /// A tensor of the model that gives its name up, and its new name.
     pub(crate) rename: Option<(&'a str, &'a str)>,
+    /// Leave out what the outputs do not need: ONNX Runtime would compute it for nobody.
+    pub(crate) prune: bool,
     /// Entries of `metadata_props`; they replace those of the same key.
     pub(crate) meta: &'a [(String, String)],
 }
@@ -64,13 +66,33 @@ impl<'a> Surgery<'a> {
         free_prefix(&self.graph.names())
     }
 
+    /// Nodes and weights that nothing needs after the change: kind of field and position.
+    fn unneeded(&self, change: &Change) -> BTreeSet<(u32, usize)> {
+        let inputs = change.nodes.iter().flat_map(|node| &node.input).map(String::as_str);
+        let wanted = inputs.chain(change.outputs.iter().map(|output| output.name.as_str()));
+        let (keep, used) = self.graph.needed(wanted);
+        let nodes = keep.iter().enumerate().filter(|(_, keep)| !**keep).map(|(i, _)| (proto::GRAPH_NODE, i));
+        // A weight that is declared as an input too is its default: without it the input would have to be given.
+        let inputs: BTreeSet<&str> = self.graph.input.iter().map(|input| input.name.as_str()).collect();
+        let weights = self.graph.initializer.iter().enumerate();
+        let weights = weights.filter(|(_, weight)| ![&used, &inputs].iter().any(|names| names.contains(&*weight.name)));
+        nodes.chain(weights.map(|(i, _)| (proto::GRAPH_INITIALIZER, i))).collect()
+    }
+
     /// The bytes of the changed model.
     pub(crate) fn apply(&self, change: &Change) -> Found<Vec<u8>> {
         let mut graph = Vec::new();
+        let unneeded = if change.prune { self.unneeded(change) } else { BTreeSet::new() };
+        let (mut nodes, mut weights) = (0, 0);
         for field in wire::fields(wire::only_message(self.bytes, proto::MODEL_GRAPH)?) {
             let field = field?;
+            let place = match field.number {
+                proto::GRAPH_NODE => count(&mut nodes),
+                proto::GRAPH_INITIALIZER => count(&mut weights),
+                _ => 0,
+            };
             match change.rename {
-                _ if field.number == proto::GRAPH_OUTPUT => {}
+                _ if field.number == proto::GRAPH_OUTPUT || unneeded.contains(&(field.number, place)) => {}
                 Some((from, to)) => wire::rename(&field, wire::Kind::Graph, from, to, &mut graph)?,
                 None => graph.extend_from_slice(field.whole),
             }
@@ -97,6 +119,12 @@ impl<'a> Surgery<'a> {
         }
         Ok(out)
     }
+}
+
+/// The next position.
+fn count(so_far: &mut usize) -> usize {
+    *so_far += 1;
+    *so_far - 1
 }
 
 /// An output `name: [rows, dim]` of f32.

@@ -64,7 +64,7 @@ fn merged(
     let (nodes, weights) = graph.finish(OUTPUT);
     let outputs = vec![rows_of(OUTPUT, rows, dim_out)];
     let rename = taken.then_some((OUTPUT, renamed.as_str()));
-    model.apply(&Change { nodes, weights, outputs, rename, meta })
+    model.apply(&Change { nodes, weights, outputs, rename, prune: false, meta })
 }
 
 /// The first dimension of the latent, after checking that it is `[n, dim]` of f32 as far as the model says.
