@@ -20,7 +20,7 @@ const MAX_HEAD_BYTES: u64 = 1 << 30;
 /// A promoted head with everything needed to use it again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeadFile {
-    /// The head; never the identity, which needs no file.
+    /// The head; the identity where a learned head had to give way to the frozen latents.
     pub head: Head,
     /// Number of the promotion, from 1.
     pub number: u64,
@@ -58,12 +58,9 @@ pub fn head_path(run: &Path, number: u64) -> PathBuf {
 /// Writes `heads/NNNN.safetensors`, then `latest` (a text file with the number), each whole or not at all.
 /// Doing it again after an error (a full disk) is safe: the same head gives the same file.
 /// # Errors
-/// The identity or number 0, which stand for the frozen encoder; or the I/O error.
+/// Number 0, which stands for the frozen encoder before any promotion; or the I/O error.
 pub fn save_head(run: &Path, file: &HeadFile) -> Result<()> {
     let path = head_path(run, file.number);
-    if file.head.is_frozen() {
-        return Err(Error::work(format!("cannot write {}: the frozen encoder needs no head", path.display())));
-    }
     if file.number == 0 {
         return Err(Error::work(format!("cannot write {}: number 0 stands for the frozen encoder", path.display())));
     }
@@ -93,9 +90,6 @@ pub fn load_head(path: &Path) -> Result<HeadFile> {
         return Err(stored.wrong(format!("is not of the format {FORMAT:?}")));
     }
     let head = stored.take_head("")?;
-    if head.is_frozen() {
-        return Err(stored.wrong("holds no learned head"));
-    }
     let scatter = stored.has("scatter.sum").then(|| stored.take_scatter("scatter.", head.latent_dim())).transpose()?;
     let file = HeadFile {
         number: stored.parse("number")?,

@@ -6,7 +6,7 @@ use ndarray::{Array, Array1, Array2, Array3, Dimension};
 use super::arrays::Checksum;
 use super::{Stored, Tensor};
 use crate::error::Result;
-use crate::head::{Context, Grid, GridHead, Head, Learned, Mlp, Scatter};
+use crate::head::{Context, Form, Grid, GridHead, Head, Learned, Mlp, Scatter};
 
 /// What will be in a file: text entries, and arrays borrowed from where they are.
 #[derive(Debug, Default)]
@@ -41,7 +41,11 @@ impl<'a> Contents<'a> {
     /// A learned head.
     pub fn learned(&mut self, prefix: &str, head: &'a Learned) {
         self.text(format!("{prefix}alpha"), head.alpha);
-        self.text(format!("{prefix}beside_frozen"), head.beside_frozen);
+        self.text(format!("{prefix}beside_frozen"), head.form == Form::BesideFrozen);
+        // Only where it is so: the space of a head is a hash of its entries, and heads without it keep theirs.
+        if head.form == Form::Mean {
+            self.text(format!("{prefix}mean_with_slow"), true);
+        }
         self.array(format!("{prefix}mean"), &head.mean);
         self.array(format!("{prefix}slow"), &head.slow);
         if let Some(mlp) = &head.mlp {
@@ -120,7 +124,15 @@ impl Stored {
             slow: self.take_matrix(&format!("{prefix}slow"), d, k)?,
             mlp,
             alpha: self.parse(&format!("{prefix}alpha"))?,
-            beside_frozen: self.parse(&format!("{prefix}beside_frozen"))?,
+            form: match (
+                self.parse(&format!("{prefix}beside_frozen"))?,
+                self.meta.get(&format!("{prefix}mean_with_slow")),
+            ) {
+                (false, None) => Form::Single,
+                (true, None) => Form::BesideFrozen,
+                (false, Some(yes)) if yes == "true" => Form::Mean,
+                _ => return Err(self.wrong("has a head whose form is not known")),
+            },
         };
         Ok(learned)
     }

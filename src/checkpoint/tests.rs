@@ -13,7 +13,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use super::*;
 use crate::error::{Error, Kind};
 use crate::files::small_disk::SmallDisk;
-use crate::head::{Context, Grid, GridHead, Head, Learned, Mlp, Scatter};
+use crate::head::{Context, Form, Grid, GridHead, Head, Learned, Mlp, Scatter};
 
 /// Any bits at all, also NaN and denormals: what is saved must come back the same.
 fn any_f32(rng: &mut ChaCha8Rng) -> f32 {
@@ -40,7 +40,8 @@ fn head_file(number: u64, with_mlp: bool) -> HeadFile {
         b2: vector(k, rng),
     });
     let slow = matrix(d, k, rng);
-    let head = Head::Learned(Learned { mean: vector(d, rng), slow, mlp, alpha: 0.3, beside_frozen: with_mlp });
+    let form = if with_mlp { Form::Mean } else { Form::BesideFrozen };
+    let head = Head::Learned(Learned { mean: vector(d, rng), slow, mlp, alpha: 0.3, form });
     let sums = |n: usize| (0..n).map(|i| 0.1 * i as f64).collect();
     let scatter = Scatter::from_parts(d, 9, u64::MAX, sums(d), sums(28), sums(28)).unwrap();
     let scatter = scatter.with_views(5, sums(28)).unwrap();
@@ -65,7 +66,7 @@ fn bits(file: &HeadFile) -> (Vec<u32>, String) {
         values.extend(mlp.w1.iter().chain(&mlp.b1).chain(&mlp.gamma).chain(&mlp.beta).chain(&mlp.w2).chain(&mlp.b2));
     }
     let rest = (file.number, &file.space, &file.encoder_sha256, &file.card_hash, file.activate_at, file.made_at);
-    let text = format!("{rest:?} {:?} {:?} {}", file.scatter, head.slow.shape(), head.beside_frozen);
+    let text = format!("{rest:?} {:?} {:?} {:?}", file.scatter, head.slow.shape(), head.form);
     (values.iter().map(|value| value.to_bits()).collect(), text)
 }
 
@@ -217,8 +218,12 @@ fn heads_come_back_bit_for_bit() {
     }
     assert_eq!(fs::read_to_string(run.path().join("latest")).unwrap(), "10000\n");
     assert_eq!(newest_head(run.path()).unwrap().0.unwrap().number, 10_000);
-    let identity = HeadFile { head: Head::Identity { dim: 7 }, ..head_file(3, false) };
-    assert!(save_head(run.path(), &identity).unwrap_err().chain().contains("needs no head"));
+    // The frozen latents promoted in place of a head that did harm.
+    let head = Head::Identity { dim: 7 };
+    let space = space_of("encoder", "card", &head);
+    let identity = HeadFile { head, space, ..head_file(10_001, false) };
+    save_head(run.path(), &identity).unwrap();
+    assert_eq!(newest_head(run.path()).unwrap().0, Some(identity));
     assert!(save_head(run.path(), &HeadFile { number: 0, ..head_file(3, false) }).is_err());
 }
 
@@ -273,13 +278,14 @@ fn a_space_changes_with_everything_that_changes_embeddings() {
         others.push(space_of("encoder", "card", &Head::Learned(other)));
     };
     changed(&|head| head.alpha = 0.2);
-    changed(&|head| head.beside_frozen = false);
+    changed(&|head| head.form = Form::Single);
+    changed(&|head| head.form = Form::BesideFrozen);
     changed(&|head| head.mlp = None);
     changed(&|head| head.slow[(0, 1)] = 0.0);
     changed(&|head| head.mean[6] = 0.0);
     others.sort();
     others.dedup();
-    assert_eq!(others.len(), 9);
+    assert_eq!(others.len(), 10);
 }
 
 #[test]
@@ -337,7 +343,7 @@ fn heads_over_grids_come_back_bit_for_bit() {
     let grid = Grid { rows: 3, columns: 2, dim: 7 };
     let rng = &mut ChaCha8Rng::seed_from_u64(5);
     let Head::Learned(learned) = head_file(1, true).head else { unreachable!() };
-    let learned = Learned { beside_frozen: false, ..learned };
+    let learned = Learned { form: Form::Single, ..learned };
     let context = Some(Context::start(learned.slow.ncols(), 4, 2, rng));
     let over = |context| Head::Grid(Box::new(GridHead { grid, learned: learned.clone(), context }));
     let plain = Head::Learned(learned.clone());

@@ -33,7 +33,6 @@ pub(super) const RANGES: &[(&str, f64, f64)] = &[
     ("learn.warmup_steps", 0.0, 1e9),
     ("learn.clip_norm", 1e-6, 1e9),
     ("head.dim", 1.0, 4096.0),
-    ("head.dim_second", 1.0, 4096.0),
     ("head.shrinkage", 0.001, 1.0),
     ("head.hidden", 1.0, 16384.0),
     ("head.alpha", 0.0, 100.0),
@@ -43,6 +42,7 @@ pub(super) const RANGES: &[(&str, f64, f64)] = &[
     ("judge.max_frames", 64.0, 1e6),
     ("judge.resamples", 100.0, 1e6),
     ("judge.quantile", 0.001, 0.5),
+    ("judge.min_promotion_secs", 0.0, 1e9),
     ("export.rotate_megabytes", 0.01, 65536.0),
     ("checkpoint.every_frames", 0.0, 1e12),
 ];

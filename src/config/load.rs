@@ -4,7 +4,7 @@ use std::path::Path;
 use toml::{Table, Value};
 
 use super::bounds::{RANGES, WORDS};
-use super::{Config, taps};
+use super::{Config, candidates, taps};
 use crate::error::{Error, Result};
 
 /// A config file larger than this is not one.
@@ -113,6 +113,9 @@ fn compare(prefix: &str, given: &Table, schema: &Table, clean: &mut Table, probl
             (Some(Value::Integer(_)), Value::Integer(i)) if *i < 0 => {
                 problems.push(format!("{path} = {i}: must not be negative"));
             }
+            (Some(Value::Array(_)), Value::Array(list)) if list.iter().any(|item| !item.is_str()) => {
+                problems.push(format!("{path}: must be a list of texts, found {value}"));
+            }
             (Some(want), got) if want.same_type(got) => {
                 clean.insert(key.clone(), got.clone());
             }
@@ -175,9 +178,7 @@ fn check_values(table: &Table, problems: &mut Vec<String>) {
 fn check_taps(table: &Table, problems: &mut Vec<String>) {
     let Some(Value::Array(list)) = lookup(table, "encoder.taps") else { return };
     let texts: Vec<String> = list.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect();
-    if texts.len() < list.len() {
-        problems.push("encoder.taps: must be a list of texts, for example [\"output:as-is\"]".into());
-    } else if let Err(wrong) = taps::parse(&texts) {
+    if let Err(wrong) = taps::parse(&texts) {
         problems.extend(wrong.into_iter().map(|why| format!("encoder.taps has {why}")));
     }
 }
@@ -186,6 +187,7 @@ fn check_together(config: &Config, problems: &mut Vec<String>) {
     if let Err(problem) = config.prepare.level(None) {
         problems.push(problem);
     }
+    candidates::check(&config.head.candidates, problems);
     let learn = &config.learn;
     if learn.gap_min_secs > learn.gap_max_secs {
         let (least, most) = (learn.gap_min_secs, learn.gap_max_secs);
@@ -268,9 +270,11 @@ mod tests {
             "encoder.taps=[\"x:gem\", \"y\"]",
             "sauce.x=1",
             "prepare.exposure=1.5",
+            "head.candidates=[\"slow dim=x\"]",
         ]);
+        assert!(problems(&["head.candidates=[1]"]).contains("must be a list of texts"));
         for part in [
-            "10 mistakes",
+            "11 mistakes",
             "learn.temprature: unknown key; did you mean temperature?",
             "learn.cpu_share = 7: must be from 0.01 to 1",
             "learn.learning_rate = NaN: must be from 0 to 1",
@@ -281,6 +285,7 @@ mod tests {
             "encoder.taps has \"y\": write TENSOR:POOLING",
             "sauce: unknown key",
             "prepare.exposure = \"1.5\": must be \"card\", \"off\" or a mean brightness from 0.05 to 0.95",
+            "head.candidates has \"slow dim=x\": dim=x: must be from 1 to 4096",
         ] {
             assert!(text.contains(part), "missing {part:?} in\n{text}");
         }

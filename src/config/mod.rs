@@ -1,7 +1,9 @@
 //! What describes a run: TOML text with a table per part of the system; every key has a default.
 //!
-//! Units are in the names. `check` reads text, reports every mistake at once and never opens a device.
+//! Units are in the names. `check` reads text, reports every mistake at once and never opens a device. In a `run.json` of
+//! an earlier version keys that it does not know yet have their defaults.
 mod bounds;
+mod candidates;
 pub mod load;
 pub mod taps;
 
@@ -9,9 +11,11 @@ use serde::{Deserialize, Serialize};
 
 /// Mean brightness that frames may be brought to.
 pub const EXPOSURES: std::ops::RangeInclusive<f32> = 0.05..=0.95;
+pub use candidates::{Candidate, Kind};
 
 /// The whole configuration.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Config {
     /// Where frames come from.
     pub source: Source,
@@ -33,6 +37,7 @@ pub struct Config {
 
 /// `[source]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Source {
     /// Frames per second that a folder of images is taken to have (their capture times follow from it).
     pub frame_rate: f64,
@@ -50,6 +55,7 @@ pub struct Source {
 
 /// `[prepare]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Prepare {
     /// Mean brightness (0.05 to 0.95) that every frame is brought to by a gain of at most 8: a number written as text,
     /// `card` (what the model card says) or `off`.
@@ -58,6 +64,7 @@ pub struct Prepare {
 
 /// `[encoder]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Encoder {
     /// Side of the square input in pixels; 0 takes the size named in the model card.
     pub input_size: u32,
@@ -76,6 +83,7 @@ pub struct Encoder {
 
 /// `[learn]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Learn {
     /// Seed of every random choice.
     pub seed: u64,
@@ -130,11 +138,13 @@ pub struct Learn {
 
 /// `[head]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Head {
-    /// Dimensions of the slow head, first choice.
+    /// Dimensions of the slow head, where a candidate does not say otherwise.
     pub dim: usize,
-    /// Dimensions of the slow head, second choice (when the first does not pass the judge).
-    pub dim_second: usize,
+    /// Heads to try at every fit, in this order; see [`Candidate`]. The first that passes the judge is promoted, or, with
+    /// `judge.probe`, of those that pass the one that is best on the labelled images.
+    pub candidates: Vec<String>,
     /// Shrinkage of the within-pair scatter towards a multiple of the identity.
     pub shrinkage: f64,
     /// Hidden units of the residual MLP.
@@ -145,6 +155,7 @@ pub struct Head {
 
 /// `[judge]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Judge {
     /// Every so-manyeth block of frames is held out: judged on, never learned from.
     pub hold_every: u64,
@@ -158,12 +169,17 @@ pub struct Judge {
     pub resamples: usize,
     /// Quantile of the bootstrap that must be above zero.
     pub quantile: f64,
-    /// Folder with labelled images (`CLASS/*.jpg`) that decides instead of the label-free gate; empty: none.
+    /// Stream time between two promotions, seconds at least: each opens a new space of embeddings. The last fit of a
+    /// bounded source and the return to the frozen latents do not wait.
+    pub min_promotion_secs: f64,
+    /// Folder with labelled images (`CLASS/*.jpg`) that must also agree to a promotion, and choose among heads that pass
+    /// the label-free gate; empty: none.
     pub probe: String,
 }
 
 /// `[export]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Export {
     /// Write embeddings while running.
     pub embeddings: bool,
@@ -177,6 +193,7 @@ pub struct Export {
 
 /// `[checkpoint]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Checkpoint {
     /// Frames between two saves of the state; 0 saves at the end only. Promoted heads are saved at once in any case.
     pub every_frames: u64,
@@ -268,7 +285,8 @@ impl Default for Learn {
 
 impl Default for Head {
     fn default() -> Self {
-        Self { dim: 256, dim_second: 192, shrinkage: 0.2, hidden: 512, alpha: 1.0 }
+        let candidates = ["slow", "slow dim=192", "slow+mlp", "mean", "frozen+slow"].map(str::to_owned).to_vec();
+        Self { dim: 256, candidates, shrinkage: 0.2, hidden: 512, alpha: 1.0 }
     }
 }
 
@@ -281,6 +299,7 @@ impl Default for Judge {
             max_frames: 2048,
             resamples: 1000,
             quantile: 0.05,
+            min_promotion_secs: 20.0,
             probe: String::new(),
         }
     }

@@ -1,7 +1,7 @@
 //! From latents to embeddings: one at a time on the hot path, many at once for the judge.
 use ndarray::{Array2, ArrayView2, Zip, s};
 
-use super::{Head, Learned};
+use super::{Form, Head, Learned};
 use crate::linalg::{normalise, product, slices_mut};
 
 /// Working memory of [`Head::embed`]; grows on the first call, after that nothing is allocated.
@@ -99,37 +99,50 @@ impl Learned {
             mlp.apply(slow, hidden, residual);
             s.iter_mut().zip(residual.iter()).for_each(|(s, r)| *s += self.alpha * r);
         }
-        self.finish(frozen, s)
+        self.finish(frozen, s, slow)
+    }
+
+    /// Numbers of the frozen latent that stand before `s`.
+    pub(super) fn beside(&self) -> usize {
+        if self.form == Form::BesideFrozen { self.mean.len() } else { 0 }
     }
 
     fn embed_rows(&self, f: ArrayView2<f32>) -> Array2<f32> {
         let mut y = product((&f - &self.mean).view(), self.slow.view());
-        if let Some(mlp) = &self.mlp {
-            let residual = mlp.rows(y.view());
-            y.scaled_add(self.alpha, &residual);
-        }
-        let before = if self.beside_frozen { f.ncols() } else { 0 };
+        let before = self.beside();
         let mut out = Array2::zeros((f.nrows(), before + y.ncols()));
         out.slice_mut(s![.., before..]).assign(&y);
-        if self.beside_frozen {
+        if let Some(mlp) = &self.mlp {
+            out.slice_mut(s![.., before..]).scaled_add(self.alpha, &mlp.rows(y.view()));
+        }
+        if before > 0 {
             out.slice_mut(s![.., ..before]).assign(&f);
         }
-        for row in slices_mut(&mut out) {
+        for (row, y) in slices_mut(&mut out).zip(slices_mut(&mut y)) {
             let (frozen, s) = row.split_at_mut(before);
-            if !self.finish(frozen, s) {
+            if !self.finish(frozen, s, y) {
                 row.fill(0.0);
             }
         }
         out
     }
 
-    /// `s` to unit length; where `frozen` stands beside it, both over `sqrt(2)`. False when `s` has no direction.
-    fn finish(&self, frozen: &mut [f32], s: &mut [f32]) -> bool {
-        let norm = normalise(s);
-        if self.beside_frozen {
-            frozen.iter_mut().chain(s).for_each(|x| *x *= std::f32::consts::FRAC_1_SQRT_2);
+    /// `s` and, where the form asks for it, `y` to unit length, and `z` of them; `y` is then of no more use. False when
+    /// there is no direction.
+    fn finish(&self, frozen: &mut [f32], s: &mut [f32], y: &mut [f32]) -> bool {
+        let directed = |norm: f32| norm > 0.0 && norm.is_finite();
+        let mut found = directed(normalise(s));
+        match self.form {
+            Form::Single => {}
+            Form::BesideFrozen => frozen.iter_mut().chain(s).for_each(|x| *x *= std::f32::consts::FRAC_1_SQRT_2),
+            Form::Mean if self.mlp.is_none() => {}
+            Form::Mean => {
+                found &= directed(normalise(y));
+                s.iter_mut().zip(&*y).for_each(|(s, y)| *s += y);
+                found &= directed(normalise(s));
+            }
         }
-        norm > 0.0 && norm.is_finite()
+        found
     }
 }
 
@@ -170,14 +183,14 @@ mod tests {
         Array2::from_shape_fn(shape, |_| (uniform(rng) - 0.5) as f32)
     }
 
-    fn head(d: usize, k: usize, residual: bool, beside_frozen: bool) -> Head {
+    fn head(d: usize, k: usize, residual: bool, form: Form) -> Head {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let mut mlp = Mlp::start(k, 2 * k + 1, &mut rng);
         mlp.w2 = random(mlp.w2.dim(), &mut rng);
         mlp.b2 = random((1, k), &mut rng).remove_axis(ndarray::Axis(0));
         let mean = random((1, d), &mut rng).remove_axis(ndarray::Axis(0)) * 0.1;
         let slow = random((d, k), &mut rng);
-        Head::Learned(Learned { mean, slow, mlp: residual.then_some(mlp), alpha: 0.7, beside_frozen })
+        Head::Learned(Learned { mean, slow, mlp: residual.then_some(mlp), alpha: 0.7, form })
     }
 
     #[test]
@@ -185,16 +198,17 @@ mod tests {
         let mut scratch = Scratch::new();
         for (d, k) in [(1, 1), (5, 3), (130, 18), (1280, 192)] {
             let f = unit_rows(&random((7, d), &mut ChaCha8Rng::seed_from_u64(4))).0;
-            for (residual, beside) in [(false, false), (true, false), (false, true), (true, true)] {
-                let head = head(d, k, residual, beside);
+            let forms = [Form::Single, Form::BesideFrozen, Form::Mean];
+            for (residual, form) in forms.into_iter().flat_map(|form| [(false, form), (true, form)]) {
+                let head = head(d, k, residual, form);
                 head.check().unwrap();
                 let rows = head.embed_rows(f.view());
                 assert_eq!(rows.dim(), (7, head.dim_out()));
-                assert_eq!(rows.ncols(), if beside { d + k } else { k });
+                assert_eq!(rows.ncols(), if form == Form::BesideFrozen { d + k } else { k });
                 for (f, right) in f.rows().into_iter().zip(rows.rows()) {
                     let mut out = vec![f32::NAN; head.dim_out()];
                     head.embed(f.as_slice().unwrap(), &mut out, &mut scratch);
-                    assert!(out.iter().zip(right).all(|(a, b)| (a - b).abs() < 1e-6), "{d} {k} {residual} {beside}");
+                    assert!(out.iter().zip(right).all(|(a, b)| (a - b).abs() < 1e-6), "{d} {k} {residual} {form:?}");
                     assert!((out.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-5);
                 }
             }
@@ -203,7 +217,7 @@ mod tests {
 
     #[test]
     fn allocates_on_the_first_call_only() {
-        let head = head(40, 12, true, true);
+        let head = head(40, 12, true, Form::BesideFrozen);
         let f = unit_rows(&random((2, 40), &mut ChaCha8Rng::seed_from_u64(9))).0;
         let (mut scratch, mut out) = (Scratch::new(), vec![0.0; 52]);
         let memory = |s: &Scratch| [&s.centred, &s.slow, &s.hidden, &s.residual].map(|x| (x.as_ptr(), x.capacity()));
@@ -216,7 +230,7 @@ mod tests {
     #[test]
     fn follows_its_formula_in_f64() {
         let (d, k) = (40, 6);
-        let Head::Learned(learned) = head(d, k, true, true) else { unreachable!() };
+        let Head::Learned(mut learned) = head(d, k, true, Form::BesideFrozen) else { unreachable!() };
         let mlp = learned.mlp.clone().unwrap();
         let f: Vec<f64> =
             unit_rows(&random((1, d), &mut ChaCha8Rng::seed_from_u64(5))).0.iter().map(|&x| f64::from(x)).collect();
@@ -226,20 +240,28 @@ mod tests {
         let (mean, variance) = (pre.mean().unwrap(), pre.var(0.0));
         let u = (pre - mean) / (variance + 1e-5).sqrt() * wide(&mlp.gamma) + wide(&mlp.beta);
         let act = u.mapv(|u| 0.5 * u * (1.0 + crate::linalg::Real::erf(u / 2f64.sqrt())));
-        let s = y + 0.7f32 as f64 * (mlp.w2.mapv(f64::from).dot(&act) + wide(&mlp.b2));
+        let s = &y + 0.7f32 as f64 * (mlp.w2.mapv(f64::from).dot(&act) + wide(&mlp.b2));
         let norm = s.dot(&s).sqrt();
         let right: Vec<f64> = f.iter().copied().chain(s.iter().map(|s| s / norm)).map(|x| x / 2f64.sqrt()).collect();
         let mut out = vec![0.0; d + k];
         let narrow: Vec<f32> = f.iter().map(|&x| x as f32).collect();
+        Head::Learned(learned.clone()).embed(&narrow, &mut out, &mut Scratch::new());
+        assert!(out.iter().zip(&right).all(|(&a, b)| (f64::from(a) - b).abs() < 1e-6));
+        // The mean of slow head and residual, each of unit length.
+        let sum = &y / y.dot(&y).sqrt() + &s / norm;
+        let right = &sum / sum.dot(&sum).sqrt();
+        learned.form = Form::Mean;
+        let mut out = vec![0.0; k];
         Head::Learned(learned).embed(&narrow, &mut out, &mut Scratch::new());
         assert!(out.iter().zip(&right).all(|(&a, b)| (f64::from(a) - b).abs() < 1e-6));
+        assert!((right - s / norm).iter().any(|x| x.abs() > 1e-3), "the two differ, or this shows nothing");
     }
 
     #[test]
     fn what_has_no_direction_gives_zeros() {
         let mut scratch = Scratch::new();
-        for beside in [false, true] {
-            let head = head(8, 3, false, beside);
+        for form in [Form::Single, Form::BesideFrozen, Form::Mean] {
+            let head = head(8, 3, form == Form::Mean, form);
             let Head::Learned(learned) = &head else { unreachable!() };
             let mean = learned.mean.to_vec();
             let nan = vec![f32::NAN; 8];
@@ -287,7 +309,7 @@ mod tests {
     #[test]
     fn check_names_what_does_not_fit() {
         let broken = |change: fn(&mut Learned)| {
-            let Head::Learned(mut learned) = head(8, 3, true, false) else { unreachable!() };
+            let Head::Learned(mut learned) = head(8, 3, true, Form::Single) else { unreachable!() };
             change(&mut learned);
             Head::Learned(learned).check().unwrap_err().to_string()
         };

@@ -2,7 +2,7 @@
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
-use super::{Cells, Context, Head, Learned};
+use super::{Cells, Context, Form, Head, Learned};
 use crate::error::{Error, Result};
 use crate::linalg::{NORM_FLOOR, norm, normalise, product, slices_mut};
 
@@ -153,7 +153,7 @@ impl GridHead {
 
     pub(super) fn check(&self) -> Result<()> {
         let (d, k) = self.learned.slow.dim();
-        if self.grid.dim != d || self.grid.cells() == 0 || self.learned.beside_frozen {
+        if self.grid.dim != d || self.grid.cells() == 0 || self.learned.form != Form::Single {
             return Err(Error::work(format!("a head for latents of {d} does not fit a grid {:?}", self.grid)));
         }
         self.context.as_ref().map_or(Ok(()), |context| context.check(k))

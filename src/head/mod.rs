@@ -24,7 +24,7 @@ pub enum Head {
         /// `d`.
         dim: usize,
     },
-    /// `y = W' (f - mu)`, `s = normalise(y + alpha * mlp(y))`, `z = s` or `[f, s] / sqrt(2)`.
+    /// `y = W' (f - mu)`, `s = normalise(y + alpha * mlp(y))`, and `z` made of them as its [`Form`] says.
     Learned(Learned),
     /// One of the two over the pooled latent of a grid, taking the whole grid: `[h w d]` in.
     Pooled {
@@ -48,8 +48,21 @@ pub struct Learned {
     pub mlp: Option<Mlp<f32>>,
     /// Weight of the residual.
     pub alpha: f32,
-    /// The embedding is `[f, s] / sqrt(2)`, `[d + k]`, instead of `s`, `[k]`.
-    pub beside_frozen: bool,
+    /// How the embedding is made of `y` and `s`.
+    pub form: Form,
+}
+
+/// What the embedding of a learned head is, with `y` and `s` as in [`Head::Learned`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Form {
+    /// `z = s`, `[k]`.
+    #[default]
+    Single,
+    /// `z = [f, s] / sqrt(2)`, `[d + k]`: the frozen latent keeps its say.
+    BesideFrozen,
+    /// `z = normalise(normalise(y) + s)`, `[k]`: slow head and residual, each with half a say. Without a residual it is
+    /// [`Form::Single`].
+    Mean,
 }
 
 impl Head {
@@ -77,7 +90,7 @@ impl Head {
     pub fn dim_out(&self) -> usize {
         match self {
             Head::Identity { dim } => *dim,
-            Head::Learned(learned) => learned.slow.ncols() + if learned.beside_frozen { learned.mean.len() } else { 0 },
+            Head::Learned(learned) => learned.slow.ncols() + learned.beside(),
             Head::Pooled { head, .. } => head.dim_out(),
             Head::Grid(head) => head.learned.slow.ncols(),
         }

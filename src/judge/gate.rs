@@ -75,6 +75,19 @@ pub fn replaces(candidate: &Scores, exported: &Scores, config: &Judge, seed: u64
     })
 }
 
+/// Is the candidate surely worse than the reference, on either side (upper bound below 0)? In which way, or `None`. Says
+/// nothing on fewer than `judge.min_blocks` blocks, or on scores that cannot be compared.
+pub fn worse(candidate: &Scores, reference: &Scores, config: &Judge, seed: u64) -> Option<String> {
+    let verdict = decide(candidate, reference, config, seed, |_, _| Vec::new());
+    if !verdict.passed {
+        return None;
+    }
+    let sides = [("near", &verdict.near), ("far", &verdict.far)];
+    let worse = sides.into_iter().filter(|(_, side)| side.upper_bound < 0.0);
+    let reasons: Vec<String> = worse.map(|(name, side)| format!("{name} {}: surely worse", side.figures())).collect();
+    (!reasons.is_empty()).then(|| reasons.join("; "))
+}
+
 /// `objections`: what speaks against the candidate, given the two sides.
 fn decide(
     candidate: &Scores,

@@ -101,3 +101,16 @@ fn the_quantile_counts_from_the_end_it_bounds() {
     assert_eq!(at(0.05), at(0.05));
     assert_ne!(at(0.05), bounds(&differences, &Judge { resamples: 201, ..config() }, 5, 0), "another seed");
 }
+
+#[test]
+fn only_what_is_surely_worse_is_harmful() {
+    let frozen = made(40, 0.85, 0.92, 0.01);
+    let harm = |near: f64, far: f64| worse(&made(40, 0.85 + near, 0.92 + far, 0.012), &frozen, &config(), 3);
+    assert_eq!((harm(0.01, 0.01), harm(0.0, 0.0)), (None, None));
+    let near = harm(-0.02, 0.05).unwrap();
+    assert!(near.starts_with("near 0.8501 -> 0.8301") && near.ends_with("surely worse"), "{near}");
+    assert!(harm(0.05, -0.02).unwrap().starts_with("far"));
+    assert_eq!(harm(-0.02, -0.02).unwrap().matches("surely worse").count(), 2);
+    let few = made(13, 0.85, 0.92, 0.0);
+    assert_eq!(worse(&made(13, 0.5, 0.5, 0.0), &few, &config(), 3), None, "too few blocks say nothing");
+}

@@ -1,4 +1,4 @@
-//! Labelled images, where the user has some, judge in place of the label-free gate.
+//! Labelled images, where the user has some, must agree with the label-free gate, and choose among heads that pass it.
 //!
 //! They see what it cannot: a head that follows the background wherever every segment has its own. For that the images
 //! of a class must come from several visits or places, and be no frames of the stream.
@@ -110,19 +110,34 @@ impl Probe {
         out
     }
 
-    /// Is the candidate surely better than the reference? Scores are averaged over the images of a class, and the
-    /// classes resampled as the blocks in [`super::gate`]; passes when the lower bound is above 0.
-    pub fn gate(&self, candidate: &[f64], reference: &[f64], config: &Judge, seed: u64) -> ProbeVerdict {
+    /// Two heads compared: scores are averaged over the images of a class, and the classes resampled as the blocks in
+    /// [`super::gate`]. `agrees` says of the outcome whether the candidate may take the place of the reference, and what
+    /// speaks against it where it may not.
+    pub fn compare(
+        &self,
+        candidate: &[f64],
+        reference: &[f64],
+        config: &Judge,
+        seed: u64,
+        agrees: fn(&Side) -> (bool, &'static str),
+    ) -> ProbeVerdict {
         let compared = compare(&self.by_class(candidate), &self.by_class(reference), config, seed, 2);
-        let figures = compared.side.figures();
-        let passed = compared.fault.is_none() && compared.side.lower_bound > 0.0;
+        let (agreed, objection) = agrees(&compared.side);
+        let passed = compared.fault.is_none() && agreed;
         let (images, classes) = (self.images(), self.classes);
+        let figures = format!("labelled images {}, {images} of {classes} classes", compared.side.figures());
         let reason = match compared.fault {
             Some(fault) => format!("labelled images: {fault}"),
-            None if passed => format!("labelled images {figures}, {images} of {classes} classes"),
-            None => format!("labelled images {figures}, {images} of {classes} classes: not surely better"),
+            None if passed => figures,
+            None => format!("{figures}: {objection}"),
         };
         ProbeVerdict { passed, classes, images, rank: compared.side, reason }
+    }
+
+    /// The mean of the class means of scores.
+    pub fn mean(&self, scores: &[f64]) -> f64 {
+        let means = self.by_class(scores);
+        means.iter().sum::<f64>() / means.len() as f64
     }
 
     /// Mean of each class; infinite, and so refused, where the scores are not those of these images.
@@ -145,7 +160,7 @@ mod tests {
     use ndarray::Array1;
 
     use super::*;
-    use crate::head::Learned;
+    use crate::head::{Form, Learned};
 
     fn names(n: usize) -> Vec<String> {
         (0..n).map(|i| format!("class {i}")).collect()
@@ -154,7 +169,7 @@ mod tests {
     /// A head that keeps the coordinates with a weight.
     fn weighted(weights: &[f32]) -> Head {
         let slow = Array2::from_diag(&Array1::from_vec(weights.to_vec()));
-        Head::Learned(Learned { mean: Array1::zeros(weights.len()), slow, mlp: None, alpha: 0.0, beside_frozen: false })
+        Head::Learned(Learned { mean: Array1::zeros(weights.len()), slow, mlp: None, alpha: 0.0, form: Form::Single })
     }
 
     /// The class is in the first two coordinates (an angle), the visit (a nuisance) in the last two, stronger.
@@ -169,6 +184,11 @@ mod tests {
             }
         }
         Probe::new(Array2::from_shape_vec((labels.len(), 4), rows).unwrap(), labels, &names(classes)).unwrap()
+    }
+
+    /// The candidate must be surely better.
+    fn surely(probe: &Probe, candidate: &[f64], reference: &[f64]) -> ProbeVerdict {
+        probe.compare(candidate, reference, &Judge::default(), 1, |side| (side.lower_bound > 0.0, "not surely better"))
     }
 
     #[test]
@@ -190,13 +210,14 @@ mod tests {
         let frozen = probe.scores(&Head::Identity { dim: 4 });
         let good = probe.scores(&weighted(&[1.0, 1.0, 0.1, 0.1]));
         let bad = probe.scores(&weighted(&[0.3, 0.3, 1.0, 1.0]));
-        let config = Judge::default();
-        let verdict = probe.gate(&good, &frozen, &config, 1);
+        let verdict = surely(&probe, &good, &frozen);
         assert!(verdict.passed && verdict.rank.candidate > 0.9 && verdict.rank.reference < 0.5, "{verdict:?}");
         assert_eq!((verdict.classes, verdict.images), (12, 36));
-        let verdict = probe.gate(&bad, &frozen, &config, 1);
+        let verdict = surely(&probe, &bad, &frozen);
         assert!(!verdict.passed && verdict.reason.ends_with("not surely better"), "{verdict:?}");
-        assert!(!probe.gate(&frozen, &frozen, &config, 1).passed);
+        assert!(!surely(&probe, &frozen, &frozen).passed);
+        // The mean of class means is what heads are chosen by.
+        assert!((probe.mean(&good) - surely(&probe, &good, &frozen).rank.candidate).abs() < 1e-12);
     }
 
     #[test]
@@ -206,10 +227,10 @@ mod tests {
         let broken = probe.scores(&weighted(&[f32::NAN; 4]));
         assert!(broken.iter().all(|x| x.is_nan()) && probe.scores(&weighted(&[1.0; 5])).iter().all(|x| x.is_nan()));
         for (candidate, reference) in [(&broken, &fine), (&fine, &broken), (&broken, &broken), (&vec![1.0; 3], &fine)] {
-            let verdict = probe.gate(candidate, reference, &Judge::default(), 1);
+            let verdict = surely(&probe, candidate, reference);
             assert!(!verdict.passed && verdict.reason == "labelled images: scores that are not finite", "{verdict:?}");
         }
-        assert!(probe.gate(&[0.2; 12], &fine, &Judge::default(), 1).passed);
+        assert!(surely(&probe, &[0.2; 12], &fine).passed);
     }
 
     #[test]

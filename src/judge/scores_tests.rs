@@ -4,7 +4,7 @@ use rand_chacha::rand_core::SeedableRng;
 
 use super::*;
 use crate::config::Judge;
-use crate::head::Learned;
+use crate::head::{Form, Learned};
 use crate::linalg::random::uniform;
 use crate::linalg::unit_rows;
 use crate::pairs::Block;
@@ -93,7 +93,7 @@ fn scores_are_the_formulas() {
         slow: Array2::from_shape_fn((12, 5), |_| uniform(&mut rng) as f32 - 0.5),
         mlp: None,
         alpha: 0.0,
-        beside_frozen: false,
+        form: Form::Single,
     });
     for head in [Head::Identity { dim: 12 }, head] {
         let found = scores(&held, distractors.view(), 1.2, &head);
@@ -129,7 +129,7 @@ fn a_tie_counts_against_the_head() {
         slow: Array2::from_elem((12, 3), 1e-3),
         mlp: None,
         alpha: 0.0,
-        beside_frozen: false,
+        form: Form::Single,
     });
     let found = scores(&held(&[20; 6], 12, 4), random(8, 12, 5).view(), 1.2, &collapsed);
     assert!(found.near.iter().all(|&x| x < 0.05) && found.far.iter().all(|&x| x < 0.1), "{found:?}");
@@ -142,7 +142,7 @@ fn what_cannot_be_scored_is_nan() {
     let none = Array2::zeros((0, 4));
     let head = |slow: f32| {
         let slow = Array2::from_elem((4, 2), slow);
-        Head::Learned(Learned { mean: Array1::zeros(4), slow, mlp: None, alpha: 0.0, beside_frozen: false })
+        Head::Learned(Learned { mean: Array1::zeros(4), slow, mlp: None, alpha: 0.0, form: Form::Single })
     };
     assert!(!nan(&scores(&two, none.view(), 1.2, &head(1.0)), 2));
     assert!(nan(&scores(&two, none.view(), 1.2, &head(f32::NAN)), 2), "not finite");

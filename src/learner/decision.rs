@@ -1,35 +1,46 @@
 //! What a fit came to; goes into the journal as it is.
 use serde::Serialize;
 
+use super::Learner;
+use super::method::Residual;
 use crate::health::Health;
 use crate::judge::Verdict;
 use crate::judge::probe::ProbeVerdict;
 
-/// What the judge said: without labels, or by the labelled probe.
+/// What the judge said: the held-out blocks without labels, and the labelled probe where there is one. Both must agree.
 #[derive(Debug, Clone, Serialize)]
-#[serde(untagged)]
-pub enum Judgement {
-    /// By near and far retrieval on held-out blocks.
-    LabelFree(Verdict),
+pub struct Judgement {
+    /// By near and far retrieval on held-out blocks; `passed` and `reason` speak for the probe, too.
+    #[serde(flatten)]
+    verdict: Verdict,
     /// By the labelled probe.
-    Labelled(ProbeVerdict),
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probe: Option<ProbeVerdict>,
 }
 
 impl Judgement {
+    /// Of the two together.
+    pub(super) fn new(mut verdict: Verdict, probe: Option<ProbeVerdict>) -> Self {
+        if let Some(probe) = &probe {
+            verdict.reason = match (verdict.passed, probe.passed) {
+                // Only what speaks against it.
+                (false, true) => verdict.reason,
+                (true, false) => probe.reason.clone(),
+                _ => format!("{}; {}", verdict.reason, probe.reason),
+            };
+            verdict.passed &= probe.passed;
+        }
+        Self { verdict, probe }
+    }
+
     /// The candidate may take the place of the reference.
     pub fn passed(&self) -> bool {
-        match self {
-            Self::LabelFree(verdict) => verdict.passed,
-            Self::Labelled(verdict) => verdict.passed,
-        }
+        self.verdict.passed
     }
 
     /// Why, in one line with figures.
     pub fn reason(&self) -> &str {
-        match self {
-            Self::LabelFree(verdict) => &verdict.reason,
-            Self::Labelled(verdict) => &verdict.reason,
-        }
+        &self.verdict.reason
     }
 }
 
@@ -48,8 +59,19 @@ pub struct Decision {
     pub held_frames: usize,
     /// Gradient steps that the residual MLP had.
     pub steps: u64,
-    /// Candidates in the order tried; the first that passes is promoted and ends the trial.
+    /// Candidates in the order tried. Without a probe the first that passes ends the trial.
     pub candidates: Vec<Candidate>,
+    /// Candidates that could not be made, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<String>,
+    /// Which of the candidates passed and was chosen, from 0.
+    pub chosen: Option<usize>,
+    /// It was not promoted: `judge.min_promotion_secs` were not over, and these are left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_secs: Option<f64>,
+    /// The exported head was found harmful: the frozen latents are promoted in its place, and this is why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub demotion: Option<String>,
     /// Version of the head that was promoted, or `None`: the exported head stays.
     pub promoted: Option<u64>,
     /// Version of the head exported from now on.
@@ -65,18 +87,54 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// Before any candidate.
+    pub(super) fn begin(learner: &Learner, frame: u64) -> Self {
+        Self {
+            frame,
+            samples: learner.counts.samples,
+            pairs: learner.scatter.pairs(),
+            held_blocks: learner.held.blocks().len(),
+            held_frames: learner.held.frames(),
+            steps: learner.residual.as_ref().map_or(0, Residual::steps),
+            candidates: Vec::new(),
+            faults: Vec::new(),
+            chosen: None,
+            waits_secs: None,
+            demotion: None,
+            promoted: None,
+            exported: learner.exported.number,
+            reason: String::new(),
+            frozen_health: None,
+            exported_health: None,
+            gain: None,
+        }
+    }
+
     /// In one line: what was promoted, or why nothing was.
     pub(super) fn tell(&self) -> String {
-        let Some(tried) = self.candidates.last() else { return "no candidate".to_owned() };
-        let (name, dim) = (&tried.name, tried.dim);
-        if let Some(number) = self.promoted {
-            return format!("head {number} ({name}, {dim} dimensions) promoted: {}", tried.against_frozen.reason());
+        if let (Some(why), Some(number)) = (&self.demotion, self.promoted) {
+            let before = number - 1;
+            return format!("the frozen latents take the place of head {before}, as head {number}: {why}");
         }
+        let Some(tried) = self.candidates.last() else {
+            return if self.faults.is_empty() { "no candidate".to_owned() } else { self.faults.join("; ") };
+        };
+        let chosen = self.chosen.and_then(|chosen| self.candidates.get(chosen));
         let stays = if self.exported == 0 {
             "the frozen latents stay".to_owned()
         } else {
             format!("head {} stays", self.exported)
         };
+        if let Some(Candidate { name, dim, against_frozen, .. }) = chosen {
+            let reason = against_frozen.reason();
+            return match (self.promoted, self.waits_secs) {
+                (Some(number), _) => format!("head {number} ({name}, {dim} dimensions) promoted: {reason}"),
+                (None, secs) => format!(
+                    "{stays} for {:.1} s more (judge.min_promotion_secs); {name} ({dim} dimensions) passed: {reason}",
+                    secs.unwrap_or_default()
+                ),
+            };
+        }
         // The candidate that came furthest says most.
         let furthest = self.candidates.iter().find(|c| c.against_frozen.passed()).unwrap_or(tried);
         let (name, dim) = (&furthest.name, furthest.dim);
@@ -105,14 +163,17 @@ impl Candidate {
 /// One head that was tried.
 #[derive(Debug, Clone, Serialize)]
 pub struct Candidate {
-    /// `slow`, `slow+mlp`, `frozen+slow`.
+    /// `slow`, `slow+mlp`, `mean` or `frozen+slow`.
     pub name: String,
     /// Dimensions of its embedding.
     pub dim: usize,
+    /// What else `head.candidates` says of it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub options: String,
     /// Against the frozen latents.
     pub against_frozen: Judgement,
     /// Against the exported head, where that is a learned one and the first gate passed.
     pub against_exported: Option<Judgement>,
-    /// `slow+mlp` only: against the slow head of the same fit.
+    /// `slow+mlp` and `mean` only, where no probe chooses: against the slow head of the same fit.
     pub against_slow: Option<Judgement>,
 }

@@ -4,11 +4,14 @@
 //! and to gradient steps of the residual MLP. On a growing schedule a fit is made: closed-form slow heads and the
 //! trained residual are candidates, the judge says which (if any) is promoted, and a new [`Snapshot`] is handed out.
 mod decision;
+mod ladder;
+mod measure;
 mod method;
 mod snapshot;
 mod state;
 mod trial;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,9 +20,10 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::checkpoint::space_of;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::encoder::LatentPart;
 use crate::error::Result;
+use crate::frame::Stamp;
 use crate::head::{Grid, Head, Scatter};
 use crate::judge::Held;
 use crate::judge::probe::Probe;
@@ -59,6 +63,21 @@ impl Origin {
     /// Dimensions of a latent, pooled where it is a grid.
     pub fn pooled_dim(&self) -> usize {
         self.grid.map_or(self.dim, |[_, _, dim]| dim)
+    }
+
+    /// Where the parts of a latent lie, one after the other; without parts it is one as a whole.
+    pub(crate) fn ranges(&self) -> Vec<Range<usize>> {
+        let mut end = 0;
+        let ranges = self.parts.iter().map(|part| {
+            end += part.len;
+            end - part.len..end
+        });
+        let ranges: Vec<_> = ranges.collect();
+        if ranges.last().is_some_and(|last| last.end == self.dim) {
+            ranges
+        } else {
+            std::iter::once(0..self.dim).collect()
+        }
     }
 }
 
@@ -126,6 +145,9 @@ pub struct Learner {
     config: Config,
     origin: Origin,
     probe: Option<Probe>,
+    /// The parts that a latent is made of, one after the other.
+    parts: Vec<Range<usize>>,
+    candidates: Vec<config::Candidate>,
     blocks: Blocks,
     scatter: Scatter,
     /// The same statistics of the held-out blocks; only a head that has passed the judge is fitted on them too.
@@ -144,6 +166,9 @@ pub struct Learner {
     exported: Arc<Snapshot>,
     /// What the judge knows of the exported head: the same, fitted without the held-out blocks.
     judged: Arc<Head>,
+    /// Capture time of the newest sample, and of the newest at the last promotion.
+    now: Stamp,
+    promoted_at: Option<Stamp>,
     /// Snapshots handed out and perhaps not in use yet; the state keeps them.
     handed_out: Vec<Arc<Snapshot>>,
     last: Option<Decision>,
@@ -156,14 +181,18 @@ impl Learner {
     /// A learner that has seen nothing; the frozen latents are exported.
     ///
     /// # Errors
-    /// `learn.replay_megabytes` is too small for latents of this size.
+    /// `learn.replay_megabytes` is too small for latents of this size, or `head.candidates` does not fit them.
     pub fn new(config: &Config, origin: Origin, probe: Option<Probe>) -> Result<Self> {
         let head = Arc::new(Head::Identity { dim: origin.dim });
         let space = space_of(&origin.encoder_sha256, &origin.card_hash, &head).into();
         let references = Array2::zeros((0, origin.dim));
         let exported = Arc::new(Snapshot { number: 0, head: head.clone(), space, references, activate_at: 0 });
         let replay = Replay::new(&config.learn, origin.dim)?;
+        let parts = origin.ranges();
+        let candidates = ladder::candidates(config, &parts)?;
         Ok(Self {
+            parts,
+            candidates,
             blocks: Blocks::new(&config.learn, &config.judge),
             scatter: Scatter::new(origin.dim),
             held_scatter: Scatter::new(origin.dim),
@@ -175,6 +204,8 @@ impl Learner {
             next_fit: config.learn.first_fit_frames,
             credit: 0,
             fitted_samples: 0,
+            now: Stamp(0),
+            promoted_at: None,
             handed_out: vec![exported.clone()],
             exported,
             last: None,
@@ -193,12 +224,13 @@ impl Learner {
     /// # Errors
     /// The latent has not the encoder's dimension.
     pub fn learn(&mut self, sample: &Sample) -> Result<Option<Outcome>> {
+        self.now = sample.stamp;
         let Some(block) = self.blocks.push(sample) else { return Ok(None) };
         self.take(block)?;
         if self.counts.samples < self.next_fit {
             return Ok(None);
         }
-        self.fit(sample.index).map(Some)
+        self.fit(sample.index, false).map(Some)
     }
 
     /// The end of a bounded source: the open block is closed and a last fit made, if there is anything new.
@@ -212,7 +244,7 @@ impl Learner {
         if self.counts.samples == self.fitted_samples {
             return Ok(None);
         }
-        self.fit(last_index).map(Some)
+        self.fit(last_index, true).map(Some)
     }
 
     fn take(&mut self, block: Block) -> Result<()> {
@@ -260,18 +292,19 @@ impl Learner {
     }
 
     /// Fits, judges, perhaps promotes; the schedule moves on.
-    fn fit(&mut self, index: u64) -> Result<Outcome> {
+    fn fit(&mut self, index: u64, last: bool) -> Result<Outcome> {
         self.counts.fits += 1;
         self.fitted_samples = self.counts.samples;
         let learn = &self.config.learn;
         let grown = (self.counts.samples as f64 * learn.refit_growth) as u64;
         self.next_fit = grown.min(self.counts.samples.saturating_add(learn.refit_max_frames));
         let begun = self.conduct.used();
-        let (decision, promoted) = self.trial(index);
+        let (decision, promoted) = self.trial(index, last);
         self.spent.fits += self.conduct.used().saturating_sub(begun);
         let head = match promoted {
             Some(promoted) => {
                 self.counts.promotions += 1;
+                self.promoted_at = Some(self.now);
                 self.judged = promoted.judged;
                 promoted.head
             }
@@ -380,7 +413,7 @@ impl Learner {
     /// Bytes that the file of a head may have, for the reserve on the disk.
     pub fn head_bytes(&self) -> u64 {
         let (d, head) = (self.origin.dim as u64, &self.config.head);
-        let k = head.dim.max(head.dim_second) as u64;
+        let k = self.candidates.iter().filter_map(|candidate| candidate.dim).fold(head.dim, usize::max) as u64;
         let weights = 4 * (d + d * k + head.hidden as u64 * (2 * k + 3) + k);
         let views = if self.config.learn.views > 0.0 { d * (d + 1) / 2 } else { 0 };
         let scatter = 8 * (d + d * (d + 1) + views);

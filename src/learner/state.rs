@@ -10,6 +10,7 @@ use super::method::Residual;
 use super::{Counts, Learner, Snapshot};
 use crate::checkpoint::{Contents, Stored, Tensor};
 use crate::error::{Error, Result};
+use crate::frame::Stamp;
 use crate::judge::{Held, HeldState};
 use crate::pairs::{BlocksState, Replay, ReplayState};
 
@@ -20,6 +21,8 @@ struct Small {
     next_fit: u64,
     credit: u64,
     fitted_samples: u64,
+    now: i64,
+    promoted_at: Option<i64>,
     rng_word: u64,
     blocks: BlocksState,
     replay: ReplayState,
@@ -53,6 +56,8 @@ impl Learner {
             next_fit: self.next_fit,
             credit: self.credit,
             fitted_samples: self.fitted_samples,
+            now: self.now.0,
+            promoted_at: self.promoted_at.map(|stamp| stamp.0),
             // A seeded stream is far from 2^64 words.
             rng_word: self.rng.get_word_pos() as u64,
             blocks: blocks.clone(),
@@ -128,6 +133,7 @@ impl Learner {
         (self.replay, self.held, self.judged) = (replay, held, judged);
         (self.residual, self.rng, self.counts) = (residual, rng, small.counts);
         (self.next_fit, self.credit, self.fitted_samples) = (small.next_fit, small.credit, small.fitted_samples);
+        (self.now, self.promoted_at) = (Stamp(small.now), small.promoted_at.map(Stamp));
         (self.handed_out, self.exported) = (handed_out, exported);
         Ok(())
     }

@@ -196,7 +196,11 @@ impl Worker {
         }
         self.save_heads()?;
         tracing::info!("frame {}: {}", decision.frame, decision.reason);
-        let event = if decision.promoted.is_some() { "promotion" } else { "fit" };
+        let event = match (&decision.demotion, decision.promoted) {
+            (Some(_), _) => "demotion",
+            (None, Some(_)) => "promotion",
+            (None, None) => "fit",
+        };
         let mut fields = serde_json::to_value(&decision)
             .map_err(|e| Error::work("a decision cannot be written to the journal").because(e))?;
         if let Some(map) = fields.as_object_mut() {

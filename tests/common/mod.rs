@@ -30,8 +30,8 @@ pub(crate) const ENCODER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dat
 const CONFIG: &str = "
 encoder.threads = 1
 learn = { first_fit_frames = 128, refit_growth = 1.5, frames_per_step = 4, batch_pairs = 16, promote_lag_frames = 32 }
-head = { dim = 24, dim_second = 16, hidden = 32 }
-judge = { min_blocks = 4, block_secs = 1.5, quantile = 0.2 }
+head = { dim = 24, candidates = ['slow', 'slow dim=16', 'slow+mlp', 'mean', 'frozen+slow'], hidden = 32 }
+judge = { min_blocks = 4, block_secs = 1.5, quantile = 0.2, min_promotion_secs = 0 }
 checkpoint.every_frames = 500
 ";
 

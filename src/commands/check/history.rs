@@ -30,7 +30,7 @@ pub(super) fn journal(all: &mut Findings, run: &Path, heads: &Heads) {
             None => Err("it names no event"),
         });
         match event {
-            Ok(("promotion", event)) => {
+            Ok(("promotion" | "demotion", event)) => {
                 if let Some(number) = event["promoted"].as_u64() {
                     // A number that comes twice was promoted again by a resumed run: the last one counts.
                     promoted.insert(number, event["space"].as_str());

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::checkpoint::{HeadFile, save, save_head, space_of};
 use crate::export::{Dtype, Record, Writer};
-use crate::head::{Head, Learned};
+use crate::head::{Form, Head, Learned};
 use crate::journal::Journal;
 use crate::learner::Origin;
 use crate::pipeline::exporting::Rotated;
@@ -23,7 +23,7 @@ fn origin() -> Origin {
 
 fn head_file(number: u64) -> HeadFile {
     let slow = Array2::from_shape_fn((DIM, 2), |(i, j)| (i + j) as f32 + number as f32);
-    let head = Head::Learned(Learned { mean: Array1::zeros(DIM), slow, mlp: None, alpha: 1.0, beside_frozen: false });
+    let head = Head::Learned(Learned { mean: Array1::zeros(DIM), slow, mlp: None, alpha: 1.0, form: Form::Single });
     let Origin { encoder_sha256, card_hash, .. } = origin();
     let space = space_of(&encoder_sha256, &card_hash, &head);
     HeadFile { head, number, space, encoder_sha256, card_hash, activate_at: 5, made_at: 4, scatter: None }

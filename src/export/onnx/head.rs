@@ -1,7 +1,7 @@
 //! The head as ONNX nodes.
 use ndarray::{Array1, Array2, ArrayView2};
 
-use crate::head::{Head, Learned, Mlp};
+use crate::head::{Form, Head, Learned, Mlp};
 use crate::onnx::build::Builder;
 
 /// Epsilon of the layer norm, see [`Mlp`].
@@ -17,14 +17,21 @@ pub(super) fn build(graph: &mut Builder, head: &Head, latent: &str) {
     }
 }
 
-/// `s = unit(y + alpha mlp(y))`, `y = W' (f - mu)`, `f = unit(latent)`; `s` or `[f, s] / sqrt(2)`.
+/// `s = unit(y + alpha mlp(y))`, `y = W' (f - mu)`, `f = unit(latent)`; of them the embedding, as the form says.
 fn learned(graph: &mut Builder, head: &Learned, latent: &str) -> String {
     let (d, k) = head.slow.dim();
     let frozen = graph.unit(latent, d);
-    let y = projected(graph, head, &frozen);
+    let slow = slow(graph, head, &frozen);
+    let y = with_residual(graph, head, &slow);
     let unit = graph.unit(&y, k);
-    if !head.beside_frozen {
-        return unit;
+    match head.form {
+        Form::BesideFrozen => {}
+        Form::Mean if head.mlp.is_some() => {
+            let slow = graph.unit(&slow, k);
+            let sum = graph.node("Add", &[&slow, &unit]);
+            return graph.unit(&sum, k);
+        }
+        Form::Mean | Form::Single => return unit,
     }
     let both = graph.concat(&[&frozen, &unit]);
     let half = graph.scalar(std::f32::consts::FRAC_1_SQRT_2);
@@ -33,15 +40,25 @@ fn learned(graph: &mut Builder, head: &Learned, latent: &str) -> String {
 
 /// `y + alpha mlp(y)`, `y = W' (f - mu)`; `f: [.., d]` to `[.., k]`.
 pub(super) fn projected(graph: &mut Builder, head: &Learned, f: &str) -> String {
+    let slow = slow(graph, head, f);
+    with_residual(graph, head, &slow)
+}
+
+/// `y = W' (f - mu)`.
+fn slow(graph: &mut Builder, head: &Learned, f: &str) -> String {
     let mean = graph.vector(&head.mean);
     let centred = graph.node("Sub", &[f, &mean]);
     let slow = graph.matrix(head.slow.view());
-    let y = graph.node("MatMul", &[&centred, &slow]);
-    let Some(mlp) = &head.mlp else { return y };
-    let residual = residual(graph, mlp, &y);
+    graph.node("MatMul", &[&centred, &slow])
+}
+
+/// `y + alpha mlp(y)`.
+fn with_residual(graph: &mut Builder, head: &Learned, y: &str) -> String {
+    let Some(mlp) = &head.mlp else { return y.to_owned() };
+    let residual = residual(graph, mlp, y);
     let alpha = graph.scalar(head.alpha);
     let scaled = graph.node("Mul", &[&residual, &alpha]);
-    graph.node("Add", &[&y, &scaled])
+    graph.node("Add", &[y, &scaled])
 }
 
 /// `W2 gelu(layer_norm(W1 y + b1) gamma + beta) + b2`; `gelu(x) = 0.5 x (1 + erf(x / sqrt(2)))`.

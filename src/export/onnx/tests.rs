@@ -6,7 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::*;
-use crate::head::{Learned, Mlp};
+use crate::head::{Form, Learned, Mlp};
 use crate::onnx::proto::{ModelView, Node, Opset, StringEntry, Tensor, TensorShape, TensorType, Type, ValueInfo};
 use crate::onnx::wire;
 
@@ -139,7 +139,7 @@ fn model() -> Model {
     }
 }
 
-fn learned(beside_frozen: bool, with_mlp: bool) -> Head {
+fn learned(form: Form, with_mlp: bool) -> Head {
     let rng = &mut ChaCha8Rng::seed_from_u64(1);
     let mut random = |n: usize| Array1::from_shape_simple_fn(n, || rng.next_u32() as f32 / u32::MAX as f32 - 0.5);
     let (d, k, h) = (3, 2, 4);
@@ -147,7 +147,7 @@ fn learned(beside_frozen: bool, with_mlp: bool) -> Head {
         |rows: usize, columns: usize| random(rows * columns).into_shape_with_order((rows, columns)).unwrap();
     let (slow, w1, w2): (Array2<f32>, _, _) = (matrix(d, k), matrix(h, k), matrix(k, h));
     let mlp = Mlp { w1, b1: random(h), gamma: random(h), beta: random(h), w2, b2: random(k) };
-    Head::Learned(Learned { mean: random(d), slow, mlp: with_mlp.then_some(mlp), alpha: 0.3, beside_frozen })
+    Head::Learned(Learned { mean: random(d), slow, mlp: with_mlp.then_some(mlp), alpha: 0.3, form })
 }
 
 fn merge_to_model(model: &Model, output: &str, head: &Head) -> Model {
@@ -156,7 +156,7 @@ fn merge_to_model(model: &Model, output: &str, head: &Head) -> Model {
 }
 
 fn why(model: &Model, output: &str) -> String {
-    merge(&model.encode_to_vec(), output, None, &learned(false, true), &[]).unwrap_err().chain()
+    merge(&model.encode_to_vec(), output, None, &learned(Form::Single, true), &[]).unwrap_err().chain()
 }
 
 /// Computes the appended nodes, for one row, from their definitions in the ONNX standard.
@@ -229,6 +229,7 @@ fn expected(head: &Head, latent: &[f32]) -> Vec<f64> {
     let Head::Learned(head) = head else { return f };
     let centred = Array1::from(f.clone()) - head.mean.mapv(f64::from);
     let mut y = wide(&head.slow).t().dot(&centred);
+    let slow = unit(y.to_vec());
     if let Some(mlp) = &head.mlp {
         let u = wide(&mlp.w1).dot(&y) + mlp.b1.mapv(f64::from);
         let centred = &u - u.mean().unwrap();
@@ -238,13 +239,17 @@ fn expected(head: &Head, latent: &[f32]) -> Vec<f64> {
         y = y + (wide(&mlp.w2).dot(&u) + mlp.b2.mapv(f64::from)) * f64::from(head.alpha);
     }
     let s = unit(y.to_vec());
-    if head.beside_frozen { f.iter().chain(&s).map(|x| x / 2f64.sqrt()).collect() } else { s }
+    match head.form {
+        Form::Single => s,
+        Form::BesideFrozen => f.iter().chain(&s).map(|x| x / 2f64.sqrt()).collect(),
+        Form::Mean => unit(slow.iter().zip(&s).map(|(a, b)| a + b).collect()),
+    }
 }
 
 #[test]
 fn the_encoder_stays_as_it_is_and_the_head_comes_after_it() {
     let before = model();
-    let after = merge_to_model(&before, "latent", &learned(true, true));
+    let after = merge_to_model(&before, "latent", &learned(Form::BesideFrozen, true));
     let graph = after.graph.clone().unwrap();
     let kept = Graph {
         node: graph.node[..2].to_vec(),
@@ -269,10 +274,12 @@ fn the_nodes_compute_the_head() {
     let latent = [3.0, -1.0, 0.5];
     for head in [
         Head::Identity { dim: 3 },
-        learned(false, false),
-        learned(false, true),
-        learned(true, false),
-        learned(true, true),
+        learned(Form::Single, false),
+        learned(Form::Single, true),
+        learned(Form::BesideFrozen, false),
+        learned(Form::BesideFrozen, true),
+        learned(Form::Mean, false),
+        learned(Form::Mean, true),
     ] {
         let after = merge_to_model(&model(), "latent", &head);
         let found = compute(&after.graph.unwrap(), ("latent", &latent));
@@ -297,7 +304,7 @@ fn names_of_ours_that_the_encoder_has_are_avoided() {
     graph.node[0].output = vec!["afterimage_weight_1".into()];
     graph.node[1].input = vec!["afterimage_weight_1".into()];
     graph.initializer[0].name = "afterimage2_x".into();
-    let after = merge_to_model(&model, "latent", &learned(false, true)).graph.unwrap();
+    let after = merge_to_model(&model, "latent", &learned(Form::Single, true)).graph.unwrap();
     assert!(after.initializer[1..].iter().all(|weight| weight.name.starts_with("afterimage3_")));
     assert_eq!(compute(&after, ("latent", &[1.0, 2.0, 3.0])).len(), 2);
 }
@@ -313,7 +320,7 @@ fn an_encoder_with_a_tensor_named_as_the_output_gives_the_name_up() {
     let inner = Graph { node: vec![node("Neg", &[OUTPUT], &["negative"])], ..Graph::default() };
     let branch = Attribute { name: "then_branch".into(), i: None, g: Some(inner), r#type: 5 };
     graph.node.push(NodeWithGraph { attribute: vec![branch], ..node("If", &["w"], &["pooled2"]) });
-    let after = merge_to_model(&model, OUTPUT, &learned(false, true)).graph.unwrap();
+    let after = merge_to_model(&model, OUTPUT, &learned(Form::Single, true)).graph.unwrap();
     let renamed = "afterimage_encoder_embedding";
     assert_eq!(after.node[1].output, [renamed]);
     assert_eq!(after.node[2].attribute[0].g.as_ref().unwrap().node[0].input, [renamed]);
@@ -358,14 +365,14 @@ fn an_encoder_that_cannot_be_merged_is_refused_with_the_reason() {
     };
     assert!(with(&inner).contains("other files"));
     let twice = [model().encode_to_vec(), model().encode_to_vec()].concat();
-    assert!(merge(&twice, "latent", None, &learned(false, true), &[]).unwrap_err().chain().contains("twice"));
+    assert!(merge(&twice, "latent", None, &learned(Form::Single, true), &[]).unwrap_err().chain().contains("twice"));
 }
 
 #[test]
 fn an_output_without_a_shape_gets_rows_of_any_number() {
     let mut model = model();
     model.graph.as_mut().unwrap().output[1].r#type = None;
-    let after = merge_to_model(&model, "latent", &learned(false, true)).graph.unwrap();
+    let after = merge_to_model(&model, "latent", &learned(Form::Single, true)).graph.unwrap();
     assert_eq!(after.output, [info(OUTPUT, &[param("n"), value(2)])]);
 }
 
@@ -387,7 +394,7 @@ fn graphs_that_lie_too_deep_are_refused() {
 #[test]
 fn every_truncation_is_refused_or_whole() {
     let bytes = model().encode_to_vec();
-    let head = learned(true, true);
+    let head = learned(Form::BesideFrozen, true);
     for length in 0..bytes.len() {
         // A cut at the end of a field leaves a shorter model, which is refused or merged; none may panic.
         if let Ok(merged) = merge(&bytes[..length], "latent", None, &head, &[]) {
@@ -406,7 +413,7 @@ proptest! {
         for (at, value) in changes {
             bytes[at % length] = value;
         }
-        if let Ok(merged) = merge(&bytes, "latent", None, &learned(true, true), &[]) {
+        if let Ok(merged) = merge(&bytes, "latent", None, &learned(Form::BesideFrozen, true), &[]) {
             ModelView::decode(&*merged).unwrap();
         }
     }
@@ -427,7 +434,7 @@ proptest! {
 #[test]
 fn messages_of_ours_are_read_back_as_nodes_and_weights() {
     let mut graph = Builder::new("p_");
-    head::build(&mut graph, &learned(true, true), "latent");
+    head::build(&mut graph, &learned(Form::BesideFrozen, true), "latent");
     let (nodes, weights) = graph.finish(OUTPUT);
     let mut bytes = Vec::new();
     nodes.iter().for_each(|node| wire::put_message(1, node, &mut bytes));

@@ -26,7 +26,7 @@ fn learned(trained: bool) -> Learned {
     if trained {
         mlp.w2 = random(4, 7, &mut rng);
     }
-    Learned { mean, slow, mlp: Some(mlp), alpha: 0.5, beside_frozen: false }
+    Learned { mean, slow, mlp: Some(mlp), alpha: 0.5, form: Form::Single }
 }
 
 fn heads() -> Vec<Head> {

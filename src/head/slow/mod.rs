@@ -5,7 +5,7 @@
 //! or discriminant analysis with pairs in place of classes.
 mod scatter;
 
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, s};
 
 pub use scatter::{Scatter, ScatterParts};
 
@@ -22,6 +22,23 @@ pub struct SlowFit {
     pub directions: Array2<f64>,
     /// Total per within-pair variance along each direction, `[keep]`, largest first.
     pub eigenvalues: Array1<f64>,
+}
+
+impl SlowFit {
+    /// The same head for latents of `dim` entries of which this fit has seen those from `start` on: all others have
+    /// weight zero.
+    ///
+    /// # Panics
+    /// When they do not fit in.
+    #[must_use]
+    pub fn padded(self, dim: usize, start: usize) -> Self {
+        let (n, keep) = self.directions.dim();
+        let mut mean = Array1::zeros(dim);
+        mean.slice_mut(s![start..start + n]).assign(&self.mean);
+        let mut directions = Array2::zeros((dim, keep));
+        directions.slice_mut(s![start..start + n, ..]).assign(&self.directions);
+        Self { mean, directions, eigenvalues: self.eigenvalues }
+    }
 }
 
 /// The `keep` directions with the most total variance per variance within pairs: the largest generalised eigenvectors

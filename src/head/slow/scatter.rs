@@ -1,6 +1,8 @@
 //! The running statistics of the slow head.
 mod views;
 
+use std::ops::Range;
+
 use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2, s};
 
 use super::{SlowFit, slow_from};
@@ -149,6 +151,31 @@ impl Scatter {
         self.frames += other.frames;
         self.pairs += other.pairs;
         Ok(())
+    }
+
+    /// The statistics of the latents' entries `range` alone, `[n]`: rows and columns of these, exactly.
+    ///
+    /// # Errors
+    /// A range that is empty or beyond the end.
+    pub fn part(&self, range: Range<usize>) -> Result<Scatter> {
+        if range.is_empty() || range.end > self.dim {
+            let (Range { start, end }, dim) = (range, self.dim);
+            return Err(Error::work(format!("entries {start} to {end} are no part of latents of {dim}")));
+        }
+        let square = |packed: &[f64]| -> Vec<f64> {
+            let row = |i: usize| start_of_row(self.dim, i)..start_of_row(self.dim, i) + range.end - i;
+            range.clone().flat_map(|i| packed[row(i)].iter().copied()).collect()
+        };
+        let packed = if self.view.packed.is_empty() { Vec::new() } else { square(&self.view.packed) };
+        Ok(Self {
+            dim: range.len(),
+            frames: self.frames,
+            pairs: self.pairs,
+            sum: self.sum[range.clone()].to_vec(),
+            total: square(&self.total),
+            within: square(&self.within),
+            view: ViewScatter { views: self.view.views, packed },
+        })
     }
 
     /// The slow head of `keep` directions ([`slow_from`]) with `T = total / frames - mean mean'` and

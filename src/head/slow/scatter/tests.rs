@@ -242,3 +242,32 @@ fn views_are_merged_and_saved() {
     assert!(again().with_views(3, parts.view[1..].to_vec()).is_err());
     assert!(again().with_views(3, vec![f64::NAN; parts.view.len()]).is_err());
 }
+
+#[test]
+fn a_part_is_the_fit_of_these_entries_alone() {
+    let (d, range) = (9, 3..7);
+    let (mut all, mut alone) = (Scatter::new(d), Scatter::new(4));
+    for seed in 0..6 {
+        let block = with_views(d, seed);
+        let latents = block.latents.slice(s![.., range.clone()]).to_owned();
+        let views =
+            Views { latents: block.views.latents.slice(s![.., range.clone()]).to_owned(), ..block.views.clone() };
+        all.add(&block, 0.1, 0.5).unwrap();
+        alone.add(&Block { latents, views, ..block }, 0.1, 0.5).unwrap();
+    }
+    let part = all.part(range.clone()).unwrap();
+    assert_eq!((part.dim(), part.frames(), part.pairs()), (4, alone.frames(), alone.pairs()));
+    let near = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
+    let (found, right) = (part.parts(), alone.parts());
+    assert!(near(found.sum, right.sum) && near(found.total, right.total) && near(found.within, right.within));
+    assert!(found.views == 30 && near(found.view, right.view));
+    // Zero rows elsewhere: the other entries have no say.
+    let fit = part.fit(2, 0.2).unwrap();
+    let padded = fit.clone().padded(d, range.start);
+    assert_eq!(padded.directions.slice(s![range.clone(), ..]), fit.directions);
+    assert_eq!(padded.mean.slice(s![range.clone()]), fit.mean);
+    assert!(padded.directions.slice(s![..3, ..]).iter().chain(padded.directions.slice(s![7.., ..])).all(|x| *x == 0.0));
+    assert_eq!(padded.eigenvalues, fit.eigenvalues);
+    assert_eq!(all.part(0..d).unwrap(), all);
+    assert!(all.part(4..10).is_err() && all.part(3..3).is_err());
+}

@@ -1,0 +1,205 @@
+//! The heads that a fit tries, made of the statistics and the residual.
+use std::ops::Range;
+
+use ndarray::Array2;
+
+use super::Learner;
+use super::method::Residual;
+use crate::config::{Candidate, Config, Kind};
+use crate::error::{Error, Result};
+use crate::head::{Form, Head, Learned, Scatter, SlowFit};
+
+/// How a slow head is fitted. Candidates that differ only in their dimensions share a fit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Recipe {
+    shrinkage: f64,
+    views: bool,
+    part: Option<usize>,
+}
+
+/// A head before the judge.
+pub(super) struct Rung {
+    pub(super) kind: Kind,
+    pub(super) recipe: Recipe,
+    /// Dimensions of the slow head in it.
+    pub(super) dim: usize,
+    /// Fitted without the held-out blocks: what is judged.
+    pub(super) judged: Head,
+}
+
+/// The entries of `head.candidates`, checked against the parts of the latents.
+///
+/// # Errors
+/// An entry that cannot be read, or names a part that there is none of.
+pub(super) fn candidates(config: &Config, parts: &[Range<usize>]) -> Result<Vec<Candidate>> {
+    let read = |text: &String| {
+        let wrong = |why: String| Error::config(format!("head.candidates has {text:?}: {why}"));
+        let candidate = Candidate::parse(text).map_err(|problems| wrong(problems.join("; ")))?;
+        match candidate.part {
+            Some(part) if part > parts.len() => Err(wrong(format!(
+                "part={part}, but the latents of this encoder have {} (see encoder.taps)",
+                if parts.len() == 1 { "one part".to_owned() } else { format!("{} parts", parts.len()) }
+            ))),
+            _ => Ok(candidate),
+        }
+    };
+    config.head.candidates.iter().map(read).collect()
+}
+
+/// Slow heads of one set of statistics; each recipe is fitted once, when it is first asked for.
+pub(super) struct Fits<'a> {
+    learner: &'a Learner,
+    scatter: &'a Scatter,
+    done: Vec<(Recipe, SlowFit)>,
+}
+
+impl<'a> Fits<'a> {
+    pub(super) fn new(learner: &'a Learner, scatter: &'a Scatter) -> Self {
+        Self { learner, scatter, done: Vec::new() }
+    }
+
+    /// The head of `head.dim` and `head.shrinkage`, which the residual sits on.
+    ///
+    /// # Errors
+    /// The statistics allow no fit.
+    pub(super) fn base(&mut self, alpha: f64) -> Result<Learned> {
+        let learner = self.learner;
+        let (recipe, dim) = (learner.base_recipe(), learner.base_dim());
+        Ok(learned(self.fit(recipe)?, dim, Form::Single, alpha))
+    }
+
+    /// A slow head, alone or beside the frozen latent.
+    ///
+    /// # Errors
+    /// The statistics allow no fit.
+    pub(super) fn slow(&mut self, recipe: Recipe, dim: usize, form: Form) -> Result<Head> {
+        Ok(Head::Learned(learned(self.fit(recipe)?, dim, form, 1.0)))
+    }
+
+    fn fit(&mut self, recipe: Recipe) -> Result<&SlowFit> {
+        let at = match self.done.iter().position(|(done, _)| *done == recipe) {
+            Some(at) => at,
+            None => {
+                let keep = self.learner.most_dims(recipe);
+                let weight = if recipe.views { self.learner.config.learn.view_weight } else { 0.0 };
+                let shrinkage = recipe.shrinkage;
+                let fit = match recipe.part.and_then(|part| self.learner.parts.get(part - 1)) {
+                    Some(part) => {
+                        let fit = self.scatter.part(part.clone())?.fit_with_views(keep, shrinkage, weight)?;
+                        fit.padded(self.learner.origin.dim, part.start)
+                    }
+                    None => self.scatter.fit_with_views(keep, shrinkage, weight)?,
+                };
+                self.learner.conduct.rest();
+                self.done.push((recipe, fit));
+                self.done.len() - 1
+            }
+        };
+        Ok(&self.done[at].1)
+    }
+}
+
+impl Learner {
+    fn base_recipe(&self) -> Recipe {
+        Recipe { shrinkage: self.config.head.shrinkage, views: true, part: None }
+    }
+
+    /// Dimensions of the head under the residual.
+    pub(super) fn base_dim(&self) -> usize {
+        self.config.head.dim.min(self.origin.dim)
+    }
+
+    fn recipe(&self, candidate: &Candidate) -> Recipe {
+        if candidate.kind.trained() {
+            return self.base_recipe();
+        }
+        Recipe {
+            shrinkage: candidate.shrinkage.unwrap_or(self.config.head.shrinkage),
+            // Without any views they are no other heads.
+            views: candidate.views || self.scatter.views() == 0,
+            // Of one part that is all of the latent.
+            part: candidate.part.filter(|_| self.parts.len() > 1),
+        }
+    }
+
+    fn dim(&self, candidate: &Candidate) -> usize {
+        let part = candidate.part.and_then(|part| self.parts.get(part - 1)).map_or(self.origin.dim, |part| part.len());
+        candidate.dim.unwrap_or(self.config.head.dim).min(part)
+    }
+
+    /// Directions that some candidate wants of a fit.
+    fn most_dims(&self, recipe: Recipe) -> usize {
+        let of = self.candidates.iter().filter(|candidate| self.recipe(candidate) == recipe);
+        let base = (recipe == self.base_recipe()).then(|| self.base_dim());
+        of.map(|candidate| self.dim(candidate)).chain(base).max().unwrap_or(1)
+    }
+
+    /// The head of a candidate; `None` where that is made of a residual that has had no step yet.
+    ///
+    /// # Errors
+    /// The statistics allow no fit.
+    pub(super) fn rung(&self, candidate: &Candidate, fits: &mut Fits<'_>) -> Result<Option<Rung>> {
+        let (kind, recipe, dim) = (candidate.kind, self.recipe(candidate), self.dim(candidate));
+        let trained = |form: Form| {
+            let residual = self.residual.as_ref().filter(|residual| residual.steps() > 0);
+            residual.map(Residual::head).map(|head| match head {
+                Head::Learned(learned) => Head::Learned(Learned { form, ..learned }),
+                other => other,
+            })
+        };
+        let judged = match kind {
+            Kind::Slow => Some(fits.slow(recipe, dim, Form::Single)?),
+            Kind::FrozenSlow => Some(fits.slow(recipe, dim, Form::BesideFrozen)?),
+            Kind::SlowMlp => trained(Form::Single),
+            Kind::Mean => trained(Form::Mean),
+        };
+        Ok(judged.map(|judged| Rung { kind, recipe, dim, judged }))
+    }
+
+    /// The slow head that a residual has to add to: that of this fit, of the residual's size.
+    ///
+    /// # Errors
+    /// The statistics allow no fit.
+    pub(super) fn slow_reference(&self, fits: &mut Fits<'_>) -> Result<Head> {
+        fits.slow(self.base_recipe(), self.base_dim(), Form::Single)
+    }
+}
+
+impl Rung {
+    /// What tells it from others: a head may stand in the list twice, differently written.
+    pub(super) fn key(&self) -> (Kind, Recipe, usize) {
+        (self.kind, self.recipe, self.dim)
+    }
+
+    /// Options beside the dimensions, as they are written in `head.candidates`.
+    pub(super) fn options(&self, learner: &Learner) -> String {
+        let Recipe { shrinkage, views, part } = self.recipe;
+        let shrinkage = (shrinkage != learner.config.head.shrinkage).then(|| format!("shrinkage={shrinkage}"));
+        let views = (!views).then(|| "views=no".to_owned());
+        let part = part.map(|part| format!("part={part}"));
+        [shrinkage, views, part].into_iter().flatten().collect::<Vec<_>>().join(" ")
+    }
+
+    /// The same head of other statistics; `None` where it is made of more than these.
+    ///
+    /// # Errors
+    /// The statistics allow no fit.
+    pub(super) fn refit(&self, fits: &mut Fits<'_>) -> Result<Option<Head>> {
+        match self.kind {
+            Kind::Slow => fits.slow(self.recipe, self.dim, Form::Single).map(Some),
+            Kind::FrozenSlow => fits.slow(self.recipe, self.dim, Form::BesideFrozen).map(Some),
+            Kind::SlowMlp | Kind::Mean => Ok(None),
+        }
+    }
+}
+
+/// The slow head of a fit, scaled so that the mean squared length of `y = W'(f - mu)` over the stream is the number of
+/// its dimensions: the residual then starts from inputs of the usual size, whatever the encoder's scale. (Over all
+/// latents the variance of `y` along direction `j` is the eigenvalue `lambda_j`.)
+fn learned(fit: &SlowFit, dim: usize, form: Form, alpha: f64) -> Learned {
+    let variance = fit.eigenvalues.iter().take(dim).sum::<f64>() / dim as f64;
+    let scale = if variance > 0.0 { variance.sqrt().recip() } else { 1.0 };
+    let slow = Array2::from_shape_fn((fit.mean.len(), dim), |(i, j)| (fit.directions[[i, j]] * scale) as f32);
+    let mean = fit.mean.mapv(|m| m as f32);
+    Learned { mean, slow, mlp: None, alpha: alpha as f32, form }
+}
