@@ -3,6 +3,7 @@
 //! Errors of arrays are relative to the largest entry of the array, errors of single numbers to the number.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use afterimage::config::Learn;
 use afterimage::frame::Stamp;
 use afterimage::head::{Cells, Mlp, Scatter, SlowFit, slow_from};
 use afterimage::linalg::{Real, product, unit_rows};
@@ -10,7 +11,7 @@ use afterimage::objective::{
     BarlowTwins, Dcl, InfoNce, NtXent, Objective, OneSided, Relations, SupCon, VicReg, byol, moco, simsiam,
 };
 use afterimage::optimizer::{AdamW, AdamWState, Sgd, SgdState, clip_norm};
-use afterimage::pairs::Block;
+use afterimage::pairs::{Block, Gaps};
 use ndarray::{Array1, Array2, Axis, concatenate, s};
 use serde_json::Value;
 
@@ -277,7 +278,8 @@ fn slow_head_from_running_statistics() {
         ..Block::default()
     };
     let mut scatter = Scatter::new(12);
-    scatter.add(&block, 0.3, 0.3).unwrap();
+    let gaps = Gaps::new(&Learn { gap_min_secs: 0.3, gap_max_secs: 0.3, ..Learn::default() });
+    scatter.add(&block, &gaps.pairs(&block)).unwrap();
     assert_eq!(scatter.pairs(), 197);
     slow(&scatter.fit(5, 0.1).unwrap(), &f, F32);
 }

@@ -91,10 +91,22 @@ pub struct Learn {
     pub frames_per_sec: f64,
     /// Share of one core the learner may use on a live source. A bounded source is learned from completely.
     pub cpu_share: f64,
+    /// Which frames make a pair: `range` (all whose gap lies in the range) or `adaptive` (for each the smallest gap of the
+    /// range at which the latent has moved as much as latents usually do in a second).
+    pub gap: String,
     /// Least time between the two frames of a pair, seconds.
     pub gap_min_secs: f64,
     /// Most time between the two frames of a pair, seconds.
     pub gap_max_secs: f64,
+    /// Pairs that an anchor is part of in one batch.
+    pub positives: usize,
+    /// Which pairs of a batch are no negatives of each other: those of the same `block`; also those of the same camera
+    /// within `false_negative_secs` (`window`), of the same `segment`, or near each other (`similar`).
+    pub false_negatives: String,
+    /// Seconds within which frames of one camera are no negatives (`window`).
+    pub false_negative_secs: f64,
+    /// Cosine of frozen latents above which frames are no negatives (`similar`); 0: 0.9 times the median of the pairs.
+    pub false_negative_similarity: f64,
     /// A scene cut: cosine distance between neighbouring latents above this ...
     pub cut_latent_distance: f64,
     /// ... and mean difference of the luma thumbnails (0 to 1) above this.
@@ -118,6 +130,11 @@ pub struct Learn {
     pub promote_lag_frames: u64,
     /// Memory for replayed latents (f16), megabytes.
     pub replay_megabytes: f64,
+    /// What replay keeps of the past: `min-redundancy` (what has its like in memory goes first) or `reservoir` (an even
+    /// sample).
+    pub replay: String,
+    /// Times that a latent may be drawn from replay until the memory has taken in as much as it holds.
+    pub replay_uses: u32,
     /// Latents that may wait for the learner; a live source drops more (counted), a file waits.
     pub queue_latents: usize,
     /// Learned frames per gradient step; 0 trains no residual MLP.
@@ -258,8 +275,13 @@ impl Default for Learn {
             seed: 0,
             frames_per_sec: 10.0,
             cpu_share: 0.25,
+            gap: "range".into(),
             gap_min_secs: 0.1,
             gap_max_secs: 1.2,
+            positives: 1,
+            false_negatives: "block".into(),
+            false_negative_secs: 30.0,
+            false_negative_similarity: 0.0,
             cut_latent_distance: 0.35,
             cut_luma_distance: 0.08,
             still_distance: 1e-5,
@@ -270,7 +292,9 @@ impl Default for Learn {
             refit_growth: 2.0,
             refit_max_frames: 16384,
             promote_lag_frames: 256,
-            replay_megabytes: 40.0,
+            replay_megabytes: 48.0,
+            replay: "min-redundancy".into(),
+            replay_uses: 64,
             queue_latents: 512,
             frames_per_step: 8,
             batch_pairs: 64,

@@ -251,16 +251,15 @@ impl Learner {
         let len = block.stamps.len() as u64;
         self.counts.blocks += 1;
         self.counts.samples += len;
-        let learn = &self.config.learn;
         if held(block.number, self.config.judge.hold_every) {
             self.counts.held += len;
-            self.held_scatter.add(&block, learn.gap_min_secs, learn.gap_max_secs)?;
+            self.held_scatter.add(&block, &self.replay.gaps().pairs(&block))?;
             self.held.push(Block { views: Views::default(), ..block });
             return Ok(());
         }
-        self.scatter.add(&block, learn.gap_min_secs, learn.gap_max_secs)?;
         self.replay.insert(&block);
-        if learn.frames_per_step == 0 || self.residual.is_none() {
+        self.scatter.add(&block, &self.replay.gaps().pairs(&block))?;
+        if self.config.learn.frames_per_step == 0 || self.residual.is_none() {
             return Ok(());
         }
         self.credit += len;
@@ -277,7 +276,7 @@ impl Learner {
     /// One gradient step; a step that is not finite puts the residual back to its start.
     fn step(&mut self) {
         let Some(residual) = &mut self.residual else { return };
-        match residual.step(&self.replay, &self.config, &mut self.rng) {
+        match residual.step(&mut self.replay, &self.config, &mut self.rng) {
             Ok(None) => {}
             Ok(Some(loss)) => {
                 self.counts.steps += 1;

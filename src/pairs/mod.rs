@@ -1,19 +1,17 @@
 //! From a stream of latents to pairs: segments, blocks, replay.
-mod batch;
 pub mod blocks;
+pub mod gaps;
+mod negatives;
 pub mod replay;
-mod replay_state;
 pub mod segments;
-mod stored;
 
 use ndarray::Array2;
 
 use crate::frame::Stamp;
 
-pub use batch::Batch;
 pub use blocks::{BlockCounts, Blocks, BlocksState, held};
-pub use replay::Replay;
-pub use replay_state::{ReplayState, StoredState};
+pub use gaps::{Gaps, GapsState};
+pub use replay::{Replay, ReplayState, StoredState};
 pub use segments::{Segmenter, SegmenterState};
 
 /// One latent that may be learned from.
@@ -59,4 +57,18 @@ pub struct Block {
     pub latents: Array2<f32>,
     /// Views of some of them.
     pub views: Views,
+}
+
+/// Pairs of latents for one step of a contrastive objective. Row `i` of `a` and row `i` of `b` are a pair.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Batch {
+    /// `[n, d]`, unit rows, the earlier frames.
+    pub a: Array2<f32>,
+    /// `[n, d]`, unit rows, the later frames.
+    pub b: Array2<f32>,
+    /// `[n, n]`: pairs `i` and `j` are of different blocks and, as far as `learn.false_negatives` can tell, of different
+    /// things, so each may be the other's negative.
+    pub negatives: Array2<bool>,
+    /// `[n]`, the segment that both frames of a pair lie in; no two cameras share one.
+    pub segments: Vec<u64>,
 }

@@ -11,9 +11,6 @@ use crate::linalg::matmul;
 use crate::pairs::Block;
 use views::ViewScatter;
 
-/// Slack at both ends of the range of gaps, seconds: stamps are whole nanoseconds, gaps are often written as decimals.
-const SLACK_SECS: f64 = 1e-6;
-
 /// Rows of a matrix that are worked on at a time; their products stay in the cache.
 const PANEL: usize = 64;
 
@@ -86,8 +83,8 @@ impl Scatter {
         self.view.views
     }
 
-    /// Adds a block `F: [n, d]`: its frames, the views of them that it has, and all pairs (`a` earlier, `b` later) of it with
-    /// `gap_min <= t_b - t_a <= gap_max` (seconds, 1e-6 of slack at both ends).
+    /// Adds a block `F: [n, d]`: its frames, the views of them that it has, and the given pairs `[a, b]` of its rows
+    /// ([`crate::pairs::Gaps::pairs`]).
     ///
     /// Not a product per pair: with `h_t = sum over partners p of t of (f_t - f_p)`, `[n, d]`,
     ///
@@ -97,13 +94,12 @@ impl Scatter {
     /// first, which keeps `f32` products exact enough: their error is 1e-6 of what is added. They are summed in `f64`.
     ///
     /// # Errors
-    /// A block of another dimension, or with another number of stamps than latents; nothing is added then.
-    pub fn add(&mut self, block: &Block, gap_min: f64, gap_max: f64) -> Result<()> {
+    /// A block of another dimension, or a pair of rows that it has not; nothing is added then.
+    pub fn add(&mut self, block: &Block, pairs: &[[usize; 2]]) -> Result<()> {
         let (n, d) = block.latents.dim();
-        if d != self.dim || block.stamps.len() != n {
+        if d != self.dim || pairs.iter().flatten().any(|&row| row >= n) {
             return Err(Error::work(format!(
-                "a block of {n} latents of {d} with {} stamps does not fit statistics of {} dimensions",
-                block.stamps.len(),
+                "a block of {n} latents of {d} does not fit statistics of {} dimensions, or has not the rows of its pairs",
                 self.dim
             )));
         }
@@ -119,16 +115,16 @@ impl Scatter {
         }
         let mean: Array1<f32> = sum.iter().map(|sum| (sum / n as f64) as f32).collect();
         let centred = &latents - &mean;
-        let (pairs, differences) = differences(&centred, block, gap_min, gap_max);
+        let differences = differences(&centred, pairs);
 
         let mut panel = Array2::zeros((PANEL.min(d), d));
         add_product(&mut self.total, latents.view(), latents.view(), panel.view_mut());
-        if pairs > 0 {
+        if !pairs.is_empty() {
             add_product(&mut self.within, centred.view(), differences.view(), panel.view_mut());
         }
         self.sum.iter_mut().zip(&sum).for_each(|(all, sum)| *all += sum);
         self.frames += n as u64;
-        self.pairs += pairs;
+        self.pairs += pairs.len() as u64;
         Ok(())
     }
 
@@ -277,28 +273,17 @@ fn start_of_row(dim: usize, i: usize) -> usize {
     i * (2 * dim + 1 - i) / 2
 }
 
-/// Number of pairs, and `h_t = sum over partners p of t of (f_t - f_p)`.
-fn differences(f: &Array2<f32>, block: &Block, gap_min: f64, gap_max: f64) -> (u64, Array2<f32>) {
+/// `h_t = sum over partners p of t of (f_t - f_p)`.
+fn differences(f: &Array2<f32>, pairs: &[[usize; 2]]) -> Array2<f32> {
     let mut out = Array2::zeros(f.dim());
-    let mut pairs = 0;
-    for a in 0..f.nrows() {
-        for b in a + 1..f.nrows() {
-            let gap = block.stamps[b].secs_since(block.stamps[a]);
-            if gap > gap_max + SLACK_SECS {
-                break;
-            }
-            if gap < gap_min - SLACK_SECS {
-                continue;
-            }
-            pairs += 1;
-            let (mut at_a, mut at_b) = out.multi_slice_mut((s![a, ..], s![b, ..]));
-            ndarray::Zip::from(&mut at_a).and(&mut at_b).and(f.row(a)).and(f.row(b)).for_each(|at_a, at_b, &a, &b| {
-                *at_a += a - b;
-                *at_b += b - a;
-            });
-        }
+    for &[a, b] in pairs.iter().filter(|[a, b]| a != b) {
+        let (mut at_a, mut at_b) = out.multi_slice_mut((s![a, ..], s![b, ..]));
+        ndarray::Zip::from(&mut at_a).and(&mut at_b).and(f.row(a)).and(f.row(b)).for_each(|at_a, at_b, &a, &b| {
+            *at_a += a - b;
+            *at_b += b - a;
+        });
     }
-    (pairs, out)
+    out
 }
 
 /// Adds the upper triangle of `a' b` (symmetric) to a packed one; `a`, `b: [n, d]`, `panel: [.., d]` is working memory.

@@ -29,9 +29,9 @@ impl Need {
     ///
     /// # Errors
     /// The two sides of a batch differ in shape.
-    pub(super) fn draw(self, replay: &Replay, config: &Learn, rng: &mut ChaCha8Rng) -> Result<Option<Drawn>> {
+    pub(super) fn draw(self, replay: &mut Replay, config: &Learn, rng: &mut ChaCha8Rng) -> Result<Option<Drawn>> {
         let batch = match self {
-            Self::Pairs => replay.batch(config.batch_pairs, config.gap_min_secs, config.gap_max_secs, rng),
+            Self::Pairs => replay.batch(config.batch_pairs, rng),
         };
         batch.map(Drawn::of).transpose()
     }

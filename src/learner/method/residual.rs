@@ -46,7 +46,7 @@ impl Residual {
     /// The loss or a gradient is not finite; the weights are as before.
     pub(in crate::learner) fn step(
         &mut self,
-        replay: &Replay,
+        replay: &mut Replay,
         config: &Config,
         rng: &mut ChaCha8Rng,
     ) -> Result<Option<f32>> {

@@ -1,25 +1,33 @@
 //! The replay memory as plain values, for a checkpoint.
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BTreeSet;
 
 use half::f16;
 use serde::{Deserialize, Serialize};
 
-use super::replay::Replay;
+use super::Replay;
+use super::long::Nearest;
 use super::stored::Stored;
 use crate::config::Learn;
 use crate::error::{Error, Result};
+use crate::pairs::gaps::GapsState;
 
 /// Everything a [`Replay`] remembers beside its rows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReplayState {
     /// Length of a latent.
     pub dim: usize,
     /// The newest blocks, oldest first.
     pub fresh: Vec<StoredState>,
-    /// The reservoir, in the order in which it lies in memory.
+    /// The long-term blocks, in the order in which they lie in memory.
     pub long: Vec<StoredState>,
+    /// The nearest neighbour of each of these: the bits of its cosine and its number; empty for a reservoir.
+    pub nearest: Vec<(u32, Option<u64>)>,
     /// Rows that hold nothing, in the order in which they became free.
     pub free: Vec<u32>,
+    /// Rows taken in so far.
+    pub taken: u64,
+    /// How fast latents move.
+    pub gaps: GapsState,
     /// Position of the random numbers, in words.
     pub word_pos: u64,
 }
@@ -35,6 +43,8 @@ pub struct StoredState {
     pub camera: u16,
     /// Its segment.
     pub segment: u64,
+    /// Times it was drawn, and the turnover of the memory that they count in.
+    pub uses: (u32, u32),
     /// Capture times, nanoseconds.
     pub stamps: Vec<i64>,
     /// Its rows.
@@ -49,20 +59,26 @@ impl Replay {
             number: s.number,
             camera: s.camera,
             segment: s.segment,
+            uses: (s.uses, s.turn),
             stamps: s.stamps.to_vec(),
             slots: s.slots.to_vec(),
         };
+        let nearest = self.long.table.iter().flat_map(|t| &t.nearest).map(|n| (n.cosine.to_bits(), n.of));
         let state = ReplayState {
-            dim: self.dim,
+            dim: self.arena.dim,
             fresh: self.fresh.iter().map(state).collect(),
-            long: self.long.iter().map(state).collect(),
-            free: self.free.clone(),
+            long: self.long.blocks.iter().map(state).collect(),
+            nearest: nearest.collect(),
+            free: self.arena.free.clone(),
+            taken: self.taken,
+            gaps: self.gaps.save().clone(),
             word_pos: self.rng.get_word_pos() as u64,
         };
-        (state, &self.arena)
+        (state, &self.arena.rows)
     }
 
-    /// Goes on where `state` and `rows` were saved; `config` is that of the run.
+    /// Goes on where `state` and `rows` were saved; `config` is that of the run. What a reservoir has kept, a memory
+    /// with the least redundancy takes over, and the other way round.
     ///
     /// # Errors
     /// The parts do not fit together, or not into `learn.replay_megabytes`.
@@ -84,22 +100,46 @@ impl Replay {
         if fresh > replay.fresh_capacity || long > replay.capacity - replay.fresh_capacity {
             return Err(broken("its two parts are larger than the memory allows"));
         }
+        let known = neighbours(&state)?;
         let stored = |s: StoredState| Stored {
             priority: s.priority,
             number: s.number,
             camera: s.camera,
             segment: s.segment,
+            uses: s.uses.0,
+            turn: s.uses.1,
             stamps: s.stamps.into(),
             slots: s.slots.into(),
         };
-        replay.arena.extend_from_slice(rows);
-        replay.free = state.free;
-        replay.fresh = state.fresh.into_iter().map(stored).collect::<VecDeque<_>>();
-        replay.long = BinaryHeap::from(state.long.into_iter().map(stored).collect::<Vec<_>>());
-        (replay.fresh_rows, replay.long_rows) = (fresh, long);
+        replay.arena.rows.extend_from_slice(rows);
+        replay.arena.free.extend_from_slice(&state.free);
+        replay.fresh.extend(state.fresh.into_iter().map(stored));
+        for (block, nearest) in state.long.into_iter().zip(known) {
+            replay.long.push(stored(block), Some(nearest), &replay.arena);
+        }
+        (replay.fresh_rows, replay.long.rows) = (fresh, long);
+        replay.taken = state.taken;
+        replay.gaps.restore(state.gaps);
         replay.rng.set_word_pos(state.word_pos.into());
         Ok(replay)
     }
+}
+
+/// The nearest neighbours as saved; unknown ones where a reservoir was saved.
+fn neighbours(state: &ReplayState) -> Result<Vec<Nearest>> {
+    if state.nearest.is_empty() {
+        return Ok(vec![Nearest::UNKNOWN; state.long.len()]);
+    }
+    if state.nearest.len() != state.long.len() {
+        return Err(broken(&format!("{} neighbours for {} blocks", state.nearest.len(), state.long.len())));
+    }
+    let numbers: BTreeSet<u64> = state.long.iter().map(|b| b.number).collect();
+    let nearest = |&(bits, of): &(u32, Option<u64>)| {
+        let nearest = Nearest { cosine: f32::from_bits(bits), of };
+        let known = of.is_none_or(|of| numbers.contains(&of)) || nearest == Nearest::NONE;
+        if known && !nearest.cosine.is_nan() { Ok(nearest) } else { Err(broken("a neighbour is no block of it")) }
+    };
+    state.nearest.iter().map(nearest).collect()
 }
 
 /// Which rows of the arena are not taken yet.
@@ -108,7 +148,7 @@ struct Places {
 }
 
 impl Places {
-    /// Checks that every row is in exactly one place; the rows of the newest blocks and of the reservoir.
+    /// Checks that every row is in exactly one place; the rows of the newest blocks and of the long-term ones.
     fn take_all(mut self, state: &ReplayState) -> Result<(usize, usize)> {
         let fresh = self.take_blocks(&state.fresh)?;
         let long = self.take_blocks(&state.long)?;
@@ -122,8 +162,8 @@ impl Places {
     fn take_blocks(&mut self, blocks: &[StoredState]) -> Result<usize> {
         let mut rows = 0;
         for block in blocks {
-            if block.stamps.len() != block.slots.len() {
-                return Err(broken(&format!("block {} has not as many stamps as rows", block.number)));
+            if block.stamps.len() != block.slots.len() || block.slots.is_empty() {
+                return Err(broken(&format!("block {} has no rows, or not as many stamps as rows", block.number)));
             }
             self.take(&block.slots)?;
             rows += block.slots.len();

@@ -4,18 +4,23 @@ use rand_chacha::rand_core::SeedableRng;
 
 use super::*;
 use crate::frame::Stamp;
-use crate::pairs::ReplayState;
 
 const DIM: usize = 8;
 
 /// Enough for `rows` latents of [`DIM`] numbers.
 fn config(rows: usize) -> Learn {
-    let bytes = rows * (2 * DIM + ROW_BYTES + BLOCK_BYTES);
+    let bytes = rows * (2 * DIM + ROW_BYTES + BLOCK_BYTES) + DIM;
     Learn { replay_megabytes: (bytes as f64 + 0.5) * 1e-6, ..Learn::default() }
 }
 
 fn replay(rows: usize) -> Replay {
-    let replay = Replay::new(&config(rows), DIM).unwrap();
+    between(rows, 0.1, 0.5)
+}
+
+/// With pairs `least` to `most` seconds apart.
+fn between(rows: usize, least: f64, most: f64) -> Replay {
+    let config = Learn { gap_min_secs: least, gap_max_secs: most, ..config(rows) };
+    let replay = Replay::new(&config, DIM).unwrap();
     assert_eq!(replay.capacity(), rows);
     replay
 }
@@ -53,7 +58,7 @@ fn rng(seed: u64) -> ChaCha8Rng {
 
 /// Numbers of the blocks in memory: the newest, and the reservoir.
 fn numbers(replay: &Replay) -> (Vec<u64>, Vec<u64>) {
-    let mut long: Vec<u64> = replay.long.iter().map(|b| b.number).collect();
+    let mut long: Vec<u64> = replay.long.blocks.iter().map(|b| b.number).collect();
     long.sort_unstable();
     (replay.fresh.iter().map(|b| b.number).collect(), long)
 }
@@ -65,20 +70,20 @@ fn memory_is_exact_and_its_content_right() {
     for number in 0..300 {
         r.insert(&block(number, number, 1 + (number as usize * 7) % 13));
         assert_eq!(r.fresh.iter().map(|b| b.slots.len()).sum::<usize>(), r.fresh_rows);
-        assert_eq!(r.long.iter().map(|b| b.slots.len()).sum::<usize>(), r.long_rows);
-        assert!(r.fresh_rows <= 25 && r.long_rows <= 75, "{} {}", r.fresh_rows, r.long_rows);
-        assert!(r.arena.len() <= 100 * DIM && r.arena.capacity() == 100 * DIM);
-        assert_eq!(r.arena.len() / DIM, r.len() + r.free.len(), "every row is in a block or free");
+        assert_eq!(r.long.blocks.iter().map(|b| b.slots.len()).sum::<usize>(), r.long.rows);
+        assert!(r.fresh_rows <= 25 && r.long.rows <= 75, "{} {}", r.fresh_rows, r.long.rows);
+        assert!(r.arena.rows.len() <= 100 * DIM && r.arena.rows.capacity() == 100 * DIM);
+        assert_eq!(r.arena.rows.len() / DIM, r.len() + r.arena.free.len(), "every row is in a block or free");
         used.push(r.len());
         assert_eq!(r.fresh.back().map(|b| b.number), Some(number), "the newest block is always there");
-        for b in r.fresh.iter().chain(&r.long) {
-            for (i, row) in r.gather(b.slots.iter().copied()).rows().into_iter().enumerate() {
+        for b in r.fresh.iter().chain(&r.long.blocks) {
+            for (i, row) in r.arena.gather(b.slots.iter().copied()).rows().into_iter().enumerate() {
                 assert_eq!(origin(row), (b.number, i as i64));
             }
         }
     }
     assert!(used[20..].iter().all(|&n| n > 70), "{used:?}");
-    assert!(r.bytes() <= 100 * (2 * DIM + ROW_BYTES + BLOCK_BYTES));
+    assert!(r.bytes() as f64 <= config(100).replay_megabytes * 1e6);
 }
 
 #[test]
@@ -86,7 +91,7 @@ fn the_reservoir_is_an_even_sample_of_the_stream() {
     // 400 blocks of one row, 10 fresh, 30 in the reservoir: each of the 390 others with chance 1/13.
     let mut tenths = [0usize; 10];
     for seed in 0..200 {
-        let mut r = Replay::new(&Learn { seed, ..config(40) }, DIM).unwrap();
+        let mut r = Replay::new(&Learn { seed, replay: "reservoir".into(), ..config(40) }, DIM).unwrap();
         (0..400).for_each(|n| r.insert(&block(n, n, 1)));
         let (fresh, long) = numbers(&r);
         assert_eq!(fresh, (390..400).collect::<Vec<_>>());
@@ -99,14 +104,14 @@ fn the_reservoir_is_an_even_sample_of_the_stream() {
 
 #[test]
 fn a_batch_is_half_fresh_half_replayed_and_of_different_segments() {
-    let mut r = replay(400);
+    let mut r = between(400, 0.3, 0.5);
     (0..200).for_each(|n| r.insert(&block(n, n / 2, 10)));
     let (fresh, _) = numbers(&r);
-    let (least, most) = (0.3, 0.5);
+    r.uses = u32::MAX;
     let mut gaps = [0usize; 10];
     let mut g = rng(1);
     for _ in 0..300 {
-        let batch = r.batch(8, least, most, &mut g).unwrap();
+        let batch = r.batch(8, &mut g).unwrap();
         assert_eq!((batch.a.dim(), batch.b.dim(), batch.negatives.dim()), ((8, DIM), (8, DIM), (8, 8)));
         let mut segments = Vec::new();
         for (i, (a, b)) in batch.a.rows().into_iter().zip(batch.b.rows()).enumerate() {
@@ -131,29 +136,31 @@ fn a_batch_is_half_fresh_half_replayed_and_of_different_segments() {
 
 #[test]
 fn few_blocks_are_used_again_and_are_no_negatives_of_themselves() {
-    let mut r = replay(400);
+    let mut r = between(400, 0.3, 0.5);
     r.insert(&block(0, 7, 10));
-    assert_eq!(r.batch(4, 0.1, 0.5, &mut rng(2)), None, "one block");
+    assert_eq!(r.batch(4, &mut rng(2)), None, "one block");
     r.insert(&block(1, 7, 3));
-    assert_eq!(r.batch(4, 0.3, 0.5, &mut rng(2)), None, "the second holds no such pair");
+    assert_eq!(r.batch(4, &mut rng(2)), None, "the second holds no such pair");
     r.insert(&block(2, 7, 10));
-    let batch = r.batch(5, 0.3, 0.5, &mut rng(2)).unwrap();
+    let batch = r.batch(5, &mut rng(2)).unwrap();
     let numbers: Vec<u64> = batch.a.rows().into_iter().map(|row| origin(row).0).collect();
     assert_eq!(numbers.iter().filter(|&&n| n == 0 || n == 2).count(), 5);
     for ((i, j), &negative) in batch.negatives.indexed_iter() {
         assert_eq!(negative, numbers[i] != numbers[j]);
     }
     assert!(batch.negatives.iter().any(|&n| n));
-    assert_eq!(r.batch(5, 2.0, 3.0, &mut rng(2)), None, "no pair is so far apart");
-    assert_eq!(r.batch(0, 0.1, 0.5, &mut rng(2)).map(|b| b.a.nrows()), None);
+    assert_eq!(r.batch(0, &mut rng(2)).map(|b| b.a.nrows()), None);
+    let mut r = between(400, 2.0, 3.0);
+    (0..3).for_each(|n| r.insert(&block(n, n, 10)));
+    assert_eq!(r.batch(5, &mut rng(2)), None, "no pair is so far apart");
 }
 
 #[test]
 fn one_part_makes_up_for_the_other() {
-    let mut r = replay(400);
+    let mut r = between(400, 0.1, 0.9);
     (0..9).for_each(|n| r.insert(&block(n, n, 10)));
-    assert!(r.long.is_empty());
-    let batch = r.batch(9, 0.1, 0.9, &mut rng(3)).unwrap();
+    assert!(r.long.blocks.is_empty());
+    let batch = r.batch(9, &mut rng(3)).unwrap();
     let mut numbers: Vec<u64> = batch.a.rows().into_iter().map(|row| origin(row).0).collect();
     numbers.sort_unstable();
     assert_eq!(numbers, (0..9).collect::<Vec<_>>(), "all fresh, each once");
@@ -183,10 +190,75 @@ fn sequences_are_runs_of_one_block() {
 }
 
 #[test]
+fn a_latent_is_drawn_so_often_and_rests_then() {
+    let mut r = Replay::new(&Learn { replay_uses: 3, ..config(400) }, DIM).unwrap();
+    (0..8).for_each(|n| r.insert(&block(n, n, 10)));
+    let mut g = rng(6);
+    let batches = (0..1000).take_while(|_| r.batch(8, &mut g).is_some()).count();
+    assert_eq!(batches, 30, "3 times 10 rows of each block, one draw of each in a batch");
+    r.insert(&block(8, 8, 10));
+    assert!(r.batch(8, &mut g).is_none(), "one block alone makes no pairs of two blocks");
+    r.insert(&block(9, 9, 10));
+    let batch = r.batch(8, &mut g).unwrap();
+    assert!(batch.segments.iter().all(|&s| s >= 8), "{:?}", batch.segments);
+    (10..40).for_each(|n| r.insert(&block(n, n, 10)));
+    r.batch(8, &mut g).unwrap();
+    assert_eq!(r.turn(), 1, "the memory has taken in as much as it holds");
+    assert!(
+        r.fresh.iter().chain(&r.long.blocks).all(|b| b.uses_in(1) <= 1 && !r.rests(b, 1)),
+        "all may be drawn again"
+    );
+}
+
+#[test]
+fn anchors_have_as_many_positives_as_asked_for() {
+    let mut r = Replay::new(&Learn { positives: 3, gap_max_secs: 0.5, ..config(400) }, DIM).unwrap();
+    (0..20).for_each(|n| r.insert(&block(n, n, 10)));
+    let batch = r.batch(10, &mut rng(7)).unwrap();
+    let rows = |x: &Array2<f32>| x.rows().into_iter().map(origin).collect::<Vec<_>>();
+    let (a, b) = (rows(&batch.a), rows(&batch.b));
+    let mut pairs: Vec<_> = a.iter().zip(&b).collect();
+    pairs.sort_unstable();
+    pairs.dedup();
+    assert_eq!(pairs.len(), 10, "no pair twice: {pairs:?}");
+    let mut blocks: Vec<u64> = a.iter().map(|at| at.0).collect();
+    blocks.dedup();
+    assert_eq!(blocks.len(), 4, "ten pairs of four blocks: {a:?}");
+    assert!(pairs.iter().all(|(a, b)| a.0 == b.0 && b.1 > a.1 && b.1 <= a.1 + 5));
+}
+
+#[test]
+fn the_long_term_half_is_drawn_evenly_over_strata() {
+    let hour = 3600 * 1_000_000_000;
+    let mut r = replay(800);
+    for n in 0..200 {
+        let mut block = block(n, n, 5);
+        // One block in twenty is of another camera, one of another hour.
+        block.camera = u16::from(n % 20 == 3);
+        block.stamps.iter_mut().for_each(|s| s.0 += if n % 20 == 4 { hour } else { 0 });
+        r.insert(&block);
+    }
+    let strata = |r: &Replay| r.long.blocks.iter().map(Stored::stratum).collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(strata(&r).into_iter().collect::<Vec<_>>(), [0, 1, 24]);
+    let (fresh, _) = numbers(&r);
+    let (mut counts, mut g) = ([0; 3], rng(8));
+    for _ in 0..50 {
+        for number in r.batch(12, &mut g).unwrap().segments.into_iter().filter(|n| !fresh.contains(n)) {
+            counts[match number % 20 {
+                3 => 1,
+                4 => 2,
+                _ => 0,
+            }] += 1;
+        }
+    }
+    assert_eq!(counts, [100; 3]);
+}
+
+#[test]
 fn gap_zero_pairs_no_frame_with_itself() {
-    let mut r = replay(400);
+    let mut r = between(400, 0.0, 9.0);
     (0..4).for_each(|n| r.insert(&block(n, n, 2)));
-    let batch = r.batch(4, 0.0, 9.0, &mut rng(4)).unwrap();
+    let batch = r.batch(4, &mut rng(4)).unwrap();
     let rows = |x: &Array2<f32>| x.rows().into_iter().map(|row| origin(row).1).collect::<Vec<_>>();
     assert_eq!((rows(&batch.a), rows(&batch.b)), (vec![0; 4], vec![1; 4]));
 }
@@ -203,20 +275,43 @@ fn references_are_spread_over_the_stream() {
 
 #[test]
 fn goes_on_from_a_saved_state() {
-    let mut r = replay(200);
-    let size = |n: u64| 1 + (n as usize * 5) % 9;
-    (0..150).for_each(|n| r.insert(&block(n, n, size(n))));
-    let (state, rows) = r.save();
-    let text = serde_json::to_string(&state).unwrap();
-    let rows = rows.to_vec();
-    let mut other = Replay::restore(&config(200), serde_json::from_str(&text).unwrap(), &rows).unwrap();
-    let (mut left, mut right) = (rng(5), rng(5));
-    for n in 150..300 {
-        r.insert(&block(n, n, size(n)));
-        other.insert(&block(n, n, size(n)));
-        assert_eq!(r.save(), other.save());
-        assert_eq!(r.batch(6, 0.1, 0.4, &mut left), other.batch(6, 0.1, 0.4, &mut right));
+    for (policy, gap) in [("min-redundancy", "adaptive"), ("reservoir", "range")] {
+        let config = Learn { replay: policy.into(), gap: gap.into(), positives: 2, replay_uses: 2, ..config(200) };
+        let mut r = Replay::new(&config, DIM).unwrap();
+        let mut left = rng(5);
+        let size = |n: u64| 1 + (n as usize * 5) % 15;
+        for n in 0..150 {
+            r.insert(&block(n, n, size(n)));
+            r.batch(6, &mut left);
+        }
+        assert_eq!(r.gaps().delta().is_some(), gap == "adaptive");
+        let (state, rows) = r.save();
+        let text = serde_json::to_string(&state).unwrap();
+        let rows = rows.to_vec();
+        let mut other = Replay::restore(&config, serde_json::from_str(&text).unwrap(), &rows).unwrap();
+        let mut right = left.clone();
+        for n in 150..300 {
+            r.insert(&block(n, n, size(n)));
+            other.insert(&block(n, n, size(n)));
+            assert_eq!(r.save(), other.save());
+            assert_eq!(r.batch(6, &mut left), other.batch(6, &mut right));
+            assert_eq!(r.sequences(3, 2, &mut left), other.sequences(3, 2, &mut right));
+        }
     }
+}
+
+#[test]
+fn one_policy_takes_over_what_the_other_kept() {
+    let reservoir = Learn { replay: "reservoir".into(), ..config(100) };
+    let mut r = Replay::new(&reservoir, DIM).unwrap();
+    (0..100).for_each(|n| r.insert(&block(n, n, 3)));
+    let (state, rows) = r.save();
+    let mut other = Replay::restore(&config(100), state, rows).unwrap();
+    (100..130).for_each(|n| other.insert(&block(n, n, 3)));
+    assert!(other.long.table.as_ref().unwrap().nearest.iter().all(|n| n.cosine <= 1.001));
+    let (state, rows) = other.save();
+    let back = Replay::restore(&reservoir, state, rows).unwrap();
+    assert_eq!(numbers(&back), numbers(&other));
 }
 
 #[test]
@@ -236,13 +331,16 @@ fn a_broken_state_is_refused() {
     assert!(refused(&|s| s.fresh[0].slots[0] = s.long[0].slots[0], &rows, 100).contains("in two places"));
     assert!(refused(&|s| s.long[0].stamps.truncate(2), &rows, 100).contains("not as many stamps"));
     assert!(refused(&|s| s.long.truncate(3), &rows, 100).contains("in no block and not free"));
+    assert!(refused(&|s| s.nearest.truncate(3), &rows, 100).contains("neighbours for"));
+    assert!(refused(&|s| s.nearest[0].1 = Some(4000), &rows, 100).contains("a neighbour is no block"));
+    assert!(refused(&|s| s.nearest[0].0 = f32::NAN.to_bits(), &rows, 100).contains("a neighbour is no block"));
     assert!(refused(&|s| s.fresh.append(&mut s.long), &rows, 100).contains("larger than the memory"));
 }
 
 #[test]
 fn too_little_memory_and_odd_blocks() {
     let text = Replay::new(&Learn { replay_megabytes: 1.0, ..Learn::default() }, 100_000).unwrap_err().chain();
-    assert!(text.contains("room for 4 latents of 100000 numbers") && text.contains("3.2"), "{text}");
+    assert!(text.contains("room for 4 latents of 100000 numbers") && text.contains("3.3"), "{text}");
     let mut r = replay(40);
     r.insert(&block(0, 0, 50));
     assert_eq!(r.len(), 10, "a quarter");

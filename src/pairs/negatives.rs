@@ -1,0 +1,81 @@
+//! Which pairs of a batch may be each other's negatives. See [`FalseNegatives`].
+use ndarray::{Array2, ArrayView2};
+
+use crate::config::Learn;
+use crate::frame::Stamp;
+use crate::linalg::product;
+
+/// Share of the median cosine of positive pairs above which two frames count as the same thing.
+const OF_POSITIVES: f32 = 0.9;
+
+/// Leaves out pairs that show the same thing: as negatives they would push apart what belongs together. By
+/// `learn.false_negatives`:
+///
+/// - `block`: pairs of the same block only;
+/// - `window`: also those of the same camera within `learn.false_negative_secs` of each other;
+/// - `segment`: also those of the same segment;
+/// - `similar`: also those with `f . f'` above `learn.false_negative_similarity`, on the *frozen* latents (by the head's
+///   own output a mistake would feed itself). At 0 the threshold is 0.9 times the median cosine of the batch's pairs.
+#[derive(Debug, Clone)]
+pub(super) struct FalseNegatives {
+    rule: Rule,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Rule {
+    Block,
+    Window(f64),
+    Segment,
+    Similar(f32),
+}
+
+/// Where the anchor of a pair comes from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Frame {
+    pub(super) block: u64,
+    pub(super) camera: u16,
+    pub(super) segment: u64,
+    pub(super) stamp: Stamp,
+}
+
+impl FalseNegatives {
+    pub(super) fn new(config: &Learn) -> Self {
+        let rule = match config.false_negatives.as_str() {
+            "window" => Rule::Window(config.false_negative_secs),
+            "segment" => Rule::Segment,
+            "similar" => Rule::Similar(config.false_negative_similarity as f32),
+            _ => Rule::Block,
+        };
+        Self { rule }
+    }
+
+    /// `[n, n]`, symmetric: pairs `i` and `j` may be each other's negatives. `a`, `b: [n, d]`, unit rows: the pairs.
+    pub(super) fn mask(&self, frames: &[Frame], a: ArrayView2<f32>, b: ArrayView2<f32>) -> Array2<bool> {
+        let different = |rule: &dyn Fn(usize, usize) -> bool| {
+            Array2::from_shape_fn((frames.len(), frames.len()), |(i, j)| {
+                frames[i].block != frames[j].block && rule(i, j)
+            })
+        };
+        match self.rule {
+            Rule::Block => different(&|_, _| true),
+            Rule::Segment => different(&|i, j| frames[i].segment != frames[j].segment),
+            Rule::Window(secs) => different(&|i, j| {
+                let (x, y) = (&frames[i], &frames[j]);
+                x.camera != y.camera || x.stamp.secs_since(y.stamp).abs() >= secs
+            }),
+            Rule::Similar(threshold) => {
+                let threshold = if threshold > 0.0 { threshold } else { OF_POSITIVES * median_cosine(a, b) };
+                let [aa, ab, bb] = [(a, a), (a, b), (b, b)].map(|(x, y)| product(x, y.t()));
+                let nearest = |i, j| [aa[[i, j]], bb[[i, j]], ab[[i, j]], ab[[j, i]]].into_iter().fold(-1.0, f32::max);
+                different(&|i, j| nearest(i.min(j), i.max(j)) <= threshold)
+            }
+        }
+    }
+}
+
+/// Median over the pairs of `a . b`.
+fn median_cosine(a: ArrayView2<f32>, b: ArrayView2<f32>) -> f32 {
+    let mut cosines: Vec<f32> = a.rows().into_iter().zip(b.rows()).map(|(a, b)| a.dot(&b)).collect();
+    cosines.sort_unstable_by(f32::total_cmp);
+    cosines.get(cosines.len() / 2).copied().unwrap_or_default()
+}
