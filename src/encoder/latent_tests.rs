@@ -151,5 +151,8 @@ fn what_no_tap_needs_is_not_computed() {
     assert_eq!(weights, 4);
     let tokens = model(&["tokens:cls", "output"]);
     let tokens = Surgery::read(&tokens).unwrap().graph().tensors().join(" ");
-    assert!(tokens.contains("patches class tokens") && tokens.contains("latent") && !tokens.contains("whole"), "{tokens}");
+    assert!(
+        tokens.contains("patches class tokens") && tokens.contains("latent") && !tokens.contains("whole"),
+        "{tokens}"
+    );
 }

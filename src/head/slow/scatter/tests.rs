@@ -257,8 +257,8 @@ fn a_part_is_the_fit_of_these_entries_alone() {
         let latents = block.latents.slice(s![.., range.clone()]).to_owned();
         let views =
             Views { latents: block.views.latents.slice(s![.., range.clone()]).to_owned(), ..block.views.clone() };
-        all.add(&block, 0.1, 0.5).unwrap();
-        alone.add(&Block { latents, views, ..block }, 0.1, 0.5).unwrap();
+        add(&mut all, &block, 0.1, 0.5).unwrap();
+        add(&mut alone, &Block { latents, views, ..block }, 0.1, 0.5).unwrap();
     }
     let part = all.part(range.clone()).unwrap();
     assert_eq!((part.dim(), part.frames(), part.pairs()), (4, alone.frames(), alone.pairs()));
