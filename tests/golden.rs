@@ -10,7 +10,7 @@ use afterimage::linalg::{Real, product, unit_rows};
 use afterimage::objective::{
     BarlowTwins, Dcl, InfoNce, NtXent, Objective, OneSided, Relations, SupCon, VicReg, byol, moco, simsiam,
 };
-use afterimage::optimizer::{AdamW, AdamWState, Sgd, SgdState, clip_norm};
+use afterimage::optimizer::{AdamW, AdamWState, Lars, LarsState, Sgd, SgdState, clip_norm};
 use afterimage::pairs::{Block, Gaps};
 use ndarray::{Array1, Array2, Axis, concatenate, s};
 use serde_json::Value;
@@ -194,7 +194,7 @@ fn trajectory<T: Real>(key: &str, bound: f64, mut step: impl FnMut(&mut Mlp<T>, 
 }
 
 fn adamw<T: Real>(bound: f64) {
-    let optimizer = AdamW::new(3e-3, 0.01, 0);
+    let optimizer = AdamW::new(3e-3, 0.01);
     let mut state = None;
     trajectory::<T>("trajectory adamw", bound, |head, grads| {
         let norm = clip_norm(grads, 1.0);
@@ -231,6 +231,45 @@ fn sgd_in_f64() {
 #[test]
 fn sgd_in_f32() {
     sgd::<f32>(F32);
+}
+
+/// Three steps from the gradients of `data/lars.json`, which has its own generator (`tools/make_lars_golden.py`).
+fn lars<T: Real>(bound: f64) {
+    let right: Value = serde_json::from_str(include_str!("data/lars.json")).unwrap();
+    let row = |d, phase, factor: f64| cast::<T>(x(1, d, phase) * factor).remove_axis(Axis(0));
+    let mut head = Mlp {
+        w1: cast::<T>(x(16, 8, 0.05) * 0.3),
+        b1: row(16, 0.15, 0.3),
+        gamma: row(16, 0.45, 0.3),
+        beta: row(16, 0.55, 0.3),
+        w2: Array2::zeros((4, 16)),
+        b2: Array1::zeros(4),
+    };
+    let (optimizer, mut state) = (Lars::new(0.3, 0.9, 1e-2), LarsState::new(&head));
+    for (s, right) in right["steps"].as_array().unwrap().iter().enumerate() {
+        let phase = |part: usize| 1.0 + s as f64 + 0.1 * part as f64;
+        let grads = Mlp {
+            w1: cast::<T>(x(16, 8, phase(0))),
+            b1: row(16, phase(1), 1.0),
+            gamma: row(16, phase(2), 1.0),
+            beta: row(16, phase(3), 1.0),
+            w2: cast::<T>(x(4, 16, phase(4))),
+            b2: row(4, phase(5), 1.0),
+        };
+        optimizer.step(&mut head, &grads, &mut state);
+        let worst = head.parts().map(|(name, part)| (name, error(part, &right[name])));
+        assert!(worst.iter().all(|&(_, error)| error < bound), "step {s}: {worst:?}");
+    }
+}
+
+#[test]
+fn lars_in_f64() {
+    lars::<f64>(F64);
+}
+
+#[test]
+fn lars_in_f32() {
+    lars::<f32>(F32);
 }
 
 /// The latents of the slow head: `[200, 12]`.

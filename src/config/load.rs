@@ -193,6 +193,7 @@ fn check_together(config: &Config, problems: &mut Vec<String>) {
         let (least, most) = (learn.gap_min_secs, learn.gap_max_secs);
         problems.push(format!("learn.gap_min_secs = {least}: must not be above learn.gap_max_secs = {most}"));
     }
+    problems.extend(super::objective::check(learn));
 }
 
 /// `; did you mean ...?` where a known key is near.
@@ -277,7 +278,7 @@ mod tests {
             "11 mistakes",
             "learn.temprature: unknown key; did you mean temperature?",
             "learn.cpu_share = 7: must be from 0.01 to 1",
-            "learn.learning_rate = NaN: must be from 0 to 1",
+            "learn.learning_rate = NaN: must be from 0 to 10",
             "head.dim = \"many\": must be integer, found string",
             "head.hidden = -3: must not be negative",
             "encoder.providers has \"npu\": must be one of tensorrt, cuda, cpu",

@@ -5,6 +5,7 @@
 mod bounds;
 mod candidates;
 pub mod load;
+pub mod objective;
 pub mod taps;
 
 use serde::{Deserialize, Serialize};
@@ -139,18 +140,41 @@ pub struct Learn {
     pub queue_latents: usize,
     /// Learned frames per gradient step; 0 trains no residual MLP.
     pub frames_per_step: u64,
+    /// What the residual MLP is trained for: one objective or a weighted sum, such as `dcl + 0.1 vicreg`
+    /// ([`objective::Objective`]).
+    pub objective: String,
     /// Pairs in a batch, each of another segment where there are enough.
     pub batch_pairs: usize,
-    /// Temperature of NT-Xent.
+    /// Temperature of the contrastive objectives.
     pub temperature: f64,
-    /// Learning rate of AdamW.
+    /// Memory of the slower head of moco and byol, per step.
+    pub momentum: f64,
+    /// What moco's queue holds: `latents` (projected again and again, never stale) or `keys` (as they once were).
+    pub queue: String,
+    /// Entries of moco's queue.
+    pub queue_len: usize,
+    /// Weight of the anchor, which keeps the angles within a batch as they are under the exported head; 0: none.
+    pub anchor: f64,
+    /// `adamw`, `sgd` (with momentum) or `lars`.
+    pub optimizer: String,
+    /// Learning rate after the warm-up.
     pub learning_rate: f64,
-    /// Weight decay of AdamW (matrices only).
+    /// Memory of past gradients, of sgd and lars.
+    pub sgd_momentum: f64,
+    /// Weight decay (adamw and lars: of matrices only).
     pub weight_decay: f64,
     /// Steps of linear warm-up after each fit.
     pub warmup_steps: u64,
+    /// The learning rate after the warm-up: `constant`, or `cosine` down to zero at `schedule_steps`.
+    pub schedule: String,
+    /// Steps of a cosine schedule, counted from each fit, the warm-up among them.
+    pub schedule_steps: u64,
+    /// Decay of the average of the weights that is judged in place of the last ones, per step; 0: the last ones.
+    pub ema: f64,
     /// Gradients are scaled down to this norm.
     pub clip_norm: f64,
+    /// Memory of the orthogonal gradient, which leaves out what each gradient shares with those before; 0: off.
+    pub orthogonal_gradient: f64,
 }
 
 /// `[head]`
@@ -297,12 +321,23 @@ impl Default for Learn {
             replay_uses: 64,
             queue_latents: 512,
             frames_per_step: 8,
+            objective: "nt-xent".into(),
             batch_pairs: 64,
             temperature: 0.1,
+            momentum: 0.996,
+            queue: "latents".into(),
+            queue_len: 4096,
+            anchor: 0.0,
+            optimizer: "adamw".into(),
             learning_rate: 2e-4,
+            sgd_momentum: 0.9,
             weight_decay: 1e-4,
             warmup_steps: 50,
+            schedule: "constant".into(),
+            schedule_steps: 1000,
+            ema: 0.0,
             clip_norm: 1.0,
+            orthogonal_gradient: 0.0,
         }
     }
 }

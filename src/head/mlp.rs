@@ -60,6 +60,16 @@ impl<T: Real> Mlp<T> {
         }
     }
 
+    /// Every layer random, uniform in `+-1 / sqrt(inputs)` (as PyTorch's `Linear`): for networks that are no residual.
+    pub fn random(k_in: usize, hidden: usize, k_out: usize, rng: &mut ChaCha8Rng) -> Self {
+        let mut mlp = Self::start(k_in, hidden, rng);
+        let bound = 1.0 / (hidden.max(1) as f64).sqrt();
+        let mut draw = || T::of((2.0 * uniform(rng) - 1.0) * bound);
+        mlp.w2 = Array2::from_shape_simple_fn((k_out, hidden), &mut draw);
+        mlp.b2 = Array1::from_shape_simple_fn(k_out, &mut draw);
+        mlp
+    }
+
     /// All zero, with the shapes of this one: for gradients and moments.
     #[must_use]
     pub fn zeros_like(&self) -> Self {
@@ -149,6 +159,19 @@ impl<T: Real> Mlp<T> {
     /// # Panics
     /// When the shapes do not fit.
     pub fn backward(&self, cache: &Cache<T>, grad_out: ArrayView2<T>, grads: &mut Mlp<T>) {
+        self.backward_to_norm(cache, grad_out, grads);
+    }
+
+    /// [`Mlp::backward`], and the gradient with respect to what went in, `[n, k in]`.
+    ///
+    /// # Panics
+    /// When the shapes do not fit.
+    pub fn backward_to_input(&self, cache: &Cache<T>, grad_out: ArrayView2<T>, grads: &mut Mlp<T>) -> Array2<T> {
+        product(self.backward_to_norm(cache, grad_out, grads).view(), self.w1.view())
+    }
+
+    /// Gradients of the parameters, and with respect to what goes into the norm, `[n, h]`.
+    fn backward_to_norm(&self, cache: &Cache<T>, grad_out: ArrayView2<T>, grads: &mut Mlp<T>) -> Array2<T> {
         matmul(T::one(), grad_out.t(), cache.act.view(), T::zero(), grads.w2.view_mut());
         grads.b2.assign(&grad_out.sum_axis(Axis(0)));
         let mut slope = &cache.normal * &self.gamma + &self.beta;
@@ -165,10 +188,11 @@ impl<T: Real> Mlp<T> {
         }
         matmul(T::one(), grad.t(), cache.input.view(), T::zero(), grads.w1.view_mut());
         grads.b1.assign(&grad.sum_axis(Axis(0)));
+        grad
     }
 
     /// [`Mlp::forward`] without the cache.
-    pub(super) fn rows(&self, y: ArrayView2<T>) -> Array2<T> {
+    pub fn rows(&self, y: ArrayView2<T>) -> Array2<T> {
         let mut act = product(y, self.w1.t());
         act += &self.b1;
         slices_mut(&mut act).for_each(|row| self.activate(row));

@@ -181,8 +181,10 @@ impl Learner {
     /// A learner that has seen nothing; the frozen latents are exported.
     ///
     /// # Errors
-    /// `learn.replay_megabytes` is too small for latents of this size, or `head.candidates` does not fit them.
+    /// `learn.replay_megabytes` is too small for latents of this size, or `head.candidates` does not fit them, or
+    /// `learn.objective` is none.
     pub fn new(config: &Config, origin: Origin, probe: Option<Probe>) -> Result<Self> {
+        method::check(config)?;
         let head = Arc::new(Head::Identity { dim: origin.dim });
         let space = space_of(&origin.encoder_sha256, &origin.card_hash, &head).into();
         let references = Array2::zeros((0, origin.dim));
@@ -276,7 +278,7 @@ impl Learner {
     /// One gradient step; a step that is not finite puts the residual back to its start.
     fn step(&mut self) {
         let Some(residual) = &mut self.residual else { return };
-        match residual.step(&mut self.replay, &self.config, &mut self.rng) {
+        match residual.step(&mut self.replay, &self.exported.head, &self.config, &mut self.rng) {
             Ok(None) => {}
             Ok(Some(loss)) => {
                 self.counts.steps += 1;

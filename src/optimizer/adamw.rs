@@ -1,6 +1,5 @@
 //! AdamW.
 use super::parameters::{Parameters, along};
-use super::warmup;
 use crate::linalg::Real;
 
 /// Adam with decoupled weight decay (Loshchilov, Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2; the
@@ -12,7 +11,7 @@ use crate::linalg::Real;
 /// Only matrices decay.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamW {
-    /// Learning rate after the warm-up.
+    /// Learning rate.
     pub learning_rate: f64,
     /// Memory of the mean of the gradients.
     pub beta1: f64,
@@ -22,14 +21,12 @@ pub struct AdamW {
     pub epsilon: f64,
     /// Decay of matrices.
     pub weight_decay: f64,
-    /// Steps over which the learning rate rises linearly; see [`warmup`].
-    pub warmup_steps: u64,
 }
 
 impl AdamW {
     /// With the usual `beta1 = 0.9`, `beta2 = 0.999`, `epsilon = 1e-8`.
-    pub fn new(learning_rate: f64, weight_decay: f64, warmup_steps: u64) -> Self {
-        Self { learning_rate, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay, warmup_steps }
+    pub fn new(learning_rate: f64, weight_decay: f64) -> Self {
+        Self { learning_rate, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay }
     }
 
     /// One step of `params` along `grads`, a set of the same shapes.
@@ -37,7 +34,7 @@ impl AdamW {
     /// # Panics
     /// When the state is of other parameters.
     pub fn step<T: Real, P: Parameters<T> + ?Sized>(&self, params: &mut P, grads: &P, state: &mut AdamWState<T>) {
-        let rate = self.learning_rate * warmup(state.step, self.warmup_steps);
+        let rate = self.learning_rate;
         state.step += 1;
         let steps = state.step as f64;
         let pace = T::of(rate / (1.0 - self.beta1.powf(steps)));
@@ -87,7 +84,7 @@ mod tests {
         let (mut params, grads) = (filled(1.0), filled(-2.0));
         let mut state = AdamWState::new(&params);
         let before = params.clone();
-        AdamW::new(0.01, 0.5, 0).step(&mut params, &grads, &mut state);
+        AdamW::new(0.01, 0.5).step(&mut params, &grads, &mut state);
         for ((name, p), (_, old)) in params.parts().iter().zip(before.parts()) {
             let decay = if name.starts_with('w') { 0.01 * 0.5 } else { 0.0 };
             for (p, old) in p.iter().zip(old) {
@@ -95,16 +92,5 @@ mod tests {
             }
         }
         assert_eq!(state.step, 1);
-    }
-
-    #[test]
-    fn warmup_shortens_the_first_steps() {
-        let moved = |warmup_steps| {
-            let mut params = filled(1.0);
-            let mut state = AdamWState::new(&params);
-            AdamW::new(0.01, 0.0, warmup_steps).step(&mut params, &filled(2.0), &mut state);
-            1.0 - params.b1[0]
-        };
-        assert!((moved(0) - 0.01).abs() < 1e-9 && (moved(50) - 0.01 / 50.0).abs() < 1e-10);
     }
 }

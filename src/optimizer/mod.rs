@@ -1,11 +1,20 @@
 //! How gradients become steps, over any set of [`Parameters`]. An optimizer is settings; what it remembers is a plain
-//! struct that can be saved. All arithmetic follows PyTorch's optimizers of the same names.
+//! struct that can be saved. Their arithmetic follows PyTorch's and
+//! Lightly's optimizers of the same names.
 mod adamw;
+mod average;
+mod lars;
+mod orthogonal;
 mod parameters;
+mod schedule;
 mod sgd;
 
 pub use adamw::{AdamW, AdamWState};
+pub use average::{average, average_decay};
+pub use lars::{Lars, LarsState};
+pub use orthogonal::Orthogonal;
 pub use parameters::{Joint, Parameters, Part, PartMut};
+pub use schedule::Schedule;
 pub use sgd::{Sgd, SgdState};
 
 use crate::linalg::{Real, norm};
@@ -24,12 +33,6 @@ pub fn clip_norm<T: Real, P: Parameters<T> + ?Sized>(grads: &mut P, max: f64) ->
         }
     }
     norm
-}
-
-/// Factor of the learning rate at step `step` (from 0) of a linear warm-up over `steps`: `(step + 1) / steps`, at most
-/// 1.
-pub fn warmup(step: u64, steps: u64) -> f64 {
-    if step + 1 >= steps { 1.0 } else { (step + 1) as f64 / steps as f64 }
 }
 
 #[cfg(test)]
@@ -69,12 +72,5 @@ mod tests {
         let broken = grads.clone();
         assert!(clip_norm(&mut grads, 0.1).is_nan());
         assert_eq!(grads.w1, broken.w1);
-    }
-
-    #[test]
-    fn warmup_rises_to_one() {
-        let factors: Vec<f64> = (0..6).map(|step| warmup(step, 4)).collect();
-        assert_eq!(factors, [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]);
-        assert_eq!((warmup(0, 0), warmup(0, 1), warmup(u64::MAX - 1, 50)), (1.0, 1.0, 1.0));
     }
 }

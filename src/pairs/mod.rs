@@ -69,6 +69,8 @@ pub struct Batch {
     /// `[n, n]`: pairs `i` and `j` are of different blocks and, as far as `learn.false_negatives` can tell, of different
     /// things, so each may be the other's negative.
     pub negatives: Array2<bool>,
+    /// `[n]`, the number of the block that both frames of a pair lie in.
+    pub blocks: Vec<u64>,
     /// `[n]`, the segment that both frames of a pair lie in; no two cameras share one.
     pub segments: Vec<u64>,
 }

@@ -54,6 +54,27 @@ fn parameter_gradients_agree_with_finite_differences() {
 }
 
 #[test]
+fn the_gradient_of_the_input_agrees_with_finite_differences() {
+    let rng = &mut ChaCha8Rng::seed_from_u64(2);
+    let mlp = Mlp::<f64>::random(5, 9, 4, rng);
+    let (y, weights) = (random((3, 5), rng), random((3, 4), rng));
+    let (_, cache) = mlp.forward(y.view());
+    let (mut grads, mut other) = (mlp.zeros_like(), mlp.zeros_like());
+    let found = mlp.backward_to_input(&cache, weights.view(), &mut grads);
+    mlp.backward(&cache, weights.view(), &mut other);
+    assert_eq!(grads, other);
+    for (at, found) in found.indexed_iter() {
+        let moved = |by: f64| {
+            let mut y = y.clone();
+            y[at] += by;
+            (mlp.forward(y.view()).0 * &weights).sum()
+        };
+        let right = (moved(1e-6) - moved(-1e-6)) / 2e-6;
+        assert!((found - right).abs() < 1e-7, "{at:?}: {found} {right}");
+    }
+}
+
+#[test]
 fn forms_of_the_forward_pass_agree() {
     let rng = &mut ChaCha8Rng::seed_from_u64(3);
     let mlp = mlp(7, 20, 3, rng);

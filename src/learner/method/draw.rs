@@ -20,6 +20,8 @@ pub(in crate::learner) struct Drawn {
     pub(in crate::learner) latents: Array2<f32>,
     /// `[n, n]`: pairs `i` and `j` may be each other's negatives.
     pub(in crate::learner) negatives: Array2<bool>,
+    /// `[n]`, the block of each pair.
+    pub(in crate::learner) blocks: Vec<u64>,
     /// `[n]`, the segment of each pair.
     pub(in crate::learner) segments: Vec<u64>,
 }
@@ -45,6 +47,6 @@ impl Drawn {
     pub(super) fn of(batch: Batch) -> Result<Self> {
         let latents = concatenate(Axis(0), &[batch.a.view(), batch.b.view()])
             .map_err(|e| Error::work("the two sides of a batch differ in shape").because(e))?;
-        Ok(Self { latents, negatives: batch.negatives, segments: batch.segments })
+        Ok(Self { latents, negatives: batch.negatives, blocks: batch.blocks, segments: batch.segments })
     }
 }

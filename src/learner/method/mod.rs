@@ -3,26 +3,46 @@
 //!
 //! A method sees rows that went through the residual and gives a loss with its gradient. What has no state is a pure
 //! loss over pairs ([`OverPairs`]); what has state or networks of its own keeps them here.
+mod descent;
 mod draw;
+mod moco;
 mod over_pairs;
+mod predictive;
+mod queue;
 mod residual;
 
-use ndarray::{Array2, ArrayView2};
+use std::sync::Arc;
 
-pub(super) use draw::{Drawn, Need};
+use ndarray::{Array2, ArrayView2};
+use rand_chacha::ChaCha8Rng;
+
+use draw::{Drawn, Need};
+use moco::Moco;
 use over_pairs::OverPairs;
+use predictive::Predictive;
 pub(super) use residual::Residual;
 
 use crate::checkpoint::{Contents, Stored};
-use crate::error::Result;
+use crate::config::{Config, objective};
+use crate::error::{Error, Result};
+use crate::head::Mlp;
+use crate::objective::{BarlowTwins, Dcl, NtXent, Objective, SupCon, VicReg};
 use crate::optimizer::Parameters;
 
 /// Rows of one draw, and what the residual made of them.
 pub(super) struct Rows<'a> {
     /// What was drawn: latents `[m, d]` and what is known of them.
     pub(super) drawn: &'a Drawn,
-    /// `y + alpha mlp(y)` with `y` the slow head of the latents: `[m, k]`.
+    /// `y`, the slow head of the latents: `[m, k]`.
+    pub(super) slow: ArrayView2<'a, f32>,
+    /// `y + alpha mlp(y)`: `[m, k]`.
     pub(super) out: ArrayView2<'a, f32>,
+    /// The residual.
+    pub(super) head: &'a Mlp<f32>,
+    /// Its weight.
+    pub(super) alpha: f32,
+    /// Steps taken before this one.
+    pub(super) step: u64,
 }
 
 /// What a method makes of its rows.
@@ -71,9 +91,47 @@ impl Clone for Box<dyn Method> {
     }
 }
 
+/// Whether there is a method for each term of `learn.objective`.
+///
+/// # Errors
+/// What is wrong with the text.
+pub(super) fn check(config: &Config) -> Result<()> {
+    let text = &config.learn.objective;
+    let wrong = |wrong: Vec<String>| Error::config(format!("learn.objective = {text:?} has {}", wrong.join(", and ")));
+    objective::parse(text).map(|_| ()).map_err(wrong)
+}
+
+/// The terms of `learn.objective`, fresh, for a residual that begins as `head`; none where [`check`] fails.
+fn terms(config: &Config, head: &Mlp<f32>, rng: &mut ChaCha8Rng) -> Vec<Term> {
+    let parsed = objective::parse(&config.learn.objective).unwrap_or_default();
+    let term =
+        |term: objective::Term| Term { weight: term.weight as f32, method: method(term.objective, config, head, rng) };
+    parsed.into_iter().map(term).collect()
+}
+
+fn method(of: objective::Objective, config: &Config, head: &Mlp<f32>, rng: &mut ChaCha8Rng) -> Box<dyn Method> {
+    use objective::Objective as Of;
+    let learn = &config.learn;
+    let temperature = learn.temperature;
+    let over_pairs = |objective: Arc<dyn Objective<f32>>| Box::new(OverPairs { objective });
+    match of {
+        Of::NtXent => over_pairs(Arc::new(NtXent { temperature })),
+        Of::Dcl => over_pairs(Arc::new(Dcl { temperature })),
+        Of::SupCon => over_pairs(Arc::new(SupCon { temperature })),
+        Of::VicReg => over_pairs(Arc::new(VicReg::default())),
+        Of::BarlowTwins => over_pairs(Arc::new(BarlowTwins::default())),
+        Of::Moco => Box::new(Moco::start(learn, head)),
+        Of::Byol => Box::new(Predictive::byol(config, head, rng)),
+        Of::SimSiam => Box::new(Predictive::simsiam(config, head, rng)),
+    }
+}
+
 /// A method and its weight in the sum.
 #[derive(Debug, Clone)]
 struct Term {
     weight: f32,
     method: Box<dyn Method>,
 }
+
+#[cfg(test)]
+mod tests;

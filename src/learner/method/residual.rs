@@ -1,18 +1,17 @@
 //! The residual MLP on a slow head, trained by one or several methods.
-use std::sync::Arc;
-
 use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use super::{Need, OverPairs, Rows, Term};
-use crate::checkpoint::{Contents, Stored, Tensor};
+use super::descent::Descent;
+use super::{Drawn, Need, Rows, Term, terms};
+use crate::checkpoint::{Contents, Stored};
 use crate::config::{Config, Learn};
 use crate::error::{Error, Result};
 use crate::head::{Head, Learned, Mlp};
 use crate::linalg::product;
-use crate::objective::NtXent;
-use crate::optimizer::{AdamW, AdamWState, Joint, clip_norm};
+use crate::objective::anchor;
+use crate::optimizer::{Joint, average, average_decay};
 use crate::pairs::Replay;
 
 /// `y + alpha * mlp(y)` with `y = W'(f - mu)`, `W` and `mu` fixed; starts as the slow head (last layer zero).
@@ -22,110 +21,132 @@ pub(in crate::learner) struct Residual {
     mlp: Mlp<f32>,
     grads: Mlp<f32>,
     terms: Vec<Term>,
-    optimizer: AdamWState<f32>,
+    descent: Descent,
+    /// The average of the weights, where `learn.ema` asks for one.
+    averaged: Option<Mlp<f32>>,
 }
 
 impl Residual {
     /// On a slow head, with fresh weights.
     pub(in crate::learner) fn start(base: Learned, config: &Config, rng: &mut ChaCha8Rng) -> Self {
-        let mlp = Mlp::start(base.slow.ncols(), config.head.hidden, rng);
-        let objective = Arc::new(NtXent { temperature: config.learn.temperature });
-        let terms = vec![Term { weight: 1.0, method: Box::new(OverPairs { objective }) }];
-        Self::assemble(base, mlp, terms)
-    }
-
-    fn assemble(base: Learned, mut mlp: Mlp<f32>, mut terms: Vec<Term>) -> Self {
+        let mut mlp = Mlp::start(base.slow.ncols(), config.head.hidden, rng);
+        let mut terms = terms(config, &mlp, rng);
         let mut grads = mlp.zeros_like();
-        let optimizer = AdamWState::new(&joint(&mut mlp, &mut grads, &mut terms)[0]);
-        Self { base, mlp, grads, terms, optimizer }
+        let descent = Descent::new(&config.learn, &joint(&mut mlp, &mut grads, &mut terms)[0]);
+        let averaged = (config.learn.ema > 0.0).then(|| mlp.clone());
+        Self { base, mlp, grads, terms, descent, averaged }
     }
 
     /// One gradient step on rows of `replay`; the loss before it, or `None` while the memory does not hold enough.
+    /// `exported` is what the anchor holds to.
     ///
     /// # Errors
     /// The loss or a gradient is not finite; the weights are as before.
     pub(in crate::learner) fn step(
         &mut self,
         replay: &mut Replay,
+        exported: &Head,
         config: &Config,
         rng: &mut ChaCha8Rng,
     ) -> Result<Option<f32>> {
-        let learn = &config.learn;
-        let mut draws: Vec<(Need, _)> = Vec::new();
-        for term in &self.terms {
-            let need = term.method.need();
+        let draws = self.draw(replay, &config.learn, rng)?;
+        if draws.is_empty() { Ok(None) } else { self.step_on(&draws, exported, &config.learn).map(Some) }
+    }
+
+    /// The rows that the terms need, each kind once; kinds that the memory does not hold are left out.
+    fn draw(&self, replay: &mut Replay, learn: &Learn, rng: &mut ChaCha8Rng) -> Result<Vec<(Need, Drawn)>> {
+        let mut draws: Vec<(Need, Drawn)> = Vec::new();
+        for need in self.terms.iter().map(|term| term.method.need()) {
             if draws.iter().all(|(drawn, _)| *drawn != need) {
                 draws.extend(need.draw(replay, learn, rng)?.map(|drawn| (need, drawn)));
             }
         }
-        if draws.is_empty() {
-            return Ok(None);
-        }
+        Ok(draws)
+    }
+
+    /// One step on these rows.
+    fn step_on(&mut self, draws: &[(Need, Drawn)], exported: &Head, learn: &Learn) -> Result<f32> {
         let views: Vec<ArrayView2<f32>> = draws.iter().map(|(_, drawn)| drawn.latents.view()).collect();
-        let latents =
+        let mut latents =
             concatenate(Axis(0), &views).map_err(|e| Error::work("latents of different lengths").because(e))?;
-        let y = product((latents - &self.base.mean).view(), self.base.slow.view());
-        let (out, cache) = self.mlp.forward(y.view());
-        let z = y + out * self.base.alpha;
+        let reference = (learn.anchor > 0.0).then(|| exported.embed_rows(latents.view()));
+        latents -= &self.base.mean;
+        let y = product(latents.view(), self.base.slow.view());
+        let (mut z, cache) = self.mlp.forward(y.view());
+        z *= self.base.alpha;
+        z += &y;
         let (mut value, mut grad) = (0.0, Array2::zeros(z.dim()));
         for term in &mut self.terms {
             let mut from = 0;
-            for (need, drawn) in &draws {
-                let rows = from..from + drawn.latents.nrows();
-                from = rows.end;
-                if *need == term.method.need() {
-                    let turn = term.method.turn(&Rows { drawn, out: z.slice(s![rows.clone(), ..]) });
-                    value += term.weight * turn.value;
-                    grad.slice_mut(s![rows, ..]).scaled_add(term.weight, &turn.grad);
-                    scale_own(term);
+            for (need, drawn) in draws {
+                let at = s![from..from + drawn.latents.nrows(), ..];
+                from += drawn.latents.nrows();
+                if *need != term.method.need() {
+                    continue;
                 }
+                let rows = Rows {
+                    drawn,
+                    slow: y.slice(at),
+                    out: z.slice(at),
+                    head: &self.mlp,
+                    alpha: self.base.alpha,
+                    step: self.descent.steps(),
+                };
+                let turn = term.method.turn(&rows);
+                value += term.weight * turn.value;
+                grad.slice_mut(at).scaled_add(term.weight, &turn.grad);
+                scale_own(term);
             }
+        }
+        if let Some(reference) = reference {
+            let weight = learn.anchor as f32;
+            let held = anchor(z.view(), reference.view());
+            value += weight * held.value;
+            grad.scaled_add(weight, &held.grad);
         }
         grad *= self.base.alpha;
         self.mlp.backward(&cache, grad.view(), &mut self.grads);
         self.descend(value, learn)?;
-        Ok(Some(value))
+        Ok(value)
     }
 
     /// A step of all networks along their gradients.
     fn descend(&mut self, value: f32, learn: &Learn) -> Result<()> {
-        let adamw = AdamW::new(learn.learning_rate, learn.weight_decay, learn.warmup_steps);
         let [mut params, mut grads] = joint(&mut self.mlp, &mut self.grads, &mut self.terms);
-        let norm = clip_norm(&mut grads, learn.clip_norm);
-        if value.is_finite() && norm.is_finite() {
-            adamw.step(&mut params, &grads, &mut self.optimizer);
+        let length = if value.is_finite() { self.descent.step(learn, &mut params, &mut grads) } else { f64::NAN };
+        if length.is_finite() {
+            if let Some(averaged) = &mut self.averaged {
+                average(averaged, &self.mlp, average_decay(self.descent.steps(), learn.ema));
+            }
             return Ok(());
         }
+        let names: Vec<&str> = self.terms.iter().map(|term| term.method.name()).collect();
         Err(Error::work(format!(
-            "{} gave loss {value} and gradient norm {norm} at step {}; learn.temperature or learn.learning_rate is off",
-            self.names(),
+            "{} gave loss {value} and gradient norm {length} at step {}; learn.temperature or learn.learning_rate is off",
+            names.join(" + "),
             self.steps()
         )))
     }
 
-    fn names(&self) -> String {
-        self.terms.iter().map(|term| term.method.name()).collect::<Vec<_>>().join(" + ")
-    }
-
     /// Gradient steps since it was started.
     pub(in crate::learner) fn steps(&self) -> u64 {
-        self.optimizer.step
+        self.descent.steps()
     }
 
-    /// The head as it stands.
+    /// The head as it stands: of the averaged weights, where there are some.
     pub(in crate::learner) fn head(&self) -> Head {
-        Head::Learned(Learned { mlp: Some(self.mlp.clone()), ..self.base.clone() })
+        let mlp = self.averaged.as_ref().unwrap_or(&self.mlp).clone();
+        Head::Learned(Learned { mlp: Some(mlp), ..self.base.clone() })
     }
 
     /// Saves all of it.
     pub(in crate::learner) fn save<'a>(&'a self, contents: &mut Contents<'a>) {
         contents.learned("residual.base.", &self.base);
         contents.mlp("residual.mlp.", &self.mlp);
-        contents.text("residual.steps", self.optimizer.step);
-        let moments = [("first", &self.optimizer.first), ("second", &self.optimizer.second)];
-        for (name, values) in moments {
-            contents.tensors.push((format!("residual.{name}"), Tensor::new(&[values.len()], values)));
+        if let Some(averaged) = &self.averaged {
+            contents.mlp("residual.averaged.", averaged);
         }
+        self.descent.save(contents, "residual.descent.");
         for (i, term) in self.terms.iter().enumerate() {
             term.method.save(contents, &format!("residual.term{i}."));
         }
@@ -141,15 +162,13 @@ impl Residual {
         // What is drawn for the fresh weights is of no account: all are replaced.
         let mut residual = Self::start(base, config, &mut ChaCha8Rng::seed_from_u64(0));
         residual.mlp = stored.take_mlp("residual.mlp.", k, k)?;
+        if let Some(averaged) = &mut residual.averaged {
+            *averaged = stored.take_mlp("residual.averaged.", k, k)?;
+        }
+        residual.descent.restore(stored, "residual.descent.")?;
         for (i, term) in residual.terms.iter_mut().enumerate() {
             term.method.restore(stored, &format!("residual.term{i}."))?;
         }
-        let mut residual = Self::assemble(residual.base, residual.mlp, residual.terms);
-        residual.optimizer = AdamWState {
-            first: stored.take("residual.first", &[residual.optimizer.first.len()])?,
-            second: stored.take("residual.second", &[residual.optimizer.second.len()])?,
-            step: stored.parse("residual.steps")?,
-        };
         Ok(residual)
     }
 }

@@ -188,9 +188,10 @@ impl Replay {
             })
             .collect();
         let negatives = self.false_negatives.mask(&frames, a.view(), b.view());
+        let blocks = frames.iter().map(|f| f.block).collect();
         let segments = frames.iter().map(|f| f.segment).collect();
         picks.iter().for_each(|p| self.used(p.0.at, turn));
-        Some(Batch { a, b, negatives, segments })
+        Some(Batch { a, b, negatives, blocks, segments })
     }
 
     /// Runs of frames for objectives that predict the future: `[count, len, d]`, unit rows; run `i` is `len` consecutive

@@ -1,0 +1,120 @@
+//! From gradients to steps, as configured: clipping, orthogonal gradients, optimizer, schedule.
+use crate::checkpoint::{Contents, Stored, Tensor};
+use crate::config::Learn;
+use crate::error::Result;
+use crate::optimizer::{AdamW, AdamWState, Joint, Lars, LarsState, Orthogonal, Schedule, Sgd, SgdState, clip_norm};
+
+/// What the steps remember.
+#[derive(Debug, Clone)]
+pub(super) struct Descent {
+    steps: u64,
+    rule: Rule,
+    orthogonal: Option<Orthogonal<f32>>,
+}
+
+#[derive(Debug, Clone)]
+enum Rule {
+    AdamW(AdamWState<f32>),
+    Sgd(SgdState<f32>),
+    Lars(LarsState<f32>),
+}
+
+impl Descent {
+    /// Before the first step of `params`.
+    pub(super) fn new(learn: &Learn, params: &Joint<'_, f32>) -> Self {
+        let rule = match learn.optimizer.as_str() {
+            "sgd" => Rule::Sgd(SgdState::new(params)),
+            "lars" => Rule::Lars(LarsState::new(params)),
+            _ => Rule::AdamW(AdamWState::new(params)),
+        };
+        let beta = learn.orthogonal_gradient;
+        Self { steps: 0, rule, orthogonal: (beta > 0.0).then(|| Orthogonal::new(beta, params)) }
+    }
+
+    /// Steps taken.
+    pub(super) fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// One step of `params`; the length of the gradient before it was clipped. Where that is not finite, no step is
+    /// taken and nothing is remembered of it.
+    pub(super) fn step<'a>(&mut self, learn: &Learn, params: &mut Joint<'a, f32>, grads: &mut Joint<'a, f32>) -> f64 {
+        let length = match &mut self.orthogonal {
+            None => clip_norm(grads, learn.clip_norm),
+            Some(orthogonal) => {
+                let whole = clip_norm(grads, f64::INFINITY);
+                if !whole.is_finite() {
+                    return whole;
+                }
+                orthogonal.apply(grads);
+                clip_norm(grads, learn.clip_norm)
+            }
+        };
+        if !length.is_finite() {
+            return length;
+        }
+        let rate = learn.learning_rate * schedule(learn).factor(self.steps, learn.warmup_steps);
+        self.steps += 1;
+        match &mut self.rule {
+            Rule::AdamW(state) => AdamW::new(rate, learn.weight_decay).step(params, grads, state),
+            Rule::Sgd(state) => {
+                let sgd = Sgd { learning_rate: rate, momentum: learn.sgd_momentum, weight_decay: learn.weight_decay };
+                sgd.step(params, grads, state);
+            }
+            Rule::Lars(state) => {
+                Lars::new(rate, learn.sgd_momentum, learn.weight_decay).step(params, grads, state);
+            }
+        }
+        length
+    }
+
+    pub(super) fn save<'a>(&'a self, contents: &mut Contents<'a>, prefix: &str) {
+        contents.text(format!("{prefix}steps"), self.steps);
+        for (name, values) in self.moments() {
+            contents.tensors.push((format!("{prefix}{name}"), Tensor::new(&[values.len()], values)));
+        }
+    }
+
+    /// Goes on as saved; it was made with the same configuration.
+    ///
+    /// # Errors
+    /// Parts that are missing or do not fit.
+    pub(super) fn restore(&mut self, stored: &mut Stored, prefix: &str) -> Result<()> {
+        let mut take = |name: &str, values: &mut Vec<f32>| -> Result<()> {
+            *values = stored.take(&format!("{prefix}{name}"), &[values.len()])?;
+            Ok(())
+        };
+        match &mut self.rule {
+            Rule::AdamW(state) => {
+                take("first", &mut state.first)?;
+                take("second", &mut state.second)?;
+            }
+            Rule::Sgd(SgdState { momentum }) | Rule::Lars(LarsState { momentum }) => take("momentum", momentum)?,
+        }
+        if let Some(orthogonal) = &mut self.orthogonal {
+            take("history", &mut orthogonal.history)?;
+        }
+        self.steps = stored.parse(&format!("{prefix}steps"))?;
+        if let Rule::AdamW(state) = &mut self.rule {
+            state.step = self.steps;
+        }
+        Ok(())
+    }
+
+    fn moments(&self) -> Vec<(&'static str, &[f32])> {
+        let mut moments: Vec<(&'static str, &[f32])> = match &self.rule {
+            Rule::AdamW(state) => vec![("first", &state.first), ("second", &state.second)],
+            Rule::Sgd(SgdState { momentum }) | Rule::Lars(LarsState { momentum }) => vec![("momentum", momentum)],
+        };
+        moments.extend(self.orthogonal.iter().map(|orthogonal| ("history", orthogonal.history.as_slice())));
+        moments
+    }
+}
+
+/// The schedule of the configuration.
+pub(super) fn schedule(learn: &Learn) -> Schedule {
+    match learn.schedule.as_str() {
+        "cosine" => Schedule::Cosine { steps: learn.schedule_steps },
+        _ => Schedule::Constant,
+    }
+}

@@ -1,0 +1,185 @@
+//! The queue of MoCo.
+use ndarray::{Array2, ArrayView2, s};
+
+use crate::checkpoint::{Contents, Stored, Tensor};
+use crate::error::Result;
+use crate::linalg::{slices, slices_mut, unit_rows};
+
+/// In so many steps every entry of a queue of latents is projected anew. All of them at every step would cost several
+/// times what the rest of the step does (4096 entries through 256 - 512 - 256: 2 GFLOP), and a head that remembers 250
+/// steps hardly moves in 16.
+const REFRESH_STEPS: usize = 16;
+
+/// Keys of the past, first in first out, in a ring: the newest overwrite the oldest, across the end where a batch does
+/// not fit before it.
+#[derive(Debug, Clone)]
+pub(super) struct Queue {
+    /// `[len, k]`, unit rows.
+    keys: Array2<f32>,
+    /// `[len, k]`, what the keys were made of: slow heads of latents. None in a queue of keys.
+    slow: Option<Array2<f32>>,
+    /// The block or segment of each entry: entries of a query's own are no negatives of it.
+    groups: Vec<u64>,
+    /// Entries that hold something.
+    filled: usize,
+    /// Where the next one goes.
+    next: usize,
+    /// The entry that is projected anew next.
+    stalest: usize,
+}
+
+impl Queue {
+    /// Empty.
+    pub(super) fn new(len: usize, k: usize, latents: bool) -> Self {
+        Self {
+            keys: Array2::zeros((len, k)),
+            slow: latents.then(|| Array2::zeros((len, k))),
+            groups: vec![0; len],
+            filled: 0,
+            next: 0,
+            stalest: 0,
+        }
+    }
+
+    /// The keys, `[m, k]`, unit rows.
+    pub(super) fn keys(&self) -> ArrayView2<'_, f32> {
+        self.keys.slice(s![..self.filled, ..])
+    }
+
+    /// The entries that are of the same group as one of `groups`: `(place in groups, entry)`.
+    pub(super) fn of_groups(&self, groups: &[u64]) -> Vec<(usize, usize)> {
+        let mut found = Vec::new();
+        for (i, group) in groups.iter().enumerate() {
+            found.extend(
+                self.groups[..self.filled].iter().enumerate().filter(|(_, of)| *of == group).map(|(j, _)| (i, j)),
+            );
+        }
+        found
+    }
+
+    /// Takes keys `[n, k]` (made unit length) with what they were made of, and their groups. Of more than there is room
+    /// for, the last ones stay.
+    pub(super) fn push(&mut self, keys: &Array2<f32>, slow: ArrayView2<f32>, groups: &[u64]) {
+        let len = self.groups.len();
+        if len == 0 {
+            return;
+        }
+        let (keys, _) = unit_rows(keys);
+        for ((key, slow), &group) in keys.rows().into_iter().zip(slow.rows()).zip(groups) {
+            self.keys.row_mut(self.next).assign(&key);
+            if let Some(kept) = &mut self.slow {
+                kept.row_mut(self.next).assign(&slow);
+            }
+            self.groups[self.next] = group;
+            self.next = (self.next + 1) % len;
+            self.filled = (self.filled + 1).min(len);
+        }
+    }
+
+    /// Projects the next share of a queue of latents anew: `project` makes keys of slow rows.
+    pub(super) fn refresh(&mut self, project: impl Fn(ArrayView2<f32>) -> Array2<f32>) {
+        let Some(slow) = &self.slow else { return };
+        if self.filled == 0 {
+            return;
+        }
+        let from = if self.stalest < self.filled { self.stalest } else { 0 };
+        let to = (from + self.groups.len().div_ceil(REFRESH_STEPS)).min(self.filled);
+        let (keys, _) = unit_rows(&project(slow.slice(s![from..to, ..])));
+        let mut place = slices_mut(&mut self.keys).skip(from);
+        slices(&keys).for_each(|key| place.next().into_iter().for_each(|place| place.copy_from_slice(key)));
+        self.stalest = to % self.groups.len();
+    }
+
+    pub(super) fn save<'a>(&'a self, contents: &mut Contents<'a>, prefix: &str) {
+        contents.text(format!("{prefix}places"), format!("{} {} {}", self.filled, self.next, self.stalest));
+        contents.array(format!("{prefix}keys"), &self.keys);
+        if let Some(slow) = &self.slow {
+            contents.array(format!("{prefix}slow"), slow);
+        }
+        contents.tensors.push((format!("{prefix}groups"), Tensor::new(&[self.groups.len()], &self.groups)));
+    }
+
+    /// Goes on as saved; it was made with the same configuration.
+    ///
+    /// # Errors
+    /// Parts that are missing or do not fit.
+    pub(super) fn restore(&mut self, stored: &mut Stored, prefix: &str) -> Result<()> {
+        let (len, k) = self.keys.dim();
+        let places = stored.text(&format!("{prefix}places"))?.to_owned();
+        let numbers: Vec<usize> = places.split(' ').filter_map(|number| number.parse().ok()).collect();
+        let &[filled, next, stalest] = numbers.as_slice() else {
+            return Err(stored.wrong(format!("has a queue with the places {places:?}")));
+        };
+        if filled > len || next >= len || stalest >= len {
+            return Err(stored.wrong(format!("has the places {places:?} of a queue of {len}")));
+        }
+        self.keys = stored.take_matrix(&format!("{prefix}keys"), len, k)?;
+        if let Some(slow) = &mut self.slow {
+            *slow = stored.take_matrix(&format!("{prefix}slow"), len, k)?;
+        }
+        self.groups = stored.take(&format!("{prefix}groups"), &[len])?;
+        (self.filled, self.next, self.stalest) = (filled, next, stalest);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keys along the axes 0, 1, 2 in turn, their length one more than their number.
+    fn rows(numbers: std::ops::Range<usize>) -> Array2<f32> {
+        let from = numbers.start;
+        Array2::from_shape_fn(
+            (numbers.len(), 3),
+            |(i, j)| if (from + i) % 3 == j { (from + i + 1) as f32 } else { 0.0 },
+        )
+    }
+
+    fn push(queue: &mut Queue, numbers: std::ops::Range<usize>) {
+        let groups: Vec<u64> = numbers.clone().map(|n| n as u64 / 2).collect();
+        queue.push(&rows(numbers.clone()), rows(numbers).view(), &groups);
+    }
+
+    #[test]
+    fn wraps_around_at_any_length() {
+        for (len, batch) in [(7, 3), (8, 4), (5, 5), (4, 9), (1, 2)] {
+            let mut queue = Queue::new(len, 3, true);
+            for step in 0..10 {
+                push(&mut queue, step * batch..(step + 1) * batch);
+                let seen = (step + 1) * batch;
+                let kept = seen.saturating_sub(len)..seen;
+                assert_eq!(queue.keys().nrows(), kept.len());
+                // Entry `n` lies at `n % len`; nothing is lost and nothing is there twice.
+                for n in kept {
+                    assert_eq!(queue.groups[n % len], n as u64 / 2, "{len} {batch} {step}");
+                    assert!((queue.keys()[[n % len, n % 3]] - 1.0).abs() < 1e-6);
+                    assert_eq!(queue.slow.as_ref().expect("latents")[[n % len, n % 3]], (n + 1) as f32);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn entries_are_found_by_their_group() {
+        let mut queue = Queue::new(6, 3, false);
+        push(&mut queue, 0..5);
+        assert_eq!(queue.of_groups(&[1, 7, 2]), [(0, 2), (0, 3), (2, 4)]);
+        // What holds nothing yet is of no group.
+        assert_eq!(queue.of_groups(&[0]), [(0, 0), (0, 1)]);
+    }
+
+    #[test]
+    fn latents_are_all_projected_anew_within_sixteen_steps() {
+        let turned = |slow: ArrayView2<f32>| -> Array2<f32> { -slow.to_owned() };
+        let mut queue = Queue::new(40, 3, true);
+        push(&mut queue, 0..37);
+        (0..REFRESH_STEPS - 1).for_each(|_| queue.refresh(turned));
+        assert!(queue.keys().iter().all(|&x| x <= 0.0));
+        let mut keys = Queue::new(40, 3, false);
+        push(&mut keys, 0..37);
+        let before = keys.keys().to_owned();
+        (0..REFRESH_STEPS).for_each(|_| keys.refresh(turned));
+        assert_eq!(keys.keys(), before);
+    }
+}
