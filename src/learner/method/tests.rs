@@ -76,7 +76,8 @@ impl Setup {
     /// The losses of so many steps.
     fn run(&mut self, steps: usize) -> Vec<f32> {
         let exported = Head::Identity { dim: DIM };
-        let mut step = |_| self.residual.step(&mut self.replay, &exported, &self.config, &mut self.rng).unwrap().unwrap();
+        let mut step =
+            |_| self.residual.step(&mut self.replay, &exported, &self.config, &mut self.rng).unwrap().unwrap();
         (0..steps).map(&mut step).collect()
     }
 
