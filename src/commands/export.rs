@@ -66,7 +66,8 @@ fn metadata(run: &OpenedRun) -> Vec<(String, String)> {
     let card = &run.opened.card;
     let prepare = json!({
         "input": card.input, "size": card.size, "fit": card.fit, "channels": card.channels,
-        "exposure": card.exposure, "most_gain": card.exposure.map(|_| MAX_GAIN), "mean": card.mean, "std": card.std,
+        "exposure": card.exposure.map(decimal), "most_gain": card.exposure.map(|_| MAX_GAIN),
+        "mean": card.mean.map(decimal), "std": card.std.map(decimal),
         "order": "fit to size x size, gain to the exposure level, cut at 1, minus mean, by std",
         "config": run.config.prepare,
     });
@@ -81,6 +82,11 @@ fn metadata(run: &OpenedRun) -> Vec<(String, String)> {
         ("taps", json!(run.opened.origin.parts).to_string()),
     ];
     entries.map(|(key, value)| (format!("afterimage.{key}"), value)).into()
+}
+
+/// The number as it is written in a card: 0.45, not 0.44999998807907104.
+fn decimal(x: f32) -> f64 {
+    x.to_string().parse().unwrap_or(f64::from(x))
 }
 
 /// Writes `path` whole or not at all, making its folder.

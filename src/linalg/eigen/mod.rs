@@ -1,4 +1,6 @@
 //! The symmetric generalised eigenproblem.
+mod inverse;
+
 use faer::diag::Diag;
 use faer::dyn_stack::{MemBuffer, MemStack, StackReq};
 use faer::linalg::cholesky::llt::factor::{cholesky_in_place, cholesky_in_place_scratch};
@@ -40,9 +42,9 @@ pub fn generalised_eigen(
 
 /// [`generalised_eigen`] of two matrices given by their entries `(i, j)`, `i <= j`, so that callers need no copies.
 ///
-/// Cholesky `within = L L'`, then the eigenvectors `V` of `L^-1 total L^-T` by tridiagonal form and divide and conquer,
-/// then `W = L^-T V` (Golub and Van Loan, "Matrix Computations", 8.7.2). Only the `keep` eigenvectors asked for are
-/// carried back. Memory: five `[d, d]` matrices of `f64`. One thread.
+/// Cholesky `within = L L'`, then the eigenvectors `V` of `L^-1 total L^-T` by tridiagonal form and inverse
+/// iteration, then `W = L^-T V` (Golub and Van Loan, "Matrix Computations", 8.7.2). Memory: two `[d, d]` matrices of
+/// `f64`, and `[d, keep]` twice; five where more than half of the directions are kept (divide and conquer). One thread.
 ///
 /// # Errors
 /// See [`generalised_eigen`].
@@ -127,11 +129,7 @@ pub fn eigenvalues_of(dim: usize, entry: impl Fn(usize, usize) -> f64) -> Result
     }
     let mut a = Mat::from_fn(dim, dim, |i, j| if i >= j { entry(i, j) } else { 0.0 });
     let Tridiagonal { diagonal, below, .. } = tridiagonal(&mut a)?;
-    let mut values = Diag::zeros(dim);
-    let mut memory = memory(self_adjoint_evd_scratch::<f64>(dim, ComputeEigenvectors::No, Par::Seq, default()))?;
-    let stack = MemStack::new(&mut memory);
-    tridiagonal_self_adjoint_evd(diagonal.as_ref(), below.as_ref(), values.as_mut(), None, Par::Seq, stack, default())
-        .map_err(|e| Error::work(format!("the eigenvalues of a {dim} x {dim} matrix did not converge ({e:?})")))?;
+    let values = tridiagonal_values(&diagonal, &below)?;
     Ok((0..dim).map(|k| values[k]).collect())
 }
 
@@ -165,27 +163,17 @@ fn tridiagonal(a: &mut Mat<f64>) -> Result<Tridiagonal> {
 fn symmetric_eigen(mut a: Mat<f64>, keep: usize) -> Result<(Array1<f64>, Mat<f64>)> {
     let dim = a.nrows();
     let Tridiagonal { diagonal, below, factors, block } = tridiagonal(&mut a)?;
-    let mut values = Diag::zeros(dim);
-    // Divide and conquer gives all eigenvectors of T, smallest first.
-    let mut vectors = Mat::<f64>::zeros(dim, keep);
-    {
-        let mut all = Mat::<f64>::zeros(dim, dim);
-        // More than is needed (it counts a copy of `a` too); pages that are not touched cost nothing.
-        let mut memory = memory(self_adjoint_evd_scratch::<f64>(dim, ComputeEigenvectors::Yes, Par::Seq, default()))?;
-        tridiagonal_self_adjoint_evd(
-            diagonal.as_ref(),
-            below.as_ref(),
-            values.as_mut(),
-            Some(all.as_mut()),
-            Par::Seq,
-            MemStack::new(&mut memory),
-            default(),
-        )
-        .map_err(|e| Error::work(format!("the eigenvectors of a {dim} x {dim} matrix did not converge ({e:?})")))?;
-        for k in 0..keep {
-            vectors.col_mut(k).copy_from(all.col(dim - 1 - k));
-        }
-    }
+    let values = tridiagonal_values(&diagonal, &below)?;
+    let values: Vec<f64> = (0..keep).map(|k| values[dim - 1 - k]).collect();
+    let slice = |x: &Diag<f64>, n| (0..n).map(|i| x[i]).collect::<Vec<_>>();
+    let (on, off) = (slice(&diagonal, dim), slice(&below, dim.saturating_sub(1)));
+    let tridiagonal = inverse::Matrix { diagonal: &on, below: &off };
+    // One by one where a part of them is wanted; all at once where that is most of them, or does not settle.
+    let some = if 2 * keep <= dim { tridiagonal.vectors(&values) } else { None };
+    let mut vectors = match some {
+        Some(found) => Mat::from_fn(dim, keep, |i, k| found[k][i]),
+        None => all_vectors(&diagonal, &below, keep)?,
+    };
     // Q times the ones that are kept.
     let mut memory =
         memory(apply_block_householder_sequence_on_the_left_in_place_scratch::<f64>(dim - 1, block, keep))?;
@@ -197,7 +185,37 @@ fn symmetric_eigen(mut a: Mat<f64>, keep: usize) -> Result<(Array1<f64>, Mat<f64
         Par::Seq,
         MemStack::new(&mut memory),
     );
-    Ok(((0..keep).map(|k| values[dim - 1 - k]).collect(), vectors))
+    Ok((values.into(), vectors))
+}
+
+/// All eigenvalues of a tridiagonal matrix, smallest first.
+fn tridiagonal_values(diagonal: &Diag<f64>, below: &Diag<f64>) -> Result<Diag<f64>> {
+    let dim = diagonal.dim();
+    let mut values = Diag::zeros(dim);
+    let mut memory = memory(self_adjoint_evd_scratch::<f64>(dim, ComputeEigenvectors::No, Par::Seq, default()))?;
+    let stack = MemStack::new(&mut memory);
+    tridiagonal_self_adjoint_evd(diagonal.as_ref(), below.as_ref(), values.as_mut(), None, Par::Seq, stack, default())
+        .map_err(|e| Error::work(format!("the eigenvalues of a {dim} x {dim} matrix did not converge ({e:?})")))?;
+    Ok(values)
+}
+
+/// The `keep` eigenvectors of the largest eigenvalues of a tridiagonal matrix, largest first, by divide and conquer.
+fn all_vectors(diagonal: &Diag<f64>, below: &Diag<f64>, keep: usize) -> Result<Mat<f64>> {
+    let dim = diagonal.dim();
+    let (mut values, mut all) = (Diag::zeros(dim), Mat::<f64>::zeros(dim, dim));
+    // More than is needed (it counts a copy of the matrix too); pages that are not touched cost nothing.
+    let mut memory = memory(self_adjoint_evd_scratch::<f64>(dim, ComputeEigenvectors::Yes, Par::Seq, default()))?;
+    tridiagonal_self_adjoint_evd(
+        diagonal.as_ref(),
+        below.as_ref(),
+        values.as_mut(),
+        Some(all.as_mut()),
+        Par::Seq,
+        MemStack::new(&mut memory),
+        default(),
+    )
+    .map_err(|e| Error::work(format!("the eigenvectors of a {dim} x {dim} matrix did not converge ({e:?})")))?;
+    Ok(Mat::from_fn(dim, keep, |i, k| all[(i, dim - 1 - k)]))
 }
 
 /// Working memory of one step.
