@@ -193,17 +193,48 @@ pub struct Doctor {
 
 /// `bench`
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Bench {
+    /// Something else than the pipeline.
+    #[command(subcommand)]
+    pub what: Option<BenchWhat>,
     /// The encoder (ONNX).
-    #[arg(long, value_name = "MODEL.onnx")]
-    pub encoder: PathBuf,
+    #[arg(long, value_name = "MODEL.onnx", required = true)]
+    pub encoder: Option<PathBuf>,
     /// Where frames come from, as in `learn`; the first ones are kept in memory and go round.
-    #[arg(long, value_name = "URI")]
-    pub source: String,
+    #[arg(long, value_name = "URI", required = true)]
+    pub source: Option<String>,
     /// Length of each stretch, seconds.
     #[arg(long, default_value_t = 3.0)]
     pub secs: f64,
     /// Times that the three stretches are run, interleaved.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "described by its type")]
+    pub common: Common,
+}
+
+/// What `bench` measures beside the pipeline.
+#[derive(Debug, Subcommand)]
+pub enum BenchWhat {
+    /// One gradient step of each objective, on made-up latents and one thread.
+    Step(BenchStep),
+}
+
+/// `bench step`
+#[derive(Debug, Args)]
+pub struct BenchStep {
+    /// Length of a latent.
+    #[arg(long, default_value_t = 1280, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub latent: u32,
+    /// Time this one only (repeatable); all when left out.
+    #[arg(long, value_name = "NAME")]
+    pub objective: Vec<String>,
+    /// Steps at a time.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub steps: u32,
+    /// Times that each objective has its turn; the median counts.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
     #[command(flatten)]

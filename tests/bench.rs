@@ -80,3 +80,25 @@ fn what_cannot_be_measured_is_said() {
     }
     assert_eq!(left_in(folder.path()), 0);
 }
+
+#[test]
+fn a_step_of_every_objective_is_timed() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_afterimage"));
+    command.args(["bench", "step", "--json", "--latent", "48", "--steps", "1", "--rounds", "1"]);
+    for set in ["head.dim=16", "head.hidden=24", "learn.queue_len=70", "learn.batch_pairs=16"] {
+        command.args(["--set", set]);
+    }
+    let done = command.output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let json: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!((&json["latent"], &json["hidden"], &json["out"], &json["pairs"]), (&48.into(), &24.into(), &16.into(), &16.into()));
+    let steps = json["steps"].as_array().unwrap();
+    assert!(steps.iter().all(|step| step["ms"].as_f64().is_some_and(|ms| ms > 0.0)), "{json}");
+    let names: Vec<&str> = steps.iter().map(|step| step["objective"].as_str().unwrap()).collect();
+    for name in ["nt-xent", "moco, queue of keys", "moco, queue of latents", "vicreg", "byol", "simsiam"] {
+        assert!(names.contains(&name), "{name} in {json}");
+    }
+    let done = Command::new(env!("CARGO_BIN_EXE_afterimage")).args(["bench", "step", "--objective", "luck"]).output().unwrap();
+    assert_eq!(done.status.code(), Some(2), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(String::from_utf8_lossy(&done.stderr).contains("known are nt-xent, moco"));
+}

@@ -33,6 +33,7 @@ use crate::pairs::{Block, Sample, Views};
 
 pub use decision::{Candidate, Decision, Judgement};
 use method::Residual;
+pub use method::Workbench;
 pub use snapshot::Snapshot;
 
 /// Latents that novelty is measured against.

@@ -9,7 +9,10 @@
 //! The source's own speed is left out on purpose (the rate of a camera, the decoder of a video): its first frames are
 //! read into memory, and there is always one to be taken. See [`rig`] for what the learner gets to do.
 //! Every figure is the median over the rounds; ratios are taken within each round first.
+//!
+//! `bench step` measures something else: see [`step`].
 mod rig;
+mod step;
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -39,6 +42,9 @@ struct Round {
 }
 
 pub(super) fn run(args: &cli::Bench, started: Instant) -> Result<Output> {
+    if let Some(cli::BenchWhat::Step(args)) = &args.what {
+        return step::run(args);
+    }
     if !SECS.contains(&args.secs) {
         let (least, most) = (SECS.start(), SECS.end());
         return Err(Error::usage(format!("--secs is {}; it must lie between {least} and {most}", args.secs)));

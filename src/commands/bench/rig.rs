@@ -109,11 +109,14 @@ impl Rig {
         config.export.embeddings = true;
         config.learn.refit_max_frames = config.learn.refit_max_frames.min(config.learn.first_fit_frames);
         let interrupted = telemetry::stop_on_signals()?;
-        let mut opened = Opened::open(&args.encoder, &config)?;
-        let mut source = source::open(&args.source, &config.source)?;
+        let (Some(encoder), Some(uri)) = (&args.encoder, &args.source) else {
+            return Err(Error::usage("bench needs --encoder and --source"));
+        };
+        let mut opened = Opened::open(encoder, &config)?;
+        let mut source = source::open(uri, &config.source)?;
         let clip = Clip::read(&mut *source, FRAMES, BYTES, || !interrupted.load(Ordering::Relaxed))?;
         drop(source);
-        tracing::info!("{} frames of {} held in memory ({} MB)", clip.frames().len(), args.source, clip.bytes() >> 20);
+        tracing::info!("{} frames of {} held in memory ({} MB)", clip.frames().len(), uri, clip.bytes() >> 20);
         let mut single = Single::new(&opened)?;
         let mut latents = Array2::zeros((clip.frames().len(), opened.origin.dim));
         let mut tensors = Vec::new();

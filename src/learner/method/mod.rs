@@ -10,6 +10,7 @@ mod over_pairs;
 mod predictive;
 mod queue;
 mod residual;
+mod workbench;
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use moco::Moco;
 use over_pairs::OverPairs;
 use predictive::Predictive;
 pub(super) use residual::Residual;
+pub use workbench::Workbench;
 
 use crate::checkpoint::{Contents, Stored};
 use crate::config::{Config, objective};
