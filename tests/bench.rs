@@ -91,14 +91,18 @@ fn a_step_of_every_objective_is_timed() {
     let done = command.output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let json: Value = serde_json::from_slice(&done.stdout).unwrap();
-    assert_eq!((&json["latent"], &json["hidden"], &json["out"], &json["pairs"]), (&48.into(), &24.into(), &16.into(), &16.into()));
+    assert_eq!(
+        (&json["latent"], &json["hidden"], &json["out"], &json["pairs"]),
+        (&48.into(), &24.into(), &16.into(), &16.into())
+    );
     let steps = json["steps"].as_array().unwrap();
     assert!(steps.iter().all(|step| step["ms"].as_f64().is_some_and(|ms| ms > 0.0)), "{json}");
     let names: Vec<&str> = steps.iter().map(|step| step["objective"].as_str().unwrap()).collect();
     for name in ["nt-xent", "moco, queue of keys", "moco, queue of latents", "vicreg", "byol", "simsiam"] {
         assert!(names.contains(&name), "{name} in {json}");
     }
-    let done = Command::new(env!("CARGO_BIN_EXE_afterimage")).args(["bench", "step", "--objective", "luck"]).output().unwrap();
+    let done =
+        Command::new(env!("CARGO_BIN_EXE_afterimage")).args(["bench", "step", "--objective", "luck"]).output().unwrap();
     assert_eq!(done.status.code(), Some(2), "{}", String::from_utf8_lossy(&done.stderr));
     assert!(String::from_utf8_lossy(&done.stderr).contains("known are nt-xent, moco"));
 }
