@@ -20,6 +20,9 @@ use crate::pipeline::{self, Job};
 use crate::source;
 use crate::telemetry;
 
+/// Latents longer than this are worth a word: a gigabyte of statistics.
+const LONG_LATENT: usize = 5000;
+
 pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
     let config = load(args.common.config.as_deref(), &args.common.set)?;
     let run = args.out.as_path();
@@ -39,6 +42,9 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
         resume::allowed(run, &info)?;
     }
     let probe = probe::open(&config.judge.probe, &mut opened)?;
+    if let Some(warning) = long_latents(opened.origin.pooled_dim()) {
+        tracing::warn!("{warning}");
+    }
     let mut learner = Learner::new(&config, opened.origin.clone(), probe)?;
     info.save(run)?;
     let mut journal = Journal::open(run)?;
@@ -81,6 +87,19 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
         worker.end(totals.ended, totals.frames)?;
     }
     Ok(report(run, &opened, &totals, &worker, args.common.json))
+}
+
+/// What to say where the statistics of the slow head take much memory.
+fn long_latents(dim: usize) -> Option<String> {
+    if dim <= LONG_LATENT {
+        return None;
+    }
+    // Total and within-pair scatter, learned and held out, as triangles; a sum of them and two matrices while fitting.
+    let gigabytes = 40.0 * (dim as f64).powi(2) / 1e9;
+    Some(format!(
+        "latents of {dim} values: the statistics of the slow head take {gigabytes:.1} GB at a fit, and time grows with the \
+         third power; fewer or shorter encoder.taps cost less"
+    ))
 }
 
 fn start_fields(info: &RunInfo, opened: &Opened, place: &Place) -> Result<Value> {
@@ -188,4 +207,18 @@ fn text(run: &Path, totals: &Totals, worker: &Worker) -> String {
         speed.peak_megabytes.unwrap_or(0.0)
     ));
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_latents_that_take_gigabytes_are_worth_a_word() {
+        assert_eq!(long_latents(2240), None);
+        assert!(
+            long_latents(10_000)
+                .is_some_and(|text| text.contains("latents of 10000 values") && text.contains("4.0 GB"))
+        );
+    }
 }
