@@ -61,9 +61,10 @@ pub struct Common {
 /// `learn`
 #[derive(Debug, Args)]
 pub struct Learn {
-    /// Where frames come from: a folder, a video file, /dev/video0, or a URI (dir:, file:, v4l2:, pattern:).
-    #[arg(long, value_name = "URI")]
-    pub source: String,
+    /// Where frames come from: a folder, a video file, /dev/video0, or a URI (dir:, file:, v4l2:, pattern:). Repeated:
+    /// several cameras that one head is learned from.
+    #[arg(long, value_name = "URI", required = true)]
+    pub source: Vec<String>,
     /// The encoder (ONNX); its card NAME.toml lies beside it.
     #[arg(long, value_name = "MODEL.onnx")]
     pub encoder: PathBuf,
@@ -73,9 +74,9 @@ pub struct Learn {
     /// Go on with the run in --out where it was interrupted.
     #[arg(long)]
     pub resume: bool,
-    /// Name of the camera in the records.
-    #[arg(long, default_value = "camera")]
-    pub camera: String,
+    /// Name of the camera in the records, one for each --source; left out: camera, camera-2, ...
+    #[arg(long, value_name = "NAME")]
+    pub camera: Vec<String>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
     pub common: Common,
@@ -85,8 +86,8 @@ pub struct Learn {
 #[derive(Debug, Args)]
 pub struct Embed {
     /// Where frames come from, as in `learn`.
-    #[arg(long, value_name = "URI")]
-    pub source: String,
+    #[arg(long, value_name = "URI", required = true)]
+    pub source: Vec<String>,
     /// The run whose head to use.
     #[arg(long, value_name = "DIR", required_unless_present = "encoder")]
     pub run: Option<PathBuf>,
@@ -96,9 +97,9 @@ pub struct Embed {
     /// Folder for `embeddings/`.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Name of the camera in the records.
-    #[arg(long, default_value = "camera")]
-    pub camera: String,
+    /// Name of the camera in the records, one for each --source; left out: camera, camera-2, ...
+    #[arg(long, value_name = "NAME")]
+    pub camera: Vec<String>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
     pub common: Common,

@@ -23,6 +23,8 @@ pub struct Frame {
     pub pixels: Vec<u8>,
     /// Capture time.
     pub stamp: Stamp,
+    /// Number of its camera in the run, from 0.
+    pub camera: u16,
     /// Position in the source, from 0; gaps are frames that the source dropped or could not read.
     pub index: u64,
     /// The source knows that a new shot begins here (a new sub-folder, a reopened camera).

@@ -180,6 +180,26 @@ pub(super) fn newest(run: &Path, opened: &Opened) -> Result<Snapshot> {
     Ok(Snapshot { number, head, space, references: frozen.references, activate_at: file.activate_at })
 }
 
+/// Names of the cameras of `sources` sources: those given, then `camera`, `camera-2` and so on.
+///
+/// # Errors
+/// More names than sources, or a name twice.
+pub(super) fn camera_names(given: &[String], sources: usize) -> Result<Vec<String>> {
+    if given.len() > sources {
+        let count = given.len();
+        return Err(Error::usage(format!(
+            "{count} times --camera but {sources} times --source; give one name a source"
+        )));
+    }
+    let others = (given.len() + 1..=sources).map(|n| if n == 1 { "camera".to_owned() } else { format!("camera-{n}") });
+    let names: Vec<String> = given.iter().cloned().chain(others).collect();
+    let twice = names.iter().enumerate().find(|(i, name)| name.is_empty() || names[..*i].contains(name));
+    match twice {
+        Some((_, name)) => Err(Error::usage(format!("--camera {name:?}: every source needs a name of its own"))),
+        None => Ok(names),
+    }
+}
+
 /// A bar on a terminal, a heartbeat line otherwise.
 pub(super) struct Progress {
     bar: Option<indicatif::ProgressBar>,

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::Output;
-use super::common::{Opened, OpenedRun, Progress};
+use super::common::{Opened, OpenedRun, Progress, camera_names};
 use crate::cli;
 use crate::config::load::load;
 use crate::error::{Error, Result};
@@ -32,8 +32,9 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
     if args.out.join("embeddings").exists() {
         return Err(Error::usage(format!("{} has embeddings already; choose another --out", args.out.display())));
     }
+    let cameras = camera_names(&args.camera, args.source.len())?;
     let stop = telemetry::stop_on_signals()?;
-    let source = source::open(&args.source, &config.source)?;
+    let source = source::open_all(&args.source, &config.source)?;
     config.export.embeddings = true;
     files::create_folder(&args.out)?;
     let (number, space, dim) = (snapshot.number, snapshot.space.clone(), snapshot.head.dim_out());
@@ -41,7 +42,7 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
     let totals = pipeline::run(Job {
         card: &opened.card,
         frozen_space: opened.frozen().space,
-        camera: args.camera.as_str().into(),
+        cameras: cameras.iter().map(|name| name.as_str().into()).collect(),
         snapshots: vec![Arc::new(snapshot)],
         next_index: 0,
         segmenter: Segmenter::new(&config.learn),

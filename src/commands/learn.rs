@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::common::{Opened, Progress};
+use super::common::{Opened, Progress, camera_names};
 use super::{Output, probe, resume};
 use crate::cli;
 use crate::config::load::load;
@@ -33,11 +33,12 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
             run.display()
         )));
     }
+    let cameras = camera_names(&args.camera, args.source.len())?;
     let stop = telemetry::stop_on_signals()?;
     let mut opened = Opened::open(&args.encoder, &config)?;
-    let mut source = source::open(&args.source, &config.source)?;
+    let mut source = source::open_all(&args.source, &config.source)?;
     let live = source.live();
-    let info = RunInfo::new(&args.encoder, &opened.origin, &args.source, live, &args.camera, &config);
+    let info = RunInfo::new(&args.encoder, &opened.origin, &args.source, live, &cameras, &config);
     if old {
         resume::allowed(run, &info)?;
     }
@@ -71,7 +72,7 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
         totals = pipeline::run(Job {
             card: &opened.card,
             frozen_space: opened.frozen().space,
-            camera: args.camera.as_str().into(),
+            cameras: cameras.iter().map(|name| name.as_str().into()).collect(),
             snapshots: worker.learner().snapshots_from(place.next_index, live),
             next_index: place.next_index,
             segmenter,
@@ -107,9 +108,9 @@ fn start_fields(info: &RunInfo, opened: &Opened, place: &Place) -> Result<Value>
         "encoder_sha256": info.encoder_sha256,
         "card_hash": info.card_hash,
         "config_sha256": info.config_hash()?,
-        "source": info.source,
+        "sources": info.sources,
         "live": info.live,
-        "camera": info.camera,
+        "cameras": info.cameras,
         "provider": opened.encoder.provider(),
         "fallback": opened.encoder.fallback(),
         "space": opened.frozen().space.as_ref(),

@@ -48,9 +48,16 @@ pub(super) fn run(args: &cli::Replay) -> Result<Output> {
     let reader = Reader::open(&folder)?;
     RunInfo { config: config.clone(), ..recorded.clone() }.save(run)?;
     let mut journal = Journal::open(run)?;
-    journal.write("replay", json!({ "source": recorded.source, "rows": reader.rows() }))?;
+    journal.write("replay", json!({ "sources": recorded.sources, "rows": reader.rows() }))?;
     let learner = Learner::new(&config, origin.clone(), probe)?;
     let mut worker = Worker::new(learner, origin.clone(), run, journal)?;
+    let number = |name: &str| {
+        let at = recorded.cameras.iter().position(|camera| camera == name).and_then(|at| u16::try_from(at).ok());
+        at.ok_or_else(|| {
+            let folder = folder.display();
+            Error::work(format!("{folder}: a record of the camera {name:?}, which run.json does not list"))
+        })
+    };
     let mut progress = Progress::new("replay", Some(reader.rows()));
     let mut frames = 0;
     for row in reader {
@@ -60,7 +67,8 @@ pub(super) fn run(args: &cli::Replay) -> Result<Output> {
             return Err(Error::work(format!("{}: a latent of {found}, {wanted} expected", folder.display())));
         }
         let (index, stamp, segment) = (record.frame, Stamp(record.stamp_ns), record.segment);
-        worker.sample(&Sample { camera: 0, index, stamp, segment, latent, ..Sample::default() })?;
+        let camera = number(&record.camera)?;
+        worker.sample(&Sample { camera, index, stamp, segment, latent, ..Sample::default() })?;
         frames += 1;
         progress.set(frames);
     }

@@ -18,12 +18,12 @@ use crate::pipeline::saved;
 pub(super) fn allowed(run: &Path, now: &RunInfo) -> Result<()> {
     let before = RunInfo::load(run)?;
     before.same_origin(run, &now.origin())?;
-    if before.source != now.source {
+    if before.sources != now.sources || before.cameras != now.cameras {
         return Err(Error::usage(format!(
-            "run {} was made from {}, not from {}; resume it with the same --source",
+            "run {} was made from {}, not from {}; resume it with the same --source and --camera",
             run.display(),
-            before.source,
-            now.source
+            told(&before),
+            told(now)
         )));
     }
     let changed = changed_keys(&before.config, &now.config)?;
@@ -40,6 +40,13 @@ pub(super) fn allowed(run: &Path, now: &RunInfo) -> Result<()> {
         run.display(),
         changed.join(", ")
     )))
+}
+
+/// The sources with their cameras.
+fn told(info: &RunInfo) -> String {
+    let each: Vec<String> =
+        info.sources.iter().zip(&info.cameras).map(|(uri, name)| format!("{uri} ({name})")).collect();
+    each.join(", ")
 }
 
 /// `key: before -> now` for each key that differs.

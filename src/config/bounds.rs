@@ -19,6 +19,7 @@ pub(super) const RANGES: &[(&str, f64, f64)] = &[
     ("learn.false_negative_similarity", 0.0, 1.0),
     ("learn.cut_latent_distance", 0.0, 2.0),
     ("learn.cut_luma_distance", 0.0, 1.0),
+    ("learn.flash_secs", 0.0, 60.0),
     ("learn.still_distance", 0.0, 1.0),
     ("learn.views", 0.0, 1.0),
     ("learn.view_weight", 0.0, 100.0),

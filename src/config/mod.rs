@@ -112,6 +112,8 @@ pub struct Learn {
     pub cut_latent_distance: f64,
     /// ... and mean difference of the luma thumbnails (0 to 1) above this.
     pub cut_luma_distance: f64,
+    /// A jump that is undone within so many seconds, or by the next frame, is a flash and no cut.
+    pub flash_secs: f64,
     /// Neighbouring latents nearer than this cosine distance are a still scene: nothing to learn, skipped.
     pub still_distance: f64,
     /// Share of the frames that an augmented view is encoded of too: instance discrimination, as a third statistic of
@@ -308,6 +310,7 @@ impl Default for Learn {
             false_negative_similarity: 0.0,
             cut_latent_distance: 0.35,
             cut_luma_distance: 0.08,
+            flash_secs: 0.25,
             still_distance: 1e-5,
             views: 0.0,
             view_kinds: vec!["colour".into()],

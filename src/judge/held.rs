@@ -122,7 +122,7 @@ impl Held {
                 .map_err(|e| broken(&format!("block {}", block.number)).because(e))?;
             let stamps = block.stamps.iter().copied().map(Stamp).collect();
             let HeldBlock { camera, number, segment, index, .. } = block;
-            held.push(Block { camera, number, segment, index, stamps, latents, ..Block::default() });
+            held.push(Block { camera, number, turn: 0, segment, index, stamps, latents, ..Block::default() });
         }
         Ok(held)
     }

@@ -228,8 +228,11 @@ impl Learner {
     /// The latent has not the encoder's dimension.
     pub fn learn(&mut self, sample: &Sample) -> Result<Option<Outcome>> {
         self.now = sample.stamp;
-        let Some(block) = self.blocks.push(sample) else { return Ok(None) };
-        self.take(block)?;
+        let blocks = self.blocks.push(sample);
+        if blocks.is_empty() {
+            return Ok(None);
+        }
+        blocks.into_iter().try_for_each(|block| self.take(block))?;
         if self.counts.samples < self.next_fit {
             return Ok(None);
         }
@@ -241,9 +244,7 @@ impl Learner {
     /// # Errors
     /// As [`Learner::learn`].
     pub fn finish(&mut self, last_index: u64) -> Result<Option<Outcome>> {
-        if let Some(block) = self.blocks.finish() {
-            self.take(block)?;
-        }
+        self.blocks.finish().into_iter().try_for_each(|block| self.take(block))?;
         if self.counts.samples == self.fitted_samples {
             return Ok(None);
         }
@@ -254,7 +255,7 @@ impl Learner {
         let len = block.stamps.len() as u64;
         self.counts.blocks += 1;
         self.counts.samples += len;
-        if held(block.number, self.config.judge.hold_every) {
+        if held(block.turn, self.config.judge.hold_every) {
             self.counts.held += len;
             self.held_scatter.add(&block, &self.replay.gaps().pairs(&block))?;
             self.held.push(Block { views: Views::default(), ..block });

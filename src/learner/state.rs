@@ -60,7 +60,7 @@ impl Learner {
             promoted_at: self.promoted_at.map(|stamp| stamp.0),
             // A seeded stream is far from 2^64 words.
             rng_word: self.rng.get_word_pos() as u64,
-            blocks: blocks.clone(),
+            blocks,
             replay,
             held,
             residual: self.residual.is_some(),
@@ -73,8 +73,8 @@ impl Learner {
         contents.scatter("held_scatter.", &self.held_scatter);
         let flat = |name: &str, values| (name.to_owned(), values);
         contents.tensors.extend([
-            flat("open.rows", Tensor::new(&[open_rows.len()], open_rows)),
-            flat("open.view_rows", Tensor::new(&[open_views.len()], open_views)),
+            flat("open.rows", Tensor::new(&[open_rows.len()], &open_rows)),
+            flat("open.view_rows", Tensor::new(&[open_views.len()], &open_views)),
             flat("replay.rows", Tensor::new(&[replay_rows.len()], replay_rows)),
             flat("held.rows", Tensor::new(&[held_rows.len()], &held_rows)),
         ]);

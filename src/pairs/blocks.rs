@@ -1,14 +1,15 @@
 //! From samples to blocks: what is worth learning from, cut into pieces that are held out or learned as a whole.
-use ndarray::Array2;
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Block, Sample, Views};
+use super::open::{Open, OpenState};
+use super::{Block, Sample};
 use crate::config::{Judge, Learn};
 use crate::error::{Error, Result};
-use crate::frame::Stamp;
 use crate::linalg::dot;
 
-/// Gathers samples into [`Block`]s.
+/// Gathers samples into [`Block`]s, of each camera by itself.
 ///
 /// - *Rate*: at most `learn.frames_per_sec` samples a second. A sample is kept when its stamp is not more than a
 ///   quarter of a period before it is due, and the next is due one period after this one was (or, after a late sample,
@@ -20,16 +21,28 @@ use crate::linalg::dot;
 /// - *Blocks* end where the segment changes, before a sample `judge.block_secs` or more after the block's first, or so
 ///   long after the last kept one, and where the stamp steps back. The first sample of a segment, and the one after a
 ///   step back, is always kept.
+/// - *Flashes*: a block whose segment ended is held until the next has lasted `learn.flash_secs`, or ended itself. When
+///   the stream comes back to its segment before that (see [`super::Segmenter`]), it goes on, and what was gathered in
+///   between is dropped.
 #[derive(Debug, Clone)]
 pub struct Blocks {
     period_ns: i64,
     block_ns: i64,
+    flash_ns: i64,
     still_distance: f64,
-    state: BlocksState,
-    /// Latents of the open block, row after row.
-    rows: Vec<f32>,
-    /// Latents of the views in it.
-    view_rows: Vec<f32>,
+    number: u64,
+    counts: BlockCounts,
+    cameras: BTreeMap<u16, Lane>,
+}
+
+/// The blocks of one camera.
+#[derive(Debug, Clone, Default)]
+struct Lane {
+    /// Blocks closed so far.
+    closed: u64,
+    /// The block before, while it may go on.
+    before: Option<Open>,
+    open: Option<Open>,
 }
 
 /// What became of the samples.
@@ -41,34 +54,27 @@ pub struct BlockCounts {
     pub rate_limited: u64,
     /// Skipped: the scene stood still.
     pub still: u64,
+    /// Dropped: a flash.
+    #[serde(default)]
+    pub flashes: u64,
 }
 
-/// What a [`Blocks`] remembers beside the latents of its open block, for a checkpoint.
+/// What a [`Blocks`] remembers beside the latents of its open blocks, for a checkpoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlocksState {
-    /// Blocks closed so far: the number of the open one.
+    /// Blocks closed so far.
     pub number: u64,
-    /// Camera of the open block.
-    pub camera: u16,
-    /// Segment of the open block.
-    pub segment: u64,
-    /// Positions of the frames in the open block.
-    pub index: Vec<u64>,
-    /// Their capture times, nanoseconds.
-    pub stamps: Vec<i64>,
-    /// For each view of one of them the place of its frame in the block.
-    pub views: Vec<u32>,
-    /// When the next sample is due, nanoseconds.
-    pub due: i64,
-    /// Length of a latent.
-    pub dim: usize,
     /// The counts.
     pub counts: BlockCounts,
+    /// Each camera's number, closed blocks, held block and open block; the latents of these follow each other in this
+    /// order.
+    pub cameras: Vec<(u16, u64, Option<OpenState>, Option<OpenState>)>,
 }
 
-/// True for the blocks that are judged on and never learned from: every `hold_every`th, block 0 among them.
-pub fn held(number: u64, hold_every: u64) -> bool {
-    hold_every > 0 && number.is_multiple_of(hold_every)
+/// True for the blocks that are judged on and never learned from: every `hold_every`th of a camera, its first among
+/// them; `turn`: [`Block::turn`].
+pub fn held(turn: u64, hold_every: u64) -> bool {
+    hold_every > 0 && turn.is_multiple_of(hold_every)
 }
 
 impl Blocks {
@@ -77,130 +83,142 @@ impl Blocks {
         Self {
             period_ns: nanos(1.0 / learn.frames_per_sec),
             block_ns: nanos(judge.block_secs),
+            flash_ns: nanos(learn.flash_secs),
             still_distance: learn.still_distance,
-            state: BlocksState::default(),
-            rows: Vec::new(),
-            view_rows: Vec::new(),
+            number: 0,
+            counts: BlockCounts::default(),
+            cameras: BTreeMap::new(),
         }
     }
 
-    /// Takes the next sample of the stream; the block that ends before it, where one does.
+    /// Takes the next sample of the stream; the blocks that this ends, oldest first.
     ///
     /// A latent of another length than those of the open block ends it like a cut.
-    pub fn push(&mut self, sample: &Sample) -> Option<Block> {
-        let stamp = sample.stamp.0;
-        let Some((first, last)) = self.span() else {
-            self.begin(sample);
-            return None;
-        };
-        let cut = sample.segment != self.state.segment || sample.latent.len() != self.state.dim || stamp < last;
-        if cut {
-            let closed = self.close();
-            self.begin(sample);
-            return closed;
-        }
-        let quarter = self.period_ns / 4;
-        if stamp < self.state.due.saturating_sub(quarter) {
-            self.state.counts.rate_limited += 1;
-            return None;
-        }
-        if 1.0 - f64::from(dot(self.last_row(), &sample.latent)) < self.still_distance {
-            self.state.counts.still += 1;
-            return None;
-        }
-        let ends = stamp.saturating_sub(first) >= self.block_ns || stamp.saturating_sub(last) >= self.block_ns;
-        let closed = if ends { self.close() } else { None };
-        self.state.due = self.state.due.max(stamp.saturating_sub(quarter)).saturating_add(self.period_ns);
-        self.keep(sample);
+    pub fn push(&mut self, sample: &Sample) -> Vec<Block> {
+        let mut lane = self.cameras.remove(&sample.camera).unwrap_or_default();
+        let mut ended = Vec::new();
+        self.take(&mut lane, sample, &mut ended);
+        let closed = ended.into_iter().filter_map(|open| self.close(sample.camera, &mut lane, open)).collect();
+        self.cameras.insert(sample.camera, lane);
         closed
     }
 
-    /// The open block, at the end of the stream.
-    pub fn finish(&mut self) -> Option<Block> {
-        self.close()
+    fn take(&mut self, lane: &mut Lane, sample: &Sample, ended: &mut Vec<Open>) {
+        let (stamp, segment) = (sample.stamp.0, sample.segment);
+        if let Some(before) = lane.before.take_if(|b| b.state.segment == segment && b.state.dim == sample.latent.len())
+        {
+            // Back from a flash: as if it had not been.
+            let flash = lane.open.replace(before).map_or(0, |flash| flash.state.index.len() as u64);
+            self.counts.kept -= flash;
+            self.counts.flashes += flash;
+        }
+        let Some(open) = &mut lane.open else {
+            self.begin(lane, sample);
+            return;
+        };
+        let (first, last) = open.span().unwrap_or((stamp, stamp));
+        if segment != open.state.segment {
+            ended.extend(std::mem::replace(&mut lane.before, lane.open.take()));
+            self.begin(lane, sample);
+            return;
+        }
+        if sample.latent.len() != open.state.dim || stamp < last {
+            ended.extend(lane.before.take().into_iter().chain(lane.open.take()));
+            self.begin(lane, sample);
+            return;
+        }
+        if stamp.saturating_sub(open.state.since) > self.flash_ns {
+            ended.extend(lane.before.take());
+        }
+        let quarter = self.period_ns / 4;
+        if stamp < open.state.due.saturating_sub(quarter) {
+            self.counts.rate_limited += 1;
+            return;
+        }
+        if 1.0 - f64::from(dot(open.last_row(), &sample.latent)) < self.still_distance {
+            self.counts.still += 1;
+            return;
+        }
+        let due = open.state.due.max(stamp.saturating_sub(quarter)).saturating_add(self.period_ns);
+        if stamp.saturating_sub(first) >= self.block_ns || stamp.saturating_sub(last) >= self.block_ns {
+            ended.extend(lane.before.take().into_iter().chain(lane.open.take()));
+            self.begin(lane, sample);
+        } else {
+            open.keep(sample);
+            self.counts.kept += 1;
+        }
+        if let Some(open) = &mut lane.open {
+            open.state.due = due;
+        }
+    }
+
+    /// The open blocks, at the end of the stream.
+    pub fn finish(&mut self) -> Vec<Block> {
+        let mut closed = Vec::new();
+        for (camera, mut lane) in std::mem::take(&mut self.cameras) {
+            let open = lane.before.take().into_iter().chain(lane.open.take()).collect::<Vec<_>>();
+            closed.extend(open.into_iter().filter_map(|open| self.close(camera, &mut lane, open)));
+            self.cameras.insert(camera, lane);
+        }
+        closed
     }
 
     /// The counts so far.
     pub fn counts(&self) -> BlockCounts {
-        self.state.counts
+        self.counts
     }
 
-    /// Samples in the open block.
+    /// Samples in the open blocks.
     pub fn open(&self) -> u64 {
-        self.state.index.len() as u64
+        self.all_open().map(|open| open.state.index.len() as u64).sum()
     }
 
-    /// What to save: the state, the latents of the open block and those of its views, row after row.
-    pub fn save(&self) -> (&BlocksState, &[f32], &[f32]) {
-        (&self.state, &self.rows, &self.view_rows)
+    /// What to save: the state, the latents of the open blocks and those of their views, row after row.
+    pub fn save(&self) -> (BlocksState, Vec<f32>, Vec<f32>) {
+        let state = |open: &Option<Open>| open.as_ref().map(|open| open.state.clone());
+        let lane = |(camera, lane): (&u16, &Lane)| (*camera, lane.closed, state(&lane.before), state(&lane.open));
+        let cameras = self.cameras.iter().map(lane).collect();
+        let rows = self.all_open().flat_map(|open| open.rows.iter().copied()).collect();
+        let views = self.all_open().flat_map(|open| open.view_rows.iter().copied()).collect();
+        (BlocksState { number: self.number, counts: self.counts, cameras }, rows, views)
     }
 
     /// Goes on where `state` and the two lists of rows were saved.
     ///
     /// # Errors
-    /// The parts do not fit together.
-    pub fn restore(&mut self, state: BlocksState, rows: Vec<f32>, view_rows: Vec<f32>) -> Result<()> {
-        let (n, d, views) = (state.index.len(), state.dim, &state.views);
-        let fits = |n: usize, rows: &[f32]| n.checked_mul(d) == Some(rows.len());
-        let rising = views.windows(2).all(|w| w[0] < w[1]) && views.last().is_none_or(|last| (*last as usize) < n);
-        if state.stamps.len() != n || !fits(n, &rows) || !fits(views.len(), &view_rows) || !rising {
+    /// The parts do not fit together; nothing is changed then.
+    pub fn restore(&mut self, state: BlocksState, mut rows: Vec<f32>, mut views: Vec<f32>) -> Result<()> {
+        let mut cameras = BTreeMap::new();
+        for (camera, closed, before, open) in state.cameras {
+            let mut one =
+                |state: Option<OpenState>| state.map(|state| Open::restore(state, &mut rows, &mut views)).transpose();
+            cameras.insert(camera, Lane { closed, before: one(before)?, open: one(open)? });
+        }
+        if !rows.is_empty() || !views.is_empty() {
             return Err(Error::work(format!(
-                "saved open block: {n} positions, {} stamps, {} numbers for latents of {d}, {} for {} views: these do \
-                 not fit",
-                state.stamps.len(),
+                "saved open blocks: {} numbers of latents and {} of views belong to none",
                 rows.len(),
-                view_rows.len(),
                 views.len()
             )));
         }
-        (self.state, self.rows, self.view_rows) = (state, rows, view_rows);
+        (self.number, self.counts, self.cameras) = (state.number, state.counts, cameras);
         Ok(())
     }
 
-    /// First and last stamp of the open block; `None` where none is open.
-    fn span(&self) -> Option<(i64, i64)> {
-        Some((*self.state.stamps.first()?, *self.state.stamps.last()?))
+    fn all_open(&self) -> impl Iterator<Item = &Open> {
+        self.cameras.values().flat_map(|lane| lane.before.iter().chain(&lane.open))
     }
 
-    fn last_row(&self) -> &[f32] {
-        &self.rows[self.rows.len() - self.state.dim..]
+    fn begin(&mut self, lane: &mut Lane, sample: &Sample) {
+        lane.open = Some(Open::begin(sample, self.period_ns));
+        self.counts.kept += 1;
     }
 
-    /// Begins a block with `sample`, and the schedule with its stamp.
-    fn begin(&mut self, sample: &Sample) {
-        self.state.due = sample.stamp.0.saturating_add(self.period_ns);
-        self.state.dim = sample.latent.len();
-        self.keep(sample);
-    }
-
-    fn keep(&mut self, sample: &Sample) {
-        (self.state.camera, self.state.segment) = (sample.camera, sample.segment);
-        self.state.index.push(sample.index);
-        self.state.stamps.push(sample.stamp.0);
-        self.rows.extend_from_slice(&sample.latent);
-        if !sample.view.is_empty() && sample.view.len() == self.state.dim {
-            self.state.views.push(self.state.index.len() as u32 - 1);
-            self.view_rows.extend_from_slice(&sample.view);
-        }
-        self.state.counts.kept += 1;
-    }
-
-    fn close(&mut self) -> Option<Block> {
-        let stamps: Vec<Stamp> = std::mem::take(&mut self.state.stamps).into_iter().map(Stamp).collect();
-        let index = std::mem::take(&mut self.state.index);
-        let rows = std::mem::take(&mut self.rows);
-        let (of, view_rows) = (std::mem::take(&mut self.state.views), std::mem::take(&mut self.view_rows));
-        if stamps.is_empty() {
-            return None;
-        }
-        let latents = Array2::from_shape_vec((stamps.len(), self.state.dim), rows).ok()?;
-        let views = match of.len() {
-            0 => Views::default(),
-            m => Views { rows: of, latents: Array2::from_shape_vec((m, self.state.dim), view_rows).ok()? },
-        };
-        let number = self.state.number;
-        self.state.number += 1;
-        Some(Block { camera: self.state.camera, number, segment: self.state.segment, index, stamps, latents, views })
+    fn close(&mut self, camera: u16, lane: &mut Lane, open: Open) -> Option<Block> {
+        let block = open.close(camera, lane.closed, self.number)?;
+        lane.closed += 1;
+        self.number += 1;
+        Some(block)
     }
 }
 

@@ -2,6 +2,7 @@
 pub mod blocks;
 pub mod gaps;
 mod negatives;
+mod open;
 pub mod replay;
 pub mod segments;
 
@@ -12,7 +13,7 @@ use crate::frame::Stamp;
 pub use blocks::{BlockCounts, Blocks, BlocksState, held};
 pub use gaps::{Gaps, GapsState};
 pub use replay::{Replay, ReplayState, StoredState};
-pub use segments::{Segmenter, SegmenterState};
+pub use segments::{Segmenter, SegmenterState, View};
 
 /// One latent that may be learned from.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -45,8 +46,10 @@ pub struct Views {
 pub struct Block {
     /// Number of its camera in the run, from 0.
     pub camera: u16,
-    /// Number of the block in the stream, from 0. Every `judge.hold_every`th is held out.
+    /// Number of the block in the stream, from 0.
     pub number: u64,
+    /// Number of the block among those of its camera, from 0. Every `judge.hold_every`th is held out.
+    pub turn: u64,
     /// The segment it is a part of.
     pub segment: u64,
     /// Positions of the frames in the source.

@@ -23,8 +23,12 @@ pub(super) struct Slot {
     pub(super) index: u64,
     /// Capture time.
     pub(super) stamp: Stamp,
+    /// Its camera.
+    pub(super) camera: u16,
     /// The source says that a shot begins here.
     pub(super) cut: bool,
+    /// It marks every cut.
+    pub(super) marks_cuts: bool,
     /// When the frame was there to be taken.
     pub(super) arrived: Instant,
 }
@@ -32,7 +36,8 @@ pub(super) struct Slot {
 impl Slot {
     pub(super) fn new(side: u32) -> Self {
         let tensor = vec![0.0; 3 * side as usize * side as usize];
-        Self { tensor, luma: [0.0; LUMA_LEN], index: 0, stamp: Stamp(0), cut: false, arrived: Instant::now() }
+        let (luma, stamp, arrived) = ([0.0; LUMA_LEN], Stamp(0), Instant::now());
+        Self { tensor, luma, index: 0, stamp, camera: 0, cut: false, marks_cuts: false, arrived }
     }
 }
 
@@ -85,7 +90,8 @@ pub(super) fn run(
         slot.arrived = frame.arrived.unwrap_or_else(Instant::now);
         prepare.run(&frame, &mut slot.tensor)?;
         luma(&frame, &mut slot.luma);
-        (slot.index, slot.stamp, slot.cut) = (first + frame.index, frame.stamp, frame.cut);
+        (slot.index, slot.stamp, slot.camera) = (first + frame.index, frame.stamp, frame.camera);
+        (slot.cut, slot.marks_cuts) = (frame.cut, source.marks_cuts_of(frame.camera));
         if ways.filled.send(slot).is_err() {
             break;
         }

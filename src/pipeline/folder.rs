@@ -36,12 +36,12 @@ pub struct RunInfo {
     /// `[h, w, d]` where a latent is a grid.
     #[serde(default)]
     pub latent_grid: Option<[usize; 3]>,
-    /// URI of the source.
-    pub source: String,
+    /// URIs of the sources, one for each camera.
+    pub sources: Vec<String>,
     /// The source is live.
     pub live: bool,
-    /// Name of the camera in the records.
-    pub camera: String,
+    /// Names of the cameras in the records.
+    pub cameras: Vec<String>,
     /// The whole configuration.
     pub config: Config,
 }
@@ -61,7 +61,14 @@ pub struct Place {
 
 impl RunInfo {
     /// Of a new run.
-    pub fn new(encoder: &Path, origin: &Origin, source: &str, live: bool, camera: &str, config: &Config) -> Self {
+    pub fn new(
+        encoder: &Path,
+        origin: &Origin,
+        sources: &[String],
+        live: bool,
+        cameras: &[String],
+        config: &Config,
+    ) -> Self {
         Self {
             layout: LAYOUT,
             // Absolute, so that later verbs find it from anywhere.
@@ -71,9 +78,9 @@ impl RunInfo {
             latent_dim: origin.dim,
             latent_parts: origin.parts.clone(),
             latent_grid: origin.grid,
-            source: source.to_owned(),
+            sources: sources.to_vec(),
             live,
-            camera: camera.to_owned(),
+            cameras: cameras.to_vec(),
             config: config.clone(),
         }
     }

@@ -17,7 +17,7 @@ use crate::export::Record;
 use crate::head::Scratch;
 use crate::learner::Snapshot;
 use crate::linalg::normalise;
-use crate::pairs::{Sample, Segmenter};
+use crate::pairs::{Sample, Segmenter, View};
 
 /// How long the hot path waits for a frame before it looks whether to stop.
 const WAIT: Duration = Duration::from_millis(50);
@@ -50,12 +50,12 @@ pub(super) struct ExporterEnd {
 pub(super) struct Hot<'a> {
     pub(super) encoder: &'a mut Encoder,
     pub(super) live: bool,
-    pub(super) camera: Arc<str>,
+    /// Names of the cameras, by their numbers.
+    pub(super) cameras: Vec<Arc<str>>,
     pub(super) frozen_space: Arc<str>,
     /// The one in use first, then those to come.
     pub(super) snapshots: VecDeque<Arc<Snapshot>>,
     pub(super) segmenter: Segmenter,
-    pub(super) marks_cuts: bool,
     pub(super) next_checkpoint: u64,
     pub(super) next_index: u64,
     pub(super) learner: Option<LearnerEnd<'a>>,
@@ -118,15 +118,25 @@ impl Hot<'_> {
 
     /// From unit latent to embedding, and on to learner and exporter.
     fn embed(&mut self, slot: &Slot) -> Result<()> {
-        let segment = self.segmenter.step(&self.latent, &slot.luma, slot.cut, self.marks_cuts);
+        let segment = self.segmenter.step(View {
+            camera: slot.camera,
+            stamp: slot.stamp,
+            latent: &self.latent,
+            luma: &slot.luma,
+            source_cut: slot.cut,
+            marks_cuts: slot.marks_cuts,
+        });
         self.take_snapshots(slot.index);
         let Some(snapshot) = self.snapshots.front() else { return Err(Error::work("no head to embed with")) };
         self.embedding.resize(snapshot.head.dim_out(), 0.0);
         snapshot.head.embed(&self.latent, &mut self.embedding, &mut self.scratch);
         let snapshot = snapshot.clone();
         self.totals.embedded(slot.arrived, self.started, segment);
+        let Some(camera) = self.cameras.get(usize::from(slot.camera)).cloned() else {
+            return Err(Error::work(format!("the source gave a frame of camera {}, which has no name", slot.camera)));
+        };
         let record = Record {
-            camera: self.camera.clone(),
+            camera,
             frame: slot.index,
             stamp_ns: slot.stamp.0,
             segment,
@@ -187,7 +197,8 @@ impl Hot<'_> {
         let mut latent = learner.spare.try_recv().unwrap_or_default();
         latent.clear();
         latent.extend_from_slice(&self.latent);
-        let sample = Sample { camera: 0, index: slot.index, stamp: slot.stamp, segment, latent, ..Sample::default() };
+        let sample =
+            Sample { camera: slot.camera, index: slot.index, stamp: slot.stamp, segment, latent, ..Sample::default() };
         match send(&learner.out, ToLearner::Sample(sample), self.live) {
             Sent::Yes => {
                 self.sent_count += 1;

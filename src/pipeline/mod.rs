@@ -62,8 +62,8 @@ pub struct Job<'a> {
     pub encoder: &'a mut Encoder,
     /// The configuration.
     pub config: &'a Config,
-    /// Name of the camera, for the records.
-    pub camera: Arc<str>,
+    /// Names of the cameras, for the records, by their numbers.
+    pub cameras: Vec<Arc<str>>,
     /// The head in use and those to come, by `activate_at`, oldest first; at least one.
     pub snapshots: Vec<Arc<Snapshot>>,
     /// The space of the frozen latents.
@@ -89,9 +89,9 @@ pub struct Job<'a> {
 /// # Errors
 /// The first worker that failed, with its reason; the other workers are ended in order.
 pub fn run(job: Job<'_>) -> Result<Totals> {
-    let Job { source, card, encoder, config, camera, snapshots, frozen_space, next_index, segmenter, .. } = job;
+    let Job { source, card, encoder, config, cameras, snapshots, frozen_space, next_index, segmenter, .. } = job;
     let Job { learning, exporter, stop, started, mut progress, .. } = job;
-    let (live, marks_cuts) = (source.live(), source.marks_cuts());
+    let live = source.live();
     let prepare = Prepare::new(card, encoder.side())?;
     let slots = if live { SLOTS_LIVE } else { SLOTS_BOUNDED };
     let (filled_in, filled) = bounded(slots);
@@ -137,11 +137,10 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
         let next_checkpoint = next_index + config.checkpoint.every_frames;
         let mut hot = Hot {
             live,
-            camera,
+            cameras,
             frozen_space,
             snapshots: snapshots.into(),
             segmenter,
-            marks_cuts,
             next_checkpoint,
             next_index,
             learner: learner_end,

@@ -46,7 +46,8 @@ impl Totals {
             now
         });
         self.span_secs = now.duration_since(first).as_secs_f64();
-        if self.last_segment != Some(segment) {
+        // Numbers rise; a segment that goes on after a flash, or another camera's, was counted.
+        if self.last_segment.is_none_or(|last| segment > last) {
             self.last_segment = Some(segment);
             self.segments += 1;
         }

@@ -3,6 +3,7 @@
 pub mod camera;
 pub mod child;
 pub mod folder;
+pub mod joined;
 pub mod memory;
 pub mod pattern;
 pub mod picture;
@@ -61,6 +62,10 @@ pub trait Source: Send {
     fn length(&self) -> Option<u64>;
     /// True where the source itself marks every cut (`Frame::cut`), so that none has to be detected.
     fn marks_cuts(&self) -> bool;
+    /// The same of one camera, where several are joined.
+    fn marks_cuts_of(&self, _camera: u16) -> bool {
+        self.marks_cuts()
+    }
     /// The counts so far.
     fn counts(&self) -> SourceCounts;
 }
@@ -86,6 +91,19 @@ pub fn open(uri: &str, config: &config::Source) -> Result<Box<dyn Source>> {
                 let path = path.display();
                 Err(Error::work(format!("the source {path} is neither a folder nor a video file nor a camera device")))
             }
+        }
+    }
+}
+
+/// Opens the sources of one camera or several, joined into one.
+/// # Errors
+/// As [`open`], and those of [`joined::Joined::new`].
+pub fn open_all(uris: &[String], config: &config::Source) -> Result<Box<dyn Source>> {
+    match uris {
+        [one] => open(one, config),
+        _ => {
+            let sources = uris.iter().map(|uri| open(uri, config)).collect::<Result<_>>()?;
+            Ok(Box::new(joined::Joined::new(sources)?))
         }
     }
 }

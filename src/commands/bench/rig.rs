@@ -191,7 +191,7 @@ impl Rig {
     fn pipeline(&mut self, secs: Duration, snapshots: Vec<Arc<Snapshot>>, learn: bool) -> Result<Stretch> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut segmenter = Segmenter::new(&self.config.learn);
-        segmenter.restore(SegmenterState { number: self.next.segment, ..SegmenterState::default() });
+        segmenter.restore(SegmenterState { next: self.next.segment, ..SegmenterState::default() });
         let (mut begun, halt, interrupted) = (None, stop.clone(), self.interrupted.clone());
         let progress = move |_| {
             let now = Instant::now();
@@ -204,7 +204,7 @@ impl Rig {
             source: Box::new(Playing::new(self.clip.clone(), self.next.index, Stamp(self.next.stamp))),
             card: &self.opened.card,
             frozen_space: self.opened.frozen().space,
-            camera: "bench".into(),
+            cameras: vec!["bench".into()],
             snapshots,
             next_index: self.next.index,
             segmenter,

@@ -67,7 +67,7 @@ fn folder(all: &mut Findings, run: &Path, info: &Result<RunInfo>, model: bool) {
     let known = match info {
         Ok(info) => {
             let live = if info.live { ", live" } else { "" };
-            all.ok("run.json", format!("of {}{live}, encoder {}", info.source, info.encoder.display()));
+            all.ok("run.json", format!("of {}{live}, encoder {}", info.sources.join(", "), info.encoder.display()));
             if model {
                 own_encoder(all, info);
             }

@@ -45,7 +45,14 @@ fn record(frame: u64, head: u64, space: &str) -> Record {
 fn run() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path();
-    let info = RunInfo::new(Path::new("gone.onnx"), &origin(), "pattern://1", false, "camera", &Config::default());
+    let info = RunInfo::new(
+        Path::new("gone.onnx"),
+        &origin(),
+        &["pattern://1".into()],
+        false,
+        &["camera".into()],
+        &Config::default(),
+    );
     info.save(run).unwrap();
     let mut journal = Journal::open(run).unwrap();
     journal.write("start", json!({})).unwrap();

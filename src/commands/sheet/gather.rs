@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::encoder::{LUMA_LEN, luma};
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Frame, Stamp};
-use crate::pairs::segments::Segmenter;
+use crate::pairs::{Segmenter, View};
 use crate::source::{self, Pull, Source};
 
 /// Latents kept at most; of a longer source every second, fourth, ... frame.
@@ -107,8 +107,15 @@ pub(super) fn gather(opened: &mut Opened, config: &Config, uri: &str) -> Result<
         luma(frame, &mut thumbnail);
         match single.latent(opened, frame) {
             Ok(latent) => {
-                let segment = segmenter.step(latent, &thumbnail, frame.cut, marks_cuts);
-                segments = segment + 1;
+                let segment = segmenter.step(View {
+                    camera: frame.camera,
+                    stamp: frame.stamp,
+                    latent,
+                    luma: &thumbnail,
+                    source_cut: frame.cut,
+                    marks_cuts,
+                });
+                segments = segments.max(segment + 1);
                 thin.push(Place { index: frame.index, stamp: frame.stamp, segment }, latent);
             }
             // Zero or not finite: the frame's fault.
