@@ -36,6 +36,10 @@ pub enum Verb {
     Replay(Replay),
     /// Contact sheet: frames of a source with their neighbours, frozen against adapted.
     Sheet(Sheet),
+    /// One run out of several over the same encoder; statistics add up exactly.
+    Merge(Merge),
+    /// The story of a run: fits, candidates, promotions, rollbacks and health, told and drawn.
+    Inspect(Inspect),
     /// What is installed, what works, and what to do where something does not.
     Doctor(Doctor),
     /// Speed: raw encoder loop, pipeline, pipeline with learning, interleaved in one run.
@@ -176,6 +180,34 @@ pub struct Sheet {
     /// Rows of queries.
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=50))]
     pub queries: u32,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "described by its type")]
+    pub common: Common,
+}
+
+/// `merge`
+#[derive(Debug, Args)]
+pub struct Merge {
+    /// Folders of the runs.
+    #[arg(value_name = "RUN", num_args = 2.., required = true)]
+    pub runs: Vec<PathBuf>,
+    /// Folder of the new run.
+    #[arg(short, long, value_name = "DIR")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "described by its type")]
+    pub common: Common,
+}
+
+/// `inspect`
+#[derive(Debug, Args)]
+pub struct Inspect {
+    /// Folder of the run.
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    /// Draw it into this file.
+    #[arg(long, value_name = "OUT.svg")]
+    pub plot: Option<PathBuf>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
     pub common: Common,

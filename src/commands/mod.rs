@@ -7,7 +7,9 @@ mod embed;
 mod eval;
 mod export;
 mod findings;
+mod inspect;
 mod learn;
+mod merge;
 mod probe;
 mod replay;
 mod resume;
@@ -56,6 +58,8 @@ pub fn run(cli: &Cli, started: Instant) -> Result<Done> {
         Verb::Export(args) => export::run(args),
         Verb::Replay(args) => replay::run(args),
         Verb::Sheet(args) => sheet::run(args),
+        Verb::Merge(args) => merge::run(args),
+        Verb::Inspect(args) => inspect::run(args),
         Verb::Bench(args) => bench::run(args, started),
     };
     output.map(|output| Done { output, exit_code: 0 })

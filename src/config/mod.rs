@@ -215,6 +215,8 @@ pub struct Judge {
     /// Stream time between two promotions, seconds at least: each opens a new space of embeddings. The last fit of a
     /// bounded source and the return to the frozen latents do not wait.
     pub min_promotion_secs: f64,
+    /// Gradient steps between two checks of the residual on held-out blocks.
+    pub watch_steps: u64,
     /// Folder with labelled images (`CLASS/*.jpg`) that must also agree to a promotion, and choose among heads that pass
     /// the label-free gate; empty: none.
     pub probe: String,
@@ -362,6 +364,7 @@ impl Default for Judge {
             resamples: 1000,
             quantile: 0.05,
             min_promotion_secs: 20.0,
+            watch_steps: 50,
             probe: String::new(),
         }
     }

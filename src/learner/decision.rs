@@ -82,6 +82,12 @@ pub struct Decision {
     pub frozen_health: Option<Health>,
     /// Health of the exported head on the same frames.
     pub exported_health: Option<Health>,
+    /// How much what is exported from now on differs from what was, see [`crate::health::drift`]; `None`: the same.
+    pub drift: Option<f64>,
+    /// TR@1 of the exported head on the oldest held-out blocks, less that of the frozen latents ...
+    pub reference_gain: Option<f64>,
+    /// ... and how much less it is than the best so far: what was forgotten.
+    pub forgetting: Option<f64>,
     /// The exported head against the frozen latents on the same frames; `None` while the frozen ones are exported.
     pub gain: Option<Judgement>,
 }
@@ -106,6 +112,9 @@ impl Decision {
             reason: String::new(),
             frozen_health: None,
             exported_health: None,
+            drift: None,
+            reference_gain: None,
+            forgetting: None,
             gain: None,
         }
     }

@@ -1,15 +1,10 @@
 //! What heads measure on the held-out blocks and on the labelled probe, and how two compare.
-use ndarray::{ArrayView2, Axis, concatenate};
+use ndarray::ArrayView2;
 
 use super::{Judgement, Learner};
 use crate::config::Judge;
 use crate::head::Head;
-use crate::health::Health;
 use crate::judge::{Scores, Verdict, gate, replaces, scores, worse};
-
-/// Health is measured on the newest blocks with so many frames: a floor that a broken head falls through needs no more,
-/// and on all held-out frames it would cost more than the fit itself.
-const HEALTH_FRAMES: usize = 512;
 
 /// What a head measures.
 pub(super) struct Measured {
@@ -76,23 +71,5 @@ impl Learner {
         let probe = self.probe.as_ref()?;
         let (candidate, reference) = (candidate.labelled.as_ref()?, reference.labelled.as_ref()?);
         Some(probe.compare(candidate, reference, &self.config.judge, self.config.learn.seed, agrees))
-    }
-
-    /// Health of `head` on the newest held-out blocks; `None` while there are none.
-    pub(super) fn health(&self, head: &Head) -> Option<Health> {
-        let mut frames = 0;
-        let newest = self.held.blocks().iter().rev().take_while(|block| {
-            let enough = frames >= HEALTH_FRAMES;
-            frames += block.latents.nrows();
-            !enough
-        });
-        let mut blocks: Vec<_> = newest.collect();
-        blocks.reverse();
-        let views: Vec<_> = blocks.iter().map(|block| block.latents.view()).collect();
-        let latents = concatenate(Axis(0), &views).ok()?;
-        let of = blocks.iter().flat_map(|block| block.stamps.iter().map(|_| block.number)).collect::<Vec<_>>();
-        let health = (of.len() > 1).then(|| Health::of(head.embed_rows(latents.view()).view(), &of));
-        self.conduct.rest();
-        health
     }
 }

@@ -6,10 +6,13 @@
 mod decision;
 mod ladder;
 mod measure;
+mod merge;
 mod method;
 mod snapshot;
 mod state;
+mod steps;
 mod trial;
+mod watch;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -27,14 +30,17 @@ use crate::frame::Stamp;
 use crate::head::{Grid, Head, Scatter};
 use crate::judge::Held;
 use crate::judge::probe::Probe;
-use crate::pairs::blocks::{Blocks, held};
+use crate::pairs::Sample;
+use crate::pairs::blocks::Blocks;
 use crate::pairs::replay::Replay;
-use crate::pairs::{Block, Sample, Views};
 
 pub use decision::{Candidate, Decision, Judgement};
 use method::Residual;
 pub use method::Workbench;
 pub use snapshot::Snapshot;
+pub use watch::{Event, State};
+
+use watch::Watch;
 
 /// Latents that novelty is measured against.
 const REFERENCES: usize = 256;
@@ -82,6 +88,11 @@ impl Origin {
     }
 }
 
+/// As many frames as the reference blocks have.
+fn reference_size(config: &config::Judge) -> config::Judge {
+    config::Judge { max_frames: steps::REFERENCE_FRAMES, ..config.clone() }
+}
+
 /// What was done so far.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Counts {
@@ -99,7 +110,7 @@ pub struct Counts {
     pub fits: u64,
     /// Heads promoted.
     pub promotions: u64,
-    /// Times the residual MLP was put back to its start because a step was not finite.
+    /// Times the residual MLP was put back to its last sound weights.
     pub rollbacks: u64,
 }
 
@@ -173,7 +184,21 @@ pub struct Learner {
     /// Snapshots handed out and perhaps not in use yet; the state keeps them.
     handed_out: Vec<Arc<Snapshot>>,
     last: Option<Decision>,
-    fault: Option<String>,
+    watch: Watch,
+    /// The watch holds because a measure warned, and not for want of something new.
+    warned: bool,
+    /// Newest frame.
+    frame: u64,
+    /// Still samples so far, and in a row.
+    still_seen: u64,
+    still_run: u64,
+    /// What happened since it was last asked.
+    events: Vec<Event>,
+    /// The oldest held-out blocks, and the best gain over the frozen latents on them so far.
+    reference: Held,
+    reference_gain: Option<f64>,
+    /// First block, segment and camera that no joined learner has.
+    joined: (u64, u64, u16),
     conduct: Box<dyn Conduct>,
     spent: Spent,
 }
@@ -212,7 +237,15 @@ impl Learner {
             handed_out: vec![exported.clone()],
             exported,
             last: None,
-            fault: None,
+            watch: Watch::new(),
+            warned: false,
+            frame: 0,
+            still_seen: 0,
+            still_run: 0,
+            events: Vec::new(),
+            reference: Held::new(&reference_size(&config.judge)),
+            reference_gain: None,
+            joined: (0, 0, 0),
             conduct: Box::new(Plain),
             spent: Spent::default(),
             config: config.clone(),
@@ -227,8 +260,9 @@ impl Learner {
     /// # Errors
     /// The latent has not the encoder's dimension.
     pub fn learn(&mut self, sample: &Sample) -> Result<Option<Outcome>> {
-        self.now = sample.stamp;
+        (self.now, self.frame) = (sample.stamp, sample.index);
         let blocks = self.blocks.push(sample);
+        self.count_still();
         if blocks.is_empty() {
             return Ok(None);
         }
@@ -249,49 +283,6 @@ impl Learner {
             return Ok(None);
         }
         self.fit(last_index, true).map(Some)
-    }
-
-    fn take(&mut self, block: Block) -> Result<()> {
-        let len = block.stamps.len() as u64;
-        self.counts.blocks += 1;
-        self.counts.samples += len;
-        if held(block.turn, self.config.judge.hold_every) {
-            self.counts.held += len;
-            self.held_scatter.add(&block, &self.replay.gaps().pairs(&block))?;
-            self.held.push(Block { views: Views::default(), ..block });
-            return Ok(());
-        }
-        self.replay.insert(&block);
-        self.scatter.add(&block, &self.replay.gaps().pairs(&block))?;
-        if self.config.learn.frames_per_step == 0 || self.residual.is_none() {
-            return Ok(());
-        }
-        self.credit += len;
-        while self.credit >= self.config.learn.frames_per_step {
-            self.credit -= self.config.learn.frames_per_step;
-            let begun = self.conduct.used();
-            self.step();
-            self.spent.steps += self.conduct.used().saturating_sub(begun);
-            self.conduct.rest();
-        }
-        Ok(())
-    }
-
-    /// One gradient step; a step that is not finite puts the residual back to its start.
-    fn step(&mut self) {
-        let Some(residual) = &mut self.residual else { return };
-        match residual.step(&mut self.replay, &self.exported.head, &self.config, &mut self.rng) {
-            Ok(None) => {}
-            Ok(Some(loss)) => {
-                self.counts.steps += 1;
-                self.counts.last_loss = Some(loss);
-            }
-            Err(fault) => {
-                self.counts.rollbacks += 1;
-                self.fault = Some(fault.chain());
-                *residual = Residual::start(residual.base.clone(), &self.config, &mut self.rng);
-            }
-        }
     }
 
     /// Fits, judges, perhaps promotes; the schedule moves on.
@@ -424,9 +415,9 @@ impl Learner {
         weights + scatter + 65536
     }
 
-    /// The reason of the last rollback, once.
-    pub fn take_fault(&mut self) -> Option<String> {
-        self.fault.take()
+    /// What happened since this was last called, oldest first.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
     }
 
     /// The slow-head statistics so far, held-out blocks left out.
@@ -434,3 +425,7 @@ impl Learner {
         &self.scatter
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;

@@ -7,7 +7,8 @@ use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 
 use super::method::Residual;
-use super::{Counts, Learner, Snapshot};
+use super::watch::{Memory, Watch};
+use super::{Counts, Learner, Snapshot, reference_size};
 use crate::checkpoint::{Contents, Stored, Tensor};
 use crate::error::{Error, Result};
 use crate::frame::Stamp;
@@ -29,6 +30,14 @@ struct Small {
     held: HeldState,
     /// Whether there is a residual.
     residual: bool,
+    /// Whether there are weights to go back to.
+    sound: bool,
+    watch: Memory,
+    warned: bool,
+    frame: u64,
+    still: (u64, u64),
+    reference: HeldState,
+    reference_gain: Option<f64>,
     snapshots: Vec<SmallSnapshot>,
 }
 
@@ -51,6 +60,7 @@ impl Learner {
         let (blocks, open_rows, open_views) = self.blocks.save();
         let (replay, replay_rows) = self.replay.save();
         let (held, held_rows) = self.held.save();
+        let (reference, reference_rows) = self.reference.save();
         let small = Small {
             counts: self.counts.clone(),
             next_fit: self.next_fit,
@@ -64,6 +74,13 @@ impl Learner {
             replay,
             held,
             residual: self.residual.is_some(),
+            sound: self.watch.sound.is_some(),
+            watch: self.watch.memory.clone(),
+            warned: self.warned,
+            frame: self.frame,
+            still: (self.still_seen, self.still_run),
+            reference,
+            reference_gain: self.reference_gain,
             snapshots: self.handed_out.iter().map(|s| small_snapshot(s)).collect(),
         };
         let small = serde_json::to_string(&small).map_err(|e| Error::work("the learner's state").because(e))?;
@@ -77,10 +94,14 @@ impl Learner {
             flat("open.view_rows", Tensor::new(&[open_views.len()], &open_views)),
             flat("replay.rows", Tensor::new(&[replay_rows.len()], replay_rows)),
             flat("held.rows", Tensor::new(&[held_rows.len()], &held_rows)),
+            flat("reference.rows", Tensor::new(&[reference_rows.len()], &reference_rows)),
         ]);
         contents.head("judged.", &self.judged);
         if let Some(residual) = &self.residual {
-            residual.save(&mut contents);
+            residual.save(&mut contents, "residual.");
+        }
+        if let Some(sound) = &self.watch.sound {
+            sound.save(&mut contents, "sound.");
         }
         for (i, snapshot) in self.handed_out.iter().enumerate() {
             contents.head(&format!("snapshot{i}.head."), &snapshot.head);
@@ -110,8 +131,12 @@ impl Learner {
         drop(rows);
         let [len] = stored.shape("held.rows")?;
         let held = Held::restore(&self.config.judge, small.held, &stored.take::<f32>("held.rows", &[len])?)?;
+        let [len] = stored.shape("reference.rows")?;
+        let rows = stored.take::<f32>("reference.rows", &[len])?;
+        let reference = Held::restore(&reference_size(&self.config.judge), small.reference, &rows)?;
         let judged = Arc::new(stored.take_head("judged.")?);
-        let residual = small.residual.then(|| Residual::restore(stored, &self.config)).transpose()?;
+        let residual = small.residual.then(|| Residual::restore(stored, &self.config, "residual.")).transpose()?;
+        let sound = small.sound.then(|| Residual::restore(stored, &self.config, "sound.")).transpose()?;
         let mut handed_out = Vec::new();
         for (i, saved) in small.snapshots.into_iter().enumerate() {
             let head = stored.take_head(&format!("snapshot{i}.head."))?;
@@ -133,6 +158,10 @@ impl Learner {
         (self.replay, self.held, self.judged) = (replay, held, judged);
         (self.residual, self.rng, self.counts) = (residual, rng, small.counts);
         (self.next_fit, self.credit, self.fitted_samples) = (small.next_fit, small.credit, small.fitted_samples);
+        (self.reference, self.reference_gain) = (reference, small.reference_gain);
+        (self.warned, self.frame) = (small.warned, small.frame);
+        (self.still_seen, self.still_run) = small.still;
+        self.watch = Watch { memory: small.watch, sound };
         (self.now, self.promoted_at) = (Stamp(small.now), small.promoted_at.map(Stamp));
         (self.handed_out, self.exported) = (handed_out, exported);
         Ok(())

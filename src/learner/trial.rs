@@ -6,8 +6,10 @@ use ndarray::{Array2, ArrayView2};
 use super::ladder::{Fits, Rung};
 use super::measure::Measured;
 use super::method::Residual;
+use super::steps::newest;
 use super::{Candidate, Decision, Judgement, Learner};
 use crate::head::Head;
+use crate::health::{drift, retrieval_at_1};
 
 /// At most so many training frames stand as distractors in the near measure.
 const MAX_DISTRACTORS: usize = 2048;
@@ -52,9 +54,17 @@ impl Learner {
             }
         };
         let promoted = self.judge(&mut fits, last, &mut decision);
+        decision.forgetting = self.reference_gain.zip(decision.reference_gain).map(|(best, now)| best - now);
+        self.reference_gain = decision.reference_gain.into_iter().chain(self.reference_gain).reduce(f64::max);
         self.credit = 0;
         if self.config.learn.frames_per_step > 0 {
-            self.residual = Some(Residual::start(base, &self.config, &mut self.rng));
+            let residual = Residual::start(base, &self.config, &mut self.rng);
+            let began = self.watch.begin(&residual);
+            self.residual = Some(residual);
+            self.warned = false;
+            if let Some((from, reason)) = began {
+                self.tell(from, reason.into());
+            }
         }
         (decision, promoted)
     }
@@ -99,6 +109,8 @@ impl Learner {
         let judged = promoted.as_ref().map_or(&*self.judged, |p: &Promoted| &*p.judged);
         decision.gain = measured.map(|measured| self.better(&measured, &ground.frozen));
         (decision.frozen_health, decision.exported_health) = (self.health(&identity), self.health(judged));
+        decision.drift = self.drift(judged);
+        decision.reference_gain = self.reference_gain(judged);
         decision.reason = decision.tell();
         promoted
     }
@@ -167,6 +179,24 @@ impl Learner {
         };
         let fitted = if rung.kind.trained() { None } else { all() };
         Promoted { head: fitted.map_or_else(|| judged.clone(), Arc::new), judged }
+    }
+
+    /// How far `head` is from the exported one, on the newest held-out blocks; `None` where it is that one.
+    fn drift(&self, head: &Head) -> Option<f64> {
+        if *head == *self.judged {
+            return None;
+        }
+        let (latents, _) = newest(&self.held, 3)?;
+        let drift = drift(head.embed_rows(latents.view()).view(), self.judged.embed_rows(latents.view()).view());
+        drift.is_finite().then_some(drift)
+    }
+
+    /// TR@1 of `head` on the oldest held-out blocks, less that of the frozen latents.
+    fn reference_gain(&self, head: &Head) -> Option<f64> {
+        let (latents, blocks) = newest(&self.reference, 2)?;
+        let of = |head: &Head| retrieval_at_1(head.embed_rows(latents.view()).view(), &blocks);
+        let gain = of(head) - of(&Head::Identity { dim: self.origin.dim });
+        gain.is_finite().then_some(gain)
     }
 
     /// Stream time until the next promotion may come, seconds; `None`: it may.

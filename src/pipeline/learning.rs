@@ -15,7 +15,7 @@ use crate::checkpoint::{HeadFile, Reserve, head_path, load_head, save_head};
 use crate::error::{Error, Kind, Result};
 use crate::frame::Stamp;
 use crate::journal::{self, Journal};
-use crate::learner::{Learner, Origin, Outcome, Snapshot};
+use crate::learner::{Event, Learner, Origin, Outcome, Snapshot, State};
 use crate::pairs::{Sample, SegmenterState};
 use crate::telemetry;
 
@@ -171,11 +171,13 @@ impl Worker {
         let (index, stamp) = (sample.index, sample.stamp);
         self.last = Some((index, stamp));
         let outcome = self.learner.learn(sample)?;
-        if let Some(fault) = self.learner.take_fault() {
-            tracing::warn!("frame {index}: residual put back to its start: {fault}");
-            self.journal.write("rollback", json!({ "frame": index, "stamp_ns": stamp.0, "reason": fault }))?;
-        }
+        self.events()?;
         outcome.map(|outcome| self.outcome(outcome)).transpose()
+    }
+
+    /// Goes on after this frame, which the learner knows of already.
+    pub fn after(&mut self, index: u64, stamp: Stamp) {
+        self.last = Some((index, stamp));
     }
 
     /// The end of a bounded source: the last fit.
@@ -185,7 +187,35 @@ impl Worker {
     pub fn finish(&mut self) -> Result<Option<Arc<Snapshot>>> {
         let Some((index, _)) = self.last else { return Ok(None) };
         let outcome = self.learner.finish(index)?;
+        self.events()?;
         outcome.map(|outcome| self.outcome(outcome)).transpose()
+    }
+
+    /// What happened in the learner, to the journal; changes of state also to the log.
+    fn events(&mut self) -> Result<()> {
+        let stamp = self.last.map_or(0, |(_, stamp)| stamp.0);
+        for event in self.learner.take_events() {
+            let name = match &event {
+                Event::Health { .. } => "health",
+                Event::State { frame, to: State::RolledBack, reason, rate, .. } => {
+                    tracing::warn!(
+                        "frame {frame}: residual put back to its last sound weights: {reason}; rate x {rate:.3}"
+                    );
+                    "state"
+                }
+                Event::State { frame, to, reason, .. } => {
+                    tracing::debug!("frame {frame}: {to:?}: {reason}");
+                    "state"
+                }
+            };
+            let mut fields = serde_json::to_value(&event)
+                .map_err(|e| Error::work("an event cannot be written to the journal").because(e))?;
+            if let Some(map) = fields.as_object_mut() {
+                map.insert("stamp_ns".into(), stamp.into());
+            }
+            self.journal.write(name, fields)?;
+        }
+        Ok(())
     }
 
     fn outcome(&mut self, outcome: Outcome) -> Result<Arc<Snapshot>> {
@@ -245,7 +275,10 @@ impl Worker {
     }
 
     /// Saves the state at `marker`. On a full disk the state before stays, and learning goes on.
-    fn checkpoint(&mut self, marker: Marker) -> Result<()> {
+    ///
+    /// # Errors
+    /// The export thread has ended, or a file cannot be written for another reason than a full disk.
+    pub fn checkpoint(&mut self, marker: Marker) -> Result<()> {
         let rotated = match &marker.rotated {
             Some(reply) => reply.recv().map_err(|_| Error::work("the export thread has ended"))?,
             None => Rotated::default(),

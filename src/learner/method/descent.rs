@@ -1,4 +1,5 @@
 //! From gradients to steps, as configured: clipping, orthogonal gradients, optimizer, schedule.
+use super::Pace;
 use crate::checkpoint::{Contents, Stored, Tensor};
 use crate::config::Learn;
 use crate::error::Result;
@@ -36,24 +37,29 @@ impl Descent {
         self.steps
     }
 
-    /// One step of `params`; the length of the gradient before it was clipped. Where that is not finite, no step is
-    /// taken and nothing is remembered of it.
-    pub(super) fn step<'a>(&mut self, learn: &Learn, params: &mut Joint<'a, f32>, grads: &mut Joint<'a, f32>) -> f64 {
-        let length = match &mut self.orthogonal {
-            None => clip_norm(grads, learn.clip_norm),
-            Some(orthogonal) => {
-                let whole = clip_norm(grads, f64::INFINITY);
-                if !whole.is_finite() {
-                    return whole;
-                }
-                orthogonal.apply(grads);
-                clip_norm(grads, learn.clip_norm)
-            }
-        };
-        if !length.is_finite() {
-            return length;
+    /// One step of `params`; the length of the gradient before it was clipped, and whether the step was taken. Where the
+    /// length is not finite or too much for `pace`, it is not, and nothing is remembered of it.
+    pub(super) fn step<'a>(
+        &mut self,
+        learn: &Learn,
+        pace: Pace,
+        params: &mut Joint<'a, f32>,
+        grads: &mut Joint<'a, f32>,
+    ) -> (f64, bool) {
+        let whole = clip_norm(grads, f64::INFINITY);
+        // Written so that a NaN on either side is too much.
+        let followed = whole.is_finite() && whole <= pace.most_norm;
+        if !followed {
+            return (whole, false);
         }
-        let rate = learn.learning_rate * schedule(learn).factor(self.steps, learn.warmup_steps);
+        if let Some(orthogonal) = &mut self.orthogonal {
+            orthogonal.apply(grads);
+        }
+        let length = clip_norm(grads, learn.clip_norm);
+        if !length.is_finite() {
+            return (length, false);
+        }
+        let rate = pace.rate * learn.learning_rate * schedule(learn).factor(self.steps, learn.warmup_steps);
         self.steps += 1;
         match &mut self.rule {
             Rule::AdamW(state) => AdamW::new(rate, learn.weight_decay).step(params, grads, state),
@@ -65,7 +71,7 @@ impl Descent {
                 Lars::new(rate, learn.sgd_momentum, learn.weight_decay).step(params, grads, state);
             }
         }
-        length
+        (length, true)
     }
 
     pub(super) fn save<'a>(&'a self, contents: &mut Contents<'a>, prefix: &str) {

@@ -21,7 +21,7 @@ use draw::{Drawn, Need};
 use moco::Moco;
 use over_pairs::OverPairs;
 use predictive::Predictive;
-pub(super) use residual::Residual;
+pub(super) use residual::{Pace, Residual};
 pub use workbench::Workbench;
 
 use crate::checkpoint::{Contents, Stored};

@@ -26,6 +26,29 @@ pub(in crate::learner) struct Residual {
     averaged: Option<Mlp<f32>>,
 }
 
+/// How a step is taken; the watch decides.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::learner) struct Pace {
+    /// Learning rate, of the configured one.
+    pub(in crate::learner) rate: f64,
+    /// A gradient longer than this is not followed.
+    pub(in crate::learner) most_norm: f64,
+}
+
+impl Pace {
+    /// As configured, however long the gradient.
+    pub(in crate::learner) const FREE: Self = Self { rate: 1.0, most_norm: f64::INFINITY };
+}
+
+/// A step that was taken.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::learner) struct Stepped {
+    /// The loss before it.
+    pub(in crate::learner) loss: f32,
+    /// Length of the gradient before clipping.
+    pub(in crate::learner) norm: f64,
+}
+
 impl Residual {
     /// On a slow head, with fresh weights.
     pub(in crate::learner) fn start(base: Learned, config: &Config, rng: &mut ChaCha8Rng) -> Self {
@@ -47,10 +70,11 @@ impl Residual {
         replay: &mut Replay,
         exported: &Head,
         config: &Config,
+        pace: Pace,
         rng: &mut ChaCha8Rng,
-    ) -> Result<Option<f32>> {
+    ) -> Result<Option<Stepped>> {
         let draws = self.draw(replay, &config.learn, rng)?;
-        if draws.is_empty() { Ok(None) } else { self.step_on(&draws, exported, &config.learn).map(Some) }
+        if draws.is_empty() { Ok(None) } else { self.step_on(&draws, exported, &config.learn, pace).map(Some) }
     }
 
     /// The rows that the terms need, each kind once; kinds that the memory does not hold are left out.
@@ -65,7 +89,7 @@ impl Residual {
     }
 
     /// One step on these rows.
-    fn step_on(&mut self, draws: &[(Need, Drawn)], exported: &Head, learn: &Learn) -> Result<f32> {
+    fn step_on(&mut self, draws: &[(Need, Drawn)], exported: &Head, learn: &Learn, pace: Pace) -> Result<Stepped> {
         let views: Vec<ArrayView2<f32>> = draws.iter().map(|(_, drawn)| drawn.latents.view()).collect();
         let mut latents =
             concatenate(Axis(0), &views).map_err(|e| Error::work("latents of different lengths").because(e))?;
@@ -106,24 +130,26 @@ impl Residual {
         }
         grad *= self.base.alpha;
         self.mlp.backward(&cache, grad.view(), &mut self.grads);
-        self.descend(value, learn)?;
-        Ok(value)
+        self.descend(value, learn, pace)
     }
 
     /// A step of all networks along their gradients.
-    fn descend(&mut self, value: f32, learn: &Learn) -> Result<()> {
+    fn descend(&mut self, loss: f32, learn: &Learn, pace: Pace) -> Result<Stepped> {
         let [mut params, mut grads] = joint(&mut self.mlp, &mut self.grads, &mut self.terms);
-        let length = if value.is_finite() { self.descent.step(learn, &mut params, &mut grads) } else { f64::NAN };
-        if length.is_finite() {
+        let pace = if loss.is_finite() { pace } else { Pace { most_norm: f64::NAN, ..pace } };
+        let (norm, taken) = self.descent.step(learn, pace, &mut params, &mut grads);
+        if taken {
             if let Some(averaged) = &mut self.averaged {
                 average(averaged, &self.mlp, average_decay(self.descent.steps(), learn.ema));
             }
-            return Ok(());
+            return Ok(Stepped { loss, norm });
         }
         let names: Vec<&str> = self.terms.iter().map(|term| term.method.name()).collect();
         Err(Error::work(format!(
-            "{} gave loss {value} and gradient norm {length} at step {}; learn.temperature or learn.learning_rate is off",
+            "{} gave loss {loss} and gradient norm {norm:.3e} (at most {:.3e} is followed) at step {}; learn.temperature or \
+             learn.learning_rate is off",
             names.join(" + "),
+            pace.most_norm,
             self.steps()
         )))
     }
@@ -133,22 +159,27 @@ impl Residual {
         self.descent.steps()
     }
 
+    /// The head of the weights that are trained, not of their average: what goes wrong shows there first.
+    pub(in crate::learner) fn live(&self) -> Head {
+        Head::Learned(Learned { mlp: Some(self.mlp.clone()), ..self.base.clone() })
+    }
+
     /// The head as it stands: of the averaged weights, where there are some.
     pub(in crate::learner) fn head(&self) -> Head {
         let mlp = self.averaged.as_ref().unwrap_or(&self.mlp).clone();
         Head::Learned(Learned { mlp: Some(mlp), ..self.base.clone() })
     }
 
-    /// Saves all of it.
-    pub(in crate::learner) fn save<'a>(&'a self, contents: &mut Contents<'a>) {
-        contents.learned("residual.base.", &self.base);
-        contents.mlp("residual.mlp.", &self.mlp);
+    /// Saves all of it under `prefix`.
+    pub(in crate::learner) fn save<'a>(&'a self, contents: &mut Contents<'a>, prefix: &str) {
+        contents.learned(&format!("{prefix}base."), &self.base);
+        contents.mlp(&format!("{prefix}mlp."), &self.mlp);
         if let Some(averaged) = &self.averaged {
-            contents.mlp("residual.averaged.", averaged);
+            contents.mlp(&format!("{prefix}averaged."), averaged);
         }
-        self.descent.save(contents, "residual.descent.");
+        self.descent.save(contents, &format!("{prefix}descent."));
         for (i, term) in self.terms.iter().enumerate() {
-            term.method.save(contents, &format!("residual.term{i}."));
+            term.method.save(contents, &format!("{prefix}term{i}."));
         }
     }
 
@@ -156,18 +187,18 @@ impl Residual {
     ///
     /// # Errors
     /// Parts that are missing or do not fit together or to the configuration.
-    pub(in crate::learner) fn restore(stored: &mut Stored, config: &Config) -> Result<Self> {
-        let base = stored.take_learned("residual.base.")?;
+    pub(in crate::learner) fn restore(stored: &mut Stored, config: &Config, prefix: &str) -> Result<Self> {
+        let base = stored.take_learned(&format!("{prefix}base."))?;
         let k = base.slow.ncols();
         // What is drawn for the fresh weights is of no account: all are replaced.
         let mut residual = Self::start(base, config, &mut ChaCha8Rng::seed_from_u64(0));
-        residual.mlp = stored.take_mlp("residual.mlp.", k, k)?;
+        residual.mlp = stored.take_mlp(&format!("{prefix}mlp."), k, k)?;
         if let Some(averaged) = &mut residual.averaged {
-            *averaged = stored.take_mlp("residual.averaged.", k, k)?;
+            *averaged = stored.take_mlp(&format!("{prefix}averaged."), k, k)?;
         }
-        residual.descent.restore(stored, "residual.descent.")?;
+        residual.descent.restore(stored, &format!("{prefix}descent."))?;
         for (i, term) in residual.terms.iter_mut().enumerate() {
-            term.method.restore(stored, &format!("residual.term{i}."))?;
+            term.method.restore(stored, &format!("{prefix}term{i}."))?;
         }
         Ok(residual)
     }

@@ -76,8 +76,13 @@ impl Setup {
     /// The losses of so many steps.
     fn run(&mut self, steps: usize) -> Vec<f32> {
         let exported = Head::Identity { dim: DIM };
-        let mut step =
-            |_| self.residual.step(&mut self.replay, &exported, &self.config, &mut self.rng).unwrap().unwrap();
+        let mut step = |_| {
+            self.residual
+                .step(&mut self.replay, &exported, &self.config, Pace::FREE, &mut self.rng)
+                .unwrap()
+                .unwrap()
+                .loss
+        };
         (0..steps).map(&mut step).collect()
     }
 
@@ -103,9 +108,9 @@ impl Setup {
     fn saved_and_restored(&self) -> Residual {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut contents = Contents::default();
-        self.residual.save(&mut contents);
+        self.residual.save(&mut contents, "residual.");
         save(file.path(), &contents.meta, &contents.tensors).unwrap();
-        Residual::restore(&mut load(file.path(), 1 << 30).unwrap(), &self.config).unwrap()
+        Residual::restore(&mut load(file.path(), 1 << 30).unwrap(), &self.config, "residual.").unwrap()
     }
 }
 
@@ -217,9 +222,34 @@ fn a_step_that_is_not_finite_changes_nothing() {
     setup.run(3);
     setup.residual.base.slow.fill(f32::NAN);
     let before = setup.residual.head();
-    let step = setup.residual.step(&mut setup.replay, &Head::Identity { dim: DIM }, &setup.config, &mut setup.rng);
+    let exported = Head::Identity { dim: DIM };
+    let step = setup.residual.step(&mut setup.replay, &exported, &setup.config, Pace::FREE, &mut setup.rng);
     let why = step.unwrap_err().to_string();
     assert!(why.contains("nt-xent + byol gave loss NaN") && why.contains("at step 3"), "{why}");
     let (Head::Learned(before), Head::Learned(after)) = (before, setup.residual.head()) else { unreachable!() };
     assert_eq!((before.mlp, setup.residual.steps()), (after.mlp, 3));
+}
+
+#[test]
+fn a_gradient_out_of_proportion_is_not_followed() {
+    let mut config = config("nt-xent");
+    config.learn.orthogonal_gradient = 0.5;
+    let mut setup = Setup::new(config);
+    setup.run(3);
+    let mut other = setup.residual.clone();
+    let (exported, mut rng) = (Head::Identity { dim: DIM }, setup.rng.clone());
+    let tight = Pace { rate: 1.0, most_norm: 1e-9 };
+    let step = setup.residual.step(&mut setup.replay, &exported, &setup.config, tight, &mut setup.rng);
+    let why = step.unwrap_err().to_string();
+    assert!(why.contains("at most 1.000e-9 is followed"), "{why}");
+    // Neither the weights nor what the optimizer remembers have changed: the next step is as if nothing had been.
+    let mut replay = setup.replay.clone();
+    let next = |residual: &mut Residual, replay: &mut Replay, rng: &mut ChaCha8Rng| {
+        residual.step(replay, &exported, &setup.config, Pace::FREE, rng).unwrap().unwrap();
+        residual.head()
+    };
+    rng.set_word_pos(setup.rng.get_word_pos());
+    let (one, two) =
+        (next(&mut setup.residual, &mut setup.replay, &mut setup.rng), next(&mut other, &mut replay, &mut rng));
+    assert!(one == two);
 }

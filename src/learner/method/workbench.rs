@@ -3,7 +3,7 @@ use ndarray::{Array1, Array2};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use super::Residual;
+use super::{Pace, Residual};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::frame::Stamp;
@@ -59,7 +59,9 @@ impl Workbench {
     /// # Errors
     /// There is no batch for this objective, or the loss is not finite.
     pub fn step(&mut self) -> Result<f32> {
-        let loss = self.residual.step(&mut self.replay, &self.exported, &self.config, &mut self.rng)?;
-        loss.ok_or_else(|| Error::work(format!("no batch for {} on made-up latents", self.config.learn.objective)))
+        let stepped = self.residual.step(&mut self.replay, &self.exported, &self.config, Pace::FREE, &mut self.rng)?;
+        stepped
+            .map(|stepped| stepped.loss)
+            .ok_or_else(|| Error::work(format!("no batch for {} on made-up latents", self.config.learn.objective)))
     }
 }

@@ -226,6 +226,22 @@ impl Replay {
         self.arena.gather((0..count).map(|k| all[k * all.len() / count]))
     }
 
+    /// Everything in memory as blocks (without the frames' positions and views), in the order of the stream.
+    pub fn blocks(&self) -> Vec<Block> {
+        let mut blocks: Vec<&Stored> = self.long.blocks.iter().chain(&self.fresh).collect();
+        blocks.sort_unstable_by_key(|b| b.number);
+        let block = |stored: &&Stored| Block {
+            camera: stored.camera,
+            number: stored.number,
+            segment: stored.segment,
+            index: vec![0; stored.stamps.len()],
+            stamps: stored.stamps.iter().map(|stamp| crate::frame::Stamp(*stamp)).collect(),
+            latents: self.arena.gather(stored.slots.iter().copied()),
+            ..Block::default()
+        };
+        blocks.iter().map(block).collect()
+    }
+
     /// Which frames make a pair.
     pub fn gaps(&self) -> &Gaps {
         &self.gaps

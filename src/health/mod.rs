@@ -4,8 +4,12 @@
 //! Everything is computed in `f64`, on one thread. For `[n, d]` the costs, in multiplications, are `n d min(n, d)` for
 //! the rank and `n^2 d` each for uniformity and retrieval: pass at most 2048 rows. 2048 rows of 256 cost about 2
 //! thousand million in all, 2048 rows of 2048 about 30 thousand million.
+mod separation;
+
 use ndarray::{Array2, ArrayView1, ArrayView2, s};
 use serde::Serialize;
+
+pub use separation::{auroc, drift, lidar, participation};
 
 use crate::linalg::{Real, eigenvalues_of, product, slices, unit_rows};
 
@@ -33,16 +37,32 @@ pub struct Health {
     pub alignment: f64,
     /// [`retrieval_at_1`]: 0 to 1.
     pub retrieval: f64,
+    /// [`auroc`] of pairs of a block against pairs of two: 0 to 1. NaN in [`Health::floors`].
+    pub auroc: f64,
+    /// [`participation`] ratio: from 1 to `dim`. NaN in [`Health::floors`].
+    pub participation: f64,
+    /// [`lidar`], blocks as classes: 1 to the number of blocks less one. NaN in [`Health::floors`].
+    pub lidar: f64,
 }
 
 impl Health {
     /// Measures `z: [n, d]`; `block` names the block of every row.
     pub fn of<T: Real>(z: ArrayView2<T>, block: &[u64]) -> Self {
+        Self::measured(z, block, true)
+    }
+
+    /// Only what a collapse shows in, for measuring often.
+    pub fn floors<T: Real>(z: ArrayView2<T>, block: &[u64]) -> Self {
+        Self::measured(z, block, false)
+    }
+
+    fn measured<T: Real>(z: ArrayView2<T>, block: &[u64], all: bool) -> Self {
         let (frames, dim) = z.dim();
-        let finite = all_finite(z);
-        let nan = f64::NAN;
+        let (finite, nan) = (all_finite(z), f64::NAN);
+        let (spread, rank, uniformity, alignment, retrieval) = (nan, nan, nan, nan, nan);
+        let (auroc, participation, lidar) = (nan, nan, nan);
         let mut health =
-            Self { frames, dim, finite, spread: nan, rank: nan, uniformity: nan, alignment: nan, retrieval: nan };
+            Self { frames, dim, finite, spread, rank, uniformity, alignment, retrieval, auroc, participation, lidar };
         if finite {
             // One copy in `f64` for all of them: held-out rows are many megabytes.
             let unit = unit(z);
@@ -52,6 +72,11 @@ impl Health {
             health.uniformity = uniformity_of(&unit);
             health.alignment = mean(next.iter().map(|&i| squared_distance(unit.row(i - 1), unit.row(i))));
             health.retrieval = retrieval_of(&unit, block);
+            if all {
+                health.auroc = separation::auroc_of(&unit, block);
+                health.participation = separation::participation_of(&unit);
+                health.lidar = separation::lidar_of(&unit, block);
+            }
         }
         health
     }
@@ -200,90 +225,4 @@ fn singular_values(z: &Array2<f64>) -> Option<Vec<f64>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use ndarray::{Axis, array};
-
-    use super::*;
-
-    /// The input of the golden values.
-    fn x(n: usize, d: usize, s: f64) -> Array2<f64> {
-        Array2::from_shape_fn((n, d), |(i, j)| {
-            (0.37 * (i * d + j) as f64 + s).sin() + 0.5 * (1.3 * (i * j) as f64 + 2.0 * s).cos()
-        })
-    }
-
-    fn near(found: f64, right: f64) {
-        assert!((found - right).abs() < 1e-9 * right.abs(), "{found} is not {right}");
-    }
-
-    #[test]
-    fn golden_values() {
-        let z = x(64, 8, 0.4);
-        near(rank_me(z.view()), 6.25082718971786);
-        near(rank_me(z.t()), 6.25082718971786);
-        near(uniformity(z.view()), -2.053478860933893);
-        near(alignment(x(4, 8, 0.11).view(), x(4, 8, 0.53).view()), 0.19477430181587663);
-        near(spread(z.view()), 0.35265847087598323);
-        // In f32 to f32's precision.
-        let narrow = z.mapv(|x| x as f32);
-        assert!((rank_me(narrow.view()) - 6.25082718971786).abs() < 1e-5);
-        assert!((uniformity(narrow.view()) + 2.053478860933893).abs() < 1e-5);
-    }
-
-    #[test]
-    fn extremes() {
-        let equal = Array2::<f64>::ones((100, 16));
-        assert!(spread(equal.view()) < 1e-12 && uniformity(equal.view()).abs() < 1e-12);
-        assert!((rank_me(equal.view()) - 1.0).abs() < 1e-4);
-        assert!((rank_me(Array2::<f32>::eye(16).view()) - 16.0).abs() < 1e-3);
-        assert_eq!(rank_me(Array2::<f64>::zeros((5, 4)).view()), 0.0);
-        assert_eq!(alignment(equal.view(), equal.view()), 0.0);
-        let opposite = array![[1.0, 0.0], [-3.0, 0.0]];
-        assert!((uniformity(opposite.view()) + 8.0).abs() < 1e-12);
-        let one = Array2::<f64>::ones((1, 4));
-        assert!(spread(one.view()).is_nan() && uniformity(one.view()).is_nan());
-        assert!(alignment(one.view(), equal.view()).is_nan());
-        let none = Array2::<f32>::zeros((0, 4));
-        assert!(uniformity(none.view()).is_nan() && retrieval_at_1(none.view(), &[]).is_nan());
-        assert_eq!(rank_me(none.view()), 0.0);
-    }
-
-    #[test]
-    fn retrieval_by_hand() {
-        let angle = |degrees: &[f64]| {
-            Array2::from_shape_fn((degrees.len(), 2), |(i, j)| {
-                let a = degrees[i].to_radians();
-                if j == 0 { a.cos() } else { a.sin() }
-            })
-        };
-        // Block 1 at 0, 10 and 80, block 2 at 90 and 93, block 3 alone at 180: 80 is nearer to block 2.
-        let z = angle(&[0.0, 10.0, 80.0, 90.0, 93.0, 180.0]);
-        assert_eq!(retrieval_at_1(z.view(), &[1, 1, 1, 2, 2, 3]), 0.8);
-        assert_eq!(retrieval_at_1(Array2::<f32>::ones((4, 3)).view(), &[1, 1, 2, 2]), 0.0, "ties are misses");
-        assert!(retrieval_at_1(z.view(), &[1, 2, 3, 4, 5, 6]).is_nan());
-        assert!(retrieval_at_1(z.view(), &[1]).is_nan());
-        // More rows than a chunk.
-        let many = angle(&(0..200).map(|i| f64::from(i / 2) + 0.1 * f64::from(i % 2)).collect::<Vec<_>>());
-        assert_eq!(retrieval_at_1(many.view(), &(0..200).map(|i| i / 2).collect::<Vec<_>>()), 1.0);
-    }
-
-    #[test]
-    fn a_glance_at_everything() {
-        let z = x(64, 8, 0.4);
-        let block: Vec<u64> = (0..64).map(|i| i / 4).collect();
-        let health = Health::of(z.view(), &block);
-        assert_eq!((health.frames, health.dim, health.finite), (64, 8, true));
-        near(health.spread, 0.35265847087598323 * 8f64.sqrt());
-        near(health.uniformity, -2.053478860933893);
-        let pairs: Vec<usize> = (1..64).filter(|i| i % 4 != 0).collect();
-        let of = |shift: usize| z.select(Axis(0), &pairs.iter().map(|i| i - shift).collect::<Vec<_>>());
-        near(health.alignment, alignment(of(1).view(), of(0).view()));
-        assert!(health.rank > 5.0 && health.rank < 8.0 && (0.0..=1.0).contains(&health.retrieval));
-        let mut broken = z.mapv(|x| x as f32);
-        broken[[3, 3]] = f32::NAN;
-        let health = Health::of(broken.view(), &block);
-        assert!(!health.finite && health.rank.is_nan() && health.retrieval.is_nan());
-        let text = serde_json::to_string(&health).expect("json");
-        assert!(text.contains("\"rank\":null"), "{text}");
-    }
-}
+mod tests;

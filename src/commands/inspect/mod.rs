@@ -1,0 +1,48 @@
+//! `inspect`: the story of a run, told and drawn from its journal.
+mod plot;
+mod story;
+
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use super::Output;
+use crate::cli;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::journal;
+use crate::pipeline::folder::RunInfo;
+
+pub(super) fn run(args: &cli::Inspect) -> Result<Output> {
+    let run = args.run.as_path();
+    let info = RunInfo::load(run)?;
+    let lines = journal::lines(run)?;
+    let bad = lines.events.iter().filter(|event| event.is_err()).count();
+    let events: Vec<Value> = lines.events.into_iter().filter_map(std::result::Result::ok).collect();
+    if events.is_empty() {
+        return Err(Error::usage(format!(
+            "run {} has no journal that can be read; `afterimage check --run {0}` says what is left of it",
+            run.display()
+        )));
+    }
+    let (mut text, mut json) = story::tell(&info, &events);
+    if bad > 0 {
+        text.push(format!("journal    {bad} lines cannot be read; they are left out"));
+    }
+    if let Some(object) = json.as_object_mut() {
+        object.insert("run".into(), run.display().to_string().into());
+        object.insert("bad_lines".into(), bad.into());
+    }
+    if let Some(path) = &args.plot {
+        if path.extension().is_none_or(|end| end != "svg") {
+            return Err(Error::usage(format!("--plot {}: the drawing is an SVG; name it OUT.svg", path.display())));
+        }
+        let svg = plot::draw(&run.display().to_string(), &events)?;
+        files::replace(path, |out| out.write_all(svg.as_bytes()))?;
+        text.push(format!("drawing    {}", path.display()));
+        if let Some(object) = json.as_object_mut() {
+            object.insert("plot".into(), json!(path.display().to_string()));
+        }
+    }
+    Ok(Output { text: text.join("\n"), json, as_json: args.common.json })
+}

@@ -1,0 +1,83 @@
+//! `merge`: one run out of several that learned over the same encoder.
+use serde_json::json;
+
+use super::common::{Opened, run_config};
+use super::{Output, probe};
+use crate::cli;
+use crate::error::{Error, Result};
+use crate::journal::Journal;
+use crate::learner::Learner;
+use crate::pairs::segments::Segmenter;
+use crate::pipeline::folder::RunInfo;
+use crate::pipeline::learning::{Marker, Worker};
+use crate::pipeline::saved;
+
+pub(super) fn run(args: &cli::Merge) -> Result<Output> {
+    let out = args.out.as_path();
+    if RunInfo::exists(out) {
+        return Err(Error::usage(format!("{} holds a run already; choose another --out", out.display())));
+    }
+    let infos = args.runs.iter().map(|run| RunInfo::load(run)).collect::<Result<Vec<_>>>()?;
+    let Some(first) = infos.first() else { return Err(Error::usage("merge needs at least two runs")) };
+    let (config, origin) = (run_config(first, &args.common)?, first.origin());
+    for (run, info) in args.runs.iter().zip(&infos) {
+        info.same_origin(run, &origin)?;
+    }
+    let probe = if config.judge.probe.is_empty() {
+        None
+    } else {
+        let mut opened = Opened::open(&first.encoder, &config)?;
+        first.same_origin(&args.runs[0], &opened.origin)?;
+        probe::open(&config.judge.probe, &mut opened)?
+    };
+    let mut learner = Learner::new(&config, origin.clone(), probe)?;
+    for (run, info) in args.runs.iter().zip(&infos) {
+        let mut one = Learner::new(&info.config, origin.clone(), None)?;
+        let (place, warnings) = saved::restore(run, &mut one)?;
+        warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        if place.is_none() {
+            return Err(Error::refused(format!(
+                "run {} has no saved state, so nothing that it has seen is left to merge; let it come to a checkpoint or \
+                 its end first",
+                run.display()
+            )));
+        }
+        learner.join(&one)?;
+    }
+    let names: Vec<String> = args.runs.iter().map(|run| run.display().to_string()).collect();
+    let info = RunInfo {
+        sources: vec![format!("merged: {}", names.join(", "))],
+        cameras: vec!["merged".into()],
+        live: false,
+        config,
+        ..first.clone()
+    };
+    info.save(out)?;
+    let mut journal = Journal::open(out)?;
+    let samples = learner.counts().samples;
+    journal.write("merge", json!({ "frame": 0, "runs": names, "samples": samples, "pairs": learner.pairs() }))?;
+    let (frame, stamp) = learner.newest_frame();
+    let mut worker = Worker::new(learner, origin, out, journal)?;
+    worker.after(frame, stamp);
+    worker.finish()?;
+    let segmenter = Segmenter::new(&info.config.learn).save().clone();
+    worker.checkpoint(Marker { next_index: frame + 1, ended: true, segmenter, rotated: None })?;
+    worker.close()?;
+    worker.end(true, frame + 1)?;
+    let learner = worker.learner();
+    let reason = learner.last().map_or("nothing was learned from", |decision| decision.reason.as_str());
+    let (counts, number) = (learner.counts(), learner.exported().number);
+    let json = json!({
+        "run": out.display().to_string(), "runs": names, "learned": counts, "pairs": learner.pairs(),
+        "head": { "number": number, "space": learner.exported().space.as_ref() }, "judge": reason,
+    });
+    let text = format!(
+        "run        {}\nmerged     {} runs: {} samples ({} held out), {} pairs\nexported   head {number}\njudge      {reason}",
+        out.display(),
+        names.len(),
+        counts.samples,
+        counts.held,
+        learner.pairs()
+    );
+    Ok(Output { text, json, as_json: args.common.json })
+}
