@@ -7,6 +7,7 @@ pub(super) const RANGES: &[(&str, f64, f64)] = &[
     ("source.camera_width", 16.0, 16384.0),
     ("source.camera_height", 16.0, 16384.0),
     ("source.camera_frame_rate", 1.0, 1000.0),
+    ("prepare.background_secs", 1.0, 1e7),
     ("encoder.input_size", 0.0, 4096.0),
     ("encoder.threads", 0.0, 256.0),
     ("learn.seed", 0.0, 9.0e15),

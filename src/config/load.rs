@@ -188,6 +188,13 @@ fn check_together(config: &Config, problems: &mut Vec<String>) {
         problems.push(problem);
     }
     candidates::check(&config.head.candidates, problems);
+    if config.prepare.motion_crop && !config.judge.probe.is_empty() {
+        problems.push(
+            "prepare.motion_crop with judge.probe: labelled images are read before there is a background to crop them \
+             by; leave one of the two out"
+                .into(),
+        );
+    }
     let learn = &config.learn;
     if learn.gap_min_secs > learn.gap_max_secs {
         let (least, most) = (learn.gap_min_secs, learn.gap_max_secs);

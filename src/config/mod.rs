@@ -61,6 +61,10 @@ pub struct Prepare {
     /// Mean brightness (0.05 to 0.95) that every frame is brought to by a gain of at most 8: a number written as text,
     /// `card` (what the model card says) or `off`.
     pub exposure: String,
+    /// Fixed cameras: encode the window around what moves instead of the whole frame.
+    pub motion_crop: bool,
+    /// What stands still for so many seconds becomes background (time constant of its mean).
+    pub background_secs: f64,
 }
 
 /// `[encoder]`
@@ -280,7 +284,7 @@ impl Prepare {
 
 impl Default for Prepare {
     fn default() -> Self {
-        Self { exposure: "card".into() }
+        Self { exposure: "card".into(), motion_crop: false, background_secs: 600.0 }
     }
 }
 

@@ -87,6 +87,9 @@ pub struct Card {
     pub fit: Fit,
     /// Mean brightness, 0 to 1, that frames are brought to before `mean` is subtracted; `None`: they stay as they are.
     pub exposure: Option<f32>,
+    /// Only the window around what moves is encoded (`prepare.motion_crop`; no key of a card): seconds after which what
+    /// stands still is background.
+    pub motion_crop: Option<f64>,
     /// Where the model is from.
     pub source: String,
     /// Its licence.
@@ -142,6 +145,7 @@ impl Card {
     /// `prepare.exposure` is none of the values allowed.
     pub fn prepared(mut self, config: &config::Prepare) -> Result<Self> {
         self.exposure = config.level(self.exposure).map_err(Error::config)?;
+        self.motion_crop = config.motion_crop.then_some(config.background_secs);
         Ok(self)
     }
 
@@ -188,6 +192,9 @@ impl Card {
         // Only where there is one: a card without keeps the hash that it had before there was such a key.
         if let Some(level) = self.exposure {
             text += &format!("exposure {:08x}\n", level.to_bits());
+        }
+        if let Some(secs) = self.motion_crop {
+            text += &format!("motion crop {:016x}\n", secs.to_bits());
         }
         // Nothing is said of what is not used, so that earlier hashes stay.
         if self.changes_model() {

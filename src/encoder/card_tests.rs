@@ -141,7 +141,7 @@ fn sizes() {
 fn the_configuration_decides_over_the_card() {
     let card = Card::beside(&bundled()).unwrap();
     assert_eq!(card.exposure, Some(0.45));
-    let with = |text: &str| card.clone().prepared(&config::Prepare { exposure: text.into() });
+    let with = |text: &str| card.clone().prepared(&config::Prepare { exposure: text.into(), ..config::Prepare::default() });
     assert_eq!(with("card").unwrap(), card);
     assert_eq!(with("off").unwrap().exposure, None);
     assert_eq!(with("0.3").unwrap().exposure, Some(0.3));
@@ -169,6 +169,8 @@ fn hash_covers_what_changes_latents_and_nothing_else() {
         Card { output: "other".into(), ..card.clone() },
         Card { exposure: None, ..card.clone() },
         Card { exposure: Some(0.5), ..card.clone() },
+        Card { motion_crop: Some(600.0), ..card.clone() },
+        Card { motion_crop: Some(60.0), ..card.clone() },
         plain,
         Card { layout: Layout::Hwd, ..card.clone() },
         Card { taps: card.taps[..1].to_vec(), ..card.clone() },

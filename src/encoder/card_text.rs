@@ -33,6 +33,7 @@ pub(super) fn parse(text: &str, what: &str) -> Result<Card> {
         std: read.triple("std", |v| (1e-6..=1000.0).contains(&v), "must be three numbers from 1e-6 to 1000"),
         fit: read.choice("fit", &[("stretch", Fit::Stretch), ("crop", Fit::Crop)], Some(Fit::Stretch)),
         exposure: read.exposure(),
+        motion_crop: None,
         source: read.text("source"),
         licence: read.text("licence"),
         sha256: read.digest(),

@@ -6,13 +6,17 @@ pub const MAX_GAIN: f32 = 8.0;
 /// `g = min(level / mean(x), 8)` for `x = value / 255` over all `pixels` (of all channels): the factor that brings their
 /// mean to `level`, before what exceeds 1 is cut off. Black pixels, and none, give 8.
 pub(super) fn gain(level: f32, pixels: &[u8]) -> f32 {
-    // Rows of bytes are summed in 32 bits, which the compiler turns into vector code.
-    let sum: u64 = pixels.chunks(1 << 16).map(|part| u64::from(part.iter().map(|v| u32::from(*v)).sum::<u32>())).sum();
+    let sum = sum(pixels);
     if sum == 0 {
         return MAX_GAIN;
     }
     let mean = sum as f64 / (255.0 * pixels.len() as f64);
     (f64::from(level) / mean).min(f64::from(MAX_GAIN)) as f32
+}
+
+/// Sum of all values; parts of them are summed in 32 bits, which makes vector code.
+pub(super) fn sum(pixels: &[u8]) -> u64 {
+    pixels.chunks(1 << 16).map(|part| u64::from(part.iter().map(|v| u32::from(*v)).sum::<u32>())).sum()
 }
 
 #[cfg(test)]

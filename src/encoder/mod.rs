@@ -18,14 +18,16 @@ mod probe;
 mod provider;
 pub mod runtime;
 mod session;
+mod views;
 
 pub use card::{Card, Channels, Fit, Kind, Layout};
 pub use exposure::MAX_GAIN;
 pub use latent::{LatentModel, LatentPart};
 pub use luma::{LUMA_LEN, luma};
-pub use prepare::Prepare;
+pub use prepare::{Background, BackgroundState, Prepare, Window};
 pub use provider::compiled;
 pub use session::Encoder;
+pub use views::{View, Views};
 
 #[cfg(test)]
 mod tests {

@@ -45,6 +45,10 @@ pub struct Record {
     pub head: u64,
     /// Distance to what was seen before, where that is known.
     pub novelty: Option<f32>,
+    /// What was encoded, in pixels of the frame: left, top, right, bottom (the last two not in it; beyond the frame it
+    /// was reflected). Absent where it was the whole frame.
+    #[serde(rename = "box", default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<[i32; 4]>,
 }
 
 fn write_text<S: Serializer>(text: &Arc<str>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
