@@ -8,13 +8,14 @@ use ndarray::Array2;
 use crate::checkpoint::{newest_head, space_of};
 use crate::cli::{Common, OfRun};
 use crate::config::{self, Config, load, taps};
-use crate::encoder::{Card, Encoder, Prepare, runtime};
+use crate::encoder::{Background, Card, Encoder, Prepare, runtime};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::head::Head;
 use crate::learner::{Origin, Snapshot};
 use crate::linalg::normalise;
 use crate::pipeline::folder::RunInfo;
+use crate::pipeline::saved;
 use crate::source::folder::read_image;
 
 /// Time between two heartbeat lines where there is no terminal.
@@ -25,6 +26,8 @@ pub(super) struct Opened {
     pub(super) card: Card,
     pub(super) encoder: Encoder,
     pub(super) origin: Origin,
+    /// The background of a run with `prepare.motion_crop`.
+    background: Option<Background>,
 }
 
 impl Opened {
@@ -40,7 +43,14 @@ impl Opened {
             parts: encoder.parts().to_vec(),
             grid: encoder.grid(),
         };
-        Ok(Self { card, encoder, origin })
+        Ok(Self { card, encoder, origin, background: None })
+    }
+
+    /// From frame to tensor, with the background as it is.
+    pub(super) fn prepare(&self) -> Result<Prepare> {
+        let mut prepare = Prepare::new(&self.card, self.encoder.side())?;
+        prepare.start(self.background.clone(), false);
+        Ok(prepare)
     }
 
     /// The same model without taps: its own output. `None` where that is what is open already.
@@ -106,7 +116,7 @@ pub(super) struct Single {
 impl Single {
     pub(super) fn new(opened: &Opened) -> Result<Self> {
         let side = opened.encoder.side();
-        let prepare = Prepare::new(&opened.card, side)?;
+        let prepare = opened.prepare()?;
         Ok(Self { prepare, tensor: vec![0.0; 3 * side as usize * side as usize], latent: vec![0.0; opened.origin.dim] })
     }
 
@@ -158,11 +168,27 @@ impl OpenedRun {
                 of.run.display()
             )));
         }
-        let opened = Opened::open(&model, &config)?;
+        let mut opened = Opened::open(&model, &config)?;
         info.same_origin(&of.run, &opened.origin)?;
+        if config.prepare.motion_crop {
+            opened.background = Some(background(&of.run)?);
+        }
         let adapted = newest(&of.run, &opened)?;
         Ok(Self { info, config, model, opened, adapted })
     }
+}
+
+/// The background that a run with `prepare.motion_crop` has saved.
+fn background(run: &Path) -> Result<Background> {
+    let (background, damaged) = saved::background(run)?;
+    damaged.iter().for_each(|damage| tracing::warn!("{damage}"));
+    background.ok_or_else(|| {
+        Error::work(format!(
+            "run {} has saved no background yet, which prepare.motion_crop needs: it comes with the first checkpoint \
+             (checkpoint.every_frames) and at the end",
+            run.display()
+        ))
+    })
 }
 
 /// The newest head of a run that can be read; the frozen encoder where none was promoted.

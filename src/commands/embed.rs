@@ -40,7 +40,7 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
     let (number, space, dim) = (snapshot.number, snapshot.space.clone(), snapshot.head.dim_out());
     let mut progress = Progress::new("embed", source.length());
     let totals = pipeline::run(Job {
-        card: &opened.card,
+        prepare: opened.prepare()?,
         frozen_space: opened.frozen().space,
         cameras: cameras.iter().map(|name| name.as_str().into()).collect(),
         snapshots: vec![Arc::new(snapshot)],

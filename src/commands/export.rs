@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Output;
 use super::common::{OpenedRun, Single};
 use crate::cli;
-use crate::encoder::{Encoder, LatentModel, MAX_GAIN, Prepare, runtime};
+use crate::encoder::{Encoder, LatentModel, MAX_GAIN, runtime};
 use crate::error::{Error, Result};
 use crate::export::onnx;
 use crate::files;
@@ -101,7 +101,7 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 fn compare(run: &mut OpenedRun, check: &mut Encoder, uri: &str) -> Result<f32> {
     let mut source = source::open(uri, &run.config.source)?;
     let mut single = Single::new(&run.opened)?;
-    let mut prepare = Prepare::new(&run.opened.card, check.side())?;
+    let mut prepare = run.opened.prepare()?;
     let side = check.side() as usize;
     let mut tensor = vec![0.0; 3 * side * side];
     let dim = run.adapted.head.dim_out();

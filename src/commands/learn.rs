@@ -16,6 +16,7 @@ use crate::pipeline::exporting::Exporter;
 use crate::pipeline::folder::{Place, RunInfo};
 use crate::pipeline::learning::Worker;
 use crate::pipeline::report::Totals;
+use crate::pipeline::saved::Restored;
 use crate::pipeline::{self, Job};
 use crate::source;
 use crate::telemetry;
@@ -49,7 +50,10 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
     let mut learner = Learner::new(&config, opened.origin.clone(), probe)?;
     info.save(run)?;
     let mut journal = Journal::open(run)?;
-    let place = if old { resume::restore(run, &mut learner, live, &mut journal)? } else { Place::default() };
+    let Restored { place, background } =
+        if old { resume::restore(run, &mut learner, live, &mut journal)? } else { Restored::default() };
+    let mut prepare = opened.prepare()?;
+    prepare.start(background, true);
     journal.write(if old { "resume" } else { "start" }, start_fields(&info, &opened, &place)?)?;
     journal.sync()?;
     let mut worker = Worker::new(learner, opened.origin.clone(), run, journal)?;
@@ -70,7 +74,7 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
             segmenter.restore(saved);
         }
         totals = pipeline::run(Job {
-            card: &opened.card,
+            prepare,
             frozen_space: opened.frozen().space,
             cameras: cameras.iter().map(|name| name.as_str().into()).collect(),
             snapshots: worker.learner().snapshots_from(place.next_index, live),
@@ -138,6 +142,7 @@ fn report(run: &Path, opened: &Opened, totals: &Totals, worker: &Worker, as_json
         },
         "learned": counts,
         "pairs": learner.pairs(),
+        "views": { "encoded": totals.views, "skipped": totals.skipped_views, "learned": learner.views() },
         "left_out": { "still": still, "above_frames_per_sec": rate_limited },
         "steps": counts.steps,
         "promotions": counts.promotions,

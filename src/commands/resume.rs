@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::journal::Journal;
 use crate::learner::Learner;
 use crate::pipeline::exporting::Rotated;
-use crate::pipeline::folder::{Place, RunInfo};
-use crate::pipeline::saved;
+use crate::pipeline::folder::RunInfo;
+use crate::pipeline::saved::{self, Restored};
 
 /// Refuses what cannot go on: another encoder; on a bounded source also another source or configuration, since the
 /// result would be no continuation.
@@ -70,9 +70,10 @@ fn changed_keys(before: &Config, now: &Config) -> Result<Vec<String>> {
 /// Brings `learner` to where the run was saved, and says where the stream goes on. What is broken is told in the log
 /// and the journal; the state before it is used. A live run also takes the newest promoted head, even when that is
 /// newer than the state, and keeps all its exports: no camera gives its frames again.
-pub(super) fn restore(run: &Path, learner: &mut Learner, live: bool, journal: &mut Journal) -> Result<Place> {
-    let (place, mut warnings) = saved::restore(run, learner)?;
-    let mut place = place.unwrap_or_default();
+pub(super) fn restore(run: &Path, learner: &mut Learner, live: bool, journal: &mut Journal) -> Result<Restored> {
+    let (restored, mut warnings) = saved::restore(run, learner)?;
+    let mut restored = restored.unwrap_or_default();
+    let place = &mut restored.place;
     if live {
         place.exports = Rotated::after_all(run)?;
         let (newest, broken) = newest_head(run)?;
@@ -86,7 +87,7 @@ pub(super) fn restore(run: &Path, learner: &mut Learner, live: bool, journal: &m
         journal.write("fault", json!({ "frame": place.next_index, "reason": warning }))?;
     }
     tracing::info!("run {} goes on at frame {}", run.display(), place.next_index);
-    Ok(place)
+    Ok(restored)
 }
 
 #[cfg(test)]

@@ -141,7 +141,8 @@ fn sizes() {
 fn the_configuration_decides_over_the_card() {
     let card = Card::beside(&bundled()).unwrap();
     assert_eq!(card.exposure, Some(0.45));
-    let with = |text: &str| card.clone().prepared(&config::Prepare { exposure: text.into(), ..config::Prepare::default() });
+    let with =
+        |text: &str| card.clone().prepared(&config::Prepare { exposure: text.into(), ..config::Prepare::default() });
     assert_eq!(with("card").unwrap(), card);
     assert_eq!(with("off").unwrap().exposure, None);
     assert_eq!(with("0.3").unwrap().exposure, Some(0.3));

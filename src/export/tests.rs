@@ -15,6 +15,7 @@ fn record(frame: u64, space: &str) -> Record {
         space: space.into(),
         head: frame % 2,
         novelty: (frame % 2 == 1).then_some(0.1),
+        window: (frame % 3 == 1).then_some([-4, 2, 30, 36]),
     }
 }
 

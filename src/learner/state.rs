@@ -50,12 +50,17 @@ struct SmallSnapshot {
 }
 
 impl Learner {
-    /// Saves the learner with `write`; `next_index` is the first frame that it has not seen. What the stream no longer
+    /// Saves the learner with `write`, and the arrays `more` beside it; `next_index` is the first frame that it has not seen. What the stream no longer
     /// needs before that frame is let go.
     ///
     /// # Errors
     /// Those of `write`.
-    pub fn save(&mut self, next_index: u64, mut write: impl FnMut(&mut Contents<'_>) -> Result<()>) -> Result<()> {
+    pub fn save(
+        &mut self,
+        next_index: u64,
+        more: Vec<(String, Tensor<'_>)>,
+        mut write: impl FnMut(&mut Contents<'_>) -> Result<()>,
+    ) -> Result<()> {
         self.handed_out = self.snapshots_from(next_index, false);
         let (blocks, open_rows, open_views) = self.blocks.save();
         let (replay, replay_rows) = self.replay.save();
@@ -107,6 +112,7 @@ impl Learner {
             contents.head(&format!("snapshot{i}.head."), &snapshot.head);
             contents.array(format!("snapshot{i}.references"), &snapshot.references);
         }
+        contents.tensors.extend(more);
         write(&mut contents)
     }
 

@@ -1,11 +1,12 @@
 //! The capture thread: pulls frames and prepares them for the encoder, so that the hot path never waits for a decoder
 //! while it could encode.
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use crate::encoder::{LUMA_LEN, Prepare, luma};
+use crate::encoder::{Background, LUMA_LEN, Prepare, Views, Window, luma};
 use crate::error::Result;
 use crate::frame::{Frame, Stamp};
 use crate::source::{Pull, Source, SourceCounts};
@@ -17,6 +18,12 @@ const WAIT: Duration = Duration::from_millis(50);
 pub(super) struct Slot {
     /// `[3, side, side]`, what the encoder eats.
     pub(super) tensor: Vec<f32>,
+    /// The same of an augmented view of the frame; empty where there is none.
+    pub(super) view: Vec<f32>,
+    /// What the tensor shows of the frame; `None`: all of it.
+    pub(super) window: Option<Window>,
+    /// The background after this frame, where it changed.
+    pub(super) background: Option<Arc<Background>>,
     /// Luma thumbnail, for scene cuts.
     pub(super) luma: [f32; LUMA_LEN],
     /// Position in the source.
@@ -35,9 +42,19 @@ pub(super) struct Slot {
 
 impl Slot {
     pub(super) fn new(side: u32) -> Self {
-        let tensor = vec![0.0; 3 * side as usize * side as usize];
-        let (luma, stamp, arrived) = ([0.0; LUMA_LEN], Stamp(0), Instant::now());
-        Self { tensor, luma, index: 0, stamp, camera: 0, cut: false, marks_cuts: false, arrived }
+        Self {
+            tensor: vec![0.0; 3 * side as usize * side as usize],
+            view: Vec::new(),
+            window: None,
+            background: None,
+            luma: [0.0; LUMA_LEN],
+            index: 0,
+            stamp: Stamp(0),
+            camera: 0,
+            cut: false,
+            marks_cuts: false,
+            arrived: Instant::now(),
+        }
     }
 }
 
@@ -62,16 +79,58 @@ pub(super) struct Ways {
     pub(super) empty: Receiver<Slot>,
 }
 
-/// Pulls and prepares until the source ends, or until it should stop; returns the source's counts. `first`: position of
-/// the source's frame 0 in the run.
+/// How frames become slots.
+pub(super) struct Making {
+    pub(super) prepare: Prepare,
+    /// Where views are wanted.
+    pub(super) views: Option<Views>,
+    /// Position of the source's frame 0 in the run.
+    pub(super) first: u64,
+}
+
+impl Making {
+    fn fill(&mut self, frame: &Frame, slot: &mut Slot) -> Result<()> {
+        slot.arrived = frame.arrived.unwrap_or_else(Instant::now);
+        (slot.index, slot.stamp) = (self.first + frame.index, frame.stamp);
+        (slot.camera, slot.cut) = (frame.camera, frame.cut);
+        luma(frame, &mut slot.luma);
+        self.prepare.run(frame, &mut slot.tensor)?;
+        slot.window = self.prepare.window();
+        slot.background = self.prepare.updated().cloned().map(Arc::new);
+        slot.view.clear();
+        if let Some(view) = self.views.as_ref().and_then(|views| views.of(slot.index)) {
+            slot.view.resize(slot.tensor.len(), 0.0);
+            self.prepare.view(frame, &view, &mut slot.view)?;
+        }
+        Ok(())
+    }
+
+    /// Says once, and again when it changes, whether the camera stands still enough to crop.
+    fn tell(&self, told: &mut Option<bool>) {
+        let Some(background) = self.prepare.updated().filter(|background| background.warm()) else { return };
+        let usable = background.usable();
+        if told.replace(usable) != Some(usable) {
+            let deviation = background.deviation();
+            if usable {
+                tracing::info!("the camera stands still ({deviation:.3} from its background): crops around what moves");
+            } else {
+                tracing::warn!(
+                    "prepare.motion_crop: the camera moves ({deviation:.3} from its background, a fixed one is below \
+                     .05): whole frames are encoded"
+                );
+            }
+        }
+    }
+}
+
+/// Pulls and prepares until the source ends, or until it should stop; returns the source's counts.
 pub(super) fn run(
     mut source: Box<dyn Source>,
-    mut prepare: Prepare,
+    mut making: Making,
     ways: &Ways,
-    first: u64,
     ends: Ends<'_>,
 ) -> Result<SourceCounts> {
-    let mut frame = Frame::default();
+    let (mut frame, mut told) = (Frame::default(), None);
     while !ends.now() {
         // An empty slot first and a frame then: a live source keeps its newest frame until the hot path can take it.
         let mut slot = match ways.empty.recv_timeout(WAIT) {
@@ -87,11 +146,9 @@ pub(super) fn run(
                 Pull::End => return Ok(source.counts()),
             }
         }
-        slot.arrived = frame.arrived.unwrap_or_else(Instant::now);
-        prepare.run(&frame, &mut slot.tensor)?;
-        luma(&frame, &mut slot.luma);
-        (slot.index, slot.stamp, slot.camera) = (first + frame.index, frame.stamp, frame.camera);
-        (slot.cut, slot.marks_cuts) = (frame.cut, source.marks_cuts_of(frame.camera));
+        slot.marks_cuts = source.marks_cuts_of(frame.camera);
+        making.fill(&frame, &mut slot)?;
+        making.tell(&mut told);
         if ways.filled.send(slot).is_err() {
             break;
         }

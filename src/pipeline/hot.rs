@@ -11,7 +11,7 @@ use super::exporting::{Row, ToExporter};
 use super::learning::{Marker, ToLearner};
 use super::report::Totals;
 use super::turnstile::Turnstile;
-use crate::encoder::Encoder;
+use crate::encoder::{Background, Encoder};
 use crate::error::{Error, Result};
 use crate::export::Record;
 use crate::head::Scratch;
@@ -27,8 +27,8 @@ const MAX_BAD_LATENTS: u64 = 50;
 /// The way to and from the learner.
 pub(super) struct LearnerEnd<'a> {
     pub(super) out: Sender<ToLearner>,
-    /// Empty latents coming back.
-    pub(super) spare: Receiver<Vec<f32>>,
+    /// Samples coming back, for their buffers.
+    pub(super) spare: Receiver<Sample>,
     pub(super) snapshots: Receiver<Arc<Snapshot>>,
     pub(super) turnstile: &'a Turnstile,
     /// A bounded source waits for the learner to be within so many frames.
@@ -66,6 +66,10 @@ pub(super) struct Hot<'a> {
     pub(super) sent: VecDeque<(u64, u64)>,
     pub(super) sent_count: u64,
     pub(super) latent: Vec<f32>,
+    /// The latent of the frame's view; empty where it has none.
+    pub(super) view: Vec<f32>,
+    /// The background after the last frame.
+    pub(super) background: Option<Arc<Background>>,
     pub(super) embedding: Vec<f32>,
     pub(super) scratch: Scratch,
 }
@@ -84,7 +88,7 @@ impl Hot<'_> {
             if ends.now() {
                 return Ok(false);
             }
-            let slot = match filled.recv_timeout(WAIT) {
+            let mut slot = match filled.recv_timeout(WAIT) {
                 Ok(slot) => slot,
                 Err(RecvTimeoutError::Timeout) => continue,
                 // A stop ends the capture thread too.
@@ -97,7 +101,9 @@ impl Hot<'_> {
             let norm = normalise(&mut self.latent);
             if norm.is_finite() && norm > 0.0 {
                 bad = 0;
-                self.embed(&slot)?;
+                let segment = self.embed(&slot)?;
+                self.encode_view(&slot, filled)?;
+                self.learn(&slot, segment)?;
             } else {
                 bad += 1;
                 self.totals.bad_latents += 1;
@@ -110,14 +116,17 @@ impl Hot<'_> {
                 }
             }
             self.next_index = slot.index + 1;
+            if slot.background.is_some() {
+                self.background = slot.background.take();
+            }
             progress(self.next_index);
             // Fails only when the capture thread is done.
             empty.send(slot).ok();
         }
     }
 
-    /// From unit latent to embedding, and on to learner and exporter.
-    fn embed(&mut self, slot: &Slot) -> Result<()> {
+    /// From unit latent to embedding, and on to the exporter; the segment.
+    fn embed(&mut self, slot: &Slot) -> Result<u64> {
         let segment = self.segmenter.step(View {
             camera: slot.camera,
             stamp: slot.stamp,
@@ -143,9 +152,32 @@ impl Hot<'_> {
             space: snapshot.space.clone(),
             head: snapshot.number,
             novelty: None,
+            window: slot.window,
         };
         self.export(record, snapshot)?;
-        self.learn(slot, segment)
+        Ok(segment)
+    }
+
+    /// The latent of the frame's view, where it has one. Its embedding has left already; a live source goes on without
+    /// the view where the next frame waits.
+    fn encode_view(&mut self, slot: &Slot, filled: &Receiver<Slot>) -> Result<()> {
+        self.view.clear();
+        if slot.view.is_empty() || self.learner.is_none() {
+            return Ok(());
+        }
+        if self.live && !filled.is_empty() {
+            self.totals.skipped_views += 1;
+            return Ok(());
+        }
+        self.view.resize(self.latent.len(), 0.0);
+        self.encoder.encode(&slot.view, &mut self.view)?;
+        let norm = normalise(&mut self.view);
+        if norm.is_finite() && norm > 0.0 {
+            self.totals.views += 1;
+        } else {
+            self.view.clear();
+        }
+        Ok(())
     }
 
     /// Makes the newest snapshot that may be used at `index` the one in use.
@@ -194,11 +226,13 @@ impl Hot<'_> {
 
     fn learn(&mut self, slot: &Slot, segment: u64) -> Result<()> {
         let Some(learner) = &self.learner else { return Ok(()) };
-        let mut latent = learner.spare.try_recv().unwrap_or_default();
-        latent.clear();
-        latent.extend_from_slice(&self.latent);
-        let sample =
-            Sample { camera: slot.camera, index: slot.index, stamp: slot.stamp, segment, latent, ..Sample::default() };
+        let mut sample = learner.spare.try_recv().unwrap_or_default();
+        (sample.camera, sample.index, sample.stamp) = (slot.camera, slot.index, slot.stamp);
+        sample.segment = segment;
+        for (to, from) in [(&mut sample.latent, &self.latent), (&mut sample.view, &self.view)] {
+            to.clear();
+            to.extend_from_slice(from);
+        }
         match send(&learner.out, ToLearner::Sample(sample), self.live) {
             Sent::Yes => {
                 self.sent_count += 1;
@@ -244,7 +278,13 @@ impl Hot<'_> {
             }
             None => None,
         };
-        let marker = Marker { next_index, ended, segmenter: self.segmenter.save().clone(), rotated };
+        let marker = Marker {
+            next_index,
+            ended,
+            segmenter: self.segmenter.save().clone(),
+            background: self.background.clone(),
+            rotated,
+        };
         match send(&learner.out, ToLearner::Checkpoint(Box::new(marker)), hurry) {
             Sent::Yes => self.next_checkpoint = next_index + learner.checkpoint_every,
             Sent::Full => {}

@@ -12,6 +12,7 @@ use super::pace::Pace;
 use super::saved;
 use super::turnstile::{OpenAtEnd, Turnstile};
 use crate::checkpoint::{HeadFile, Reserve, head_path, load_head, save_head};
+use crate::encoder::Background;
 use crate::error::{Error, Kind, Result};
 use crate::frame::Stamp;
 use crate::journal::{self, Journal};
@@ -32,8 +33,8 @@ pub(super) enum ToLearner {
 /// The ways to and from the learner thread.
 pub(super) struct Ways<'a> {
     pub(super) inbox: Receiver<ToLearner>,
-    /// Empty latents go back here.
-    pub(super) spare: Sender<Vec<f32>>,
+    /// Samples go back here, for their buffers.
+    pub(super) spare: Sender<Sample>,
     pub(super) snapshots: Sender<Arc<Snapshot>>,
     pub(super) turnstile: &'a Turnstile,
 }
@@ -64,7 +65,7 @@ pub(super) fn run(worker: &mut Worker, ways: &Ways<'_>, conduct: &Conduct<'_>) -
                 let snapshot = if skip { None } else { worker.sample(&sample)? };
                 done += 1;
                 // Full only when there are more than the hot path needs; then this one is let go.
-                ways.spare.try_send(sample.latent).ok();
+                ways.spare.try_send(sample).ok();
                 snapshot
             }
             ToLearner::Checkpoint(marker) => {
@@ -92,6 +93,8 @@ pub struct Marker {
     pub ended: bool,
     /// Where the segments stand.
     pub segmenter: SegmenterState,
+    /// The background of a fixed camera there, where windows are cut.
+    pub background: Option<Arc<Background>>,
     /// Answers when the exports up to here are closed; `None` without exports.
     pub rotated: Option<Receiver<Rotated>>,
 }
@@ -290,7 +293,7 @@ impl Worker {
             segmenter: Some(marker.segmenter),
             exports: rotated,
         };
-        let saved = saved::store(&self.run, &mut self.learner, &place);
+        let saved = saved::store(&self.run, &mut self.learner, &place, marker.background.as_deref());
         match saved {
             Ok(()) => {
                 if std::mem::take(&mut self.full) {

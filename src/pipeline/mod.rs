@@ -30,7 +30,7 @@ use std::time::Instant;
 use crossbeam_channel::bounded;
 
 use crate::config::Config;
-use crate::encoder::{Card, Encoder, Prepare};
+use crate::encoder::{Encoder, Prepare, Views};
 use crate::error::{Error, Result};
 use crate::head::Scratch;
 use crate::learner::Snapshot;
@@ -56,8 +56,8 @@ const ROWS: usize = 256;
 pub struct Job<'a> {
     /// Where frames come from; already skipped to `next_index` on a resumed run.
     pub source: Box<dyn Source>,
-    /// What the encoder expects.
-    pub card: &'a Card,
+    /// From frame to tensor; with the background of a fixed camera, where windows are cut.
+    pub prepare: Prepare,
     /// The frozen encoder.
     pub encoder: &'a mut Encoder,
     /// The configuration.
@@ -89,10 +89,9 @@ pub struct Job<'a> {
 /// # Errors
 /// The first worker that failed, with its reason; the other workers are ended in order.
 pub fn run(job: Job<'_>) -> Result<Totals> {
-    let Job { source, card, encoder, config, cameras, snapshots, frozen_space, next_index, segmenter, .. } = job;
+    let Job { source, prepare, encoder, config, cameras, snapshots, frozen_space, next_index, segmenter, .. } = job;
     let Job { learning, exporter, stop, started, mut progress, .. } = job;
     let live = source.live();
-    let prepare = Prepare::new(card, encoder.side())?;
     let slots = if live { SLOTS_LIVE } else { SLOTS_BOUNDED };
     let (filled_in, filled) = bounded(slots);
     let (empty_in, empty) = bounded(slots);
@@ -105,9 +104,12 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
     let ends = Ends { stop: &stop, halt: &halt };
     // A camera counts its frames from 0 each time it is opened; a run that goes on counts on.
     let first = if live { next_index } else { 0 };
+    let background = prepare.background().cloned().map(Arc::new);
     std::thread::scope(|scope| {
         let ways = capture::Ways { filled: filled_in, empty };
-        let capture = spawn(scope, "capture", move || capture::run(source, prepare, &ways, first, ends))?;
+        let views = if learning.is_some() { Views::new(&config.learn) } else { None };
+        let making = capture::Making { prepare, views, first };
+        let capture = spawn(scope, "capture", move || capture::run(source, making, &ways, ends))?;
         let (learner_end, learner) = match learning {
             Some(worker) => {
                 let queue = config.learn.queue_latents;
@@ -150,6 +152,8 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
             sent: VecDeque::new(),
             sent_count: 0,
             latent: vec![0.0; encoder.dim()],
+            view: Vec::new(),
+            background,
             embedding: Vec::new(),
             scratch: Scratch::default(),
             encoder,

@@ -16,6 +16,10 @@ pub struct Totals {
     pub bad_latents: u64,
     /// Segments seen.
     pub segments: u64,
+    /// Views encoded.
+    pub views: u64,
+    /// Live only: views left out because the next frame waited.
+    pub skipped_views: u64,
     /// Live only: latents that the learner had no room for.
     pub dropped_latents: u64,
     /// Live only: rows that the export thread had no room for.

@@ -2,7 +2,8 @@
 use std::path::Path;
 
 use super::folder::Place;
-use crate::checkpoint::{Stored, load, save};
+use crate::checkpoint::{Stored, Tensor, load, save};
+use crate::encoder::Background;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::learner::Learner;
@@ -14,16 +15,26 @@ const FORMAT: &str = "afterimage state 1";
 /// A state larger than this is not one.
 const MAX_BYTES: u64 = 1 << 36;
 
-/// Saves the state of `run` at `place`. At every moment at least one whole state lies on the disk, once there was one.
+/// Saves the state of `run` at `place`, with the `background` of a fixed camera there, where it has one. At every moment at least one whole state lies on the disk, once there was one.
 ///
 /// # Errors
 /// The I/O error; the states before are still there.
-pub fn store(run: &Path, learner: &mut Learner, place: &Place) -> Result<()> {
+pub fn store<'b>(run: &Path, learner: &mut Learner, place: &Place, background: Option<&'b Background>) -> Result<()> {
     let [newest, next, previous] = NAMES.map(|name| run.join(name));
     let text = serde_json::to_string(place).map_err(|e| Error::work("the place in the stream").because(e))?;
-    learner.save(place.next_index, |contents| {
+    let background = background.map(Background::save);
+    let about = background.map(|(about, _, _)| serde_json::to_string(about)).transpose();
+    let about = about.map_err(|e| Error::work("the background").because(e))?;
+    let tensor = |name: &str, values: &'b [f32]| (name.to_owned(), Tensor::new(&[values.len()], values));
+    let more = background.map_or(Vec::new(), |(_, mean, deviation)| {
+        vec![tensor("background.mean", mean), tensor("background.deviation", deviation)]
+    });
+    learner.save(place.next_index, more, |contents| {
         contents.text("format", FORMAT);
         contents.text("place", &text);
+        if let Some(about) = &about {
+            contents.text("background", about);
+        }
         save(&next, &contents.meta, &contents.tensors).map(|_| ())
     })?;
     if newest.exists() {
@@ -37,18 +48,46 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
     std::fs::rename(from, to).map_err(|e| Error::io(format!("cannot rename {} to", from.display()), to, e))
 }
 
-/// Brings `learner` to the newest whole state of `run`; the place where the stream goes on, `None` without any state,
-/// and a line for each state that is damaged.
+/// What a state holds beside the learner.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// Where the stream goes on.
+    pub place: Place,
+    /// The background of a fixed camera there.
+    pub background: Option<Background>,
+}
+
+/// Brings `learner` to the newest whole state of `run`; what else is in it, `None` without any state, and a line for each
+/// state that is damaged.
 ///
 /// # Errors
 /// A state is whole but does not fit: another configuration.
-pub fn restore(run: &Path, learner: &mut Learner) -> Result<(Option<Place>, Vec<String>)> {
+pub fn restore(run: &Path, learner: &mut Learner) -> Result<(Option<Restored>, Vec<String>)> {
+    newest(run, |path| {
+        let (mut stored, place) = open(path)?;
+        let background = take_background(&mut stored)?;
+        learner.restore(&mut stored)?;
+        Ok(Restored { place, background })
+    })
+}
+
+/// The background in the newest whole state of `run`, with a line for each state that is damaged.
+///
+/// # Errors
+/// As [`restore`].
+pub fn background(run: &Path) -> Result<(Option<Background>, Vec<String>)> {
+    let (found, damaged) = newest(run, |path| take_background(&mut open(path)?.0))?;
+    Ok((found.flatten(), damaged))
+}
+
+/// What `read` makes of the newest state that it can read.
+fn newest<T>(run: &Path, mut read: impl FnMut(&Path) -> Result<T>) -> Result<(Option<T>, Vec<String>)> {
     let mut damaged: Vec<String> = Vec::new();
     for path in NAMES.map(|name| run.join(name)).into_iter().filter(|path| path.exists()) {
-        match read(&path, learner) {
-            Ok(place) => {
+        match read(&path) {
+            Ok(found) => {
                 let before = |damage| format!("{damage}; the state before it is used");
-                return Ok((Some(place), damaged.into_iter().map(before).collect()));
+                return Ok((Some(found), damaged.into_iter().map(before).collect()));
             }
             Err(e) => damaged.push(e.chain()),
         }
@@ -75,8 +114,16 @@ fn open(path: &Path) -> Result<(Stored, Place)> {
     Ok((stored, place))
 }
 
-fn read(path: &Path, learner: &mut Learner) -> Result<Place> {
-    let (mut stored, place) = open(path)?;
-    learner.restore(&mut stored)?;
-    Ok(place)
+fn take_background(stored: &mut Stored) -> Result<Option<Background>> {
+    if !stored.has("background.mean") {
+        return Ok(None);
+    }
+    let about = serde_json::from_str(stored.text("background")?)
+        .map_err(|e| stored.wrong("has a background that cannot be read").because(e))?;
+    let mut take = |name: &str| {
+        let [len] = stored.shape(name)?;
+        stored.take(name, &[len])
+    };
+    let (mean, deviation) = (take("background.mean")?, take("background.deviation")?);
+    Background::restore(about, mean, deviation).map(Some)
 }

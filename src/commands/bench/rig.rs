@@ -202,7 +202,7 @@ impl Rig {
         let (began, used) = (Instant::now(), telemetry::thread_cpu_time());
         let totals = pipeline::run(Job {
             source: Box::new(Playing::new(self.clip.clone(), self.next.index, Stamp(self.next.stamp))),
-            card: &self.opened.card,
+            prepare: self.opened.prepare()?,
             frozen_space: self.opened.frozen().space,
             cameras: vec!["bench".into()],
             snapshots,

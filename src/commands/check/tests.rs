@@ -38,6 +38,7 @@ fn record(frame: u64, head: u64, space: &str) -> Record {
         space: space.into(),
         head,
         novelty: None,
+        window: None,
     }
 }
 

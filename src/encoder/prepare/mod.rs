@@ -173,9 +173,7 @@ impl Prepare {
         let (side, values) = (self.side, 3 * self.side as usize * self.side as usize);
         if tensor.len() != values {
             let found = tensor.len();
-            return Err(Error::work(format!(
-                "the input tensor has {found} values; {side} x {side} needs {values}"
-            )));
+            return Err(Error::work(format!("the input tensor has {found} values; {side} x {side} needs {values}")));
         }
         if !is_whole(frame) {
             return Err(Error::work(format!(

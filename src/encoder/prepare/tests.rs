@@ -117,3 +117,75 @@ fn bad_frames_are_refused() {
     assert!(prepare.run(&frame(8, 8, |_| 1), &mut tensor[1..]).is_err());
     assert!(Prepare::new(&card(), 33).is_err());
 }
+
+/// A wall of one colour with a square before it.
+fn fixed_camera(number: i64, square: bool) -> Frame {
+    let inside = |i: usize| (30..60).contains(&(i / 3 % 96)) && (10..40).contains(&(i / 288));
+    let value = |i: usize| if square && inside(i) { [250, 120, 40][i % 3] } else { [70, 90, 80][i % 3] };
+    Frame { stamp: crate::frame::Stamp(number * 1_000_000_000), ..frame(96, 96, value) }
+}
+
+#[test]
+fn the_window_is_encoded_with_the_gain_of_the_frame() {
+    let card = Card { exposure: Some(0.45), motion_crop: Some(600.0), ..card() };
+    let mut prepare = Prepare::new(&card, 32).unwrap();
+    let (mut tensor, mut right) = (vec![0.0; 3 * 32 * 32], vec![0.0; 3 * 32 * 32]);
+    for i in 0..30 {
+        prepare.run(&fixed_camera(i, false), &mut tensor).unwrap();
+        assert_eq!(prepare.window(), None);
+    }
+    let seen = fixed_camera(40, true);
+    prepare.run(&seen, &mut tensor).unwrap();
+    let [left, top, x1, y1] = prepare.window().unwrap();
+    assert!(left < 30 && top < 10 && x1 > 60 && y1 > 40 && x1 - left < 70, "{:?}", prepare.window());
+    assert!(prepare.updated().is_some());
+    // The same window, cut by hand, with its gain.
+    let mean = seen.pixels.iter().map(|v| f64::from(*v) / 255.0).sum::<f64>() / seen.pixels.len() as f64;
+    let at = |edge: i32| (if edge < 0 { -edge } else { edge.min(190 - edge) }) as usize;
+    let (width, height) = ((x1 - left) as u32, (y1 - top) as u32);
+    let window = frame(width, height, |i| {
+        let (x, y) = (i / 3 % width as usize, i / (3 * width as usize));
+        seen.pixels[3 * (at(top + y as i32) * 96 + at(left + x as i32)) + i % 3]
+    });
+    let plain = Card { exposure: None, motion_crop: None, ..card.clone() };
+    Prepare::new(&plain, 32).unwrap().run(&window, &mut right).unwrap();
+    for (i, (value, plain)) in tensor.iter().zip(&right).enumerate() {
+        let (mean_of, std) = (card.mean[i / 1024], card.std[i / 1024]);
+        let x = (f64::from(plain * std + mean_of) * 0.45 / mean).min(1.0) as f32;
+        assert!((value - (x - mean_of) / std).abs() < 2e-2, "{i}: {value}");
+    }
+}
+
+#[test]
+fn views_are_of_the_frame_and_exposed_like_frames() {
+    for motion in [false, true] {
+        let exposed = Card { exposure: Some(0.45), motion_crop: motion.then_some(600.0), ..card() };
+        let mut prepare = Prepare::new(&exposed, 32).unwrap();
+        let [mut tensor, mut view] = [const { [0.0f32; 3 * 32 * 32] }; 2];
+        (0..30).for_each(|i| prepare.run(&fixed_camera(i, false), &mut tensor).unwrap());
+        let frame = fixed_camera(40, true);
+        prepare.run(&frame, &mut tensor).unwrap();
+        assert_eq!(prepare.window().is_some(), motion);
+        let again = |prepare: &mut Prepare, change: View| {
+            let mut tensor = [0.0f32; 3 * 32 * 32];
+            prepare.run(&frame, &mut tensor).unwrap();
+            prepare.view(&frame, &change, &mut view).unwrap();
+            view.to_vec()
+        };
+        let near = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        prepare.start(None, false);
+        assert_eq!(again(&mut prepare, View::default()), tensor);
+        // Light alone is taken out by the exposure again, up to rounding; where exposure is off it stays.
+        let dim = View { colour: Some([0.7, 1.0, 1.0]), ..View::default() };
+        assert!(near(&again(&mut prepare, dim), &tensor) < 0.06);
+        let mut off = Prepare::new(&Card { exposure: None, ..card() }, 32).unwrap();
+        assert!(near(&again(&mut off, dim), &again(&mut off, View::default())) > 0.5);
+        // The whole as its own window, and a window of the upper left quarter.
+        let crop = |r: f64| View { crop: Some([r, 0.0, 0.0]), ..View::default() };
+        assert_eq!(again(&mut prepare, crop(1.0)), tensor);
+        assert!(near(&again(&mut prepare, crop(0.5)), &tensor) > 0.3);
+        let flipped = again(&mut prepare, View { flip: true, ..View::default() });
+        assert!(near(&flipped, &tensor) > 0.3);
+        assert!(flipped.chunks(32).zip(tensor.chunks(32)).all(|(a, b)| a.iter().eq(b.iter().rev())));
+    }
+}
