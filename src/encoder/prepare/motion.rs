@@ -130,8 +130,8 @@ impl Motion {
         let block = [frame.width as f32 / across as f32, frame.height as f32 / down as f32];
         let half = (SPREADS * variance.sqrt() + 1.0).max(LEAST_HALF_SIDE) * block[1];
         let (cx, cy) = ((cx + 0.5) * block[0], (cy + 0.5) * block[1]);
-        let window = [cx - half, cy - half, cx + half, cy + half].map(|edge| edge.round() as i32);
-        (window[0] < window[2] && window[1] < window[3]).then_some(window)
+        let (left, top, side) = ((cx - half).round() as i32, (cy - half).round() as i32, (2.0 * half).round() as i32);
+        (side > 0).then_some([left, top, left + side, top + side])
     }
 
     /// The pixels of `window`, its width and height; beyond the borders the frame is reflected.
