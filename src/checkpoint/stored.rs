@@ -153,8 +153,12 @@ pub fn load(path: &Path, max_bytes: u64) -> Result<Stored> {
     let named = meta.remove(CHECKSUM).ok_or_else(|| damaged("it has no checksum".into()))?;
     let mut checksum = Checksum::new(&meta);
     let mut arrays = BTreeMap::new();
-    for name in header.offset_keys() {
-        let info = header.info(&name).ok_or_else(|| damaged(format!("array {name:?} has no entry")))?;
+    // In the order in which they were written; empty arrays begin where their neighbour does.
+    let mut infos: Vec<(String, &TensorInfo)> = header.tensors().into_iter().collect();
+    infos.sort_by(|(a, x), (b, y)| {
+        x.data_offsets.cmp(&y.data_offsets).then(y.dtype.cmp(&x.dtype)).then_with(|| a.cmp(b))
+    });
+    for (name, info) in infos {
         let bytes = info.data_offsets.1 - info.data_offsets.0;
         let values = match info.dtype {
             Dtype::F16 => read::<f16>(&mut file, bytes),

@@ -359,3 +359,19 @@ fn heads_over_grids_come_back_bit_for_bit() {
         assert_eq!(found.scatter, right.scatter);
     }
 }
+
+#[test]
+fn any_number_of_arrays_may_be_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("empty.safetensors");
+    let mut contents = Contents::default();
+    for i in 0..20 {
+        contents.tensors.push((format!("a{i}"), Tensor::new::<f32>(&[0], &[])));
+        contents.tensors.push((format!("b{i}"), Tensor::new::<u64>(&[0], &[])));
+    }
+    contents.tensors.push(("full".into(), Tensor::new(&[2], &[1.0f32, 2.0])));
+    super::save(&path, &contents.meta, &contents.tensors).unwrap();
+    let mut stored = super::load(&path, 1 << 20).unwrap();
+    assert_eq!(stored.take::<f32>("full", &[2]).unwrap(), [1.0, 2.0]);
+    assert!(stored.take::<u64>("b7", &[0]).unwrap().is_empty());
+}
