@@ -35,6 +35,12 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
         )));
     }
     let cameras = camera_names(&args.camera, args.source.len())?;
+    if config.prepare.motion_crop && cameras.len() > 1 {
+        return Err(Error::config(format!(
+            "prepare.motion_crop with {} cameras: a run has the background of one; learn from each in a run of its own",
+            cameras.len()
+        )));
+    }
     let stop = telemetry::stop_on_signals()?;
     let mut opened = Opened::open(&args.encoder, &config)?;
     let mut source = source::open_all(&args.source, &config.source)?;
