@@ -1,4 +1,6 @@
 //! `merge`: one run out of several that learned over the same encoder.
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::common::{Opened, run_config};
@@ -20,6 +22,8 @@ pub(super) fn run(args: &cli::Merge) -> Result<Output> {
     let infos = args.runs.iter().map(|run| RunInfo::load(run)).collect::<Result<Vec<_>>>()?;
     let Some(first) = infos.first() else { return Err(Error::usage("merge needs at least two runs")) };
     let (config, origin) = (run_config(first, &args.common)?, first.origin());
+    // Of the first run that has one: its camera's.
+    let mut background = None;
     for (run, info) in args.runs.iter().zip(&infos) {
         info.same_origin(run, &origin)?;
     }
@@ -33,15 +37,16 @@ pub(super) fn run(args: &cli::Merge) -> Result<Output> {
     let mut learner = Learner::new(&config, origin.clone(), probe)?;
     for (run, info) in args.runs.iter().zip(&infos) {
         let mut one = Learner::new(&info.config, origin.clone(), None)?;
-        let (place, warnings) = saved::restore(run, &mut one)?;
+        let (restored, warnings) = saved::restore(run, &mut one)?;
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        if place.is_none() {
+        let Some(restored) = restored else {
             return Err(Error::refused(format!(
                 "run {} has no saved state, so nothing that it has seen is left to merge; let it come to a checkpoint or \
                  its end first",
                 run.display()
             )));
-        }
+        };
+        background = background.or(restored.background);
         learner.join(&one)?;
     }
     let names: Vec<String> = args.runs.iter().map(|run| run.display().to_string()).collect();
@@ -61,7 +66,8 @@ pub(super) fn run(args: &cli::Merge) -> Result<Output> {
     worker.after(frame, stamp);
     worker.finish()?;
     let segmenter = Segmenter::new(&info.config.learn).save().clone();
-    worker.checkpoint(Marker { next_index: frame + 1, ended: true, segmenter, rotated: None })?;
+    let background = background.map(Arc::new);
+    worker.checkpoint(Marker { next_index: frame + 1, ended: true, segmenter, background, rotated: None })?;
     worker.close()?;
     worker.end(true, frame + 1)?;
     let learner = worker.learner();
