@@ -7,6 +7,8 @@ use super::load::distance;
 pub enum Objective {
     /// SimCLR: the other pairs of the batch are negatives.
     NtXent,
+    /// Instance discrimination: an augmented view of the same frame is the positive.
+    Instance,
     /// Momentum contrast: keys of a slower head in a queue are negatives.
     Moco,
     /// Decoupled contrastive loss.
@@ -27,6 +29,7 @@ pub enum Objective {
 const NAMES: &[(&str, Objective)] = &[
     ("nt-xent", Objective::NtXent),
     ("moco", Objective::Moco),
+    ("instance", Objective::Instance),
     ("dcl", Objective::Dcl),
     ("vicreg", Objective::VicReg),
     ("barlow-twins", Objective::BarlowTwins),
@@ -111,6 +114,11 @@ fn unknown(name: &str) -> String {
     }
 }
 
+/// Whether `objective` is a term of `learn.objective`.
+pub fn has(learn: &Learn, objective: Objective) -> bool {
+    parse(&learn.objective).is_ok_and(|terms| terms.iter().any(|term| term.objective == objective))
+}
+
 /// What does not fit together in `learn`, one line each.
 pub(super) fn check(learn: &Learn) -> Vec<String> {
     let terms = match parse(&learn.objective) {
@@ -131,7 +139,12 @@ pub(super) fn check(learn: &Learn) -> Vec<String> {
 fn unfit(objective: Objective, learn: &Learn) -> Option<String> {
     let (name, pairs) = (objective.name(), learn.batch_pairs);
     match objective {
-        Objective::NtXent | Objective::Dcl | Objective::SupCon => {
+        Objective::Instance if learn.views <= 0.0 => Some(format!(
+            "learn.views = {}: no frame would get an augmented view, and {name} learns from nothing else; set the share of \
+             frames that get one, for example learn.views = 0.5",
+            learn.views
+        )),
+        Objective::NtXent | Objective::Instance | Objective::Dcl | Objective::SupCon => {
             let negatives = (2 * pairs).saturating_sub(2);
             (negatives < LEAST_NEGATIVES).then(|| {
                 format!(
@@ -197,6 +210,7 @@ mod tests {
         };
         assert!(problems("dcl", 8, 4096).contains("rows would have 14 negatives; at least 9 pairs"));
         assert!(problems("byol + nt-xent", 2, 4096).contains("learn.batch_pairs = 2: too small for nt-xent"));
+        assert!(problems("nt-xent + instance", 64, 1).contains("learn.views = 0: no frame would get"));
         assert!(problems("vicreg", 15, 4096).contains("at least 16 pairs"));
         assert!(problems("moco", 64, 63).contains("learn.queue_len = 63: smaller than a batch"));
         assert_eq!(problems("nt-xent + moco + supcon", 9, 9), "");

@@ -98,6 +98,7 @@ impl Learner {
             flat("open.rows", Tensor::new(&[open_rows.len()], &open_rows)),
             flat("open.view_rows", Tensor::new(&[open_views.len()], &open_views)),
             flat("replay.rows", Tensor::new(&[replay_rows.len()], replay_rows)),
+            flat("replay.views", Tensor::new(&[self.replay.view_rows().len()], self.replay.view_rows())),
             flat("held.rows", Tensor::new(&[held_rows.len()], &held_rows)),
             flat("reference.rows", Tensor::new(&[reference_rows.len()], &reference_rows)),
         ]);
@@ -133,7 +134,11 @@ impl Learner {
         blocks.restore(small.blocks, stored.take("open.rows", &[len])?, view_rows)?;
         let [len] = stored.shape("replay.rows")?;
         let rows: Vec<f16> = stored.take("replay.rows", &[len])?;
-        let replay = Replay::restore(&self.config.learn, small.replay, &rows)?;
+        let [len] = stored.shape("replay.views")?;
+        let views = stored.take("replay.views", &[len])?;
+        let viewed = small.replay.viewed.clone();
+        let mut replay = Replay::restore(&self.config.learn, small.replay, &rows)?;
+        replay.restore_views(viewed, views)?;
         drop(rows);
         let [len] = stored.shape("held.rows")?;
         let held = Held::restore(&self.config.judge, small.held, &stored.take::<f32>("held.rows", &[len])?)?;

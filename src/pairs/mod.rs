@@ -5,6 +5,7 @@ mod negatives;
 mod open;
 pub mod replay;
 pub mod segments;
+pub mod viewed;
 
 use ndarray::Array2;
 
@@ -14,6 +15,7 @@ pub use blocks::{BlockCounts, Blocks, BlocksState, held};
 pub use gaps::{Gaps, GapsState};
 pub use replay::{Replay, ReplayState, StoredState};
 pub use segments::{Segmenter, SegmenterState, View};
+pub use viewed::{Viewed, ViewedState};
 
 /// One latent that may be learned from.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -11,6 +11,8 @@ use crate::pairs::{Batch, Replay};
 pub(in crate::learner) enum Need {
     /// Pairs of latents that lie close in time: the `n` earlier ones over the `n` later ones.
     Pairs,
+    /// Latents of frames over those of augmented views of the same frames.
+    Views,
 }
 
 /// Rows of one kind.
@@ -34,6 +36,7 @@ impl Need {
     pub(super) fn draw(self, replay: &mut Replay, config: &Learn, rng: &mut ChaCha8Rng) -> Result<Option<Drawn>> {
         let batch = match self {
             Self::Pairs => replay.batch(config.batch_pairs, rng),
+            Self::Views => replay.views(config.batch_pairs, rng),
         };
         batch.map(Drawn::of).transpose()
     }

@@ -115,9 +115,12 @@ fn method(of: objective::Objective, config: &Config, head: &Mlp<f32>, rng: &mut 
     use objective::Objective as Of;
     let learn = &config.learn;
     let temperature = learn.temperature;
-    let over_pairs = |objective: Arc<dyn Objective<f32>>| Box::new(OverPairs { objective });
+    let need = if of == Of::Instance { Need::Views } else { Need::Pairs };
+    let over_pairs = |objective: Arc<dyn Objective<f32>>| Box::new(OverPairs { name: of.name(), need, objective });
     match of {
-        Of::NtXent => over_pairs(Arc::new(NtXent { temperature })),
+        // Instance discrimination: the positive is an augmented view of the same frame (Wu et al. 2018; the loss that of
+        // Chen et al. 2020).
+        Of::NtXent | Of::Instance => over_pairs(Arc::new(NtXent { temperature })),
         Of::Dcl => over_pairs(Arc::new(Dcl { temperature })),
         Of::SupCon => over_pairs(Arc::new(SupCon { temperature })),
         Of::VicReg => over_pairs(Arc::new(VicReg::default())),

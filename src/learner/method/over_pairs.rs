@@ -1,4 +1,4 @@
-//! A loss over pairs that has no state.
+//! A loss over pairs that has no state: of neighbours in time, or of frames and their views.
 use std::sync::Arc;
 
 use ndarray::{Axis, concatenate, s};
@@ -6,19 +6,21 @@ use ndarray::{Axis, concatenate, s};
 use super::{Method, Need, Rows, Turn};
 use crate::objective::{Objective, Relations};
 
-/// An [`Objective`] on the pairs of the batch.
+/// An [`Objective`] on pairs of the kind `need`.
 #[derive(Debug, Clone)]
 pub(super) struct OverPairs {
+    pub(super) name: &'static str,
+    pub(super) need: Need,
     pub(super) objective: Arc<dyn Objective<f32>>,
 }
 
 impl Method for OverPairs {
     fn name(&self) -> &'static str {
-        self.objective.name()
+        self.name
     }
 
     fn need(&self) -> Need {
-        Need::Pairs
+        self.need
     }
 
     fn turn(&mut self, rows: &Rows<'_>) -> Turn {

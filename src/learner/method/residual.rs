@@ -24,6 +24,8 @@ pub(in crate::learner) struct Residual {
     descent: Descent,
     /// The average of the weights, where `learn.ema` asks for one.
     averaged: Option<Mlp<f32>>,
+    /// What of the configuration decides which arrays there are, and what they mean.
+    form: String,
 }
 
 /// How a step is taken; the watch decides.
@@ -57,7 +59,8 @@ impl Residual {
         let mut grads = mlp.zeros_like();
         let descent = Descent::new(&config.learn, &joint(&mut mlp, &mut grads, &mut terms)[0]);
         let averaged = (config.learn.ema > 0.0).then(|| mlp.clone());
-        Self { base, mlp, grads, terms, descent, averaged }
+        let form = form(config);
+        Self { base, mlp, grads, terms, descent, averaged, form }
     }
 
     /// One gradient step on rows of `replay`; the loss before it, or `None` while the memory does not hold enough.
@@ -172,6 +175,7 @@ impl Residual {
 
     /// Saves all of it under `prefix`.
     pub(in crate::learner) fn save<'a>(&'a self, contents: &mut Contents<'a>, prefix: &str) {
+        contents.text(format!("{prefix}form"), &self.form);
         contents.learned(&format!("{prefix}base."), &self.base);
         contents.mlp(&format!("{prefix}mlp."), &self.mlp);
         if let Some(averaged) = &self.averaged {
@@ -183,15 +187,19 @@ impl Residual {
         }
     }
 
-    /// Goes on as saved.
+    /// Goes on as saved. Where the configuration now asks for other networks or another optimizer (a live run may change
+    /// it), training starts anew on the saved slow head.
     ///
     /// # Errors
-    /// Parts that are missing or do not fit together or to the configuration.
+    /// Parts that are missing or do not fit together.
     pub(in crate::learner) fn restore(stored: &mut Stored, config: &Config, prefix: &str) -> Result<Self> {
         let base = stored.take_learned(&format!("{prefix}base."))?;
         let k = base.slow.ncols();
         // What is drawn for the fresh weights is of no account: all are replaced.
         let mut residual = Self::start(base, config, &mut ChaCha8Rng::seed_from_u64(0));
+        if stored.text(&format!("{prefix}form"))? != residual.form {
+            return Ok(residual);
+        }
         residual.mlp = stored.take_mlp(&format!("{prefix}mlp."), k, k)?;
         if let Some(averaged) = &mut residual.averaged {
             *averaged = stored.take_mlp(&format!("{prefix}averaged."), k, k)?;
@@ -202,6 +210,16 @@ impl Residual {
         }
         Ok(residual)
     }
+}
+
+/// See [`Residual::form`].
+fn form(config: &Config) -> String {
+    let learn = &config.learn;
+    let (averaged, orthogonal) = (learn.ema > 0.0, learn.orthogonal_gradient > 0.0);
+    format!(
+        "{}; {}; hidden {}; queue of {} {}; averaged {averaged}; orthogonal {orthogonal}",
+        learn.objective, learn.optimizer, config.head.hidden, learn.queue_len, learn.queue
+    )
 }
 
 /// All networks, and all their gradients.

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, s};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
@@ -10,7 +10,7 @@ use crate::frame::Stamp;
 use crate::head::{Form, Head, Learned};
 use crate::linalg::random::{below, uniform};
 use crate::linalg::{dot, normalise, slices, slices_mut};
-use crate::pairs::{Block, Replay};
+use crate::pairs::{Block, Replay, Views};
 
 /// Dimensions of a latent: the first ones tell the cause, the others are noise that changes with every frame.
 const DIM: usize = 32;
@@ -26,7 +26,8 @@ fn segments(count: usize, seed: u64) -> Vec<(usize, Block)> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut segment = |number: usize| {
         let cause = below(&mut rng, CAUSES);
-        let mut latents = Array2::zeros((10, DIM));
+        // The last five are views of every second frame: the same cause, other noise.
+        let mut latents = Array2::zeros((15, DIM));
         for row in slices_mut(&mut latents) {
             let (telling, noise) = row.split_at_mut(TELLING);
             telling
@@ -36,8 +37,11 @@ fn segments(count: usize, seed: u64) -> Vec<(usize, Block)> {
             noise.iter_mut().for_each(|x| *x = (3.0 * (uniform(&mut rng) - 0.5)) as f32);
             normalise(row);
         }
+        let views = Views { rows: vec![0, 2, 4, 6, 8], latents: latents.slice(s![10.., ..]).to_owned() };
+        let latents = latents.slice(s![..10, ..]).to_owned();
         let (stamps, number) = ((0..10).map(|i| Stamp(i * 100_000_000)).collect(), number as u64);
-        let block = Block { number, segment: number, index: (0..10).collect(), stamps, latents, ..Block::default() };
+        let block =
+            Block { number, segment: number, index: (0..10).collect(), stamps, latents, views, ..Block::default() };
         (cause, block)
     };
     (0..count).map(&mut segment).collect()
@@ -133,7 +137,9 @@ fn every_objective_learns() {
     for objective in ["nt-xent", "dcl", "supcon", "vicreg", "barlow-twins", "byol", "simsiam"] {
         learns(config(objective), 0.1);
     }
-    learns(config("dcl + 0.1 vicreg"), 0.1);
+    for objective in ["instance", "dcl + 0.1 vicreg", "nt-xent + 0.5 instance"] {
+        learns(config(objective), 0.1);
+    }
 }
 
 #[test]
@@ -170,7 +176,8 @@ fn every_optimizer_and_option_learns() {
 
 #[test]
 fn restored_midway_it_gives_the_same_bits() {
-    let names = ["nt-xent", "moco", "dcl", "vicreg", "barlow-twins", "byol", "simsiam", "supcon", "moco + 0.5 byol"];
+    let names =
+        ["nt-xent", "moco", "dcl", "vicreg", "barlow-twins", "byol", "simsiam", "supcon", "moco + 0.5 byol + instance"];
     let mut cases: Vec<Config> = names.map(config).into();
     let mut with = |change: &dyn Fn(&mut Config)| {
         let mut config = config("moco + simsiam");
@@ -191,6 +198,17 @@ fn restored_midway_it_gives_the_same_bits() {
         (setup.residual, setup.replay, setup.rng) = (restored, replay, rng);
         assert_eq!((setup.run(6), setup.residual.head()), whole, "{:?}", setup.config.learn);
     }
+}
+
+#[test]
+fn with_another_configuration_training_starts_anew_on_the_same_slow_head() {
+    let mut setup = Setup::new(config("moco"));
+    setup.run(5);
+    setup.config = config("byol");
+    let restored = setup.saved_and_restored();
+    assert_eq!((restored.steps(), &restored.base), (0, &setup.residual.base));
+    setup.residual = restored;
+    setup.run(3);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::negatives::{FalseNegatives, Frame};
-use super::{Batch, Block, Gaps};
+use super::{Batch, Block, Gaps, Viewed};
 use crate::config::Learn;
 use crate::error::{Error, Result};
 use crate::linalg::random::below;
@@ -53,6 +53,8 @@ pub struct Replay {
     fresh: VecDeque<Stored>,
     fresh_rows: usize,
     long: Long,
+    /// Frames with augmented views; shares the memory.
+    viewed: Viewed,
     gaps: Gaps,
     false_negatives: FalseNegatives,
     positives: usize,
@@ -79,7 +81,7 @@ impl Replay {
     /// # Errors
     /// The memory holds fewer than 16 latents, or cannot be had.
     pub fn new(config: &Learn, dim: usize) -> Result<Self> {
-        let bytes = (config.replay_megabytes * 1e6) as usize;
+        let bytes = (config.replay_megabytes * 1e6 * (1.0 - Viewed::share(config))) as usize;
         let row = dim.saturating_mul(size_of::<f16>()).saturating_add(ROW_BYTES + BLOCK_BYTES);
         // The sketches' own table has a byte a coordinate.
         let capacity = (bytes.saturating_sub(dim) / row).min(u32::MAX as usize);
@@ -102,6 +104,7 @@ impl Replay {
             fresh: VecDeque::with_capacity(fresh_capacity),
             fresh_rows: 0,
             long: Long::new(capacity - fresh_capacity, sketcher),
+            viewed: Viewed::new(config, dim),
             gaps: Gaps::new(config),
             false_negatives: FalseNegatives::new(config),
             positives: config.positives.max(1),
@@ -121,6 +124,7 @@ impl Replay {
             return;
         }
         self.gaps.learn(block);
+        self.viewed.insert(block);
         while self.fresh_rows + rows > self.fresh_capacity {
             let Some(oldest) = self.fresh.pop_front() else { break };
             self.fresh_rows -= oldest.slots.len();
@@ -192,6 +196,12 @@ impl Replay {
         let segments = frames.iter().map(|f| f.segment).collect();
         picks.iter().for_each(|p| self.used(p.0.at, turn));
         Some(Batch { a, b, negatives, blocks, segments })
+    }
+
+    /// Frames and augmented views of them, at most `count`, for `instance`; `None` while there are fewer than two. See
+    /// [`Viewed::batch`].
+    pub fn views(&self, count: usize, rng: &mut ChaCha8Rng) -> Option<Batch> {
+        self.viewed.batch(count, rng)
     }
 
     /// Runs of frames for objectives that predict the future: `[count, len, d]`, unit rows; run `i` is `len` consecutive

@@ -9,6 +9,7 @@ use super::long::Nearest;
 use super::stored::Stored;
 use crate::config::Learn;
 use crate::error::{Error, Result};
+use crate::pairs::ViewedState;
 use crate::pairs::gaps::GapsState;
 
 /// Everything a [`Replay`] remembers beside its rows.
@@ -26,6 +27,8 @@ pub struct ReplayState {
     pub free: Vec<u32>,
     /// Rows taken in so far.
     pub taken: u64,
+    /// Frames with augmented views.
+    pub viewed: ViewedState,
     /// How fast latents move.
     pub gaps: GapsState,
     /// Position of the random numbers, in words.
@@ -71,10 +74,24 @@ impl Replay {
             nearest: nearest.collect(),
             free: self.arena.free.clone(),
             taken: self.taken,
+            viewed: self.viewed.save().0,
             gaps: self.gaps.save().clone(),
             word_pos: self.rng.get_word_pos() as u64,
         };
         (state, &self.arena.rows)
+    }
+
+    /// The rows of the frames with augmented views, to save beside [`Replay::save`].
+    pub fn view_rows(&self) -> &[f16] {
+        self.viewed.save().1
+    }
+
+    /// Goes on with these frames with augmented views, beside [`Replay::restore`].
+    ///
+    /// # Errors
+    /// As [`Viewed::restore`](crate::pairs::Viewed::restore).
+    pub fn restore_views(&mut self, state: ViewedState, rows: Vec<f16>) -> Result<()> {
+        self.viewed.restore(state, rows)
     }
 
     /// Goes on where `state` and `rows` were saved; `config` is that of the run. What a reservoir has kept, a memory
