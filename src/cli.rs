@@ -253,6 +253,8 @@ pub struct Bench {
 pub enum BenchWhat {
     /// One gradient step of each objective, on made-up latents and one thread.
     Step(BenchStep),
+    /// What every objective and candidate head gains on labelled data sets, as a table.
+    Learning(BenchLearning),
 }
 
 /// `bench step`
@@ -270,6 +272,32 @@ pub struct BenchStep {
     /// Times that each objective has its turn; the median counts.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "described by its type")]
+    pub common: Common,
+}
+
+/// `bench learning`
+#[derive(Debug, Args)]
+pub struct BenchLearning {
+    /// Folders with stream/SEGMENT/FRAME, gallery/CLASS/* and query/CLASS/* (classes may be nested).
+    #[arg(required = true, value_name = "DATA")]
+    pub data: Vec<PathBuf>,
+    /// The encoder (ONNX).
+    #[arg(long, value_name = "MODEL.onnx")]
+    pub encoder: PathBuf,
+    /// Objectives to compare, as in learn.objective, with commas between them; all that fit when left out.
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
+    pub objectives: Vec<String>,
+    /// Seeds 0 to this less one, for what depends on them.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
+    pub seeds: u64,
+    /// One learner goes through all of DATA, one after the other: what is forgotten of each.
+    #[arg(long, conflicts_with = "objectives")]
+    pub in_sequence: bool,
+    /// Folder for learning.md and learning.json.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
     pub common: Common,

@@ -23,6 +23,7 @@ pub mod optimizer;
 pub mod health;
 pub mod judge;
 pub mod knn;
+pub mod linear_probe;
 pub mod checkpoint;
 pub mod journal;
 pub mod learner;

@@ -27,7 +27,7 @@ pub(super) struct Opened {
     pub(super) encoder: Encoder,
     pub(super) origin: Origin,
     /// The background of a run with `prepare.motion_crop`.
-    background: Option<Background>,
+    pub(super) background: Option<Background>,
 }
 
 impl Opened {

@@ -14,7 +14,7 @@ use crate::learner::Learner;
 use crate::pairs::segments::Segmenter;
 use crate::pipeline::exporting::Exporter;
 use crate::pipeline::folder::{Place, RunInfo};
-use crate::pipeline::learning::Worker;
+use crate::pipeline::learning::{Learning, Worker};
 use crate::pipeline::report::Totals;
 use crate::pipeline::saved::Restored;
 use crate::pipeline::{self, Job};
@@ -87,7 +87,7 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
             next_index: place.next_index,
             segmenter,
             exporter: Exporter::open(run, &config.export, place.exports)?,
-            learning: Some(&mut worker),
+            learning: Some(Learning::Learn(&mut worker)),
             encoder: &mut opened.encoder,
             config: &config,
             progress: Box::new(move |done| progress.set(done)),

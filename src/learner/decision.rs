@@ -156,7 +156,18 @@ impl Decision {
     }
 }
 
+/// Kind, dimensions and options in one.
+pub(super) fn label(name: &str, dim: usize, options: &str) -> String {
+    let words = [name, &dim.to_string(), options];
+    words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
 impl Candidate {
+    /// Kind, dimensions and options in one.
+    pub fn label(&self) -> String {
+        label(&self.name, self.dim, &self.options)
+    }
+
     /// What spoke against it first, and against which head.
     fn objection(&self) -> Option<(&'static str, &Judgement)> {
         [

@@ -1,10 +1,12 @@
 //! The heads that a fit tries, made of the statistics and the residual.
 use std::ops::Range;
+use std::sync::Arc;
 
 use ndarray::Array2;
 
 use super::Learner;
 use super::method::Residual;
+use super::shared::{Key, fingerprint};
 use crate::config::{Candidate, Config, Kind};
 use crate::error::{Error, Result};
 use crate::head::{Form, Head, Learned, Scatter, SlowFit};
@@ -50,12 +52,14 @@ pub(super) fn candidates(config: &Config, parts: &[Range<usize>]) -> Result<Vec<
 pub(super) struct Fits<'a> {
     learner: &'a Learner,
     scatter: &'a Scatter,
-    done: Vec<(Recipe, SlowFit)>,
+    /// Of the statistics, where fits are shared.
+    fingerprint: Option<u64>,
+    done: Vec<(Recipe, Arc<SlowFit>)>,
 }
 
 impl<'a> Fits<'a> {
     pub(super) fn new(learner: &'a Learner, scatter: &'a Scatter) -> Self {
-        Self { learner, scatter, done: Vec::new() }
+        Self { learner, scatter, fingerprint: learner.shared.as_ref().map(|_| fingerprint(scatter)), done: Vec::new() }
     }
 
     /// The head of `head.dim` and `head.shrinkage`, which the residual sits on.
@@ -80,22 +84,42 @@ impl<'a> Fits<'a> {
         let at = match self.done.iter().position(|(done, _)| *done == recipe) {
             Some(at) => at,
             None => {
-                let keep = self.learner.most_dims(recipe);
-                let weight = if recipe.views { self.learner.config.learn.view_weight } else { 0.0 };
-                let shrinkage = recipe.shrinkage;
-                let fit = match recipe.part.and_then(|part| self.learner.parts.get(part - 1)) {
-                    Some(part) => {
-                        let fit = self.scatter.part(part.clone())?.fit_with_views(keep, shrinkage, weight)?;
-                        fit.padded(self.learner.origin.dim, part.start)
-                    }
-                    None => self.scatter.fit_with_views(keep, shrinkage, weight)?,
-                };
-                self.learner.conduct.rest();
+                let fit = self.found_or_made(recipe)?;
                 self.done.push((recipe, fit));
                 self.done.len() - 1
             }
         };
         Ok(&self.done[at].1)
+    }
+
+    /// Of the fits that other learners have made, or a new one.
+    fn found_or_made(&self, recipe: Recipe) -> Result<Arc<SlowFit>> {
+        let view_weight = self.learner.config.learn.view_weight;
+        let shared = self.learner.shared.as_ref().zip(self.fingerprint).map(|(shared, fingerprint)| {
+            (shared, Key { fingerprint, recipe, keep: self.learner.most_dims(recipe), view_weight })
+        });
+        if let Some(fit) = shared.and_then(|(shared, key)| shared.find(key)) {
+            return Ok(fit);
+        }
+        let fit = Arc::new(self.make(recipe)?);
+        self.learner.conduct.rest();
+        if let Some((shared, key)) = shared {
+            shared.keep(key, &fit);
+        }
+        Ok(fit)
+    }
+
+    fn make(&self, recipe: Recipe) -> Result<SlowFit> {
+        let keep = self.learner.most_dims(recipe);
+        let weight = if recipe.views { self.learner.config.learn.view_weight } else { 0.0 };
+        let shrinkage = recipe.shrinkage;
+        match recipe.part.and_then(|part| self.learner.parts.get(part - 1)) {
+            Some(part) => {
+                let fit = self.scatter.part(part.clone())?.fit_with_views(keep, shrinkage, weight)?;
+                Ok(fit.padded(self.learner.origin.dim, part.start))
+            }
+            None => self.scatter.fit_with_views(keep, shrinkage, weight),
+        }
     }
 }
 

@@ -8,10 +8,12 @@ mod ladder;
 mod measure;
 mod merge;
 mod method;
+mod shared;
 mod snapshot;
 mod state;
 mod steps;
 mod trial;
+mod tried;
 mod watch;
 
 use std::ops::Range;
@@ -37,7 +39,9 @@ use crate::pairs::replay::Replay;
 pub use decision::{Candidate, Decision, Judgement};
 use method::Residual;
 pub use method::Workbench;
+pub use shared::SharedFits;
 pub use snapshot::Snapshot;
+pub use tried::Tried;
 pub use watch::{Event, State};
 
 use watch::Watch;
@@ -133,6 +137,12 @@ impl Conduct for Plain {
     fn rest(&self) {}
 }
 
+impl Clone for Box<dyn Conduct> {
+    fn clone(&self) -> Self {
+        Box::new(Plain)
+    }
+}
+
 /// Processor time that long work took, as [`Conduct::used`] measures it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Spent {
@@ -151,8 +161,8 @@ pub struct Outcome {
     pub decision: Decision,
 }
 
-/// See the module.
-#[derive(Debug)]
+/// See the module. A copy measures nothing and never rests, until it is told how to behave.
+#[derive(Debug, Clone)]
 pub struct Learner {
     config: Config,
     origin: Origin,
@@ -201,6 +211,7 @@ pub struct Learner {
     joined: (u64, u64, u16),
     conduct: Box<dyn Conduct>,
     spent: Spent,
+    shared: Option<SharedFits>,
 }
 
 impl Learner {
@@ -248,6 +259,7 @@ impl Learner {
             joined: (0, 0, 0),
             conduct: Box::new(Plain),
             spent: Spent::default(),
+            shared: None,
             config: config.clone(),
             origin,
             probe,

@@ -8,7 +8,7 @@ use super::measure::Measured;
 use super::method::Residual;
 use super::steps::newest;
 use super::{Candidate, Decision, Judgement, Learner};
-use crate::head::Head;
+use crate::head::{Head, Learned};
 use crate::health::{drift, retrieval_at_1};
 
 /// At most so many training frames stand as distractors in the near measure.
@@ -58,20 +58,30 @@ impl Learner {
         self.reference_gain = decision.reference_gain.into_iter().chain(self.reference_gain).reduce(f64::max);
         self.credit = 0;
         if self.config.learn.frames_per_step > 0 {
-            let residual = Residual::start(base, &self.config, &mut self.rng);
-            let began = self.watch.begin(&residual);
-            self.residual = Some(residual);
-            self.warned = false;
-            if let Some((from, reason)) = began {
-                self.tell(from, reason.into());
-            }
+            self.begin_residual(base);
         }
         (decision, promoted)
     }
 
+    /// The residual anew, on a slow head.
+    pub(super) fn begin_residual(&mut self, base: Learned) {
+        let residual = Residual::start(base, &self.config, &mut self.rng);
+        let began = self.watch.begin(&residual);
+        self.residual = Some(residual);
+        self.warned = false;
+        if let Some((from, reason)) = began {
+            self.tell(from, reason.into());
+        }
+    }
+
+    /// Training frames that stand beside the held-out ones in the near measure.
+    pub(super) fn distractors(&self) -> Array2<f32> {
+        self.replay.references((self.replay.len() / DISTRACTOR_STEP).min(MAX_DISTRACTORS))
+    }
+
     /// What is promoted, if anything; `decision` gets the figures.
     fn judge(&self, fits: &mut Fits<'_>, last: bool, decision: &mut Decision) -> Option<Promoted> {
-        let distractors = self.replay.references((self.replay.len() / DISTRACTOR_STEP).min(MAX_DISTRACTORS));
+        let distractors = self.distractors();
         let identity = Head::Identity { dim: self.origin.dim };
         let learned = !self.judged.is_frozen();
         let ground = Ground {

@@ -49,6 +49,38 @@ pub(super) struct Conduct<'a> {
     pub(super) stop: &'a Arc<AtomicBool>,
 }
 
+/// What the samples are for.
+pub enum Learning<'a> {
+    /// To be learned from.
+    Learn(&'a mut Worker),
+    /// To be kept as they are, in order, for learners later on. Bounded sources only: nothing limits the memory.
+    Record(&'a mut Recording),
+}
+
+/// A stream as the learner gets it.
+#[derive(Debug, Default)]
+pub struct Recording {
+    /// The samples, in order.
+    pub samples: Vec<Sample>,
+    /// The background of a fixed camera at the end, where windows are cut.
+    pub background: Option<Arc<Background>>,
+}
+
+/// Keeps what comes until the hot path hangs up.
+pub(super) fn record(recording: &mut Recording, ways: &Ways<'_>) {
+    let _open = OpenAtEnd(ways.turnstile);
+    for message in &ways.inbox {
+        match message {
+            ToLearner::Sample(sample) => {
+                recording.samples.push(sample);
+                ways.turnstile.set(recording.samples.len() as u64);
+            }
+            ToLearner::Checkpoint(marker) => recording.background = marker.background,
+            ToLearner::Finish => {}
+        }
+    }
+}
+
 /// Learns from what comes until the hot path hangs up.
 pub(super) fn run(worker: &mut Worker, ways: &Ways<'_>, conduct: &Conduct<'_>) -> Result<()> {
     let _open = OpenAtEnd(ways.turnstile);

@@ -40,7 +40,7 @@ use crate::source::Source;
 use capture::{Ends, Slot};
 use exporting::Exporter;
 use hot::{ExporterEnd, Hot, LearnerEnd};
-use learning::Worker;
+use learning::Learning;
 use report::Totals;
 use turnstile::Turnstile;
 
@@ -73,7 +73,7 @@ pub struct Job<'a> {
     /// Where the segments stand.
     pub segmenter: Segmenter,
     /// The learner, where there is learning.
-    pub learning: Option<&'a mut Worker>,
+    pub learning: Option<Learning<'a>>,
     /// The files, where there are exports.
     pub exporter: Option<Exporter>,
     /// Set from outside to end the run in order.
@@ -111,7 +111,7 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
         let making = capture::Making { prepare, views, first };
         let capture = spawn(scope, "capture", move || capture::run(source, making, &ways, ends))?;
         let (learner_end, learner) = match learning {
-            Some(worker) => {
+            Some(learning) => {
                 let queue = config.learn.queue_latents;
                 let (out, inbox) = bounded(queue);
                 let (spare_in, spare) = bounded(queue);
@@ -119,7 +119,13 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
                 let (snapshots_in, snapshots) = bounded(queue + 64);
                 let ways = learning::Ways { inbox, spare: spare_in, snapshots: snapshots_in, turnstile: &turnstile };
                 let pace = learning::Conduct { live, share: config.learn.cpu_share, stop: &stop };
-                let thread = spawn(scope, "learner", move || learning::run(worker, &ways, &pace))?;
+                let thread = spawn(scope, "learner", move || match learning {
+                    Learning::Learn(worker) => learning::run(worker, &ways, &pace),
+                    Learning::Record(recording) => {
+                        learning::record(recording, &ways);
+                        Ok(())
+                    }
+                })?;
                 let lag = config.learn.promote_lag_frames;
                 let checkpoint_every = config.checkpoint.every_frames;
                 (Some(LearnerEnd { out, spare, snapshots, turnstile: &turnstile, lag, checkpoint_every }), Some(thread))

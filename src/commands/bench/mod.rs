@@ -10,7 +10,8 @@
 //! read into memory, and there is always one to be taken. See [`rig`] for what the learner gets to do.
 //! Every figure is the median over the rounds; ratios are taken within each round first.
 //!
-//! `bench step` measures something else: see [`step`].
+//! `bench step` and `bench learning` measure something else: see [`step`] and [`learning`].
+mod learning;
 mod rig;
 mod step;
 
@@ -42,8 +43,10 @@ struct Round {
 }
 
 pub(super) fn run(args: &cli::Bench, started: Instant) -> Result<Output> {
-    if let Some(cli::BenchWhat::Step(args)) = &args.what {
-        return step::run(args);
+    match &args.what {
+        Some(cli::BenchWhat::Step(args)) => return step::run(args),
+        Some(cli::BenchWhat::Learning(args)) => return learning::run(args, started),
+        None => {}
     }
     if !SECS.contains(&args.secs) {
         let (least, most) = (SECS.start(), SECS.end());

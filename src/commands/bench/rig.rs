@@ -26,7 +26,7 @@ use crate::journal::Journal;
 use crate::learner::{Learner, Snapshot};
 use crate::pairs::{Sample, Segmenter, SegmenterState};
 use crate::pipeline::exporting::{Exporter, Rotated};
-use crate::pipeline::learning::Worker;
+use crate::pipeline::learning::{Learning, Worker};
 use crate::pipeline::{self, Job};
 use crate::source::memory::{Clip, Playing};
 use crate::telemetry::Latency;
@@ -210,7 +210,7 @@ impl Rig {
             segmenter,
             // Overwrites what the stretch before has written.
             exporter: Exporter::open(&self.folder.0, &self.config.export, Rotated::default())?,
-            learning: learn.then_some(&mut self.worker),
+            learning: learn.then_some(Learning::Learn(&mut self.worker)),
             encoder: &mut self.opened.encoder,
             config: &self.config,
             progress: Box::new(progress),

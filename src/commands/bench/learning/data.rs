@@ -1,0 +1,152 @@
+//! A labelled data set with its stream, through the encoder once.
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use ndarray::Array2;
+use serde_json::{Value, json};
+
+use super::super::super::common::{Opened, Progress};
+use super::super::super::eval::labelled;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::head::Head;
+use crate::pairs::{Sample, Segmenter};
+use crate::pipeline::learning::{Learning, Recording};
+use crate::pipeline::{self, Job};
+use crate::source::Source;
+use crate::source::folder::Folder;
+use crate::{knn, linear_probe};
+
+/// See the module.
+pub(super) struct DataSet {
+    /// Name of its folder.
+    pub(super) name: String,
+    /// The stream as the learner gets it, views included.
+    pub(super) samples: Vec<Sample>,
+    gallery: Array2<f32>,
+    gallery_labels: Vec<usize>,
+    queries: Array2<f32>,
+    query_labels: Vec<usize>,
+    classes: usize,
+    /// Time that the encoder took for all, seconds.
+    pub(super) encode_secs: f64,
+}
+
+/// What labels say of a head.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub(super) struct Accuracy {
+    pub(super) knn1: f64,
+    pub(super) knn5: f64,
+    /// By [`linear_probe::accuracy`].
+    pub(super) linear: f64,
+}
+
+impl Accuracy {
+    /// Of 1-NN and 5-NN.
+    pub(super) fn mean(&self) -> f64 {
+        (self.knn1 + self.knn5) / 2.0
+    }
+}
+
+impl DataSet {
+    /// Encodes stream, gallery and queries.
+    ///
+    /// # Errors
+    /// A folder is missing or empty, or a labelled image lies in no class folder.
+    pub(super) fn read(
+        folder: &Path,
+        opened: &mut Opened,
+        config: &Config,
+        stop: &Arc<AtomicBool>,
+        started: Instant,
+    ) -> Result<Self> {
+        let began = Instant::now();
+        let name =
+            folder.file_name().map_or_else(|| folder.display().to_string(), |n| n.to_string_lossy().into_owned());
+        let samples = stream(&folder.join("stream"), opened, config, stop, started)?;
+        let images = [labelled(&folder.join("gallery"))?, labelled(&folder.join("query"))?];
+        let names: BTreeSet<&String> = images.iter().flatten().map(|(_, label)| label).collect();
+        let names: Vec<&String> = names.into_iter().collect();
+        let mut encode = |images: &[(std::path::PathBuf, String)]| -> Result<(Array2<f32>, Vec<usize>)> {
+            let paths: Vec<_> = images.iter().map(|(path, _)| path.clone()).collect();
+            let mut progress = Progress::new("labelled images", Some(paths.len() as u64));
+            let (latents, places) = opened.latents(&paths, |done| progress.set(done))?;
+            let labels = places.iter().filter_map(|i| names.iter().position(|name| **name == images[*i].1)).collect();
+            Ok((latents, labels))
+        };
+        let [gallery, queries] = &images;
+        let ((gallery, gallery_labels), (queries, query_labels)) = (encode(gallery)?, encode(queries)?);
+        let folder = folder.display();
+        if samples.is_empty() || gallery_labels.is_empty() || query_labels.is_empty() {
+            return Err(Error::work(format!("{folder}: no image in stream, gallery or query could be read")));
+        }
+        let classes = names.len();
+        let encode_secs = began.elapsed().as_secs_f64();
+        tracing::info!("{folder}: {} latents of the stream in {encode_secs:.0} s", samples.len());
+        Ok(Self { name, samples, gallery, gallery_labels, queries, query_labels, classes, encode_secs })
+    }
+
+    /// kNN with 1 and 5 neighbours, and the linear probe.
+    ///
+    /// # Errors
+    /// An embedding is not finite.
+    pub(super) fn accuracy(&self, head: &Head) -> Result<Accuracy> {
+        let (g, q) = (head.embed_rows(self.gallery.view()), head.embed_rows(self.queries.view()));
+        let (gl, ql) = (&self.gallery_labels, &self.query_labels);
+        let knn = |k| knn::accuracy(g.view(), gl, q.view(), ql, self.classes, k);
+        let linear = linear_probe::accuracy(g.view(), gl, q.view(), ql, self.classes)?;
+        Ok(Accuracy { knn1: knn(1), knn5: knn(5), linear })
+    }
+
+    /// Segments of the stream.
+    fn segments(&self) -> usize {
+        self.samples.iter().map(|sample| sample.segment).collect::<BTreeSet<_>>().len()
+    }
+
+    pub(super) fn size(&self) -> Value {
+        json!({
+            "frames": self.samples.len(), "segments": self.segments(), "classes": self.classes,
+            "views": self.samples.iter().filter(|sample| !sample.view.is_empty()).count(),
+            "gallery": self.gallery_labels.len(), "queries": self.query_labels.len(),
+            "latent": self.gallery.ncols(), "encode_secs": self.encode_secs,
+        })
+    }
+}
+
+/// The latents of a folder of segments, as the pipeline hands them to the learner.
+fn stream(
+    folder: &Path,
+    opened: &mut Opened,
+    config: &Config,
+    stop: &Arc<AtomicBool>,
+    started: Instant,
+) -> Result<Vec<Sample>> {
+    let source = Folder::open(folder, config.source.frame_rate)?;
+    let mut progress = Progress::new("stream", source.length());
+    let mut recording = Recording::default();
+    let frozen = opened.frozen();
+    let mut prepare = opened.prepare()?;
+    prepare.start(None, true);
+    let totals = pipeline::run(Job {
+        source: Box::new(source),
+        prepare,
+        encoder: &mut opened.encoder,
+        config,
+        cameras: vec!["bench".into()],
+        frozen_space: frozen.space.clone(),
+        snapshots: vec![Arc::new(frozen)],
+        next_index: 0,
+        segmenter: Segmenter::new(&config.learn),
+        learning: Some(Learning::Record(&mut recording)),
+        exporter: None,
+        stop: stop.clone(),
+        started,
+        progress: Box::new(move |done| progress.set(done)),
+    })?;
+    // Where windows are cut: labelled images are cut before the same background.
+    opened.background = recording.background.map(|background| (*background).clone());
+    if totals.ended { Ok(recording.samples) } else { Err(Error::work("stopped")) }
+}

@@ -1,0 +1,66 @@
+//! One learner through several data sets, one after the other, as a camera whose scene changes: what is forgotten.
+use serde::Serialize;
+
+use super::data::{Accuracy, DataSet};
+use crate::config::Config;
+use crate::error::Result;
+use crate::frame::Stamp;
+use crate::head::Head;
+use crate::learner::{Learner, Origin};
+use crate::pairs::Sample;
+
+/// Between the last frame of a set and the first of the next, nanoseconds.
+const APART_NS: i64 = 3_600_000_000_000;
+
+/// One set under the head that is exported after so many sets.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct After {
+    pub(super) seed: u64,
+    /// Sets that the learner has seen.
+    pub(super) seen: usize,
+    /// Number of the set in the order given, from 0.
+    pub(super) set: usize,
+    pub(super) frozen: Accuracy,
+    pub(super) adapted: Accuracy,
+}
+
+/// Every set that was seen, after each; the learner ends there as at the end of its stream (a copy of it does, so that
+/// the learner itself goes on).
+pub(super) fn run(sets: &[DataSet], origin: &Origin, jobs: &[Config]) -> Result<Vec<After>> {
+    let mut rows = Vec::new();
+    for config in jobs {
+        let seed = config.learn.seed;
+        let mut learner = Learner::new(config, origin.clone(), None)?;
+        let (mut index, mut stamp, mut segment) = (0, 0, 0);
+        for (place, set) in sets.iter().enumerate() {
+            for sample in &set.samples {
+                let moved = Sample {
+                    index: sample.index + index,
+                    stamp: Stamp(sample.stamp.0 + stamp),
+                    segment: sample.segment + segment,
+                    ..sample.clone()
+                };
+                learner.learn(&moved)?;
+            }
+            if let Some(last) = set.samples.last() {
+                (index, segment) = (index + last.index + 1, segment + last.segment + 1);
+                stamp += last.stamp.0 + APART_NS;
+            }
+            let mut ended = learner.clone();
+            ended.finish(index.saturating_sub(1))?;
+            let frozen = Head::Identity { dim: origin.dim };
+            for (number, set) in sets[..=place].iter().enumerate() {
+                let (frozen, adapted) = (set.accuracy(&frozen)?, set.accuracy(&ended.exported().head)?);
+                tracing::info!(
+                    "seed {seed}, {} sets seen: {} frozen {:.3}, adapted {:.3}",
+                    place + 1,
+                    set.name,
+                    frozen.mean(),
+                    adapted.mean()
+                );
+                rows.push(After { seed, seen: place + 1, set: number, frozen, adapted });
+            }
+        }
+    }
+    Ok(rows)
+}
