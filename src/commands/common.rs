@@ -43,6 +43,13 @@ impl Opened {
             parts: encoder.parts().to_vec(),
             grid: encoder.grid(),
         };
+        if config.export.grid && origin.grid.is_none() {
+            return Err(Error::config(format!(
+                "export.grid = true: the latents of {} are vectors, there are no cells to export; use a model card of \
+                 kind = \"grid\" that names a tensor [n, d, h, w] or [n, h, w, d], or leave export.grid out",
+                card.name
+            )));
+        }
         Ok(Self { card, encoder, origin, background: None })
     }
 
@@ -68,13 +75,13 @@ impl Opened {
 
     /// The frozen encoder as a snapshot.
     pub(super) fn frozen(&self) -> Snapshot {
-        let head = Arc::new(Head::Identity { dim: self.origin.dim });
+        let head = Arc::new(Head::Identity { dim: self.origin.pooled_dim() });
         let space = space_of(&self.origin.encoder_sha256, &self.origin.card_hash, &head).into();
-        Snapshot { number: 0, head, space, references: Array2::zeros((0, self.origin.dim)), activate_at: 0 }
+        Snapshot { number: 0, head, space, references: Array2::zeros((0, self.origin.pooled_dim())), activate_at: 0 }
     }
 
-    /// Unit latents of image files, `[n, d]`, and the places in `paths` that they belong to; an image that cannot be
-    /// read or gives no latent is named and left out.
+    /// Unit latents of image files, `[n, d]` (grids whole, `[n, h w d]`), and the places in `paths` that they belong to; an
+    /// image that cannot be read or gives no latent is named and left out.
     pub(super) fn latents(&mut self, paths: &[PathBuf], done: impl FnMut(u64)) -> Result<(Array2<f32>, Vec<usize>)> {
         self.latents_and(paths, done, |_| Ok(()))
     }
@@ -129,7 +136,10 @@ impl Single {
     pub(super) fn latent(&mut self, opened: &mut Opened, frame: &Frame) -> Result<&[f32]> {
         self.prepare.run(frame, &mut self.tensor)?;
         opened.encoder.encode(&self.tensor, &mut self.latent)?;
-        let norm = normalise(&mut self.latent);
+        let norm = match opened.origin.shape() {
+            Some(grid) => grid.normalise(&mut self.latent),
+            None => normalise(&mut self.latent),
+        };
         if !(norm.is_finite() && norm > 0.0) {
             return Err(Error::refused("the encoder gave a latent that is zero or not finite"));
         }

@@ -46,7 +46,7 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
         snapshots: vec![Arc::new(snapshot)],
         next_index: 0,
         segmenter: Segmenter::new(&config.learn),
-        exporter: Exporter::open(&args.out, &config.export, Rotated::default())?,
+        exporter: Exporter::open(&args.out, &config.export, opened.origin.shape(), Rotated::default())?,
         learning: None,
         encoder: &mut opened.encoder,
         config: &config,

@@ -11,6 +11,7 @@ use super::common::{Opened, OpenedRun, Progress};
 use crate::cli;
 use crate::encoder::Encoder;
 use crate::error::{Error, Result};
+use crate::head::Head;
 use crate::knn;
 use crate::linalg::normalise;
 use crate::source::folder::list;
@@ -56,11 +57,13 @@ pub(super) fn run(args: &cli::Eval) -> Result<Output> {
     };
     let head = &run.adapted.head;
     let own = gallery.own.as_ref().zip(queries.own.as_ref()).map(|(g, q)| measure(g.view(), q.view()));
-    let frozen = measure(gallery.latents.view(), queries.latents.view());
-    let adapted = {
-        let (g, q) = (head.embed_rows(gallery.latents.view()), head.embed_rows(queries.latents.view()));
+    let through = |head: &Head| {
+        let embed = |latents: &Array2<f32>| head.embed_latents(run.opened.origin.shape(), latents.view());
+        let (g, q) = (embed(&gallery.latents), embed(&queries.latents));
         measure(g.view(), q.view())
     };
+    let frozen = through(&Head::Identity { dim: run.opened.origin.pooled_dim() });
+    let adapted = through(head);
     let (classes, count) = (names.len(), queries.labels.len());
     let json = json!({
         "own_output": own,

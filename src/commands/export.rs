@@ -118,7 +118,14 @@ fn compare(run: &mut OpenedRun, check: &mut Encoder, uri: &str) -> Result<f32> {
             Pull::Frame => {}
         }
         let latent = single.latent(&mut run.opened, &frame)?;
-        run.adapted.head.embed(latent, &mut own, &mut scratch);
+        match run.opened.origin.shape() {
+            Some(grid) if run.adapted.head.dim_in() == grid.dim => {
+                let mut pooled = vec![0.0; grid.dim];
+                grid.pool(latent, &mut pooled);
+                run.adapted.head.embed(&pooled, &mut own, &mut scratch);
+            }
+            _ => run.adapted.head.embed(latent, &mut own, &mut scratch),
+        }
         prepare.run(&frame, &mut tensor)?;
         check.encode(&tensor, &mut merged)?;
         let norms = (dot(&own, &own) * dot(&merged, &merged)).sqrt();

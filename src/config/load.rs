@@ -196,6 +196,10 @@ fn check_together(config: &Config, problems: &mut Vec<String>) {
         );
     }
     let learn = &config.learn;
+    if learn.cpc_first > learn.cpc_steps {
+        let (first, last) = (learn.cpc_first, learn.cpc_steps);
+        problems.push(format!("learn.cpc_first = {first}: must not be above learn.cpc_steps = {last}"));
+    }
     if learn.gap_min_secs > learn.gap_max_secs {
         let (least, most) = (learn.gap_min_secs, learn.gap_max_secs);
         problems.push(format!("learn.gap_min_secs = {least}: must not be above learn.gap_max_secs = {most}"));
@@ -307,6 +311,7 @@ mod tests {
 
     #[test]
     fn ranges_are_checked_together() {
+        assert!(problems(&["learn.cpc_first=6"]).contains("must not be above learn.cpc_steps = 5"));
         assert!(problems(&["learn.gap_min_secs=2.0"]).contains("must not be above learn.gap_max_secs"));
     }
 

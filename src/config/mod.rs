@@ -181,6 +181,27 @@ pub struct Learn {
     pub clip_norm: f64,
     /// Memory of the orthogonal gradient, which leaves out what each gradient shares with those before; 0: off.
     pub orthogonal_gradient: f64,
+    /// First offset that `cpc` predicts, in rows (of a grid) or moments (of a sequence). Patches that overlap by half share
+    /// pixels with the row below: 2 leaves that out.
+    pub cpc_first: usize,
+    /// Last offset that `cpc` predicts, at most the rows of a grid less one.
+    pub cpc_steps: usize,
+    /// Moments of a sequence of `cpc` over vectors: consecutive learned frames of one block.
+    pub cpc_moments: usize,
+    /// Grids, or sequences, in a batch of `cpc`.
+    pub cpc_batch: usize,
+    /// Dimensions of the space in which `cpc` compares predictions with targets.
+    pub cpc_dim: usize,
+    /// Channels inside a block of the context network of `cpc`.
+    pub cpc_width: usize,
+    /// Residual blocks of the context network: it sees as many rows (or moments) back.
+    pub cpc_blocks: usize,
+    /// Factor of the inner products of `cpc`.
+    pub cpc_scale: f64,
+    /// Other frames of the same segment are no negatives of `cpc`.
+    pub cpc_mask_segments: bool,
+    /// Embedding of `cpc` over grids: `projected` (pooled projected cells) or `context` (pooled context).
+    pub cpc_embedding: String,
 }
 
 /// `[head]`
@@ -238,6 +259,9 @@ pub struct Export {
     pub rotate_megabytes: f64,
     /// Write the frozen latents too (f32), so that `replay` can learn from them again.
     pub latents: bool,
+    /// Write the embedding of every cell of grid latents too: `grids/NNNN.npy`, a row of `h * w * k` numbers a frame,
+    /// `[h, w, k]` row by row, every cell of unit length.
+    pub grid: bool,
 }
 
 /// `[checkpoint]`
@@ -347,7 +371,24 @@ impl Default for Learn {
             ema: 0.0,
             clip_norm: 1.0,
             orthogonal_gradient: 0.0,
+            cpc_first: 1,
+            cpc_steps: 5,
+            cpc_moments: 12,
+            cpc_batch: 16,
+            cpc_dim: 64,
+            cpc_width: 64,
+            cpc_blocks: 5,
+            cpc_scale: 0.1,
+            cpc_mask_segments: true,
+            cpc_embedding: "projected".into(),
         }
+    }
+}
+
+impl Learn {
+    /// Rows or moments are predicted from those before: a term of the objective is `cpc`.
+    pub fn has_cpc(&self) -> bool {
+        objective::has(self, objective::Objective::Cpc)
     }
 }
 
@@ -376,7 +417,7 @@ impl Default for Judge {
 
 impl Default for Export {
     fn default() -> Self {
-        Self { embeddings: true, dtype: "f32".into(), rotate_megabytes: 64.0, latents: false }
+        Self { embeddings: true, dtype: "f32".into(), rotate_megabytes: 64.0, latents: false, grid: false }
     }
 }
 

@@ -11,6 +11,8 @@ pub enum Objective {
     Instance,
     /// Momentum contrast: keys of a slower head in a queue are negatives.
     Moco,
+    /// Rows of a grid, or moments, predict those that follow.
+    Cpc,
     /// Decoupled contrastive loss.
     Dcl,
     /// Variance, invariance, covariance: no negatives.
@@ -30,6 +32,7 @@ const NAMES: &[(&str, Objective)] = &[
     ("nt-xent", Objective::NtXent),
     ("moco", Objective::Moco),
     ("instance", Objective::Instance),
+    ("cpc", Objective::Cpc),
     ("dcl", Objective::Dcl),
     ("vicreg", Objective::VicReg),
     ("barlow-twins", Objective::BarlowTwins),
@@ -165,6 +168,13 @@ fn unfit(objective: Objective, learn: &Learn) -> Option<String> {
                 "learn.queue_len = {}: smaller than a batch (learn.batch_pairs = {pairs}), so that {name} would lose \
                  keys before they are used",
                 learn.queue_len
+            )
+        }),
+        Objective::Cpc => (learn.ema > 0.0 && learn.cpc_embedding == "context").then(|| {
+            format!(
+                "learn.ema = {}: averages the residual only, and learn.cpc_embedding = \"context\" would put the last \
+                 context network on it; take \"projected\", or learn.ema = 0",
+                learn.ema
             )
         }),
         Objective::Byol | Objective::SimSiam => None,

@@ -1,7 +1,10 @@
 //! Latents that are a grid of cells, and heads over their cells.
+use std::borrow::Cow;
+
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};
 
+use super::context::equalised;
 use super::{Cells, Context, Form, Head, Learned};
 use crate::error::{Error, Result};
 use crate::linalg::{NORM_FLOOR, norm, normalise, product, slices_mut};
@@ -96,7 +99,7 @@ impl Grid {
 ///
 /// - *projected*: `normalise(mean over cells of z_c)`. Before training, `mlp` being zero, that is the slow head at the
 ///   pooled latent;
-/// - *context*: `normalise(mean over cells of context(z)_c)`.
+/// - *context*: `normalise(mean over cells of context(z)_c)`, the cells brought to one length first ([`equalised`]).
 ///
 /// Embedding allocates working memory for every frame (some hundred kilobytes); heads over vectors do not.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,7 +121,7 @@ impl GridHead {
             z.scaled_add(self.learned.alpha, &residual);
         }
         match &self.context {
-            Some(context) => context.rows(z.view(), self.grid.of_frames(rows.nrows())),
+            Some(context) => context.rows(equalised(z.view()).0.view(), self.grid.of_frames(rows.nrows())),
             None => z,
         }
     }
@@ -172,6 +175,28 @@ impl Head {
         match self {
             Head::Identity { .. } | Head::Learned(_) => Head::Pooled { grid, head: Box::new(self) },
             Head::Pooled { .. } | Head::Grid(_) => self,
+        }
+    }
+
+    /// Embeddings of the latents of an encoder, `[n, d]` or `[n, h w d]` where they are a `grid`: a head over vectors gets
+    /// grids pooled.
+    ///
+    /// # Panics
+    /// When the latents are of another length.
+    pub fn embed_latents(&self, grid: Option<Grid>, latents: ArrayView2<f32>) -> Array2<f32> {
+        match grid {
+            Some(grid) if self.dim_in() == grid.dim => self.embed_rows(grid.pooled(latents).view()),
+            _ => self.embed_rows(latents),
+        }
+    }
+
+    /// What this head makes of one cell, or of a pooled latent: a head over vectors.
+    #[must_use]
+    pub fn of_cells(&self) -> Cow<'_, Head> {
+        match self {
+            Head::Identity { .. } | Head::Learned(_) => Cow::Borrowed(self),
+            Head::Pooled { head, .. } => head.of_cells(),
+            Head::Grid(head) => Cow::Owned(Head::Learned(head.learned.clone())),
         }
     }
 

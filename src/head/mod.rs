@@ -7,7 +7,7 @@ pub mod slow;
 
 use ndarray::{Array1, Array2};
 
-pub use context::{Cells, Context, ContextCache};
+pub use context::{Cells, Context, ContextCache, equalised};
 pub use embed::Scratch;
 pub use grid::{Grid, GridHead};
 pub use mlp::{Cache, Mlp};

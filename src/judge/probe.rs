@@ -2,7 +2,7 @@
 //!
 //! They see what it cannot: a head that follows the background wherever every segment has its own. For that the images
 //! of a class must come from several visits or places, and be no frames of the stream.
-use ndarray::{Array2, s};
+use ndarray::{Array2, ArrayView2, s};
 use serde::Serialize;
 
 use super::gate::{Side, compare};
@@ -73,6 +73,12 @@ impl Probe {
             return Ok(Self { latents: latents.as_standard_layout().into_owned(), labels, classes: classes.len() });
         };
         Err(Error::config(format!("labelled images to judge by (judge.probe): {problem}")))
+    }
+
+    /// The same images with other latents: `latents` of the ones they have.
+    #[must_use]
+    pub fn mapped(self, latents: impl FnOnce(ArrayView2<f32>) -> Array2<f32>) -> Self {
+        Self { latents: latents(self.latents.view()), ..self }
     }
 
     /// Images in it.

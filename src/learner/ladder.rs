@@ -77,7 +77,8 @@ impl<'a> Fits<'a> {
     /// # Errors
     /// The statistics allow no fit.
     pub(super) fn slow(&mut self, recipe: Recipe, dim: usize, form: Form) -> Result<Head> {
-        Ok(Head::Learned(learned(self.fit(recipe)?, dim, form, 1.0)))
+        let head = Head::Learned(learned(self.fit(recipe)?, dim, form, 1.0));
+        Ok(self.learner.form.head(head))
     }
 
     fn fit(&mut self, recipe: Recipe) -> Result<&SlowFit> {
@@ -116,7 +117,7 @@ impl<'a> Fits<'a> {
         match recipe.part.and_then(|part| self.learner.parts.get(part - 1)) {
             Some(part) => {
                 let fit = self.scatter.part(part.clone())?.fit_with_views(keep, shrinkage, weight)?;
-                Ok(fit.padded(self.learner.origin.dim, part.start))
+                Ok(fit.padded(self.learner.form.dim(), part.start))
             }
             None => self.scatter.fit_with_views(keep, shrinkage, weight),
         }
@@ -130,7 +131,7 @@ impl Learner {
 
     /// Dimensions of the head under the residual.
     pub(super) fn base_dim(&self) -> usize {
-        self.config.head.dim.min(self.origin.dim)
+        self.config.head.dim.min(self.form.dim())
     }
 
     fn recipe(&self, candidate: &Candidate) -> Recipe {
@@ -147,7 +148,7 @@ impl Learner {
     }
 
     fn dim(&self, candidate: &Candidate) -> usize {
-        let part = candidate.part.and_then(|part| self.parts.get(part - 1)).map_or(self.origin.dim, |part| part.len());
+        let part = candidate.part.and_then(|part| self.parts.get(part - 1)).map_or(self.form.dim(), |part| part.len());
         candidate.dim.unwrap_or(self.config.head.dim).min(part)
     }
 
@@ -166,9 +167,10 @@ impl Learner {
         let (kind, recipe, dim) = (candidate.kind, self.recipe(candidate), self.dim(candidate));
         let trained = |form: Form| {
             let residual = self.residual.as_ref().filter(|residual| residual.steps() > 0);
-            residual.map(Residual::head).map(|head| match head {
-                Head::Learned(learned) => Head::Learned(Learned { form, ..learned }),
-                other => other,
+            residual.map(Residual::head).and_then(|head| match head {
+                Head::Learned(learned) => Some(Head::Learned(Learned { form, ..learned })),
+                // Over cells there is no mean with the slow head.
+                other => (form == Form::Single).then_some(other),
             })
         };
         let judged = match kind {

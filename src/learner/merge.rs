@@ -1,6 +1,5 @@
 //! Several learners joined to one: their statistics add up exactly.
 use super::Learner;
-use super::steps::REFERENCE_FRAMES;
 use crate::error::Result;
 use crate::pairs::Block;
 
@@ -27,7 +26,7 @@ impl Learner {
             self.replay.insert(&moved(&block));
         }
         for block in other.reference.blocks() {
-            if self.reference.frames() + block.stamps.len() <= REFERENCE_FRAMES {
+            if self.reference.frames() + block.stamps.len() <= self.form.reference_frames(&self.judge_config) {
                 self.reference.push(moved(block));
             }
         }

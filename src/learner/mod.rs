@@ -4,6 +4,7 @@
 //! and to gradient steps of the residual MLP. On a growing schedule a fit is made: closed-form slow heads and the
 //! trained residual are candidates, the judge says which (if any) is promoted, and a new [`Snapshot`] is handed out.
 mod decision;
+mod form;
 mod ladder;
 mod measure;
 mod merge;
@@ -25,7 +26,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::checkpoint::space_of;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Judge};
 use crate::encoder::LatentPart;
 use crate::error::Result;
 use crate::frame::Stamp;
@@ -37,6 +38,7 @@ use crate::pairs::blocks::Blocks;
 use crate::pairs::replay::Replay;
 
 pub use decision::{Candidate, Decision, Judgement};
+use form::{Form, fits};
 use method::Residual;
 pub use method::Workbench;
 pub use shared::SharedFits;
@@ -76,7 +78,7 @@ impl Origin {
         self.grid.map_or(self.dim, |[_, _, dim]| dim)
     }
 
-    /// Where the parts of a latent lie, one after the other; without parts it is one as a whole.
+    /// Where the parts of a latent lie, one after the other; without parts, or pooled of a grid, it is one as a whole.
     pub(crate) fn ranges(&self) -> Vec<Range<usize>> {
         let mut end = 0;
         let ranges = self.parts.iter().map(|part| {
@@ -84,10 +86,10 @@ impl Origin {
             end - part.len..end
         });
         let ranges: Vec<_> = ranges.collect();
-        if ranges.last().is_some_and(|last| last.end == self.dim) {
+        if ranges.last().is_some_and(|last| last.end == self.dim && self.grid.is_none()) {
             ranges
         } else {
-            std::iter::once(0..self.dim).collect()
+            std::iter::once(0..self.pooled_dim()).collect()
         }
     }
 }
@@ -166,6 +168,9 @@ pub struct Outcome {
 pub struct Learner {
     config: Config,
     origin: Origin,
+    form: Form,
+    /// `[judge]`, with as many frames as whole grids leave room for.
+    judge_config: Judge,
     probe: Option<Probe>,
     /// The parts that a latent is made of, one after the other.
     parts: Vec<Range<usize>>,
@@ -219,24 +224,27 @@ impl Learner {
     ///
     /// # Errors
     /// `learn.replay_megabytes` is too small for latents of this size, or `head.candidates` does not fit them, or
-    /// `learn.objective` is none.
+    /// `learn.objective` is none, or does not fit the latents.
     pub fn new(config: &Config, origin: Origin, probe: Option<Probe>) -> Result<Self> {
         method::check(config)?;
-        let head = Arc::new(Head::Identity { dim: origin.dim });
+        let form = Form::new(&origin, config.learn.has_cpc());
+        fits(config, form)?;
+        let judge = form.judge(config)?;
+        let head = Arc::new(form.head(Head::Identity { dim: form.dim() }));
         let space = space_of(&origin.encoder_sha256, &origin.card_hash, &head).into();
-        let references = Array2::zeros((0, origin.dim));
+        let references = Array2::zeros((0, form.dim()));
         let exported = Arc::new(Snapshot { number: 0, head: head.clone(), space, references, activate_at: 0 });
-        let replay = Replay::new(&config.learn, origin.dim)?;
+        let replay = Replay::new(&config.learn, form.numbers())?;
         let parts = origin.ranges();
         let candidates = ladder::candidates(config, &parts)?;
         Ok(Self {
             parts,
             candidates,
             blocks: Blocks::new(&config.learn, &config.judge),
-            scatter: Scatter::new(origin.dim),
-            held_scatter: Scatter::new(origin.dim),
+            scatter: Scatter::new(form.dim()),
+            held_scatter: Scatter::new(form.dim()),
             replay,
-            held: Held::new(&config.judge),
+            held: Held::new(&judge),
             residual: None,
             rng: ChaCha8Rng::seed_from_u64(config.learn.seed),
             counts: Counts::default(),
@@ -261,8 +269,10 @@ impl Learner {
             spent: Spent::default(),
             shared: None,
             config: config.clone(),
+            probe: probe.map(|probe| form.probe(probe)),
             origin,
-            probe,
+            form,
+            judge_config: judge,
             judged: head,
         })
     }
@@ -273,7 +283,7 @@ impl Learner {
     /// The latent has not the encoder's dimension.
     pub fn learn(&mut self, sample: &Sample) -> Result<Option<Outcome>> {
         (self.now, self.frame) = (sample.stamp, sample.index);
-        let blocks = self.blocks.push(sample);
+        let blocks = self.blocks.push(&self.form.sample(sample));
         self.count_still();
         if blocks.is_empty() {
             return Ok(None);
@@ -318,7 +328,7 @@ impl Learner {
         };
         let number = decision.exported;
         let space = space_of(&self.origin.encoder_sha256, &self.origin.card_hash, &head).into();
-        let references = self.replay.references(REFERENCES);
+        let references = self.form.latents(self.replay.references(REFERENCES).view());
         let activate_at = index + self.config.learn.promote_lag_frames;
         let snapshot = Arc::new(Snapshot { number, head, space, references, activate_at });
         self.exported = snapshot.clone();
@@ -391,6 +401,18 @@ impl Learner {
         promoted
     }
 
+    /// It learns from whole grids: its heads and its samples' latents are over grids, not over pooled latents.
+    pub fn takes_grids(&self) -> bool {
+        self.form.whole().is_some()
+    }
+
+    /// Latents that may wait for it: `learn.queue_latents`, of whole grids no more than `learn.replay_megabytes` hold.
+    pub fn queue(&self) -> usize {
+        let learn = &self.config.learn;
+        let fit = |grid: Grid| ((learn.replay_megabytes * 1e6) as usize / (4 * grid.numbers())).max(8);
+        self.form.whole().map_or(learn.queue_latents, |grid| learn.queue_latents.min(fit(grid)))
+    }
+
     /// The configuration.
     pub fn config(&self) -> &Config {
         &self.config
@@ -408,6 +430,7 @@ impl Learner {
 
     /// Takes over a head that was promoted after the state was saved (a live run that was cut off).
     pub fn adopt(&mut self, number: u64, head: Arc<Head>) {
+        let head = Arc::new(self.form.head((*head).clone()));
         let space = space_of(&self.origin.encoder_sha256, &self.origin.card_hash, &head).into();
         let references = self.exported.references.clone();
         // Its judged twin is lost; the head itself stands in, which makes it the harder to replace.
@@ -418,13 +441,13 @@ impl Learner {
 
     /// Bytes that the file of a head may have, for the reserve on the disk.
     pub fn head_bytes(&self) -> u64 {
-        let (d, head) = (self.origin.dim as u64, &self.config.head);
+        let (d, head) = (self.form.dim() as u64, &self.config.head);
         let k = self.candidates.iter().filter_map(|candidate| candidate.dim).fold(head.dim, usize::max) as u64;
         let weights = 4 * (d + d * k + head.hidden as u64 * (2 * k + 3) + k);
         let views = if self.config.learn.views > 0.0 { d * (d + 1) / 2 } else { 0 };
         let scatter = 8 * (d + d * (d + 1) + views);
         // Names, shapes and text, and a line in the journal.
-        weights + scatter + 65536
+        weights + self.form.context_bytes(k, &self.config) + scatter + 65536
     }
 
     /// What happened since this was last called, oldest first.

@@ -122,7 +122,7 @@ impl Learner {
     /// # Errors
     /// Parts that are missing or do not fit together or to the configuration.
     pub fn restore(&mut self, stored: &mut Stored) -> Result<()> {
-        let dim = self.origin.dim;
+        let (form, dim) = (self.form, self.form.dim());
         let small: Small = serde_json::from_str(stored.text("learner")?)
             .map_err(|e| stored.wrong("has a learner that cannot be read").because(e))?;
         let scatter = stored.take_scatter("scatter.", dim)?;
@@ -141,18 +141,19 @@ impl Learner {
         replay.restore_views(viewed, views)?;
         drop(rows);
         let [len] = stored.shape("held.rows")?;
-        let held = Held::restore(&self.config.judge, small.held, &stored.take::<f32>("held.rows", &[len])?)?;
+        let held = Held::restore(&self.judge_config, small.held, &stored.take::<f32>("held.rows", &[len])?)?;
         let [len] = stored.shape("reference.rows")?;
         let rows = stored.take::<f32>("reference.rows", &[len])?;
         let reference = Held::restore(&reference_size(&self.config.judge), small.reference, &rows)?;
-        let judged = Arc::new(stored.take_head("judged.")?);
-        let residual = small.residual.then(|| Residual::restore(stored, &self.config, "residual.")).transpose()?;
-        let sound = small.sound.then(|| Residual::restore(stored, &self.config, "sound.")).transpose()?;
+        let judged = Arc::new(form.head(stored.take_head("judged.")?));
+        let residual =
+            small.residual.then(|| Residual::restore(stored, &self.config, form.whole(), "residual.")).transpose()?;
+        let sound = small.sound.then(|| Residual::restore(stored, &self.config, form.whole(), "sound.")).transpose()?;
         let mut handed_out = Vec::new();
         for (i, saved) in small.snapshots.into_iter().enumerate() {
-            let head = stored.take_head(&format!("snapshot{i}.head."))?;
-            if head.dim_in() != dim {
-                return Err(stored.wrong(format!("has a head for latents of {}, not {dim}", head.dim_in())));
+            let head = form.head(stored.take_head(&format!("snapshot{i}.head."))?);
+            if head.latent_dim() != dim || head.dim_in() != form.numbers() {
+                return Err(stored.wrong(format!("has a head for latents of {}, not {dim}", head.latent_dim())));
             }
             handed_out.push(Arc::new(Snapshot {
                 number: saved.number,

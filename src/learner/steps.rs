@@ -9,8 +9,8 @@ use crate::head::Head;
 use crate::health::Health;
 use crate::judge::Held;
 use crate::linalg::{dot, slices};
+use crate::pairs::Block;
 use crate::pairs::blocks::held;
-use crate::pairs::{Block, Views};
 
 /// Health is measured on the newest blocks with so many frames: a floor that a broken head falls through needs no more,
 /// and on all held-out frames it would cost more than the fit itself.
@@ -32,9 +32,9 @@ impl Learner {
         self.counts.samples += len;
         if held(block.turn, self.config.judge.hold_every) {
             self.counts.held += len;
-            self.held_scatter.add(&block, &self.replay.gaps().pairs(&block))?;
-            let block = Block { views: Views::default(), ..block };
-            if self.reference.frames() + block.stamps.len() <= REFERENCE_FRAMES {
+            self.held_scatter.add(&self.form.pooled(&block), &self.replay.gaps().pairs(&block))?;
+            let block = self.form.held(block, &self.judge_config);
+            if self.reference.frames() + block.stamps.len() <= self.form.reference_frames(&self.judge_config) {
                 self.reference.push(block.clone());
             }
             self.held.push(block);
@@ -44,9 +44,10 @@ impl Learner {
             }
             return Ok(());
         }
-        let novel = self.novel(&block);
+        let frames = self.form.pooled(&block);
+        let novel = self.novel(&frames);
         self.replay.insert(&block);
-        self.scatter.add(&block, &self.replay.gaps().pairs(&block))?;
+        self.scatter.add(&frames, &self.replay.gaps().pairs(&block))?;
         if self.config.learn.frames_per_step == 0 || self.residual.is_none() {
             return Ok(());
         }
@@ -98,7 +99,7 @@ impl Learner {
         let Some((latents, blocks)) = newest(&self.held, LEAST_FRAMES) else { return };
         let Some(mut residual) = self.residual.take() else { return };
         let health = |head: &Head| Health::floors(head.embed_rows(latents.view()).view(), &blocks);
-        let (now, slow) = (health(&residual.live()), health(&Head::Learned(residual.base.clone())));
+        let (now, slow) = (health(&residual.live()), health(&self.form.head(Head::Learned(residual.base.clone()))));
         let (steps, rate) = (residual.steps(), self.watch.memory.rate);
         let (loss, norm) = (self.counts.last_loss, self.watch.norm());
         let before = self.watch.memory.state;

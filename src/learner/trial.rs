@@ -65,7 +65,7 @@ impl Learner {
 
     /// The residual anew, on a slow head.
     pub(super) fn begin_residual(&mut self, base: Learned) {
-        let residual = Residual::start(base, &self.config, &mut self.rng);
+        let residual = Residual::start(base, &self.config, self.form.whole(), &mut self.rng);
         let began = self.watch.begin(&residual);
         self.residual = Some(residual);
         self.warned = false;
@@ -82,7 +82,7 @@ impl Learner {
     /// What is promoted, if anything; `decision` gets the figures.
     fn judge(&self, fits: &mut Fits<'_>, last: bool, decision: &mut Decision) -> Option<Promoted> {
         let distractors = self.distractors();
-        let identity = Head::Identity { dim: self.origin.dim };
+        let identity = self.form.head(Head::Identity { dim: self.form.dim() });
         let learned = !self.judged.is_frozen();
         let ground = Ground {
             frozen: self.measure(&identity, distractors.view()),
@@ -205,7 +205,7 @@ impl Learner {
     fn reference_gain(&self, head: &Head) -> Option<f64> {
         let (latents, blocks) = newest(&self.reference, 2)?;
         let of = |head: &Head| retrieval_at_1(head.embed_rows(latents.view()).view(), &blocks);
-        let gain = of(head) - of(&Head::Identity { dim: self.origin.dim });
+        let gain = of(head) - of(&self.form.head(Head::Identity { dim: self.form.dim() }));
         gain.is_finite().then_some(gain)
     }
 

@@ -71,7 +71,7 @@ impl Learner {
         let (mut fits, mut fits_of_all) = (Fits::new(self, &self.scatter), Fits::new(self, &all));
         let mut tried = Vec::new();
         if closed_form {
-            let frozen = Head::Identity { dim: self.origin.dim };
+            let frozen = self.form.head(Head::Identity { dim: self.form.dim() });
             tried.push(self.look_at("frozen".into(), false, frozen.clone(), &frozen, distractors.view()));
         }
         for candidate in &self.candidates {

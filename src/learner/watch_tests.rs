@@ -9,7 +9,7 @@ use crate::head::{Form, Head, Learned};
 fn residual(seed: u64) -> Residual {
     let slow = Array2::eye(8);
     let base = Learned { mean: Array1::zeros(8), slow, mlp: None, alpha: 1.0, form: Form::Single };
-    Residual::start(base, &Config::default(), &mut ChaCha8Rng::seed_from_u64(seed))
+    Residual::start(base, &Config::default(), None, &mut ChaCha8Rng::seed_from_u64(seed))
 }
 
 fn same(a: &Residual, b: &Residual) -> bool {

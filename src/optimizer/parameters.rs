@@ -1,6 +1,7 @@
 //! Sets of parameters, whatever network they are of. See [`Parameters`].
 use crate::head::Mlp;
 use crate::linalg::Real;
+use crate::objective::CpcNetwork;
 
 /// One array of a network, row by row.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,8 +50,31 @@ impl<T: Real> Parameters<T> for Mlp<T> {
     }
 }
 
+/// Target map, context network, prediction maps. The context network's weights are one part of a kind over all blocks,
+/// so LARS scales the blocks of a kind together.
+impl<T: Real> Parameters<T> for CpcNetwork<T> {
+    fn parts(&self) -> Vec<Part<'_, T>> {
+        let maps = [
+            ("target", self.target.as_slice().unwrap_or_default()),
+            ("predict", self.predict.as_slice().unwrap_or_default()),
+        ];
+        let parts = maps.into_iter().chain(self.context.parts());
+        parts.map(|(name, values)| Part { name, values, decays: matrix(name) }).collect()
+    }
+
+    fn parts_mut(&mut self) -> Vec<PartMut<'_, T>> {
+        let maps = [
+            ("target", self.target.as_slice_mut().unwrap_or_default()),
+            ("predict", self.predict.as_slice_mut().unwrap_or_default()),
+        ];
+        let parts = maps.into_iter().chain(self.context.parts_mut());
+        parts.map(|(name, values)| PartMut { name, values, decays: matrix(name) }).collect()
+    }
+}
+
+/// Weights are matrices, or stacks of them; all others are biases and parameters of norms.
 fn matrix(name: &str) -> bool {
-    matches!(name, "w1" | "w2")
+    name.starts_with('w') || matches!(name, "target" | "predict")
 }
 
 /// Several networks that are trained together, as one set.

@@ -7,7 +7,7 @@ pub mod replay;
 pub mod segments;
 pub mod viewed;
 
-use ndarray::Array2;
+use ndarray::{Array2, Array3};
 
 use crate::frame::Stamp;
 
@@ -77,5 +77,14 @@ pub struct Batch {
     /// `[n]`, the number of the block that both frames of a pair lie in.
     pub blocks: Vec<u64>,
     /// `[n]`, the segment that both frames of a pair lie in; no two cameras share one.
+    pub segments: Vec<u64>,
+}
+
+/// Runs of consecutive frames for one step of an objective that predicts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Runs {
+    /// `[n, len, d]`, unit rows.
+    pub latents: Array3<f32>,
+    /// `[n]`, the segment of each run; no two cameras share one.
     pub segments: Vec<u64>,
 }

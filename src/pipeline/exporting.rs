@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::config;
 use crate::error::Result;
 use crate::export::{self, Counts, Dtype, Record, Writer};
+use crate::head::Grid;
 use crate::learner::Snapshot;
 
 /// What goes to the export thread.
@@ -24,8 +25,10 @@ pub struct Row {
     pub record: Option<Record>,
     /// The embedding.
     pub embedding: Vec<f32>,
-    /// The latent.
+    /// The latent, where latents or grids are exported or it is a vector.
     pub latent: Vec<f32>,
+    /// The pooled latent, where latents are grids.
+    pub pooled: Vec<f32>,
     /// What it was embedded with; how new the latent is to it is found out here, not on the hot path.
     pub snapshot: Option<Arc<Snapshot>>,
     /// The space of the latent, where latents are exported.
@@ -39,6 +42,9 @@ pub struct Rotated {
     pub embeddings: u64,
     /// Next file of `latents/`.
     pub latents: u64,
+    /// Next file of `grids/`.
+    #[serde(default)]
+    pub grids: u64,
 }
 
 impl Rotated {
@@ -48,7 +54,7 @@ impl Rotated {
     /// A folder cannot be read.
     pub fn after_all(folder: &Path) -> Result<Self> {
         let next = |name: &str| export::next_number(&folder.join(name));
-        Ok(Self { embeddings: next("embeddings")?, latents: next("latents")? })
+        Ok(Self { embeddings: next("embeddings")?, latents: next("latents")?, grids: next("grids")? })
     }
 }
 
@@ -56,24 +62,28 @@ impl Rotated {
 pub struct Exporter {
     embeddings: Option<Writer>,
     latents: Option<Writer>,
+    /// Embeddings of the cells of grids, `[h w k]` a row, with the shape of the latents.
+    grids: Option<(Grid, Writer)>,
 }
 
-/// Counts of both kinds of files.
+/// Counts of all kinds of files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct ExportCounts {
     /// `embeddings/`.
     pub embeddings: Counts,
     /// `latents/`.
     pub latents: Counts,
+    /// `grids/`.
+    pub grids: Counts,
 }
 
 impl Exporter {
-    /// Opens `FOLDER/embeddings` and `FOLDER/latents` as configured, to go on with the files numbered `next`; files of
+    /// Opens `FOLDER/embeddings`, `FOLDER/latents` and, where latents are a `grid`, `FOLDER/grids` as configured, to go on with the files numbered `next`; files of
     /// those numbers and above (of a run that was cut off) are removed.
     ///
     /// # Errors
     /// A folder cannot be made or a file in it not be removed.
-    pub fn open(folder: &Path, config: &config::Export, next: Rotated) -> Result<Option<Self>> {
+    pub fn open(folder: &Path, config: &config::Export, grid: Option<Grid>, next: Rotated) -> Result<Option<Self>> {
         let bytes = (config.rotate_megabytes * 1e6) as u64;
         let open = |name: &str, on: bool, dtype: Dtype, number: u64| -> Result<Option<Writer>> {
             let folder: PathBuf = folder.join(name);
@@ -84,10 +94,12 @@ impl Exporter {
         };
         let embeddings = open("embeddings", config.embeddings, config.dtype.parse()?, next.embeddings)?;
         let latents = open("latents", config.latents, Dtype::F32, next.latents)?;
-        if embeddings.is_none() && latents.is_none() {
+        let grids = open("grids", config.grid && grid.is_some(), config.dtype.parse()?, next.grids)?;
+        let grids = grid.zip(grids);
+        if embeddings.is_none() && latents.is_none() && grids.is_none() {
             return Ok(None);
         }
-        Ok(Some(Self { embeddings, latents }))
+        Ok(Some(Self { embeddings, latents, grids }))
     }
 
     /// Latents are wanted too.
@@ -95,9 +107,20 @@ impl Exporter {
         self.latents.is_some()
     }
 
+    /// Rows need the whole latent, not only the pooled one.
+    pub fn wants_grids(&self) -> bool {
+        self.grids.is_some() || self.wants_latents()
+    }
+
     fn push(&mut self, row: &mut Row) -> Result<()> {
         let Some(mut record) = row.record.take() else { return Ok(()) };
-        record.novelty = row.snapshot.take().and_then(|snapshot| snapshot.novelty(&row.latent));
+        let snapshot = row.snapshot.take();
+        let frame = if row.pooled.is_empty() { &row.latent } else { &row.pooled };
+        record.novelty = snapshot.as_ref().and_then(|snapshot| snapshot.novelty(frame));
+        if let (Some((grid, writer)), Some(snapshot)) = (&mut self.grids, snapshot) {
+            let cells = snapshot.head.embed_cells(*grid, &row.latent);
+            writer.push(&record, cells.as_ref().and_then(|cells| cells.as_slice()).unwrap_or_default())?;
+        }
         if let Some(writer) = &mut self.embeddings {
             writer.push(&record, &row.embedding)?;
         }
@@ -110,16 +133,22 @@ impl Exporter {
     }
 
     fn rotate(&mut self) -> Result<Rotated> {
-        for writer in [&mut self.embeddings, &mut self.latents].into_iter().flatten() {
+        let grids = self.grids.as_mut().map(|(_, writer)| writer);
+        for writer in [self.embeddings.as_mut(), self.latents.as_mut(), grids].into_iter().flatten() {
             writer.rotate()?;
         }
-        let next = |writer: &Option<Writer>| writer.as_ref().map_or(0, Writer::next_number);
-        Ok(Rotated { embeddings: next(&self.embeddings), latents: next(&self.latents) })
+        let next = |writer: Option<&Writer>| writer.map_or(0, Writer::next_number);
+        Ok(Rotated {
+            embeddings: next(self.embeddings.as_ref()),
+            latents: next(self.latents.as_ref()),
+            grids: next(self.grids.as_ref().map(|(_, writer)| writer)),
+        })
     }
 
     fn finish(self) -> Result<ExportCounts> {
         let finish = |writer: Option<Writer>| writer.map_or(Ok(Counts::default()), Writer::finish);
-        Ok(ExportCounts { embeddings: finish(self.embeddings)?, latents: finish(self.latents)? })
+        let grids = finish(self.grids.map(|(_, writer)| writer))?;
+        Ok(ExportCounts { embeddings: finish(self.embeddings)?, latents: finish(self.latents)?, grids })
     }
 }
 

@@ -14,7 +14,7 @@ use super::turnstile::Turnstile;
 use crate::encoder::{Background, Encoder};
 use crate::error::{Error, Result};
 use crate::export::Record;
-use crate::head::Scratch;
+use crate::head::{Grid, Scratch};
 use crate::learner::Snapshot;
 use crate::linalg::normalise;
 use crate::pairs::{Sample, Segmenter, View};
@@ -33,6 +33,8 @@ pub(super) struct LearnerEnd<'a> {
     pub(super) turnstile: &'a Turnstile,
     /// A bounded source waits for the learner to be within so many frames.
     pub(super) lag: u64,
+    /// It learns from whole grids, not only from pooled latents.
+    pub(super) whole: bool,
     /// Frames between two saves of the state; 0: none.
     pub(super) checkpoint_every: u64,
 }
@@ -44,6 +46,8 @@ pub(super) struct ExporterEnd {
     pub(super) spare: Receiver<Row>,
     /// Export the frozen latents too.
     pub(super) latents: bool,
+    /// Rows need the whole latent of a grid.
+    pub(super) grids: bool,
 }
 
 /// State of the hot path.
@@ -70,6 +74,10 @@ pub(super) struct Hot<'a> {
     pub(super) view: Vec<f32>,
     /// The background after the last frame.
     pub(super) background: Option<Arc<Background>>,
+    /// The shape of latents that are grids.
+    pub(super) grid: Option<Grid>,
+    /// The pooled latent, where latents are grids.
+    pub(super) pooled: Vec<f32>,
     pub(super) embedding: Vec<f32>,
     pub(super) scratch: Scratch,
 }
@@ -98,7 +106,14 @@ impl Hot<'_> {
                 self.checkpoint(slot.index, false, self.live)?;
             }
             self.encoder.encode(&slot.tensor, &mut self.latent)?;
-            let norm = normalise(&mut self.latent);
+            let norm = match self.grid {
+                Some(grid) => grid.normalise(&mut self.latent),
+                None => normalise(&mut self.latent),
+            };
+            if let Some(grid) = self.grid {
+                self.pooled.resize(grid.dim, 0.0);
+                grid.pool(&self.latent, &mut self.pooled);
+            }
             if norm.is_finite() && norm > 0.0 {
                 bad = 0;
                 let segment = self.embed(&slot)?;
@@ -130,7 +145,7 @@ impl Hot<'_> {
         let segment = self.segmenter.step(View {
             camera: slot.camera,
             stamp: slot.stamp,
-            latent: &self.latent,
+            latent: frame_of(&self.latent, &self.pooled),
             luma: &slot.luma,
             source_cut: slot.cut,
             marks_cuts: slot.marks_cuts,
@@ -138,7 +153,10 @@ impl Hot<'_> {
         self.take_snapshots(slot.index);
         let Some(snapshot) = self.snapshots.front() else { return Err(Error::work("no head to embed with")) };
         self.embedding.resize(snapshot.head.dim_out(), 0.0);
-        snapshot.head.embed(&self.latent, &mut self.embedding, &mut self.scratch);
+        // A head takes what it was made for: latents of frames, or whole grids.
+        let whole = snapshot.head.dim_in() == self.latent.len();
+        let latent = if whole { &self.latent } else { &self.pooled };
+        snapshot.head.embed(latent, &mut self.embedding, &mut self.scratch);
         let snapshot = snapshot.clone();
         self.totals.embedded(slot.arrived, self.started, segment);
         let Some(camera) = self.cameras.get(usize::from(slot.camera)).cloned() else {
@@ -171,7 +189,10 @@ impl Hot<'_> {
         }
         self.view.resize(self.latent.len(), 0.0);
         self.encoder.encode(&slot.view, &mut self.view)?;
-        let norm = normalise(&mut self.view);
+        let norm = match self.grid {
+            Some(grid) => grid.normalise(&mut self.view),
+            None => normalise(&mut self.view),
+        };
         if norm.is_finite() && norm > 0.0 {
             self.totals.views += 1;
         } else {
@@ -210,7 +231,11 @@ impl Hot<'_> {
         row.embedding.clear();
         row.embedding.extend_from_slice(&self.embedding);
         row.latent.clear();
-        row.latent.extend_from_slice(&self.latent);
+        row.pooled.clear();
+        row.pooled.extend_from_slice(&self.pooled);
+        if self.grid.is_none() || exporter.grids {
+            row.latent.extend_from_slice(&self.latent);
+        }
         row.frozen_space = exporter.latents.then(|| self.frozen_space.clone());
         (row.record, row.snapshot) = (Some(record), Some(snapshot));
         let sent = send(&exporter.out, ToExporter::Row(row), self.live);
@@ -229,7 +254,8 @@ impl Hot<'_> {
         let mut sample = learner.spare.try_recv().unwrap_or_default();
         (sample.camera, sample.index, sample.stamp) = (slot.camera, slot.index, slot.stamp);
         sample.segment = segment;
-        for (to, from) in [(&mut sample.latent, &self.latent), (&mut sample.view, &self.view)] {
+        let latent = if learner.whole { &self.latent } else { frame_of(&self.latent, &self.pooled) };
+        for (to, from) in [(&mut sample.latent, latent), (&mut sample.view, &self.view)] {
             to.clear();
             to.extend_from_slice(from);
         }
@@ -298,6 +324,11 @@ enum Sent {
     Yes,
     Full,
     Gone,
+}
+
+/// The latent of a frame: the pooled one, where latents are grids.
+fn frame_of<'a>(latent: &'a [f32], pooled: &'a [f32]) -> &'a [f32] {
+    if pooled.is_empty() { latent } else { pooled }
 }
 
 /// In a hurry (live): never waits. Else (bounded): waits for room.

@@ -32,7 +32,7 @@ use crossbeam_channel::bounded;
 use crate::config::Config;
 use crate::encoder::{Encoder, Prepare, Views};
 use crate::error::{Error, Result};
-use crate::head::Scratch;
+use crate::head::{Grid, Scratch};
 use crate::learner::Snapshot;
 use crate::pairs::segments::Segmenter;
 use crate::source::Source;
@@ -112,7 +112,10 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
         let capture = spawn(scope, "capture", move || capture::run(source, making, &ways, ends))?;
         let (learner_end, learner) = match learning {
             Some(learning) => {
-                let queue = config.learn.queue_latents;
+                let (whole, queue) = match &learning {
+                    Learning::Learn(worker) => (worker.learner().takes_grids(), worker.learner().queue()),
+                    Learning::Record(_) => (true, config.learn.queue_latents),
+                };
                 let (out, inbox) = bounded(queue);
                 let (spare_in, spare) = bounded(queue);
                 // At most one snapshot comes of each waiting latent, so that the learner never waits here.
@@ -128,7 +131,10 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
                 })?;
                 let lag = config.learn.promote_lag_frames;
                 let checkpoint_every = config.checkpoint.every_frames;
-                (Some(LearnerEnd { out, spare, snapshots, turnstile: &turnstile, lag, checkpoint_every }), Some(thread))
+                (
+                    Some(LearnerEnd { out, spare, snapshots, turnstile: &turnstile, lag, whole, checkpoint_every }),
+                    Some(thread),
+                )
             }
             None => (None, None),
         };
@@ -136,9 +142,9 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
             Some(exporter) => {
                 let (out, rows) = bounded(ROWS);
                 let (spare_in, spare) = bounded(ROWS);
-                let latents = exporter.wants_latents();
+                let (latents, grids) = (exporter.wants_latents(), exporter.wants_grids());
                 let thread = spawn(scope, "export", move || exporting::run(exporter, &rows, &spare_in))?;
-                (Some(ExporterEnd { out, spare, latents }), Some(thread))
+                (Some(ExporterEnd { out, spare, latents, grids }), Some(thread))
             }
             None => (None, None),
         };
@@ -160,6 +166,8 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
             latent: vec![0.0; encoder.dim()],
             view: Vec::new(),
             background,
+            grid: encoder.grid().map(Grid::new),
+            pooled: Vec::new(),
             embedding: Vec::new(),
             scratch: Scratch::default(),
             encoder,

@@ -209,7 +209,12 @@ impl Rig {
             next_index: self.next.index,
             segmenter,
             // Overwrites what the stretch before has written.
-            exporter: Exporter::open(&self.folder.0, &self.config.export, Rotated::default())?,
+            exporter: Exporter::open(
+                &self.folder.0,
+                &self.config.export,
+                self.opened.origin.shape(),
+                Rotated::default(),
+            )?,
             learning: learn.then_some(Learning::Learn(&mut self.worker)),
             encoder: &mut self.opened.encoder,
             config: &self.config,

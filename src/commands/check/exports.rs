@@ -24,7 +24,8 @@ pub(super) struct Spaces {
 type Tally = BTreeMap<(u64, String), u64>;
 
 /// Every file of `RUN/NAME`; `next`: number of the file that follows those of the saved state.
-pub(super) fn check(all: &mut Findings, run: &Path, name: &str, next: u64, spaces: &Spaces) {
+/// `length`: of a row.
+pub(super) fn check(all: &mut Findings, run: &Path, name: &str, next: u64, length: f64, spaces: &Spaces) {
     let folder = run.join(name);
     let names = match files::names_in(&folder) {
         Ok(names) => names,
@@ -51,7 +52,7 @@ pub(super) fn check(all: &mut Findings, run: &Path, name: &str, next: u64, space
     let (mut tally, mut count, mut whole) = (Tally::new(), 0, 0);
     for number in &rows {
         let file = files::numbered_name(*number, ROWS);
-        match read(&folder.join(&file), &mut tally, &mut || {
+        match read(&folder.join(&file), length, &mut tally, &mut || {
             count += 1;
             progress.set(count);
         }) {
@@ -68,14 +69,14 @@ pub(super) fn check(all: &mut Findings, run: &Path, name: &str, next: u64, space
     }
 }
 
-/// One file to its end: as many records as rows, every number finite, every row of unit length.
-fn read(path: &Path, tally: &mut Tally, each: &mut dyn FnMut()) -> Result<()> {
+/// One file to its end: as many records as rows, every number finite, every row of length `right`.
+fn read(path: &Path, right: f64, tally: &mut Tally, each: &mut dyn FnMut()) -> Result<()> {
     let mut wrong = None;
     for (number, row) in Reader::file(path)?.enumerate() {
         let (record, row) = row?;
         let length = norm(&row);
-        if (length - 1.0).abs() > LENGTH_TOLERANCE && wrong.is_none() {
-            wrong = Some(format!("row {number} of {} has length {length:.3}, not 1", path.display()));
+        if (length / right - 1.0).abs() > LENGTH_TOLERANCE && wrong.is_none() {
+            wrong = Some(format!("row {number} of {} has length {length:.3}, not {right}", path.display()));
         }
         *tally.entry((record.head, record.space.to_string())).or_default() += 1;
         each();

@@ -86,10 +86,13 @@ fn folder(all: &mut Findings, run: &Path, info: &Result<RunInfo>, model: bool) {
     let place = history::states(all, run);
     let frozen = known.map(heads::frozen_space);
     let spaces = exports::Spaces { frozen, heads };
-    for name in ["embeddings", "latents"] {
-        let next =
-            place.as_ref().map_or(0, |p| if name == "latents" { p.exports.latents } else { p.exports.embeddings });
-        exports::check(all, run, name, next, &spaces);
+    let next = place.map(|place| place.exports).unwrap_or_default();
+    // The row of a grid holds its cells, each of unit length.
+    let cells = known.and_then(|info| info.latent_grid).map_or(1.0, |[h, w, _]| ((h * w) as f64).sqrt());
+    for (name, next, length) in
+        [("embeddings", next.embeddings, 1.0), ("latents", next.latents, 1.0), ("grids", next.grids, cells)]
+    {
+        exports::check(all, run, name, next, length, &spaces);
     }
     leftovers(all, run);
 }
@@ -117,7 +120,7 @@ fn own_encoder(all: &mut Findings, info: &RunInfo) {
 
 /// Files that were being written when a run was cut off, or are being written now.
 fn leftovers(all: &mut Findings, run: &Path) {
-    for folder in ["", "heads", "embeddings", "latents"] {
+    for folder in ["", "heads", "embeddings", "latents", "grids"] {
         let names = match files::names_in(&run.join(folder)) {
             Ok(names) => names,
             Err(error) => {

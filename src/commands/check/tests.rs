@@ -62,7 +62,7 @@ fn run() -> TempDir {
         save_head(run, &file).unwrap();
         journal.write("promotion", json!({ "promoted": number, "space": file.space })).unwrap();
     }
-    let exports = Rotated { embeddings: 2, latents: 0 };
+    let exports = Rotated { embeddings: 2, latents: 0, grids: 0 };
     let place = Place { next_index: 9, ended: true, segmenter: None, exports };
     let meta = [("format", "afterimage state 1".to_owned()), ("place", serde_json::to_string(&place).unwrap())];
     let meta: BTreeMap<String, String> = meta.map(|(key, value)| (key.to_owned(), value)).into();

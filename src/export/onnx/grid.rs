@@ -33,7 +33,10 @@ fn embedding(graph: &mut Builder, head: &GridHead, latent: &str) {
     let cells = graph.node("Div", &[&cells, &safe]);
     let mut z = projected(graph, &head.learned, &cells);
     if let Some(network) = &head.context {
-        z = context(graph, grid, network, z);
+        let unit = graph.unit(&z, network.channels());
+        let length = graph.scalar((network.channels() as f32).sqrt());
+        let equal = graph.node("Mul", &[&unit, &length]);
+        z = context(graph, grid, network, equal);
     }
     let pooled = mean(graph, grid, &z);
     let flat = graph.flatten(&pooled);

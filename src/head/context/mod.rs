@@ -4,14 +4,22 @@ mod shift;
 #[cfg(test)]
 mod tests;
 
-use ndarray::{Array2, Array3};
+use ndarray::{Array1, Array2, Array3, ArrayView2};
 use rand_chacha::ChaCha8Rng;
 
 use crate::error::{Error, Result};
-use crate::linalg::Real;
 use crate::linalg::random::uniform;
+use crate::linalg::{Real, unit_rows};
 
 pub use pass::ContextCache;
+
+/// Rows of `x: [n, c]` brought to the length `sqrt(c)`, and the lengths that they had, `[n]`: what targets and context
+/// network of CPC see, so that the scale of a head decides nothing. A row shorter than the least length stays short.
+pub fn equalised<T: Real>(x: ArrayView2<T>) -> (Array2<T>, Array1<T>) {
+    let (mut rows, lengths) = unit_rows(&x.to_owned());
+    rows *= T::of((x.ncols() as f64).sqrt());
+    (rows, lengths)
+}
 
 /// How `n` rows of a matrix stand for cells: frame by frame, in a frame row by row, in a row column by column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

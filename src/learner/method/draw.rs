@@ -4,7 +4,8 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::config::Learn;
 use crate::error::{Error, Result};
-use crate::pairs::{Batch, Replay};
+use crate::head::Grid;
+use crate::pairs::{Batch, Replay, Runs};
 
 /// The kind of rows that a method learns from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +14,18 @@ pub(in crate::learner) enum Need {
     Pairs,
     /// Latents of frames over those of augmented views of the same frames.
     Views,
+    /// Sequences of `len` learned frames: the moments of one after those of another.
+    Sequences {
+        /// Sequences.
+        count: usize,
+        /// Moments of one.
+        len: usize,
+    },
+    /// Grids: the cells of one after those of another, scaled as [`Grid::cells_of`] says.
+    Grids {
+        /// Grids.
+        count: usize,
+    },
 }
 
 /// Rows of one kind.
@@ -20,25 +33,47 @@ pub(in crate::learner) enum Need {
 pub(in crate::learner) struct Drawn {
     /// `[m, d]`, unit rows.
     pub(in crate::learner) latents: Array2<f32>,
-    /// `[n, n]`: pairs `i` and `j` may be each other's negatives.
+    /// `[n, n]`: pairs `i` and `j` may be each other's negatives; `[0, 0]` of sequences and grids.
     pub(in crate::learner) negatives: Array2<bool>,
-    /// `[n]`, the block of each pair.
+    /// `[n]`, the block of each pair; empty of sequences and grids.
     pub(in crate::learner) blocks: Vec<u64>,
-    /// `[n]`, the segment of each pair.
+    /// `[n]`, the segment of each pair, sequence or grid.
     pub(in crate::learner) segments: Vec<u64>,
 }
 
 impl Need {
-    /// Draws `learn.batch_pairs` of the kind; `None` while the memory does not hold enough.
+    /// Draws `learn.batch_pairs`, or as many as are said, of the kind; `None` while the memory does not hold enough.
+    /// `grid`: the memory holds whole grids of that shape; pairs and sequences are then of their pooled latents.
     ///
     /// # Errors
     /// The two sides of a batch differ in shape.
-    pub(super) fn draw(self, replay: &mut Replay, config: &Learn, rng: &mut ChaCha8Rng) -> Result<Option<Drawn>> {
-        let batch = match self {
-            Self::Pairs => replay.batch(config.batch_pairs, rng),
-            Self::Views => replay.views(config.batch_pairs, rng),
+    pub(super) fn draw(
+        self,
+        replay: &mut Replay,
+        config: &Learn,
+        grid: Option<Grid>,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Option<Drawn>> {
+        let pool = |rows: Array2<f32>| match grid {
+            Some(grid) => grid.pooled(rows.view()),
+            None => rows,
         };
-        batch.map(Drawn::of).transpose()
+        let cells = |rows: Array2<f32>| match grid {
+            Some(grid) => grid.cells_of(rows.view()),
+            None => rows,
+        };
+        match self {
+            Self::Pairs | Self::Views => {
+                let batch = match self {
+                    Self::Views => replay.views(config.batch_pairs, rng),
+                    _ => replay.batch(config.batch_pairs, rng),
+                };
+                let drawn = batch.map(Drawn::of).transpose()?;
+                Ok(drawn.map(|drawn| Drawn { latents: pool(drawn.latents), ..drawn }))
+            }
+            Self::Sequences { count, len } => Ok(replay.sequences(count, len, rng).map(|runs| Drawn::runs(runs, pool))),
+            Self::Grids { count } => Ok(replay.sequences(count, 1, rng).map(|runs| Drawn::runs(runs, cells))),
+        }
     }
 }
 
@@ -51,5 +86,13 @@ impl Drawn {
         let latents = concatenate(Axis(0), &[batch.a.view(), batch.b.view()])
             .map_err(|e| Error::work("the two sides of a batch differ in shape").because(e))?;
         Ok(Self { latents, negatives: batch.negatives, blocks: batch.blocks, segments: batch.segments })
+    }
+
+    /// The frames of runs, one after another, made rows by `rows`.
+    fn runs(runs: Runs, rows: impl FnOnce(Array2<f32>) -> Array2<f32>) -> Self {
+        let (count, len, dim) = runs.latents.dim();
+        let frames = runs.latents.into_shape_with_order((count * len, dim)).unwrap_or_default();
+        let negatives = Array2::default((0, 0));
+        Self { latents: rows(frames), negatives, blocks: Vec::new(), segments: runs.segments }
     }
 }

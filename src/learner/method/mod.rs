@@ -3,6 +3,7 @@
 //!
 //! A method sees rows that went through the residual and gives a loss with its gradient. What has no state is a pure
 //! loss over pairs ([`OverPairs`]); what has state or networks of its own keeps them here.
+mod cpc;
 mod descent;
 mod draw;
 mod moco;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use ndarray::{Array2, ArrayView2};
 use rand_chacha::ChaCha8Rng;
 
+use cpc::Cpc;
 use draw::{Drawn, Need};
 use moco::Moco;
 use over_pairs::OverPairs;
@@ -27,7 +29,7 @@ pub use workbench::Workbench;
 use crate::checkpoint::{Contents, Stored};
 use crate::config::{Config, objective};
 use crate::error::{Error, Result};
-use crate::head::Mlp;
+use crate::head::{Grid, Head, Learned, Mlp};
 use crate::objective::{BarlowTwins, Dcl, NtXent, Objective, SupCon, VicReg};
 use crate::optimizer::Parameters;
 
@@ -72,6 +74,11 @@ pub(super) trait Method: std::fmt::Debug + Send {
         None
     }
 
+    /// The head that it trains for, made of the residual's: the same, unless the embedding is made of cells.
+    fn head(&self, learned: Learned) -> Head {
+        Head::Learned(learned)
+    }
+
     /// Saves what it remembers, under `prefix`.
     fn save<'a>(&'a self, _contents: &mut Contents<'a>, _prefix: &str) {}
 
@@ -103,15 +110,24 @@ pub(super) fn check(config: &Config) -> Result<()> {
     objective::parse(text).map(|_| ()).map_err(wrong)
 }
 
-/// The terms of `learn.objective`, fresh, for a residual that begins as `head`; none where [`check`] fails.
-fn terms(config: &Config, head: &Mlp<f32>, rng: &mut ChaCha8Rng) -> Vec<Term> {
+/// The terms of `learn.objective`, fresh, for a residual that begins as `head`; none where [`check`] fails. `grid`: what is
+/// learned from are whole grids.
+fn terms(config: &Config, head: &Mlp<f32>, grid: Option<Grid>, rng: &mut ChaCha8Rng) -> Vec<Term> {
     let parsed = objective::parse(&config.learn.objective).unwrap_or_default();
-    let term =
-        |term: objective::Term| Term { weight: term.weight as f32, method: method(term.objective, config, head, rng) };
+    let term = |term: objective::Term| Term {
+        weight: term.weight as f32,
+        method: method(term.objective, config, grid, head, rng),
+    };
     parsed.into_iter().map(term).collect()
 }
 
-fn method(of: objective::Objective, config: &Config, head: &Mlp<f32>, rng: &mut ChaCha8Rng) -> Box<dyn Method> {
+fn method(
+    of: objective::Objective,
+    config: &Config,
+    grid: Option<Grid>,
+    head: &Mlp<f32>,
+    rng: &mut ChaCha8Rng,
+) -> Box<dyn Method> {
     use objective::Objective as Of;
     let learn = &config.learn;
     let temperature = learn.temperature;
@@ -125,6 +141,7 @@ fn method(of: objective::Objective, config: &Config, head: &Mlp<f32>, rng: &mut 
         Of::SupCon => over_pairs(Arc::new(SupCon { temperature })),
         Of::VicReg => over_pairs(Arc::new(VicReg::default())),
         Of::BarlowTwins => over_pairs(Arc::new(BarlowTwins::default())),
+        Of::Cpc => Box::new(Cpc::new(learn, grid, head.b2.len(), rng)),
         Of::Moco => Box::new(Moco::start(learn, head)),
         Of::Byol => Box::new(Predictive::byol(config, head, rng)),
         Of::SimSiam => Box::new(Predictive::simsiam(config, head, rng)),

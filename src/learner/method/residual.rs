@@ -8,7 +8,7 @@ use super::{Drawn, Need, Rows, Term, terms};
 use crate::checkpoint::{Contents, Stored};
 use crate::config::{Config, Learn};
 use crate::error::{Error, Result};
-use crate::head::{Head, Learned, Mlp};
+use crate::head::{Grid, Head, Learned, Mlp};
 use crate::linalg::product;
 use crate::objective::anchor;
 use crate::optimizer::{Joint, average, average_decay};
@@ -22,6 +22,8 @@ pub(in crate::learner) struct Residual {
     grads: Mlp<f32>,
     terms: Vec<Term>,
     descent: Descent,
+    /// The shape of the latents in memory, where these are whole grids.
+    grid: Option<Grid>,
     /// The average of the weights, where `learn.ema` asks for one.
     averaged: Option<Mlp<f32>>,
     /// What of the configuration decides which arrays there are, and what they mean.
@@ -53,14 +55,14 @@ pub(in crate::learner) struct Stepped {
 
 impl Residual {
     /// On a slow head, with fresh weights.
-    pub(in crate::learner) fn start(base: Learned, config: &Config, rng: &mut ChaCha8Rng) -> Self {
+    pub(in crate::learner) fn start(base: Learned, config: &Config, grid: Option<Grid>, rng: &mut ChaCha8Rng) -> Self {
         let mut mlp = Mlp::start(base.slow.ncols(), config.head.hidden, rng);
-        let mut terms = terms(config, &mlp, rng);
+        let mut terms = terms(config, &mlp, grid, rng);
         let mut grads = mlp.zeros_like();
         let descent = Descent::new(&config.learn, &joint(&mut mlp, &mut grads, &mut terms)[0]);
         let averaged = (config.learn.ema > 0.0).then(|| mlp.clone());
         let form = form(config);
-        Self { base, mlp, grads, terms, descent, averaged, form }
+        Self { base, mlp, grads, terms, descent, grid, averaged, form }
     }
 
     /// One gradient step on rows of `replay`; the loss before it, or `None` while the memory does not hold enough.
@@ -85,7 +87,7 @@ impl Residual {
         let mut draws: Vec<(Need, Drawn)> = Vec::new();
         for need in self.terms.iter().map(|term| term.method.need()) {
             if draws.iter().all(|(drawn, _)| *drawn != need) {
-                draws.extend(need.draw(replay, learn, rng)?.map(|drawn| (need, drawn)));
+                draws.extend(need.draw(replay, learn, self.grid, rng)?.map(|drawn| (need, drawn)));
             }
         }
         Ok(draws)
@@ -96,7 +98,7 @@ impl Residual {
         let views: Vec<ArrayView2<f32>> = draws.iter().map(|(_, drawn)| drawn.latents.view()).collect();
         let mut latents =
             concatenate(Axis(0), &views).map_err(|e| Error::work("latents of different lengths").because(e))?;
-        let reference = (learn.anchor > 0.0).then(|| exported.embed_rows(latents.view()));
+        let reference = (learn.anchor > 0.0).then(|| exported.of_cells().embed_rows(latents.view()));
         latents -= &self.base.mean;
         let y = product(latents.view(), self.base.slow.view());
         let (mut z, cache) = self.mlp.forward(y.view());
@@ -164,13 +166,22 @@ impl Residual {
 
     /// The head of the weights that are trained, not of their average: what goes wrong shows there first.
     pub(in crate::learner) fn live(&self) -> Head {
-        Head::Learned(Learned { mlp: Some(self.mlp.clone()), ..self.base.clone() })
+        self.head_of(&self.mlp)
     }
 
     /// The head as it stands: of the averaged weights, where there are some.
     pub(in crate::learner) fn head(&self) -> Head {
-        let mlp = self.averaged.as_ref().unwrap_or(&self.mlp).clone();
-        Head::Learned(Learned { mlp: Some(mlp), ..self.base.clone() })
+        self.head_of(self.averaged.as_ref().unwrap_or(&self.mlp))
+    }
+
+    fn head_of(&self, mlp: &Mlp<f32>) -> Head {
+        let learned = Learned { mlp: Some(mlp.clone()), ..self.base.clone() };
+        // What looks at cells decides how they become one embedding.
+        let over_cells = self.terms.iter().find(|term| matches!(term.method.need(), Need::Grids { .. }));
+        match over_cells {
+            Some(term) => term.method.head(learned),
+            None => Head::Learned(learned),
+        }
     }
 
     /// Saves all of it under `prefix`.
@@ -192,11 +203,16 @@ impl Residual {
     ///
     /// # Errors
     /// Parts that are missing or do not fit together.
-    pub(in crate::learner) fn restore(stored: &mut Stored, config: &Config, prefix: &str) -> Result<Self> {
+    pub(in crate::learner) fn restore(
+        stored: &mut Stored,
+        config: &Config,
+        grid: Option<Grid>,
+        prefix: &str,
+    ) -> Result<Self> {
         let base = stored.take_learned(&format!("{prefix}base."))?;
         let k = base.slow.ncols();
         // What is drawn for the fresh weights is of no account: all are replaced.
-        let mut residual = Self::start(base, config, &mut ChaCha8Rng::seed_from_u64(0));
+        let mut residual = Self::start(base, config, grid, &mut ChaCha8Rng::seed_from_u64(0));
         if stored.text(&format!("{prefix}form"))? != residual.form {
             return Ok(residual);
         }
@@ -216,8 +232,23 @@ impl Residual {
 fn form(config: &Config) -> String {
     let learn = &config.learn;
     let (averaged, orthogonal) = (learn.ema > 0.0, learn.orthogonal_gradient > 0.0);
+    // Other objectives have no networks of these sizes.
+    let cpc = if learn.has_cpc() {
+        format!(
+            "; cpc {} to {}, {} moments, {} dimensions, {} blocks of {}, {}",
+            learn.cpc_first,
+            learn.cpc_steps,
+            learn.cpc_moments,
+            learn.cpc_dim,
+            learn.cpc_blocks,
+            learn.cpc_width,
+            learn.cpc_embedding
+        )
+    } else {
+        String::new()
+    };
     format!(
-        "{}; {}; hidden {}; queue of {} {}; averaged {averaged}; orthogonal {orthogonal}",
+        "{}; {}; hidden {}; queue of {} {}; averaged {averaged}; orthogonal {orthogonal}{cpc}",
         learn.objective, learn.optimizer, config.head.hidden, learn.queue_len, learn.queue
     )
 }

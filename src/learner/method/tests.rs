@@ -56,6 +56,7 @@ fn config(objective: &str) -> Config {
     config.learn.learning_rate = 3e-3;
     config.learn.warmup_steps = 5;
     config.head.hidden = 48;
+    config.learn.cpc_moments = 8;
     config
 }
 
@@ -73,7 +74,7 @@ impl Setup {
         let slow = Array2::from_diag_elem(DIM, (DIM as f32).sqrt());
         let base = Learned { mean: Array1::zeros(DIM), slow, mlp: None, alpha: 1.0, form: Form::Single };
         let mut rng = ChaCha8Rng::seed_from_u64(3);
-        let residual = Residual::start(base, &config, &mut rng);
+        let residual = Residual::start(base, &config, None, &mut rng);
         Self { config, replay, residual, rng }
     }
 
@@ -114,7 +115,7 @@ impl Setup {
         let mut contents = Contents::default();
         self.residual.save(&mut contents, "residual.");
         save(file.path(), &contents.meta, &contents.tensors).unwrap();
-        Residual::restore(&mut load(file.path(), 1 << 30).unwrap(), &self.config, "residual.").unwrap()
+        Residual::restore(&mut load(file.path(), 1 << 30).unwrap(), &self.config, None, "residual.").unwrap()
     }
 }
 
@@ -177,8 +178,8 @@ fn every_optimizer_and_option_learns() {
 #[test]
 fn restored_midway_it_gives_the_same_bits() {
     let names =
-        ["nt-xent", "moco", "dcl", "vicreg", "barlow-twins", "byol", "simsiam", "supcon", "moco + 0.5 byol + instance"];
-    let mut cases: Vec<Config> = names.map(config).into();
+        "nt-xent,moco,cpc,dcl,vicreg,barlow-twins,byol,simsiam,supcon,moco + 0.5 byol + instance,nt-xent + 0.5 cpc";
+    let mut cases: Vec<Config> = names.split(',').map(config).collect();
     let mut with = |change: &dyn Fn(&mut Config)| {
         let mut config = config("moco + simsiam");
         change(&mut config);

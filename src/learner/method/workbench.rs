@@ -36,21 +36,23 @@ impl Workbench {
         let mut config = config.clone();
         // The same latents for ever.
         config.learn.replay_uses = u32::MAX;
+        // Long enough for what predicts in time.
+        let frames = if config.learn.has_cpc() { config.learn.cpc_moments } else { FRAMES };
         let mut rng = ChaCha8Rng::seed_from_u64(config.learn.seed);
         let mut replay = Replay::new(&config.learn, dim)?;
         for number in 0..SEGMENTS as u64 {
-            let mut latents = Array2::from_shape_simple_fn((FRAMES, dim), || uniform(&mut rng) as f32 - 0.3);
+            let mut latents = Array2::from_shape_simple_fn((frames, dim), || uniform(&mut rng) as f32 - 0.3);
             for row in slices_mut(&mut latents) {
                 normalise(row);
             }
-            let stamps = (0..FRAMES as i64).map(|i| Stamp(i * 200_000_000)).collect();
-            let index = (0..FRAMES as u64).collect();
+            let stamps = (0..frames as i64).map(|i| Stamp(i * 200_000_000)).collect();
+            let index = (0..frames as u64).collect();
             replay.insert(&Block { number, segment: number, index, stamps, latents, ..Block::default() });
         }
         let slow = Array2::from_shape_simple_fn((dim, config.head.dim), || uniform(&mut rng) as f32 - 0.5);
         let alpha = config.head.alpha as f32;
         let base = Learned { mean: Array1::zeros(dim), slow, mlp: None, alpha, form: Form::Single };
-        let residual = Residual::start(base, &config, &mut rng);
+        let residual = Residual::start(base, &config, None, &mut rng);
         Ok(Self { config, exported: Head::Identity { dim }, replay, residual, rng })
     }
 

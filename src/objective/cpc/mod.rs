@@ -1,7 +1,7 @@
 //! Contrastive predictive coding over rows: what stands `k` rows below is told from everything else in the batch.
 //!
 //! CPC (van den Oord et al. 2018, 1807.03748) in the form of CPC v2 (Hénaff et al. 2019, 1905.09272, page 15). With `z`
-//! the cells' projected latents (before unit length), `[b, h, w, c]`:
+//! the cells' projected latents, each brought to the length `sqrt(c)`, `[b, h, w, c]`:
 //!
 //! - targets `t = W_t z`, `[b, h, w, p]`;
 //! - contexts `x = context(z)`, `[b, h, w, c]`, causal by row ([`Context`](crate::head::Context));

@@ -3,9 +3,9 @@ use ndarray::{Array2, ArrayView2, s};
 use rand_chacha::ChaCha8Rng;
 
 use super::InfoNce;
-use crate::head::{Cells, Context};
+use crate::head::{Cells, Context, equalised};
 use crate::linalg::random::uniform;
-use crate::linalg::{Real, matmul, product};
+use crate::linalg::{NORM_FLOOR, Real, inner, matmul, product, slices, slices_mut};
 
 /// The networks of CPC over cells of `c` channels, predicting offsets `first ..= last` in a space of `p` dimensions.
 /// All arrays in standard layout.
@@ -69,7 +69,7 @@ impl<T: Real> CpcNetwork<T> {
         self.predict.nrows() / self.target.nrows().max(1)
     }
 
-    /// The loss over `z: [b h w, c]` and its gradients: with respect to the parameters into `grads` (overwritten), with
+    /// The loss over `z: [b h w, c]` (whose rows are brought to one length first, [`equalised`]) and its gradients: with respect to the parameters into `grads` (overwritten), with
     /// respect to `z` in what is returned. Offsets `first ..= first + K - 1` are predicted, as far as there are rows;
     /// their losses count alike.
     ///
@@ -87,8 +87,9 @@ impl<T: Real> CpcNetwork<T> {
         assert!(first < cells.rows, "offset {first} of {} rows", cells.rows);
         let used = self.offsets().min(cells.rows - first);
         let p = self.target.nrows();
-        let targets = product(z, self.target.t());
-        let (context, cache) = self.context.forward(z, cells);
+        let (z, lengths) = equalised(z);
+        let targets = product(z.view(), self.target.t());
+        let (context, cache) = self.context.forward(z.view(), cells);
         let predictions = product(context.view(), self.predict.t());
         let mut grad_predictions = Array2::zeros(predictions.dim());
         let mut grad_targets = Array2::zeros(targets.dim());
@@ -101,10 +102,17 @@ impl<T: Real> CpcNetwork<T> {
             value += weight * loss.offset(q, t, cells, first + i, segments, weight, grad, &mut grad_targets);
         }
         matmul(T::one(), grad_predictions.t(), context.view(), T::zero(), grads.predict.view_mut());
-        matmul(T::one(), grad_targets.t(), z, T::zero(), grads.target.view_mut());
+        matmul(T::one(), grad_targets.t(), z.view(), T::zero(), grads.target.view_mut());
         let grad_context = product(grad_predictions.view(), self.predict.view());
         let mut grad = self.context.backward(&cache, grad_context.view(), &mut grads.context);
         matmul(T::one(), grad_targets.view(), self.target.view(), T::one(), grad.view_mut());
+        // Through the common length, with z = sqrt(c) x / |x|: only what is across z changes it.
+        let channels = T::of(z.ncols() as f64);
+        for ((grad, z), &length) in slices_mut(&mut grad).zip(slices(&z)).zip(&lengths) {
+            let factor = if length < T::of(NORM_FLOOR) { T::zero() } else { channels.sqrt() / length };
+            let along = inner(grad, z) / channels;
+            grad.iter_mut().zip(z).for_each(|(g, &z)| *g = (*g - z * along) * factor);
+        }
         CpcPass { value, grad }
     }
 }

@@ -9,12 +9,12 @@ mod stored;
 use std::collections::VecDeque;
 
 use half::f16;
-use ndarray::{Array2, Array3};
+use ndarray::Array2;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::negatives::{FalseNegatives, Frame};
-use super::{Batch, Block, Gaps, Viewed};
+use super::{Batch, Block, Gaps, Runs, Viewed};
 use crate::config::Learn;
 use crate::error::{Error, Result};
 use crate::linalg::random::below;
@@ -204,12 +204,12 @@ impl Replay {
         self.viewed.batch(count, rng)
     }
 
-    /// Runs of frames for objectives that predict the future: `[count, len, d]`, unit rows; run `i` is `len` consecutive
-    /// kept frames of one block. `None` where no block is that long (and does not rest).
+    /// Runs of frames for objectives that predict the future: `count` of `len` consecutive kept frames of one block.
+    /// `None` where no block is that long (and does not rest).
     ///
     /// Half of the runs are of the newest blocks and half of the long-term ones, each of another block as far as there
     /// are enough; the first frame of a run is drawn evenly. The same state and `rng` give the same runs.
-    pub fn sequences(&mut self, count: usize, len: usize, rng: &mut ChaCha8Rng) -> Option<Array3<f32>> {
+    pub fn sequences(&mut self, count: usize, len: usize, rng: &mut ChaCha8Rng) -> Option<Runs> {
         let turn = self.turn();
         let blocks: Vec<&Stored> = self.fresh.iter().chain(&self.long.blocks).collect();
         let fit = |b: &Stored| !self.rests(b, turn) && b.slots.len() >= len;
@@ -222,9 +222,10 @@ impl Replay {
             let from = below(rng, blocks[at].slots.len() - len + 1);
             slots.extend_from_slice(&blocks[at].slots[from..from + len]);
         }
-        let runs = self.arena.gather(slots.into_iter()).into_shape_with_order((count, len, self.arena.dim)).ok();
+        let segments = chosen.iter().cycle().take(count).map(|&at| blocks[at].segment).collect();
+        let latents = self.arena.gather(slots.into_iter()).into_shape_with_order((count, len, self.arena.dim)).ok()?;
         chosen.iter().cycle().take(count).for_each(|&at| self.used(at, turn));
-        runs
+        Some(Runs { latents, segments })
     }
 
     /// At most `count` latents, evenly spread over everything in memory in the order of the stream: `[n, d]`, unit rows.

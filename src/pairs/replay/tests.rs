@@ -175,9 +175,10 @@ fn sequences_are_runs_of_one_block() {
     let (mut g, mut starts) = (rng(1), [0; 4]);
     for _ in 0..100 {
         let runs = r.sequences(6, 7, &mut g).unwrap();
-        assert_eq!(runs.dim(), (6, 7, DIM));
-        for (i, run) in runs.outer_iter().enumerate() {
+        assert_eq!(runs.latents.dim(), (6, 7, DIM));
+        for (i, run) in runs.latents.outer_iter().enumerate() {
             let (number, first) = origin(run.row(0));
+            assert_eq!(runs.segments[i], number, "each block is its own segment");
             let rows: Vec<_> = run.rows().into_iter().map(origin).collect();
             assert_eq!(rows, (0..7).map(|k| (number, first + k)).collect::<Vec<_>>());
             assert_eq!(fresh.contains(&number), i < 3, "half of the newest");

@@ -12,7 +12,7 @@ use super::super::super::common::{Opened, Progress};
 use super::super::super::eval::labelled;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::head::Head;
+use crate::head::{Grid, Head};
 use crate::pairs::{Sample, Segmenter};
 use crate::pipeline::learning::{Learning, Recording};
 use crate::pipeline::{self, Job};
@@ -26,6 +26,8 @@ pub(super) struct DataSet {
     pub(super) name: String,
     /// The stream as the learner gets it, views included.
     pub(super) samples: Vec<Sample>,
+    /// Shape of latents that are grids.
+    grid: Option<Grid>,
     gallery: Array2<f32>,
     gallery_labels: Vec<usize>,
     queries: Array2<f32>,
@@ -86,7 +88,8 @@ impl DataSet {
         let classes = names.len();
         let encode_secs = began.elapsed().as_secs_f64();
         tracing::info!("{folder}: {} latents of the stream in {encode_secs:.0} s", samples.len());
-        Ok(Self { name, samples, gallery, gallery_labels, queries, query_labels, classes, encode_secs })
+        let grid = opened.origin.shape();
+        Ok(Self { name, samples, grid, gallery, gallery_labels, queries, query_labels, classes, encode_secs })
     }
 
     /// kNN with 1 and 5 neighbours, and the linear probe.
@@ -94,7 +97,8 @@ impl DataSet {
     /// # Errors
     /// An embedding is not finite.
     pub(super) fn accuracy(&self, head: &Head) -> Result<Accuracy> {
-        let (g, q) = (head.embed_rows(self.gallery.view()), head.embed_rows(self.queries.view()));
+        let embed = |rows: &Array2<f32>| head.embed_latents(self.grid, rows.view());
+        let (g, q) = (embed(&self.gallery), embed(&self.queries));
         let (gl, ql) = (&self.gallery_labels, &self.query_labels);
         let knn = |k| knn::accuracy(g.view(), gl, q.view(), ql, self.classes, k);
         let linear = linear_probe::accuracy(g.view(), gl, q.view(), ql, self.classes)?;

@@ -48,7 +48,7 @@ pub(super) fn run(sets: &[DataSet], origin: &Origin, jobs: &[Config]) -> Result<
             }
             let mut ended = learner.clone();
             ended.finish(index.saturating_sub(1))?;
-            let frozen = Head::Identity { dim: origin.dim };
+            let frozen = Head::Identity { dim: origin.pooled_dim() };
             for (number, set) in sets[..=place].iter().enumerate() {
                 let (frozen, adapted) = (set.accuracy(&frozen)?, set.accuracy(&ended.exported().head)?);
                 tracing::info!(
