@@ -16,7 +16,7 @@ use shrink::{Region, Shrink};
 
 /// Frame in, `tensor[(plane * side + y) * side + x] = (min(g * value / 255, 1) - mean) / std` out.
 ///
-/// `g` is 1, or where the card has an exposure level the [`gain`] that brings the mean of the resized square to it.
+/// `g` is 1, or where the card has an exposure level the gain that brings the mean of the resized square to it.
 /// The resize is Pillow's `BILINEAR`; every value before normalisation is within 1/255 of Pillow's. Where the card says
 /// so, only the window around what moves before a fixed camera is resized, with the gain of the whole frame.
 ///
