@@ -25,7 +25,7 @@ demo: build ## learn from the bundled clip and from the bundled labelled set, an
 	$(AFTERIMAGE) sheet --run runs/street --source data/street.mp4 --out runs/street/sheet.png
 	@echo; echo "== Things passing a fixed camera in changing light: learns without labels, is then measured with them"
 	rm -rf runs/objects
-	$(AFTERIMAGE) learn --source data/objects/stream --encoder $(ENCODER) --out runs/objects --set encoder.input_size=96
+	$(AFTERIMAGE) learn --source data/objects/stream --encoder $(ENCODER) --out runs/objects
 	$(AFTERIMAGE) sheet --run runs/objects --source data/objects/stream --out runs/objects/sheet.png
 	$(AFTERIMAGE) eval --data data/objects --run runs/objects
 	@echo; echo "Done. Each run has its folder: runs/street and runs/objects."
