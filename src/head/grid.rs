@@ -21,6 +21,15 @@ pub struct Grid {
     pub dim: usize,
 }
 
+/// Brings what an encoder gave to unit length, a grid cell by cell too ([`Grid::normalise`]); returns the length that it had.
+/// Zero or not finite: there is no latent.
+pub fn unit_latent(grid: Option<Grid>, latent: &mut [f32]) -> f32 {
+    match grid {
+        Some(grid) => grid.normalise(latent),
+        None => normalise(latent),
+    }
+}
+
 impl Grid {
     /// `[h, w, d]`
     pub fn new([rows, columns, dim]: [usize; 3]) -> Self {

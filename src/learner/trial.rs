@@ -8,7 +8,8 @@ use super::measure::Measured;
 use super::method::Residual;
 use super::steps::newest;
 use super::{Candidate, Decision, Judgement, Learner};
-use crate::head::{Head, Learned};
+use crate::error::Result;
+use crate::head::{Head, Learned, Scatter};
 use crate::health::{drift, retrieval_at_1};
 
 /// At most so many training frames stand as distractors in the near measure.
@@ -176,13 +177,22 @@ impl Learner {
         winner
     }
 
+    /// The statistics of all blocks, the held-out ones too.
+    ///
+    /// # Errors
+    /// They do not fit together.
+    pub(super) fn all_blocks(&self) -> Result<Scatter> {
+        let mut all = self.scatter.clone();
+        all.merge(&self.held_scatter)?;
+        Ok(all)
+    }
+
     /// The same head fitted on all blocks, the held-out ones too: a fourth more data. It is exported if it passes as
     /// well (no proof any more, since it has seen the blocks, but a guard against a bad solve); else the judged one.
     fn refit(&self, rung: &Rung, frozen: &Measured, distractors: ArrayView2<f32>) -> Promoted {
         let judged = Arc::new(rung.judged.clone());
         let all = || {
-            let mut all = self.scatter.clone();
-            all.merge(&self.held_scatter).ok()?;
+            let all = self.all_blocks().ok()?;
             let head = rung.refit(&mut Fits::new(self, &all)).ok()??;
             drop(all);
             (head.finite() && self.better(&self.measure(&head, distractors), frozen).passed()).then_some(head)

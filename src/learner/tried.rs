@@ -66,8 +66,7 @@ impl Learner {
 
     fn tried(&self, closed_form: bool) -> Result<Vec<Tried>> {
         let distractors = self.distractors();
-        let mut all = self.scatter.clone();
-        all.merge(&self.held_scatter)?;
+        let all = self.all_blocks()?;
         let (mut fits, mut fits_of_all) = (Fits::new(self, &self.scatter), Fits::new(self, &all));
         let mut tried = Vec::new();
         if closed_form {
