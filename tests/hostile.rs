@@ -2,7 +2,7 @@
 //!
 //! A latent is the sum of an identity (what an embedding is for), a pose (changes from frame to frame), a background, the
 //! light, and noise, made unit length. Each stream says which of these change when. Heads are judged by what no learner
-//! sees: identities are recognised at another visit, under another background, light and pose.
+//! sees: identities are recognised at another visit, under another background, light and pose. `--nocapture` shows figures.
 #![allow(clippy::unwrap_used, reason = "tests")]
 use afterimage::config::Config;
 use afterimage::frame::Stamp;
@@ -215,6 +215,16 @@ fn learn(world: &mut World, stream: &mut Stream, segments: usize, mut visit: imp
     }
 }
 
+/// A fixed camera before which things have moved for ten minutes: the world, its place, what is known of it, the learner.
+fn after_ten_minutes(seed: u64) -> (World, Visit, Truth, Stream) {
+    let mut world = World::new(BENIGN, seed);
+    let (here, there) = (world.visit(0.0), world.visit(1.0));
+    let truth = world.truth(&here, &there);
+    let mut stream = Stream::new(seed, None);
+    learn(&mut world, &mut stream, 300, |_, _| here.clone());
+    (world, here, truth, stream)
+}
+
 /// Mean over the seeds.
 fn mean(of: impl Fn(u64) -> f64) -> f64 {
     SEEDS.into_iter().map(of).sum::<f64>() / SEEDS.len() as f64
@@ -224,13 +234,10 @@ fn mean(of: impl Fn(u64) -> f64) -> f64 {
 #[test]
 fn what_moves_before_a_fixed_camera_is_learned_by_a_margin() {
     for seed in SEEDS {
-        let mut world = World::new(BENIGN, seed);
-        let (here, there) = (world.visit(0.0), world.visit(1.0));
-        let truth = world.truth(&here, &there);
-        let mut stream = Stream::new(seed, None);
-        learn(&mut world, &mut stream, 300, |_, _| here.clone());
+        let (_, _, truth, mut stream) = after_ten_minutes(seed);
         stream.finish();
         let (frozen, adapted) = (truth.frozen(), truth.of(stream.head()));
+        println!("control, seed {seed}: {frozen:.3} -> {adapted:.3}");
         assert!(adapted > frozen + 0.3, "seed {seed}: {frozen:.3} -> {adapted:.3}; {}", stream.reason());
     }
 }
@@ -256,6 +263,7 @@ fn the_probe_vetoes_what_follows_the_background() {
             assert!(!probed || stream.reason().contains("labelled images"), "{}", stream.reason());
         }
         let [without, with] = adapted;
+        println!("own backgrounds, seed {seed}: {frozen:.3} -> {without:.3}, with a probe {with:.3}");
         assert!(without < frozen - 0.1, "seed {seed}: no harm without a probe, so nothing is shown: {without:.3}");
         assert!(with >= frozen, "seed {seed}: {frozen:.3} -> {with:.3} with a probe");
     }
@@ -266,11 +274,7 @@ fn the_probe_vetoes_what_follows_the_background() {
 fn a_still_scene_teaches_nothing() {
     const STILL: usize = 36_000;
     for seed in SEEDS {
-        let mut world = World::new(BENIGN, seed);
-        let (here, there) = (world.visit(0.0), world.visit(1.0));
-        let truth = world.truth(&here, &there);
-        let mut stream = Stream::new(seed, None);
-        learn(&mut world, &mut stream, 300, |_, _| here.clone());
+        let (mut world, here, truth, mut stream) = after_ten_minutes(seed);
         let (head, number, steps) = (stream.head().clone(), stream.number(), stream.learner.counts().steps);
         assert!(number > 0, "seed {seed}: nothing to keep");
         world.mix.noise = 0.0005;
@@ -288,11 +292,11 @@ fn a_still_scene_teaches_nothing() {
 }
 
 /// A sensor with noise above `learn.still_distance` looks as if something moved. A head is never made of noise alone. What
-/// was learned before fades, since the noise enters the statistics (a known limit: set `learn.still_distance` above the
-/// noise of the camera), but never below the frozen latents.
+/// was learned before may be lost, since the noise enters the statistics and the held-out blocks (a known limit: set
+/// `learn.still_distance` above the noise of the camera), but it never falls below the frozen latents.
 #[test]
 fn sensor_noise_for_long_does_no_harm() {
-    const NOISY: usize = 8000;
+    const NOISY: usize = 20_000;
     for seed in SEEDS {
         let mut world = World::new(Mix { noise: 0.05, ..BENIGN }, seed);
         let here = world.visit(0.0);
@@ -304,17 +308,15 @@ fn sensor_noise_for_long_does_no_harm() {
         assert_eq!(stream.number(), 0, "seed {seed}: {}", stream.reason());
     }
     for seed in SEEDS {
-        let mut world = World::new(BENIGN, seed);
-        let (here, there) = (world.visit(0.0), world.visit(1.0));
-        let truth = world.truth(&here, &there);
-        let mut stream = Stream::new(seed, None);
-        learn(&mut world, &mut stream, 300, |_, _| here.clone());
-        assert!(truth.of(stream.head()) > truth.frozen() + 0.3, "seed {seed}: nothing to lose");
+        let (mut world, here, truth, mut stream) = after_ten_minutes(seed);
+        let before = truth.of(stream.head());
+        assert!(before > truth.frozen() + 0.3, "seed {seed}: nothing to lose");
         world.mix.noise = 0.05;
         let shot = world.shot(None, &here, NOISY);
         stream.play(&shot, true);
         stream.finish();
         let (frozen, adapted) = (truth.frozen(), truth.of(stream.head()));
+        println!("sensor noise, seed {seed}: {frozen:.3} -> {before:.3} -> {adapted:.3}");
         assert!(adapted >= frozen - HALF_A_POINT, "seed {seed}: {frozen:.3} -> {adapted:.3}; {}", stream.reason());
     }
 }
@@ -332,7 +334,9 @@ fn two_scenes_in_turn_do_no_harm() {
             stream.play(&shot, true);
         }
         stream.finish();
-        truth.of(stream.head()) - truth.frozen()
+        let gain = truth.of(stream.head()) - truth.frozen();
+        println!("two scenes, seed {seed}: {gain:+.3}");
+        gain
     });
     assert!(gain >= -HALF_A_POINT, "{gain:+.4}");
 }
@@ -375,5 +379,6 @@ fn the_day_is_not_forgotten_over_the_night() {
         gains[0] += (over_night - first) / SEEDS.len() as f64;
         gains[1] += (second - first) / SEEDS.len() as f64;
     }
+    println!("after the night, after the next day: {gains:+.3?}");
     assert!(gains.iter().all(|gain| *gain >= -0.02), "after the night, after the next day: {gains:?}");
 }
