@@ -10,7 +10,7 @@ const DIM: usize = 8;
 /// Enough for `rows` latents of [`DIM`] numbers.
 fn config(rows: usize) -> Learn {
     let bytes = rows * (2 * DIM + ROW_BYTES + BLOCK_BYTES) + DIM;
-    Learn { replay_megabytes: (bytes as f64 + 0.5) * 1e-6, ..Learn::default() }
+    Learn { replay_megabytes: (bytes as f64 + 0.5) * 1e-6, false_negatives: "block".into(), ..Learn::default() }
 }
 
 fn replay(rows: usize) -> Replay {
