@@ -8,7 +8,7 @@ Both do the same: latents [2 * 64, 1280] minus their mean through the slow head 
 matrices only. MoCo: momentum head, queue of 4096 keys; BYOL and SimSiam: a predictor of the shape of the MLP. Batches lie
 in memory on the side of PyTorch; on the side of afterimage the step draws its batch from the replay memory as well (f16
 to f32, unit length), and masks negatives by block. afterimage's queue of latents does more than its peer, a queue of
-keys: it projects a sixteenth of the queue anew at every step.
+keys: it projects as many entries as a batch has pairs anew at every step.
 
 The two take turns; the median over the rounds counts, and the ratio is that of the medians.
 """
@@ -102,10 +102,10 @@ class Peer:
         self.optimizer, self.count = torch.optim.AdamW(groups, lr=2e-4), 0
 
     def loss(self, y):
+        if self.objective == "moco":
+            return self.moco(y, y[:PAIRS] + self.mlp(y[:PAIRS]))
         z = y + self.mlp(y)
         a, b = z[:PAIRS], z[PAIRS:]
-        if self.objective == "moco":
-            return self.moco(y, a)
         if self.objective == "byol":
             with torch.no_grad():
                 for slow, fast in zip(self.slower.parameters(), self.mlp.parameters()):

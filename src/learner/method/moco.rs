@@ -16,7 +16,7 @@ use crate::optimizer::average;
 /// way, as in the paper.
 ///
 /// The encoder is frozen, so that a queue can hold what keys are made of instead of keys (`learn.queue = "latents"`):
-/// these are projected anew by the slower head, a sixteenth of the queue at every step. Entries of the block of a query
+/// these are projected anew by the slower head, each once, half way through the queue. Entries of the block of a query
 /// (with `learn.false_negatives = "segment"`: of its segment) are no negatives of it; the rules `window` and `similar`
 /// hold within a batch only.
 #[derive(Debug, Clone)]
@@ -50,11 +50,15 @@ impl Method for Moco {
         Need::Pairs
     }
 
+    fn one_way(&self) -> bool {
+        true
+    }
+
     fn turn(&mut self, rows: &Rows<'_>) -> Turn {
-        let n = rows.out.nrows() / 2;
+        let n = rows.slow.nrows() / 2;
         average(&mut self.slower, rows.head, self.momentum);
         let project = |slow: ArrayView2<f32>| -> Array2<f32> { self.slower.rows(slow) * rows.alpha + slow };
-        self.queue.refresh(project);
+        self.queue.refresh(n, project);
         let slow = rows.slow.slice(s![n.., ..]);
         let keys = project(slow);
         let groups = if self.by_segment { &rows.drawn.segments } else { &rows.drawn.blocks };

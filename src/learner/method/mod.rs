@@ -39,7 +39,7 @@ pub(super) struct Rows<'a> {
     pub(super) drawn: &'a Drawn,
     /// `y`, the slow head of the latents: `[m, k]`.
     pub(super) slow: ArrayView2<'a, f32>,
-    /// `y + alpha mlp(y)`: `[m, k]`.
+    /// `y + alpha mlp(y)`: `[m, k]`; for a method that is [`Method::one_way`] perhaps the first half only.
     pub(super) out: ArrayView2<'a, f32>,
     /// The residual.
     pub(super) head: &'a Mlp<f32>,
@@ -54,7 +54,7 @@ pub(super) struct Rows<'a> {
 pub(super) struct Turn {
     /// The loss.
     pub(super) value: f32,
-    /// Its gradient with respect to [`Rows::out`], `[m, k]`.
+    /// Its gradient with respect to [`Rows::out`], of the same shape.
     pub(super) grad: Array2<f32>,
 }
 
@@ -65,6 +65,11 @@ pub(super) trait Method: std::fmt::Debug + Send {
 
     /// The rows that it learns from.
     fn need(&self) -> Need;
+
+    /// It does not look at what the head makes of the second half of its rows.
+    fn one_way(&self) -> bool {
+        false
+    }
 
     /// Loss and gradients; those of its own networks are left in what [`Method::networks`] gives.
     fn turn(&mut self, rows: &Rows<'_>) -> Turn;

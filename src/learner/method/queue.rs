@@ -3,12 +3,7 @@ use ndarray::{Array2, ArrayView2, s};
 
 use crate::checkpoint::{Contents, Stored, Tensor};
 use crate::error::Result;
-use crate::linalg::{slices, slices_mut, unit_rows};
-
-/// In so many steps every entry of a queue of latents is projected anew. All of them at every step would cost several
-/// times what the rest of the step does (4096 entries through 256 - 512 - 256: 2 GFLOP), and a head that remembers 250
-/// steps hardly moves in 16.
-const REFRESH_STEPS: usize = 16;
+use crate::linalg::unit_rows;
 
 /// Keys of the past, first in first out, in a ring: the newest overwrite the oldest, across the end where a batch does
 /// not fit before it.
@@ -24,8 +19,6 @@ pub(super) struct Queue {
     filled: usize,
     /// Where the next one goes.
     next: usize,
-    /// The entry that is projected anew next.
-    stalest: usize,
 }
 
 impl Queue {
@@ -37,7 +30,6 @@ impl Queue {
             groups: vec![0; len],
             filled: 0,
             next: 0,
-            stalest: 0,
         }
     }
 
@@ -76,22 +68,30 @@ impl Queue {
         }
     }
 
-    /// Projects the next share of a queue of latents anew: `project` makes keys of slow rows.
-    pub(super) fn refresh(&mut self, project: impl Fn(ArrayView2<f32>) -> Array2<f32>) {
-        let Some(slow) = &self.slow else { return };
-        if self.filled == 0 {
+    /// Projects `count` entries of a queue of latents anew: those whose turn in it is half over. `project` makes keys of
+    /// slow rows.
+    ///
+    /// Called before each [`Queue::push`] of as many rows, it takes every entry once, so that no key is older than half a
+    /// turn (4096 entries, 64 a step: 32 steps, in which a head that remembers 250 hardly moves). All entries at every
+    /// step would cost several times what the rest of the step does (4096 through 256 - 512 - 256: 2 GFLOP).
+    pub(super) fn refresh(&mut self, count: usize, project: impl Fn(ArrayView2<f32>) -> Array2<f32>) {
+        let (len, Some(slow)) = (self.groups.len(), &self.slow) else { return };
+        if len == 0 {
             return;
         }
-        let from = if self.stalest < self.filled { self.stalest } else { 0 };
-        let to = (from + self.groups.len().div_ceil(REFRESH_STEPS)).min(self.filled);
-        let (keys, _) = unit_rows(&project(slow.slice(s![from..to, ..])));
-        let mut place = slices_mut(&mut self.keys).skip(from);
-        slices(&keys).for_each(|key| place.next().into_iter().for_each(|place| place.copy_from_slice(key)));
-        self.stalest = to % self.groups.len();
+        let from = (self.next + len / 2) % len;
+        let end = from + count.min(len);
+        for (from, to) in [(from, end.min(self.filled)), (0, end.saturating_sub(len).min(self.filled))] {
+            if from >= to {
+                continue;
+            }
+            let (keys, _) = unit_rows(&project(slow.slice(s![from..to, ..])));
+            self.keys.slice_mut(s![from..to, ..]).assign(&keys);
+        }
     }
 
     pub(super) fn save<'a>(&'a self, contents: &mut Contents<'a>, prefix: &str) {
-        contents.text(format!("{prefix}places"), format!("{} {} {}", self.filled, self.next, self.stalest));
+        contents.text(format!("{prefix}places"), format!("{} {}", self.filled, self.next));
         contents.array(format!("{prefix}keys"), &self.keys);
         if let Some(slow) = &self.slow {
             contents.array(format!("{prefix}slow"), slow);
@@ -107,10 +107,10 @@ impl Queue {
         let (len, k) = self.keys.dim();
         let places = stored.text(&format!("{prefix}places"))?.to_owned();
         let numbers: Vec<usize> = places.split(' ').filter_map(|number| number.parse().ok()).collect();
-        let &[filled, next, stalest] = numbers.as_slice() else {
+        let &[filled, next] = numbers.as_slice() else {
             return Err(stored.wrong(format!("has a queue with the places {places:?}")));
         };
-        if filled > len || next >= len || stalest >= len {
+        if filled > len || next >= len {
             return Err(stored.wrong(format!("has the places {places:?} of a queue of {len}")));
         }
         self.keys = stored.take_matrix(&format!("{prefix}keys"), len, k)?;
@@ -118,7 +118,7 @@ impl Queue {
             *slow = stored.take_matrix(&format!("{prefix}slow"), len, k)?;
         }
         self.groups = stored.take(&format!("{prefix}groups"), &[len])?;
-        (self.filled, self.next, self.stalest) = (filled, next, stalest);
+        (self.filled, self.next) = (filled, next);
         Ok(())
     }
 }
@@ -170,16 +170,23 @@ mod tests {
     }
 
     #[test]
-    fn latents_are_all_projected_anew_within_sixteen_steps() {
+    fn latents_are_projected_anew_when_their_turn_is_half_over() {
+        // Keys are positive as they come and negative once they were projected anew.
         let turned = |slow: ArrayView2<f32>| -> Array2<f32> { -slow.to_owned() };
-        let mut queue = Queue::new(40, 3, true);
-        push(&mut queue, 0..37);
-        (0..REFRESH_STEPS - 1).for_each(|_| queue.refresh(turned));
-        assert!(queue.keys().iter().all(|&x| x <= 0.0));
-        let mut keys = Queue::new(40, 3, false);
-        push(&mut keys, 0..37);
-        let before = keys.keys().to_owned();
-        (0..REFRESH_STEPS).for_each(|_| keys.refresh(turned));
-        assert_eq!(keys.keys(), before);
+        for (len, batch) in [(40, 5), (41, 7), (6, 3)] {
+            let (mut latents, mut keys) = (Queue::new(len, 3, true), Queue::new(len, 3, false));
+            for step in 0..30 {
+                for queue in [&mut latents, &mut keys] {
+                    queue.refresh(batch, turned);
+                    push(queue, step * batch..(step + 1) * batch);
+                }
+                let seen = (step + 1) * batch;
+                for n in seen.saturating_sub(len)..seen {
+                    let (age, entry) = (seen - n, n % len);
+                    assert_eq!(latents.keys()[[entry, n % 3]] < 0.0, age > len - len / 2, "{len} {batch} {step} {n}");
+                    assert!(keys.keys()[[entry, n % 3]] > 0.0);
+                }
+            }
+        }
     }
 }

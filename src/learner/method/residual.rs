@@ -101,21 +101,25 @@ impl Residual {
         let reference = (learn.anchor > 0.0).then(|| exported.of_cells().embed_rows(latents.view()));
         latents -= &self.base.mean;
         let y = product(latents.view(), self.base.slow.view());
-        let (mut z, cache) = self.mlp.forward(y.view());
+        // What only gives targets need not go through the head that is trained.
+        let one_way = draws.len() == 1 && reference.is_none() && self.terms.iter().all(|term| term.method.one_way());
+        let trained = if one_way { y.nrows() / 2 } else { y.nrows() };
+        let (mut z, cache) = self.mlp.forward(y.slice(s![..trained, ..]));
         z *= self.base.alpha;
-        z += &y;
+        z += &y.slice(s![..trained, ..]);
         let (mut value, mut grad) = (0.0, Array2::zeros(z.dim()));
         for term in &mut self.terms {
             let mut from = 0;
             for (need, drawn) in draws {
-                let at = s![from..from + drawn.latents.nrows(), ..];
-                from += drawn.latents.nrows();
+                let rows = from..from + drawn.latents.nrows();
+                let at = s![from..rows.end.min(trained), ..];
+                from = rows.end;
                 if *need != term.method.need() {
                     continue;
                 }
                 let rows = Rows {
                     drawn,
-                    slow: y.slice(at),
+                    slow: y.slice(s![rows, ..]),
                     out: z.slice(at),
                     head: &self.mlp,
                     alpha: self.base.alpha,
