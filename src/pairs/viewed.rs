@@ -168,7 +168,8 @@ mod tests {
 
     fn viewed(objective: &str) -> Viewed {
         // An eighth of a megabyte; rows of 16 bytes and their frame.
-        let learn = Learn { objective: objective.into(), replay_megabytes: 0.008, ..Learn::default() };
+        let (objective, false_negatives) = (objective.into(), "block".into());
+        let learn = Learn { objective, false_negatives, replay_megabytes: 0.008, ..Learn::default() };
         Viewed::new(&learn, DIM)
     }
 
