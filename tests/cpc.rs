@@ -80,6 +80,21 @@ fn a_run_over_grids_learns_exports_cells_and_is_replayed() {
 }
 
 #[test]
+fn over_grids_it_survives_kills_to_the_bit() {
+    let place = Place::new();
+    let encoder = grid_model(&place, ENCODER, "grid8", 32);
+    let often = ["--set", "checkpoint.every_frames=60"];
+    learn(&place, &encoder, PATTERN, "whole", &often).ok();
+    let args = ["learn", "--config", "learn.toml", "--encoder", &encoder, "--source", PATTERN, "--out", "run"];
+    let kills = place.killed_until_done(&[&args[..], &SMALL, &often].concat());
+    assert!(kills >= 3, "{kills} kills");
+    assert_same(&heads(&place.at("run")), &heads(&place.at("whole")));
+    assert!(rows(&place.at("run/embeddings")) == rows(&place.at("whole/embeddings")), "the embeddings differ");
+    let state = |run: &str| fs::read(place.at(run).join("state.safetensors")).unwrap();
+    assert!(state("run") == state("whole"), "the states differ after {kills} kills");
+}
+
+#[test]
 fn in_time_it_needs_no_grid() {
     let place = Place::new();
     let report = learn(&place, ENCODER, PATTERN, "run", &["--set", "learn.cpc_moments=6"]).ok().json();

@@ -143,6 +143,17 @@ fn a_run_with_damaged_files_comes_to_the_same_end() {
 }
 
 #[test]
+fn a_last_state_that_did_not_get_its_name_gets_it_when_the_run_goes_on() {
+    let place = Place::new();
+    place.learn(PATTERN, "run", &[]).ok();
+    let [state, next] = [STATE, "state.next.safetensors"].map(|name| place.at("run").join(name));
+    let last = fs::read(&state).unwrap();
+    fs::rename(&state, &next).unwrap();
+    place.learn(PATTERN, "run", &["--resume"]).ok().said(&["nothing is left to learn"]);
+    assert!(!next.exists() && fs::read(&state).unwrap() == last);
+}
+
+#[test]
 fn a_damaged_head_is_written_again_from_the_state() {
     let stopped = Stopped::new();
     let number = newest(&stopped.place.at("stopped"));

@@ -3,11 +3,10 @@
 mod common;
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use afterimage::checkpoint::load;
 use afterimage::frame::Frame;
-use common::{Place, assert_same, heads, rows, tree, write_image};
+use common::{Place, assert_same, heads, learn_args, rows, tree, write_image};
 
 /// Views of every kind and the crop.
 const ALL: [&str; 10] = [
@@ -48,9 +47,7 @@ fn write_shots(folder: &Path, shots: usize) {
 fn views_and_crops_survive_kills_to_the_bit() {
     let place = Place::new();
     write_shots(&place.at("frames"), 120);
-    let began = Instant::now();
     let report = place.learn("frames", "whole", &ALL).ok().json();
-    let took = began.elapsed();
     let count = |path: &str| report.pointer(path).unwrap().as_u64().unwrap();
     assert!((600..840).contains(&count("/views/encoded")), "{report}");
     assert!(count("/views/learned") > 300 && count("/views/skipped") == 0, "{report}");
@@ -62,21 +59,8 @@ fn views_and_crops_survive_kills_to_the_bit() {
     let views = state.take::<f64>("scatter.view", &[32 * 33 / 2]).unwrap();
     assert!(views[0] > 0.0);
 
-    let mut kills = 0;
-    for life in 1.. {
-        let mut running = place.start_learn("frames", "run", &[&ALL[..], &["--resume"]].concat());
-        let until = Instant::now() + took.mul_f64(0.25 + 0.07 * f64::from(life % 4));
-        while Instant::now() < until && !running.over() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        if running.over() {
-            running.end().ok();
-            break;
-        }
-        kills += u32::from(running.kill());
-        assert!(life < 60, "no life comes to an end");
-    }
-    assert!(kills >= 2, "{kills} kills");
+    let kills = place.killed_until_done(&[&learn_args("frames", "run")[..], &ALL].concat());
+    assert!(kills >= 3, "{kills} kills");
     assert_same(&heads(&place.at("run")), &expected.0);
     assert!(rows(&place.at("run/embeddings")) == expected.1, "the embeddings differ after {kills} kills");
     let state = |run: &str| tree(&place.at(run)).remove("state.safetensors").unwrap();

@@ -72,6 +72,7 @@ fn changed_keys(before: &Config, now: &Config) -> Result<Vec<String>> {
 /// newer than the state, and keeps all its exports: no camera gives its frames again.
 pub(super) fn restore(run: &Path, learner: &mut Learner, live: bool, journal: &mut Journal) -> Result<Restored> {
     let (restored, mut warnings) = saved::restore(run, learner)?;
+    saved::settle(run)?;
     let mut restored = restored.unwrap_or_default();
     let place = &mut restored.place;
     if live {

@@ -44,6 +44,20 @@ pub fn store<'b>(run: &Path, learner: &mut Learner, place: &Place, background: O
     files::sync_folder(run)
 }
 
+/// Gives the next state its final name where a kill fell between the two renames of [`store`]: a run that had come to its
+/// end saves no other. One that is damaged stays as it is. For who goes on with the run.
+///
+/// # Errors
+/// The I/O error; the state is still there.
+pub fn settle(run: &Path) -> Result<()> {
+    let [newest, next, _] = NAMES.map(|name| run.join(name));
+    if newest.exists() || open(&next).is_err() {
+        return Ok(());
+    }
+    rename(&next, &newest)?;
+    files::sync_folder(run)
+}
+
 fn rename(from: &Path, to: &Path) -> Result<()> {
     std::fs::rename(from, to).map_err(|e| Error::io(format!("cannot rename {} to", from.display()), to, e))
 }

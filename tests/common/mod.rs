@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -90,6 +90,30 @@ impl Place {
 
     pub(crate) fn start_learn(&self, source: &str, out: &str, more: &[&str]) -> Running {
         self.start(&[&learn_args(source, out), more].concat())
+    }
+
+    /// Starts `learn --resume` (`args`: all but that, with `--out run`) again and again and ends it with SIGKILL after
+    /// some saves and a moment more, until it gets to its end by itself. Returns how many times it was killed.
+    pub(crate) fn killed_until_done(&self, args: &[&str]) -> u32 {
+        let saved = || fs::metadata(self.at("run/state.safetensors")).map(|file| file.ino()).ok();
+        let mut kills = 0;
+        for life in 1u64..60 {
+            let mut running = self.start(&[args, &["--resume"]].concat());
+            for _ in 0..3 + 4 * (life % 3) {
+                let before = saved();
+                while saved() == before && !running.over() {
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+            }
+            // Between two saves, while files are renamed, at the end.
+            std::thread::sleep(Duration::from_millis(life * 7 % 20));
+            if running.over() {
+                running.end().ok();
+                return kills;
+            }
+            kills += u32::from(running.kill());
+        }
+        panic!("no life of `{}` comes to an end", args.join(" "));
     }
 }
 
