@@ -296,6 +296,23 @@ fn data_that_is_not_laid_out_as_eval_needs_it() {
     fs::create_dir_all(place.at("data/query/001")).unwrap();
     fs::write(place.at("data/query/001/1.png"), "no image").unwrap();
     eval(&["no image in gallery or query could be read"], 1);
+    // Classes that cannot be told apart, or cannot be found.
+    write_image(&place.at("data/query/unknown/1.png"), &frame);
+    eval(&["data/query has 1 class that data/gallery lacks", "unknown", "Put images"], 3);
+    fs::remove_dir_all(place.at("data/query/unknown")).unwrap();
+    write_image(&place.at("data/query/001/1.png"), &frame);
+    let said = place.run(&["eval", "--data", "data", "--run", "run"]).ok();
+    said.said(&["data/query lacks", "5 classes of the gallery, which only distract: 002, 003"]);
+    let probe = ["--set", "judge.probe=data"];
+    place.learn(SHORT, "other", &probe).fails(78, &["judge.probe", "two classes of each", "data/gallery"]);
+    for class in fs::read_dir(place.at("data/gallery")).unwrap().map(|class| class.unwrap().path()) {
+        if !class.ends_with("001") {
+            fs::remove_dir_all(class).unwrap();
+        }
+    }
+    eval(&["data/gallery has 1 class: at least 2"], 3);
+    let probe = ["--set", "judge.probe=data/gallery"];
+    place.learn(SHORT, "other", &probe).fails(78, &["judge.probe", "1 classes; at least 2"]);
     let gone = ["eval", "--data", "data", "--run", "run", "--encoder", "model.onnx"];
     place.run(&gone).fails(2, &["model.onnx", "is not there", "--encoder"]);
 }

@@ -1,6 +1,5 @@
 //! `eval`: kNN accuracy on labelled images: the encoder's own output, its taps without a head (frozen), with it (adapted).
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ndarray::{Array2, ArrayView2};
 use serde::Serialize;
@@ -8,13 +7,13 @@ use serde_json::json;
 
 use super::Output;
 use super::common::{Opened, OpenedRun, Progress};
+use super::labelled::{Halves, halves};
 use crate::cli;
 use crate::encoder::Encoder;
 use crate::error::{Error, Result};
 use crate::head::Head;
 use crate::knn;
 use crate::linalg::normalise;
-use crate::source::folder::list;
 
 /// Latents with labels.
 struct Labelled {
@@ -34,10 +33,7 @@ struct Accuracy {
 
 pub(super) fn run(args: &cli::Eval) -> Result<Output> {
     let mut run = OpenedRun::open(&args.of, &args.common)?;
-    let gallery = labelled(&args.data.join("gallery"))?;
-    let queries = labelled(&args.data.join("query"))?;
-    let names: BTreeSet<&String> = gallery.iter().chain(&queries).map(|(_, label)| label).collect();
-    let names: Vec<&String> = names.into_iter().collect();
+    let Halves { gallery, queries, classes: names } = halves(&args.data)?;
     let mut progress = Progress::new("eval", Some((gallery.len() + queries.len()) as u64));
     let gallery_len = gallery.len() as u64;
     let mut own = run.opened.own_output(&run.model, &run.config).unwrap_or_else(|error| {
@@ -109,29 +105,11 @@ fn table(own: Option<Accuracy>, frozen: Accuracy, adapted: Accuracy) -> String {
     text
 }
 
-/// Images with their class: the path of their folder under `folder`.
-pub(super) fn labelled(folder: &Path) -> Result<Vec<(PathBuf, String)>> {
-    let images = list(folder)?;
-    let mut out = Vec::with_capacity(images.len());
-    for image in images {
-        let class = image.path.parent().and_then(|p| p.strip_prefix(folder).ok()).unwrap_or(Path::new(""));
-        if class.as_os_str().is_empty() {
-            return Err(Error::usage(format!(
-                "{} lies in no class folder; labelled images are laid out as {}/CLASS/*.jpg",
-                image.path.display(),
-                folder.display()
-            )));
-        }
-        out.push((image.path.clone(), class.display().to_string()));
-    }
-    Ok(out)
-}
-
 fn read(
     opened: &mut Opened,
     own: Option<&mut Encoder>,
     images: &[(PathBuf, String)],
-    names: &[&String],
+    names: &[String],
     done: impl FnMut(u64),
 ) -> Result<Labelled> {
     let paths: Vec<PathBuf> = images.iter().map(|(path, _)| path.clone()).collect();
@@ -152,6 +130,6 @@ fn read(
             (latents, Some(rows.map_err(|e| Error::work("outputs for images").because(e))?), places)
         }
     };
-    let labels = places.iter().filter_map(|i| names.iter().position(|name| **name == images[*i].1)).collect();
+    let labels = places.iter().filter_map(|i| names.iter().position(|name| *name == images[*i].1)).collect();
     Ok(Labelled { latents, own, labels })
 }

@@ -8,6 +8,7 @@ mod eval;
 mod export;
 mod findings;
 mod inspect;
+mod labelled;
 mod learn;
 mod merge;
 mod probe;

@@ -3,8 +3,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::common::Opened;
-use super::eval::labelled;
-use crate::error::Result;
+use super::labelled::labelled;
+use crate::error::{Error, Result};
 use crate::judge::probe::Probe;
 
 /// `judge.probe`: `CLASS/*.jpg`, classes may be nested. Empty: no probe.
@@ -13,6 +13,13 @@ pub(super) fn open(folder: &str, opened: &mut Opened) -> Result<Option<Probe>> {
         return Ok(None);
     }
     let images = labelled(Path::new(folder))?;
+    let half = |(_, class): &(_, String)| class.starts_with("gallery/") || class.starts_with("query/");
+    if images.iter().all(half) {
+        return Err(Error::config(format!(
+            "judge.probe = \"{folder}\" holds gallery and query, as `eval` takes them, and would make two classes of \
+             each; name one of them, \"{folder}/gallery\""
+        )));
+    }
     let paths: Vec<_> = images.iter().map(|(path, _)| path.clone()).collect();
     let (latents, places) = opened.latents(&paths, |_| {})?;
     let names: BTreeSet<&String> = images.iter().map(|(_, class)| class).collect();

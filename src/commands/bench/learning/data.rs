@@ -9,7 +9,7 @@ use ndarray::Array2;
 use serde_json::{Value, json};
 
 use super::super::super::common::{Opened, Progress};
-use super::super::super::eval::labelled;
+use super::super::super::labelled::{Halves, Image, halves};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::head::{Grid, Head};
@@ -69,18 +69,15 @@ impl DataSet {
         let name =
             folder.file_name().map_or_else(|| folder.display().to_string(), |n| n.to_string_lossy().into_owned());
         let samples = stream(&folder.join("stream"), opened, config, stop, started)?;
-        let images = [labelled(&folder.join("gallery"))?, labelled(&folder.join("query"))?];
-        let names: BTreeSet<&String> = images.iter().flatten().map(|(_, label)| label).collect();
-        let names: Vec<&String> = names.into_iter().collect();
-        let mut encode = |images: &[(std::path::PathBuf, String)]| -> Result<(Array2<f32>, Vec<usize>)> {
+        let Halves { gallery, queries, classes: names } = halves(folder)?;
+        let mut encode = |images: &[Image]| -> Result<(Array2<f32>, Vec<usize>)> {
             let paths: Vec<_> = images.iter().map(|(path, _)| path.clone()).collect();
             let mut progress = Progress::new("labelled images", Some(paths.len() as u64));
             let (latents, places) = opened.latents(&paths, |done| progress.set(done))?;
-            let labels = places.iter().filter_map(|i| names.iter().position(|name| **name == images[*i].1)).collect();
+            let labels = places.iter().filter_map(|i| names.iter().position(|name| *name == images[*i].1)).collect();
             Ok((latents, labels))
         };
-        let [gallery, queries] = &images;
-        let ((gallery, gallery_labels), (queries, query_labels)) = (encode(gallery)?, encode(queries)?);
+        let ((gallery, gallery_labels), (queries, query_labels)) = (encode(&gallery)?, encode(&queries)?);
         let folder = folder.display();
         if samples.is_empty() || gallery_labels.is_empty() || query_labels.is_empty() {
             return Err(Error::work(format!("{folder}: no image in stream, gallery or query could be read")));
