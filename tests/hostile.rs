@@ -291,33 +291,62 @@ fn a_still_scene_teaches_nothing() {
     }
 }
 
-/// A sensor with noise above `learn.still_distance` looks as if something moved. A head is never made of noise alone. What
-/// was learned before may be lost, since the noise enters the statistics and the held-out blocks (a known limit: set
-/// `learn.still_distance` above the noise of the camera), but it never falls below the frozen latents.
+/// A sensor with noise above `learn.still_distance`: told from motion after some seconds, at any level, and left out. No
+/// head is made of it; the head that was learned before stays to the bit, and nearly no noise gets into memory.
 #[test]
-fn sensor_noise_for_long_does_no_harm() {
+fn sensor_noise_for_long_is_a_still_scene() {
     const NOISY: usize = 20_000;
-    for seed in SEEDS {
-        let mut world = World::new(Mix { noise: 0.05, ..BENIGN }, seed);
+    for (seed, noise) in SEEDS.into_iter().zip([0.005, 0.05, 0.5]) {
+        let mut world = World::new(Mix { noise, ..BENIGN }, seed);
         let here = world.visit(0.0);
         let mut stream = Stream::new(seed, None);
         let shot = world.shot(None, &here, NOISY);
         stream.play(&shot, true);
         stream.finish();
-        assert!(stream.learner.counts().fits > 3, "it was looked at");
         assert_eq!(stream.number(), 0, "seed {seed}: {}", stream.reason());
+        let learned = stream.learner.counts().samples as usize;
+        assert!(learned < NOISY / 50, "noise {noise}: {learned} of {NOISY} frames learned from");
     }
     for seed in SEEDS {
-        let (mut world, here, truth, mut stream) = after_ten_minutes(seed);
-        let before = truth.of(stream.head());
-        assert!(before > truth.frozen() + 0.3, "seed {seed}: nothing to lose");
-        world.mix.noise = 0.05;
-        let shot = world.shot(None, &here, NOISY);
-        stream.play(&shot, true);
+        for noise in [0.005, 0.05, 0.5] {
+            let (mut world, here, truth, mut stream) = after_ten_minutes(seed);
+            let (before, head) = (truth.of(stream.head()), stream.head().clone());
+            let learned = stream.learner.counts().samples as usize;
+            assert!(before > truth.frozen() + 0.3, "seed {seed}: nothing to lose");
+            world.mix.noise = noise;
+            let shot = world.shot(None, &here, NOISY);
+            stream.play(&shot, true);
+            assert_eq!(stream.head(), &head, "seed {seed}, noise {noise}: drift");
+            stream.finish();
+            let more = stream.learner.counts().samples as usize - learned;
+            let (frozen, adapted) = (truth.frozen(), truth.of(stream.head()));
+            println!(
+                "noise {noise}, seed {seed}: {frozen:.3} -> {before:.3} -> {adapted:.3}; {more} frames learned from"
+            );
+            assert!(more < NOISY / 50, "seed {seed}, noise {noise}: {more} of {NOISY} frames learned from");
+            // The fit at the end moves a head a little, with noise or without.
+            assert!(adapted >= before - 0.02, "seed {seed}: {before:.3} -> {adapted:.3}; {}", stream.reason());
+        }
+    }
+}
+
+/// What moves slowly under the same noise is no still scene: dusk that falls for half an hour. Of each step of half the
+/// noise some seconds are learned from; without the dusk fewer than 100 frames would be.
+#[test]
+fn dusk_under_noise_is_learned_from() {
+    const FRAMES: usize = 20_000;
+    for seed in SEEDS {
+        let mut world = World::new(Mix { noise: 0.05, ..BENIGN }, seed);
+        let here = world.visit(0.0);
+        let mut stream = Stream::new(seed, None);
+        for i in 0..FRAMES {
+            let shot = world.shot(None, &Visit { light: -2.0 * i as f32 / FRAMES as f32, ..here.clone() }, 1);
+            stream.play(&shot, false);
+        }
         stream.finish();
-        let (frozen, adapted) = (truth.frozen(), truth.of(stream.head()));
-        println!("sensor noise, seed {seed}: {frozen:.3} -> {before:.3} -> {adapted:.3}");
-        assert!(adapted >= frozen - HALF_A_POINT, "seed {seed}: {frozen:.3} -> {adapted:.3}; {}", stream.reason());
+        let learned = stream.learner.counts().samples as usize;
+        println!("dusk, seed {seed}: {learned} of {FRAMES} frames learned from");
+        assert!(learned > 500, "seed {seed}: {learned} of {FRAMES} frames learned from");
     }
 }
 

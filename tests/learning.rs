@@ -72,7 +72,12 @@ fn nothing_is_promoted_where_there_is_nothing_to_learn() {
         }
         for source in [noise_only, scene] {
             let report = place.learn(&source, &format!("run-{source}"), &strict).ok().json();
-            assert!(report["learned"]["fits"].as_u64().unwrap() > 3, "{source}: {report}");
+            if source.starts_with("noise") {
+                assert!(report["learned"]["fits"].as_u64().unwrap() > 3, "{source}: {report}");
+            } else {
+                // The noise is known for what it is after seconds.
+                assert!(report["left_out"]["still"].as_u64().unwrap() > 1300, "{source}: {report}");
+            }
             assert_eq!(report["promotions"], 0, "{source}: {report}");
             assert_eq!(report["head"]["number"], 0, "{source}: {report}");
             assert!(!place.at(&format!("run-{source}/latest")).exists());

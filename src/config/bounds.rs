@@ -22,6 +22,7 @@ pub(super) const RANGES: &[(&str, f64, f64)] = &[
     ("learn.cut_luma_distance", 0.0, 1.0),
     ("learn.flash_secs", 0.0, 60.0),
     ("learn.still_distance", 0.0, 1.0),
+    ("learn.still_frames", 0.0, 1e6),
     ("learn.views", 0.0, 1.0),
     ("learn.view_weight", 0.0, 100.0),
     ("learn.first_fit_frames", 32.0, 1e9),

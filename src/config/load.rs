@@ -9,6 +9,8 @@ use crate::error::{Error, Result};
 
 /// A config file larger than this is not one.
 const MAX_BYTES: u64 = 1 << 20;
+/// Fewer samples do not tell noise from motion.
+const LEAST_STILL_FRAMES: u64 = 16;
 
 /// Reads `file` (where given), lays the `key=value` overrides over it, and checks the whole.
 ///
@@ -204,6 +206,12 @@ fn check_together(config: &Config, problems: &mut Vec<String>) {
         let (least, most) = (learn.gap_min_secs, learn.gap_max_secs);
         problems.push(format!("learn.gap_min_secs = {least}: must not be above learn.gap_max_secs = {most}"));
     }
+    if (1..LEAST_STILL_FRAMES).contains(&learn.still_frames) {
+        let frames = learn.still_frames;
+        problems.push(format!(
+            "learn.still_frames = {frames}: noise is not told from motion by so few; 0 (off) or at least {LEAST_STILL_FRAMES}"
+        ));
+    }
     problems.extend(super::objective::check(learn));
 }
 
@@ -313,6 +321,7 @@ mod tests {
     fn ranges_are_checked_together() {
         assert!(problems(&["learn.cpc_first=6"]).contains("must not be above learn.cpc_steps = 5"));
         assert!(problems(&["learn.gap_min_secs=2.0"]).contains("must not be above learn.gap_max_secs"));
+        assert!(problems(&["learn.still_frames=15"]).contains("0 (off) or at least 16"));
     }
 
     #[test]

@@ -120,6 +120,9 @@ pub struct Learn {
     pub flash_secs: f64,
     /// Neighbouring latents nearer than this cosine distance are a still scene: nothing to learn, skipped.
     pub still_distance: f64,
+    /// Samples after which a scene in which nothing but noise changes, of any level, is a still scene, too (see
+    /// `pairs/stillness.rs`); 0: `still_distance` alone tells.
+    pub still_frames: u64,
     /// Share of the frames that an augmented view is encoded of too: instance discrimination, as a third statistic of
     /// the slow head. Costs as many encoder passes; a live source skips views while frames wait.
     pub views: f64,
@@ -342,6 +345,7 @@ impl Default for Learn {
             cut_luma_distance: 0.08,
             flash_secs: 0.25,
             still_distance: 1e-5,
+            still_frames: 64,
             views: 0.0,
             view_kinds: vec!["colour".into()],
             view_weight: 1.0,

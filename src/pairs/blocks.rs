@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::open::{Open, OpenState};
+use super::stillness::{Stillness, StillnessState};
 use super::{Block, Sample};
 use crate::config::{Judge, Learn};
 use crate::error::{Error, Result};
@@ -17,7 +18,7 @@ use crate::linalg::dot;
 ///   all, jitter included, and 25 keep 10 on average (two or three frames apart); over `t` seconds of a segment never
 ///   more than `10 t + 1.25` are kept.
 /// - *Still scenes*: a sample whose cosine distance to the last kept one of its segment is below `learn.still_distance`
-///   is skipped.
+///   is skipped; so is one of a still scene under noise of any level, see `Stillness` in `stillness.rs`.
 /// - *Blocks* end where the segment changes, before a sample `judge.block_secs` or more after the block's first, or so
 ///   long after the last kept one, and where the stamp steps back. The first sample of a segment, and the one after a
 ///   step back, is always kept.
@@ -30,6 +31,7 @@ pub struct Blocks {
     block_ns: i64,
     flash_ns: i64,
     still_distance: f64,
+    still_frames: u64,
     number: u64,
     counts: BlockCounts,
     cameras: BTreeMap<u16, Lane>,
@@ -43,6 +45,7 @@ struct Lane {
     /// The block before, while it may go on.
     before: Option<Open>,
     open: Option<Open>,
+    still: Stillness,
 }
 
 /// What became of the samples.
@@ -60,7 +63,7 @@ pub struct BlockCounts {
 }
 
 /// What a [`Blocks`] remembers beside the latents of its open blocks, for a checkpoint.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct BlocksState {
     /// Blocks closed so far.
     pub number: u64,
@@ -69,6 +72,9 @@ pub struct BlocksState {
     /// Each camera's number, closed blocks, held block and open block; the latents of these follow each other in this
     /// order.
     pub cameras: Vec<(u16, u64, Option<OpenState>, Option<OpenState>)>,
+    /// The still scenes of each of these cameras; their latents follow those of the open blocks.
+    #[serde(default)]
+    pub still: Vec<StillnessState>,
 }
 
 /// True for the blocks that are judged on and never learned from: every `hold_every`th of a camera, its first among
@@ -85,6 +91,7 @@ impl Blocks {
             block_ns: nanos(judge.block_secs),
             flash_ns: nanos(learn.flash_secs),
             still_distance: learn.still_distance,
+            still_frames: learn.still_frames,
             number: 0,
             counts: BlockCounts::default(),
             cameras: BTreeMap::new(),
@@ -135,11 +142,17 @@ impl Blocks {
             self.counts.rate_limited += 1;
             return;
         }
+        let noise = self.still_frames > 0 && lane.still.holds(sample, self.still_frames);
         if 1.0 - f64::from(dot(open.last_row(), &sample.latent)) < self.still_distance {
             self.counts.still += 1;
             return;
         }
         let due = open.state.due.max(stamp.saturating_sub(quarter)).saturating_add(self.period_ns);
+        if noise {
+            open.state.due = due;
+            self.counts.still += 1;
+            return;
+        }
         if stamp.saturating_sub(first) >= self.block_ns || stamp.saturating_sub(last) >= self.block_ns {
             ended.extend(lane.before.take().into_iter().chain(lane.open.take()));
             self.begin(lane, sample);
@@ -173,14 +186,15 @@ impl Blocks {
         self.all_open().map(|open| open.state.index.len() as u64).sum()
     }
 
-    /// What to save: the state, the latents of the open blocks and those of their views, row after row.
+    /// What to save: the state, the latents of the open blocks and still scenes, and those of views, row after row.
     pub fn save(&self) -> (BlocksState, Vec<f32>, Vec<f32>) {
         let state = |open: &Option<Open>| open.as_ref().map(|open| open.state.clone());
         let lane = |(camera, lane): (&u16, &Lane)| (*camera, lane.closed, state(&lane.before), state(&lane.open));
         let cameras = self.cameras.iter().map(lane).collect();
-        let rows = self.all_open().flat_map(|open| open.rows.iter().copied()).collect();
+        let mut rows = self.all_open().flat_map(|open| open.rows.iter().copied()).collect();
+        let still = self.cameras.values().map(|lane| lane.still.save(&mut rows)).collect();
         let views = self.all_open().flat_map(|open| open.view_rows.iter().copied()).collect();
-        (BlocksState { number: self.number, counts: self.counts, cameras }, rows, views)
+        (BlocksState { number: self.number, counts: self.counts, cameras, still }, rows, views)
     }
 
     /// Goes on where `state` and the two lists of rows were saved.
@@ -192,7 +206,10 @@ impl Blocks {
         for (camera, closed, before, open) in state.cameras {
             let mut one =
                 |state: Option<OpenState>| state.map(|state| Open::restore(state, &mut rows, &mut views)).transpose();
-            cameras.insert(camera, Lane { closed, before: one(before)?, open: one(open)? });
+            cameras.insert(camera, Lane { closed, before: one(before)?, open: one(open)?, ..Lane::default() });
+        }
+        for (lane, still) in cameras.values_mut().zip(state.still) {
+            lane.still = Stillness::restore(still, &mut rows)?;
         }
         if !rows.is_empty() || !views.is_empty() {
             return Err(Error::work(format!(

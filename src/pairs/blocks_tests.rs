@@ -5,7 +5,8 @@ use crate::pairs::Views;
 const MILLI: i64 = 1_000_000;
 
 fn blocks(still_distance: f64, block_secs: f64) -> Blocks {
-    let learn = Learn { frames_per_sec: 10.0, still_distance, ..Learn::default() };
+    // Latents that go round in a circle would be a flicker.
+    let learn = Learn { frames_per_sec: 10.0, still_distance, still_frames: 0, ..Learn::default() };
     Blocks::new(&learn, &Judge { block_secs, ..Judge::default() })
 }
 

@@ -5,6 +5,7 @@ mod negatives;
 mod open;
 pub mod replay;
 pub mod segments;
+mod stillness;
 pub mod viewed;
 
 use ndarray::{Array2, Array3};
@@ -15,6 +16,7 @@ pub use blocks::{BlockCounts, Blocks, BlocksState, held};
 pub use gaps::{Gaps, GapsState};
 pub use replay::{Replay, ReplayState, StoredState};
 pub use segments::{Segmenter, SegmenterState, View};
+pub use stillness::StillnessState;
 pub use viewed::{Viewed, ViewedState};
 
 /// One latent that may be learned from.
