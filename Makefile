@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test lint clean
+.PHONY: help setup build demo test test-tools test-export lint clean
 
 # bindgen needs the folder of libclang; found when a command runs, because `make setup` may only just have installed it.
 CARGO = LIBCLANG_PATH="$$(tools/libclang.sh)" cargo
@@ -10,7 +10,7 @@ AFTERIMAGE = target/release/afterimage
 ENCODER = models/mobilenetv2.onnx
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
 
 setup: ## install what is missing (Debian, Ubuntu); does nothing when all is there
 	@tools/setup.sh
@@ -35,6 +35,18 @@ demo: build ## learn from the bundled clip and from the bundled labelled set, an
 
 test: setup ## every test, with the real binary and the bundled data
 	$(CARGO) test --release --locked
+
+# Python tools, each set of packages in an environment of its own (.venv is not committed).
+.venv/%/ready: tools/requirements.txt tools/requirements-torch.txt
+	python3 -m venv --clear .venv/$*
+	.venv/$*/bin/pip install --quiet --disable-pip-version-check --no-deps -r tools/requirements$(if $(filter torch,$*),-torch).txt
+	touch $@
+
+test-tools: .venv/tools/ready ## the Python tools that need no PyTorch (300 MB of packages)
+	cd tools && ../.venv/tools/bin/python -W ignore -m unittest discover -t . -s tests
+
+test-export: .venv/torch/ready ## all Python tools, with PyTorch (4.3 GB of packages; the program must be built)
+	cd tools && ../.venv/torch/bin/python -W ignore -m unittest discover -t . -s tests
 
 lint: setup ## format, clippy with and without cameras, rustdoc; no warning is let through
 	cargo fmt --all --check
