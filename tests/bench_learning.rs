@@ -104,6 +104,20 @@ fn the_learner_of_the_table_is_that_of_learn() {
 }
 
 #[test]
+fn instance_is_trained_wherever_it_stands() {
+    let place = Place::new();
+    write_set(&place.at("scenes"), 7, 120);
+    let objectives = ["nt-xent", "instance", "nt-xent + instance"];
+    let all = objectives.join(",");
+    let args = ["scenes", "--objectives", &all, "--seeds", "1", "--set", "learn.views=0.5", "--json"];
+    let json = bench(&place, &args).ok().json();
+    let trials = json["learning"][0]["found"]["trials"].as_array().unwrap();
+    let nears: Vec<String> = trials.iter().map(|t| t["trained"][0]["near"].to_string()).collect();
+    assert!(trials.iter().all(|trial| trial["steps"].as_u64().unwrap() > 0), "{trials:?}");
+    assert!(nears[0] != nears[1] && nears[0] != nears[2] && nears[1] != nears[2], "{objectives:?}: {nears:?}");
+}
+
+#[test]
 fn one_learner_goes_through_all_sets() {
     let place = Place::new();
     write_set(&place.at("one"), 7, 80);

@@ -41,6 +41,8 @@ fn merged_runs_are_a_run_and_runs_are_told_and_drawn() {
     }
     place.run(&["inspect", "one", "--plot", "one.png"]).fails(2, &["OUT.svg"]);
 
+    place.learn("pattern://7", "both", &["--resume"]).fails(2, &["both was merged from others", "cannot be resumed"]);
+    place.run(&["merge", "one", "./one", "-o", "none"]).fails(2, &["./one is named twice"]);
     place.run(&["merge", "one", "two", "-o", "both"]).fails(2, &["both holds a run already"]);
     // Another preparation: another space, so nothing to add up.
     let path = place.at("two/run.json");

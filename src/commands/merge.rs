@@ -1,4 +1,5 @@
 //! `merge`: one run out of several that learned over the same encoder.
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -10,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::journal::Journal;
 use crate::learner::Learner;
 use crate::pairs::segments::Segmenter;
-use crate::pipeline::folder::RunInfo;
+use crate::pipeline::folder::{MERGED, RunInfo};
 use crate::pipeline::learning::{Marker, Worker};
 use crate::pipeline::saved;
 
@@ -18,6 +19,16 @@ pub(super) fn run(args: &cli::Merge) -> Result<Output> {
     let out = args.out.as_path();
     if RunInfo::exists(out) {
         return Err(Error::usage(format!("{} holds a run already; choose another --out", out.display())));
+    }
+    let mut folders = BTreeSet::new();
+    for run in &args.runs {
+        let folder = run.canonicalize().map_err(|e| Error::io("cannot open the run", run, e))?;
+        if !folders.insert(folder) {
+            return Err(Error::usage(format!(
+                "run {} is named twice, and all that it saw would count twice; name each run once",
+                run.display()
+            )));
+        }
     }
     let infos = args.runs.iter().map(|run| RunInfo::load(run)).collect::<Result<Vec<_>>>()?;
     let Some(first) = infos.first() else { return Err(Error::usage("merge needs at least two runs")) };
@@ -51,7 +62,7 @@ pub(super) fn run(args: &cli::Merge) -> Result<Output> {
     }
     let names: Vec<String> = args.runs.iter().map(|run| run.display().to_string()).collect();
     let info = RunInfo {
-        sources: vec![format!("merged: {}", names.join(", "))],
+        sources: vec![format!("{MERGED}{}", names.join(", "))],
         cameras: vec!["merged".into()],
         live: false,
         config,

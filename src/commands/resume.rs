@@ -18,6 +18,13 @@ use crate::pipeline::saved::{self, Restored};
 pub(super) fn allowed(run: &Path, now: &RunInfo) -> Result<()> {
     let before = RunInfo::load(run)?;
     before.same_origin(run, &now.origin())?;
+    if before.merged() {
+        return Err(Error::usage(format!(
+            "run {} was merged from others, and no source belongs to it: it cannot be resumed. Its head is there for \
+             embed, export and eval; learn from a source in a run of its own, and merge again",
+            run.display()
+        )));
+    }
     if before.sources != now.sources || before.cameras != now.cameras {
         return Err(Error::usage(format!(
             "run {} was made from {}, not from {}; resume it with the same --source and --camera",

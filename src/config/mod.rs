@@ -338,7 +338,7 @@ impl Default for Learn {
             gap_min_secs: 0.1,
             gap_max_secs: 1.2,
             positives: 1,
-            false_negatives: "similar".into(),
+            false_negatives: "block".into(),
             false_negative_secs: 30.0,
             false_negative_similarity: 0.0,
             cut_latent_distance: 0.35,

@@ -105,9 +105,11 @@ fn decide(
     }
     if against.is_empty() {
         if blocks < config.min_blocks {
-            against.push(format!("{blocks} held-out blocks, at least {} are needed", config.min_blocks));
+            let least = config.min_blocks;
+            against.push(format!("{blocks} held-out blocks that are long enough, at least {least} are needed"));
+        } else {
+            against.extend(objections(&near.side, &far.side));
         }
-        against.extend(objections(&near.side, &far.side));
     }
     let passed = against.is_empty();
     let reason = if passed {

@@ -24,7 +24,11 @@ fn the_gate_needs_both_sides() {
         assert_eq!(verdict.blocks, 40);
     }
     let few = gate(&made(13, 0.9, 0.95, 0.0), &made(13, 0.8, 0.9, 0.0), &config(), 1);
-    assert!(!few.passed && few.reason == "13 held-out blocks, at least 14 are needed", "{}", few.reason);
+    assert!(
+        !few.passed && few.reason == "13 held-out blocks that are long enough, at least 14 are needed",
+        "{}",
+        few.reason
+    );
     assert!(gate(&made(14, 0.9, 0.95, 0.0), &made(14, 0.8, 0.9, 0.0), &config(), 1).passed);
 }
 

@@ -16,7 +16,8 @@ const OF_POSITIVES: f32 = 0.9;
 /// - `segment`: also those of the same segment;
 /// - `similar`: also those with `f . f'` above `learn.false_negative_similarity`, on the *frozen* latents (by the head's
 ///   own output a mistake would feed itself). At 0 the threshold is 0.9 times the median cosine of the batch's pairs.
-///   The default: for NT-Xent on the slow head it was best on both sets of images that it was tried on.
+///
+/// Measured, no rule is surely better than another for NT-Xent (docs/learning.md), so the simplest is the default.
 #[derive(Debug, Clone)]
 pub(super) struct FalseNegatives {
     rule: Rule,

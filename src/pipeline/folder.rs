@@ -14,6 +14,8 @@ use crate::pairs::segments::SegmenterState;
 
 /// Version of the layout of a run folder.
 const LAYOUT: u32 = 1;
+/// How the source of a run reads that was merged from others: no URI does.
+pub const MERGED: &str = "merged: ";
 /// A `run.json` larger than this is not one.
 const MAX_BYTES: u64 = 1 << 20;
 
@@ -142,6 +144,11 @@ impl RunInfo {
         Ok(info)
     }
 
+    /// Whether it was merged from other runs: no source feeds it.
+    pub fn merged(&self) -> bool {
+        self.sources.first().is_some_and(|source| source.starts_with(MERGED))
+    }
+
     /// Refuses latents of another origin than the run's.
     ///
     /// # Errors
@@ -150,7 +157,8 @@ impl RunInfo {
         let differs = |what: &str, ours: &str, theirs: &str| {
             Err(Error::refused(format!(
                 "run {} was made with another {what} ({}…) than the one asked for ({}…): their embeddings are of \
-                 different spaces and cannot go into one run; use that encoder, card, taps and input size, or another --out",
+                 different spaces and cannot go into one run; use that encoder, card, taps, \
+                 exposure and input size, or keep the runs apart",
                 run.display(),
                 ours.get(..12).unwrap_or(ours),
                 theirs.get(..12).unwrap_or(theirs),
@@ -160,7 +168,11 @@ impl RunInfo {
             return differs("encoder", &self.encoder_sha256, &origin.encoder_sha256);
         }
         if self.card_hash != origin.card_hash || self.latent_dim != origin.dim {
-            return differs("preparation (model card, encoder.taps or input size)", &self.card_hash, &origin.card_hash);
+            return differs(
+                "preparation (model card, encoder.taps, prepare.exposure or input size)",
+                &self.card_hash,
+                &origin.card_hash,
+            );
         }
         Ok(())
     }

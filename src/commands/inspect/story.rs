@@ -96,6 +96,9 @@ fn tried(fit: &Value) -> Vec<String> {
         let verdict = |key: &str| {
             let judgement = &candidate[key];
             judgement["passed"].as_bool().map(|passed| {
+                if !passed && let Some(reason) = judgement["reason"].as_str() {
+                    return format!("fails: {reason}");
+                }
                 let gain = |side: &str| {
                     let (candidate, reference) = (&judgement[side]["candidate"], &judgement[side]["reference"]);
                     candidate.as_f64().zip(reference.as_f64()).map(|(c, r)| format!(" {side} {:+.4}", c - r))

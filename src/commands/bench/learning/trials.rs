@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::data::{Accuracy, DataSet};
 use crate::config::Config;
+use crate::config::objective::{Objective, has};
 use crate::error::{Error, Result};
 use crate::health::Health;
 use crate::learner::{Learner, Origin, SharedFits, Tried};
@@ -71,9 +72,11 @@ pub(super) struct Trials {
     pub(super) fits: u64,
 }
 
-/// `jobs`: a configuration for each objective and seed; the first is that of the learner that goes all the way.
+/// `jobs`: a configuration for each objective and seed. One learner goes all the way: that of the first job, or of the
+/// first with `instance`, since only then frames with their views are remembered.
 pub(super) fn run(set: &DataSet, origin: &Origin, jobs: &[Config]) -> Result<Trials> {
-    let Some(first) = jobs.first() else { return Err(Error::usage("no objective fits this configuration")) };
+    let viewed = jobs.iter().find(|job| has(&job.learn, Objective::Instance));
+    let Some(first) = viewed.or(jobs.first()) else { return Err(Error::usage("no objective fits this configuration")) };
     let began = thread_cpu_time();
     let shared = SharedFits::default();
     let mut learner = Learner::new(first, origin.clone(), None)?;
