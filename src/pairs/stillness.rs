@@ -86,7 +86,7 @@ struct SearchState {
     steps: [f64; LAGS.len()],
 }
 
-/// What a [`Stillness`] remembers beside its latents, for a checkpoint.
+/// What a `Stillness` remembers beside its latents, for a checkpoint.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StillnessState {
     dim: usize,
