@@ -2,12 +2,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-tools test-export lint clean
+.PHONY: help setup build demo test test-tools test-export pretrained lint clean
 
 # bindgen needs the folder of libclang; found when a command runs, because `make setup` may only just have installed it.
 CARGO = LIBCLANG_PATH="$$(tools/libclang.sh)" cargo
 AFTERIMAGE = target/release/afterimage
-ENCODER = models/mobilenetv2.onnx
+ENCODER = models/moco-mobilenetv2.onnx
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile
@@ -47,6 +47,9 @@ test-tools: .venv/tools/ready ## the Python tools that need no PyTorch (300 MB o
 
 test-export: .venv/torch/ready ## all Python tools, with PyTorch (4.3 GB of packages; the program must be built)
 	cd tools && ../.venv/torch/bin/python -W ignore -m unittest discover -t . -s tests
+
+pretrained: .venv/torch/ready ## train the two bundled encoders of our own anew, into runs/pretraining (needs ffmpeg, opencv-doc)
+	tools/pretrain_bundled.sh runs/pretraining
 
 lint: setup ## format, clippy with and without cameras, rustdoc; no warning is let through
 	cargo fmt --all --check
