@@ -50,19 +50,81 @@ def constant(name, value):
     return numpy_helper.from_array(np.array(value, np.float32), name)
 
 
-def save(folder, name, nodes, weights, outputs, shape=INPUT, kind=TensorProto.FLOAT, check=True):
+def save(folder, name, nodes, weights, outputs, shape=INPUT, kind=TensorProto.FLOAT, check=True, kind_out=None,
+         also=(), opset=OPSET, ir=IR):
     graph = helper.make_graph(
-        nodes, name, [helper.make_tensor_value_info("image", kind, shape)],
-        [helper.make_tensor_value_info(n, kind, s) for n, s in outputs], weights,
+        nodes, name, [helper.make_tensor_value_info(*value) for value in [("image", kind, shape), *also]],
+        [helper.make_tensor_value_info(n, kind_out or kind, s) for n, s in outputs], weights,
     )
-    opsets = [helper.make_opsetid("", OPSET)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=IR, producer_name="afterimage tests")
+    opsets = [helper.make_opsetid("", opset)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=ir, producer_name="afterimage tests")
     if check:
         onnx.checker.check_model(model)
     data = model.SerializeToString(deterministic=True)
     (folder / f"{name}.onnx").write_bytes(data)
     print(f"{name}.onnx: {len(data)} bytes")
     return data
+
+
+def scenes(count, side):
+    """Prepared images of simple scenes, [count, 3, side, side]: a gradient and a box each."""
+    random = np.random.default_rng(3)
+    y, x = np.mgrid[0:side, 0:side] / side
+    images = []
+    for _ in range(count):
+        colour, slope, box = random.normal(0, 1, (2, 3)), random.normal(0, 1, (2, 3)), random.integers(0, side // 2, 2)
+        image = colour[0][:, None, None] + slope[0][:, None, None] * x + slope[1][:, None, None] * y
+        image[:, box[0]:box[0] + side // 3, box[1]:box[1] + side // 3] = colour[1][:, None, None]
+        images.append(image.astype(np.float32))
+    return np.stack(images)
+
+
+def quantised(nodes, weights, tensors, outputs):
+    """The model in 8 bits: weights symmetric and by output channel, `tensors` by the range that they have on scenes."""
+    value = helper.make_tensor_value_info
+    probe = helper.make_graph(
+        nodes, "probe", [value("image", TensorProto.FLOAT, INPUT)],
+        [value(t, TensorProto.FLOAT, None) for t in tensors if t != "image"], weights,
+    )
+    probe = helper.make_model(probe, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
+    evaluator, images = onnx.reference.ReferenceEvaluator(probe), scenes(16, 32)
+    seen = dict(zip(evaluator.output_names, evaluator.run(None, {"image": images})))
+    seen["image"] = images
+    new_nodes, new_weights, by_name = [], [], {w.name: w for w in weights}
+
+    def pair(name, scale, zero, kind, axis=None):
+        more = {} if axis is None else {"axis": axis}
+        new_weights.append(numpy_helper.from_array(np.asarray(scale, np.float32), f"{name}.scale"))
+        new_weights.append(numpy_helper.from_array(np.asarray(zero, kind), f"{name}.zero"))
+        return [f"{name}.scale", f"{name}.zero"], more
+
+    def tensor(name):
+        low, high = min(float(seen[name].min()), 0.0), max(float(seen[name].max()), 0.0)
+        scale = (high - low) / 255
+        by, _ = pair(name, scale, round(-low / scale), np.uint8)
+        new_nodes.append(helper.make_node("QuantizeLinear", [name] + by, [f"{name}.q"]))
+        new_nodes.append(helper.make_node("DequantizeLinear", [f"{name}.q"] + by, [f"{name}.d"]))
+
+    for name in (t for t in tensors if t == "image"):
+        tensor(name)
+    for node in nodes:
+        inputs = [f"{i}.d" if i in tensors else i for i in node.input]
+        if node.op_type == "Conv":
+            weight = numpy_helper.to_array(by_name[node.input[1]])
+            scale = np.abs(weight).max((1, 2, 3)) / 127
+            whole = np.round(weight / scale[:, None, None, None]).astype(np.int8)
+            by, axis = pair(node.input[1], scale, np.zeros(len(scale)), np.int8, 0)
+            new_weights.append(numpy_helper.from_array(whole, f"{node.input[1]}.q"))
+            new_nodes.append(helper.make_node("DequantizeLinear", [f"{node.input[1]}.q"] + by, [f"{node.input[1]}.d"], **axis))
+            inputs[1] = f"{node.input[1]}.d"
+            new_weights.append(by_name[node.input[2]])
+        copy = onnx.NodeProto.FromString(node.SerializeToString())
+        copy.input[:] = inputs
+        new_nodes.append(copy)
+        for output in node.output:
+            if output in tensors:
+                tensor(output)
+    return new_nodes, new_weights, outputs
 
 
 def unit(x):
@@ -134,6 +196,40 @@ licence = "MIT OR Apache-2.0"
 sha256 = "{hashlib.sha256(data).hexdigest()}"
 '''
     (folder / "tiny.toml").write_text(card)
+
+    # The same in 8 bits (QDQ), and the same with the kernels of its second layer partly mixed up: both under the card of another
+    # file, so they have none of their own.
+    save(
+        folder, "tiny_int8",
+        *quantised(one + two + pooled("grid8", "latent"), one_weights + two_weights, ["image", "grid4", "grid8"],
+                   [("latent", ["n", 32])]),
+    )
+    kernels = numpy_helper.to_array(two_weights[0])
+    mixed = [numpy_helper.from_array((0.7 * kernels + 0.3 * kernels[:, ::-1]).astype(np.float32), two_weights[0].name), two_weights[1]]
+    save(folder, "tiny_damaged", one + two + pooled("grid8", "latent"), one_weights + mixed, [("latent", ["n", 32])])
+    # A newer opset and a newer format than any library knows, an operator that none has, and two inputs.
+    plain = pooled("image", "latent")
+    save(folder, "opset", plain, [], [("latent", ["n", 3])], check=False, opset=99)
+    save(folder, "format", plain, [], [("latent", ["n", 3])], check=False, ir=99)
+    unheard = [helper.make_node("Unheard", ["image"], ["heard"])] + pooled("heard", "latent")
+    save(folder, "operator", unheard, [], [("latent", ["n", 3])], check=False)
+    save(folder, "two_inputs", plain, [], [("latent", ["n", 3])], also=[("mask", TensorProto.FLOAT, ["n"])])
+    # Images of 8-bit integers, images with the channels last.
+    cast = [helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT)]
+    save(folder, "bytes", cast + pooled("floats", "latent"), [], [("latent", ["n", 3])], kind=TensorProto.UINT8,
+         kind_out=TensorProto.FLOAT)
+    turned = [helper.make_node("Transpose", ["image"], ["turned"], perm=[0, 3, 1, 2])]
+    save(folder, "channels_last", turned + pooled("turned", "latent"), [], [("latent", ["n", 3])],
+         shape=["n", "h", "w", 3])
+    # Only the shape that the file declares is odd: 64 pixels high, any width.
+    save(folder, "tall", plain, [], [("latent", ["n", 3])], shape=["n", 3, 64, "w"])
+    # Asks for some 40 TB of memory in its only layer.
+    huge = [
+        helper.make_node("Expand", ["image", "sizes"], ["huge"]),
+        helper.make_node("ReduceMean", ["huge"], ["mean"], axes=[0, 3, 4], keepdims=0),
+    ] + [helper.make_node("Flatten", ["mean"], ["latent"], axis=1)]
+    sizes = numpy_helper.from_array(np.array([100_000_000, 1, 3, 32, 32], np.int64), "sizes")
+    save(folder, "huge", huge, [sizes], [("latent", [1, 3])], check=False)
 
     small, small_weights = convolution(random, "one", "image", "grid", 4, 4, 3, 4)
     # Two outputs: a vector and the grid it is the mean of.

@@ -123,6 +123,8 @@ fn start_fields(info: &RunInfo, opened: &Opened, place: &Place) -> Result<Value>
         "cameras": info.cameras,
         "provider": opened.encoder.provider(),
         "fallback": opened.encoder.fallback(),
+        "parity": opened.encoder.parity(),
+        "placement": opened.encoder.placement(),
         "space": opened.frozen().space.as_ref(),
         "frame": place.next_index,
         "version": env!("CARGO_PKG_VERSION"),
@@ -159,13 +161,14 @@ fn report(run: &Path, opened: &Opened, totals: &Totals, worker: &Worker, as_json
         "judge": last.map(|d| d.reason.as_str()),
         "exports": totals.exports,
         "encoder": { "provider": opened.encoder.provider(), "threads": opened.encoder.threads(),
-                     "fallback": opened.encoder.fallback() },
+                     "fallback": opened.encoder.fallback(), "parity": opened.encoder.parity(),
+                     "placement": opened.encoder.placement() },
         "speed": speed,
     });
-    Output { text: text(run, totals, worker), json, as_json }
+    Output { text: text(run, opened, totals, worker), json, as_json }
 }
 
-fn text(run: &Path, totals: &Totals, worker: &Worker) -> String {
+fn text(run: &Path, opened: &Opened, totals: &Totals, worker: &Worker) -> String {
     let learner = worker.learner();
     let counts = learner.counts();
     let (still, rate_limited) = learner.left_out();
@@ -204,6 +207,10 @@ fn text(run: &Path, totals: &Totals, worker: &Worker) -> String {
             }
         }
     }
+    let encoder = &opened.encoder;
+    lines.push(format!("encoder    on {}, {} threads", encoder.provider(), encoder.threads()));
+    lines.extend(encoder.fallback().map(|why| format!("fallback   {why}")));
+    lines.extend(encoder.parity().map(|parity| format!("parity     {}", parity.describe())));
     lines.push(format!(
         "written    {} rows in {} files; lost {}",
         exports.embeddings.rows,

@@ -36,6 +36,17 @@ pub(super) fn encoder(all: &mut Findings, model: &Path, config: &Config) -> Opti
         Some(why) => all.warn("encoder", format!("{found}; {why}"), ""),
         None => all.ok("encoder", found),
     }
+    match encoder.placement() {
+        Some(placement) => all.ok("placement", placement.describe()),
+        None => all.warn("placement", "could not be measured", "set TMPDIR to a folder that can be written"),
+    }
+    match encoder.parity() {
+        Some(parity) => all.ok("parity", parity.describe()),
+        None if config.encoder.parity.min_cosine == 0.0 => {
+            all.warn("parity", "not asked: encoder.parity.min_cosine = 0", "leave the key out");
+        }
+        None => all.ok("parity", "need not be asked: 32-bit floats on the CPU"),
+    }
     if !opened.card.taps.is_empty() {
         let parts = opened.encoder.parts().iter().map(|part| format!("{} of {}", part.len, part.name));
         all.ok("taps", parts.collect::<Vec<_>>().join(", "));

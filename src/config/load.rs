@@ -4,7 +4,7 @@ use std::path::Path;
 use toml::{Table, Value};
 
 use super::bounds::{RANGES, WORDS};
-use super::{Config, candidates, taps};
+use super::{Config, candidates, providers, taps};
 use crate::error::{Error, Result};
 
 /// A config file larger than this is not one.
@@ -142,8 +142,10 @@ fn complete(mut clean: Table, schema: &Table) -> Table {
 }
 
 fn lookup<'t>(table: &'t Table, key: &str) -> Option<&'t Value> {
-    let (part, leaf) = key.split_once('.')?;
-    table.get(part)?.as_table()?.get(leaf)
+    match key.split_once('.') {
+        Some((part, rest)) => lookup(table.get(part)?.as_table()?, rest),
+        None => table.get(key),
+    }
 }
 
 fn check_values(table: &Table, problems: &mut Vec<String>) {
@@ -190,6 +192,7 @@ fn check_together(config: &Config, problems: &mut Vec<String>) {
         problems.push(problem);
     }
     candidates::check(&config.head.candidates, problems);
+    providers::check(&config.encoder, problems);
     if config.prepare.motion_crop && !config.judge.probe.is_empty() {
         problems.push(
             "prepare.motion_crop with judge.probe: labelled images are read before there is a background to crop them \
@@ -253,16 +256,30 @@ mod tests {
     fn defaults_are_allowed_and_every_number_has_a_range() {
         assert_eq!(load(None, &[]).expect("defaults"), Config::default());
         let schema = schema().expect("schema");
-        for (part, table) in &schema {
-            for (leaf, value) in table.as_table().expect("table") {
-                if value.is_float() || value.is_integer() {
-                    let key = format!("{part}.{leaf}");
-                    assert!(RANGES.iter().any(|(k, _, _)| *k == key), "{key} has no range");
-                }
-            }
-        }
+        every_number("", &schema, &mut |key| {
+            assert!(RANGES.iter().any(|(k, _, _)| *k == key), "{key} has no range");
+        });
         for (key, _, _) in RANGES {
             assert!(lookup(&schema, key).is_some(), "{key} is no key");
+        }
+    }
+
+    fn every_number(prefix: &str, table: &Table, found: &mut dyn FnMut(&str)) {
+        for (key, value) in table {
+            let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            match value {
+                Value::Table(inner) => every_number(&key, inner, found),
+                Value::Float(_) | Value::Integer(_) => found(&key),
+                _ => {}
+            }
+        }
+    }
+
+    fn same_keys(prefix: &str, given: &Table, schema: &Table) {
+        let keys = |t: &Table| t.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(keys(given), keys(schema), "[{prefix}]");
+        for (key, inner) in schema.iter().filter_map(|(key, value)| Some((key, value.as_table()?))) {
+            same_keys(&format!("{prefix}.{key}"), given[key].as_table().expect("table"), inner);
         }
     }
 
@@ -270,12 +287,7 @@ mod tests {
     fn the_commented_configuration_names_every_key_with_its_default() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/default.toml");
         assert_eq!(load(Some(&path), &[]).expect("loads"), Config::default());
-        let (given, schema) = (read(&path).expect("reads"), schema().expect("schema"));
-        for (part, table) in &schema {
-            let keys = |t: &Table| t.keys().cloned().collect::<Vec<_>>();
-            let given = given.get(part).and_then(Value::as_table).expect("table");
-            assert_eq!(keys(given), keys(table.as_table().expect("table")), "[{part}]");
-        }
+        same_keys("", &read(&path).expect("reads"), &schema().expect("schema"));
     }
 
     #[test]
@@ -300,7 +312,7 @@ mod tests {
             "learn.learning_rate = NaN: must be from 0 to 10",
             "head.dim = \"many\": must be integer, found string",
             "head.hidden = -3: must not be negative",
-            "encoder.providers has \"npu\": must be one of tensorrt, cuda, cpu",
+            "encoder.providers has \"npu\": must be one of tensorrt, cuda, openvino, xnnpack, acl, cpu",
             "encoder.taps has \"x:gem\": \"gem\": gem takes a power from 1 to 10",
             "encoder.taps has \"y\": write TENSOR:POOLING",
             "sauce: unknown key",
@@ -309,6 +321,37 @@ mod tests {
         ] {
             assert!(text.contains(part), "missing {part:?} in\n{text}");
         }
+    }
+
+    #[test]
+    fn wrong_options_of_providers_are_refused_with_their_key_and_range() {
+        for (set, says) in [
+            (
+                "encoder.tensorrt.precision=fp8",
+                "encoder.tensorrt.precision has \"fp8\": must be one of fp32, fp16, int8",
+            ),
+            ("encoder.tensorrt.builder_level=6", "encoder.tensorrt.builder_level = 6: must be from 0 to 5"),
+            ("encoder.tensorrt.workspace_megabytes=0", "workspace_megabytes = 0: must be from 1 to 65536"),
+            ("encoder.tensorrt.opt_batch=4", "opt_batch = 4, max_batch = 1: each must be at least the one before"),
+            ("encoder.tensorrt.dla=true", "encoder.tensorrt.dla = true: the accelerator has no 32-bit floats"),
+            (
+                "encoder.tensorrt.engine_cash=true",
+                "encoder.tensorrt.engine_cash: unknown key; did you mean engine_cache?",
+            ),
+            ("encoder.cuda.arena_extend=fast", "must be one of same-as-requested, next-power-of-two"),
+            ("encoder.cuda.conv_search=all", "must be one of heuristic, default, exhaustive"),
+            ("encoder.cuda.tf32=1", "encoder.cuda.tf32 = 1: must be boolean, found integer"),
+            ("encoder.cuda.device=-1", "encoder.cuda.device = -1: must not be negative"),
+            ("encoder.openvino.device=\"\"", "encoder.openvino.device = \"\": must name a device"),
+            ("encoder.parity.min_cosine=1.5", "encoder.parity.min_cosine = 1.5: must be from 0 to 1"),
+            ("encoder.providers=[\"cuda\",\"cuda\"]", "encoder.providers has \"cuda\" twice"),
+            ("encoder.cuda=3", "encoder.cuda = 3: must be table, found integer"),
+        ] {
+            let text = problems(&[set]);
+            assert!(text.contains(says), "expected {says:?}, got\n{text}");
+        }
+        let both = ["encoder.tensorrt.opt_batch=4", "encoder.tensorrt.max_batch=8"].map(str::to_owned);
+        assert_eq!(load(None, &both).expect("taken").encoder.tensorrt.max_batch, 8);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod bounds;
 mod candidates;
 pub mod load;
 pub mod objective;
+pub mod providers;
 pub mod taps;
 
 use serde::{Deserialize, Serialize};
@@ -76,7 +77,8 @@ pub struct Encoder {
     /// What is read of the encoder, each `TENSOR:POOLING` ([`taps::Tap`]), joined as unit vectors; empty takes the taps of
     /// the model card, `["output"]` the encoder's own output as it is.
     pub taps: Vec<String>,
-    /// Execution providers in order of preference: `tensorrt`, `cuda`, `cpu`. The first is required unless `fallback`.
+    /// Execution providers in order of preference: `tensorrt`, `cuda`, `cpu`, and `xnnpack`, `openvino`, `acl` where the
+    /// library has them. The first is required unless `fallback`.
     pub providers: Vec<String>,
     /// Go on with the next provider of the list (and say so) where the first cannot be used.
     pub fallback: bool,
@@ -84,6 +86,20 @@ pub struct Encoder {
     pub threads: u32,
     /// Path of `libonnxruntime.so`; empty searches (see `afterimage doctor`).
     pub onnxruntime: String,
+    /// Options of TensorRT.
+    pub tensorrt: providers::TensorRt,
+    /// Options of CUDA, also of what TensorRT leaves to it.
+    pub cuda: providers::Cuda,
+    /// Options of the CPU, also of what the others leave to it.
+    pub cpu: providers::Cpu,
+    /// Options of XNNPACK.
+    pub xnnpack: providers::Xnnpack,
+    /// Options of OpenVINO.
+    pub openvino: providers::OpenVino,
+    /// Options of the Arm Compute Library.
+    pub acl: providers::Acl,
+    /// When latents are near enough to those of the CPU.
+    pub parity: providers::Parity,
 }
 
 /// `[learn]`
@@ -324,6 +340,13 @@ impl Default for Encoder {
             fallback: false,
             threads: 0,
             onnxruntime: String::new(),
+            tensorrt: providers::TensorRt::default(),
+            cuda: providers::Cuda::default(),
+            cpu: providers::Cpu::default(),
+            xnnpack: providers::Xnnpack::default(),
+            openvino: providers::OpenVino::default(),
+            acl: providers::Acl::default(),
+            parity: providers::Parity::default(),
         }
     }
 }

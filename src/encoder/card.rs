@@ -96,6 +96,17 @@ pub struct Card {
     pub licence: String,
     /// SHA-256 of the ONNX file, 64 lower-case hexadecimal digits.
     pub sha256: String,
+    /// Of a quantised model: the model in 32-bit floats that it was made from, with the same input and tensors.
+    pub reference: Option<Reference>,
+}
+
+/// The model that a quantised one was made from: keys `reference` and `reference_sha256` of its card.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// Name of the ONNX file, in the folder of the card.
+    pub file: String,
+    /// Its SHA-256.
+    pub sha256: String,
 }
 
 impl Card {

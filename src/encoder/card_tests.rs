@@ -86,6 +86,11 @@ fn defaults_are_said_in_the_docs() {
     assert!(text_of_grid.contains("taps: a latent that is a grid has none"), "{text_of_grid}");
     assert!(text_of_grid.contains("layout is missing: a grid needs \"hwd\""), "{text_of_grid}");
     assert_eq!(more("kind = \"grid\"\nlayout = \"hwd\"").unwrap().kind, Kind::Grid);
+    let of = format!("reference = \"tiny.onnx\"\nreference_sha256 = \"{}\"", "0a".repeat(32));
+    assert_eq!(more(&of).unwrap().reference.unwrap(), Reference { file: "tiny.onnx".into(), sha256: "0a".repeat(32) });
+    assert_eq!(more("").unwrap().reference, None);
+    let half = more("reference = \"a/b.onnx\"").unwrap_err().to_string();
+    assert!(half.contains("reference_sha256 is missing") && half.contains("in the folder of the card"), "{half}");
     let odd = text.replace("size = 32", "size = 36");
     assert!(parse(&odd, "odd").unwrap_err().to_string().contains("size = 36: must be a multiple of multiple_of = 8"));
 }

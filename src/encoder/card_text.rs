@@ -3,7 +3,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::card::{Card, Channels, Fit, Kind, Layout, MAX_MODEL_BYTES, MAX_SIDE, MIN_SIDE};
+use super::card::{Card, Channels, Fit, Kind, Layout, MAX_MODEL_BYTES, MAX_SIDE, MIN_SIDE, Reference};
 use super::outline::Outline;
 use crate::config::EXPOSURES;
 use crate::config::taps::{self, Tap};
@@ -11,8 +11,7 @@ use crate::error::{Error, Result};
 use crate::files::{read_bounded, sha256_hex};
 
 /// Keys of a card.
-const KEYS: &str =
-    "name kind layout input output taps size multiple_of channels mean std fit exposure source licence sha256";
+const KEYS: &str = "name kind layout input output taps size multiple_of channels mean std fit exposure source licence sha256 reference reference_sha256";
 
 /// Reads the text of a card; `what` names it in errors.
 pub(super) fn parse(text: &str, what: &str) -> Result<Card> {
@@ -36,7 +35,8 @@ pub(super) fn parse(text: &str, what: &str) -> Result<Card> {
         motion_crop: None,
         source: read.text("source"),
         licence: read.text("licence"),
-        sha256: read.digest(),
+        sha256: read.digest("sha256"),
+        reference: read.reference(),
     };
     if card.kind == Kind::Grid && !card.taps.is_empty() {
         read.mistakes.push("taps: a latent that is a grid has none; say kind = \"vector\", or leave them out".into());
@@ -186,15 +186,23 @@ impl Reader {
         level
     }
 
-    fn digest(&mut self) -> String {
+    fn reference(&mut self) -> Option<Reference> {
+        if !["reference", "reference_sha256"].iter().any(|key| self.table.contains_key(*key)) {
+            return None;
+        }
+        let (file, sha256) = (self.text("reference"), self.digest("reference_sha256"));
+        if file.contains('/') {
+            self.mistake("reference", "must be the name of an ONNX file in the folder of the card");
+        }
+        Some(Reference { file, sha256 })
+    }
+
+    fn digest(&mut self, key: &str) -> String {
         let hex = |s: &&str| s.len() == 64 && s.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        match self.table.get("sha256").and_then(Value::as_str).filter(hex) {
+        match self.table.get(key).and_then(Value::as_str).filter(hex) {
             Some(s) => s.to_string(),
             None => {
-                self.mistake(
-                    "sha256",
-                    "must be the 64 lower-case hexadecimal digits that `sha256sum` prints for the model",
-                );
+                self.mistake(key, "must be the 64 lower-case hexadecimal digits that `sha256sum` prints for the model");
                 String::new()
             }
         }

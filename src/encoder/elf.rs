@@ -7,9 +7,9 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 /// Bytes of a 64-bit ELF header.
-const HEADER: usize = 64;
+pub(super) const HEADER: usize = 64;
 /// Bytes of a 64-bit program header.
-const SEGMENT: usize = 56;
+pub(super) const SEGMENT: usize = 56;
 /// More program headers than any library has.
 const MAX_SEGMENTS: u16 = 512;
 /// A shared library (`ET_DYN`).
@@ -88,15 +88,15 @@ fn name(machine: u16) -> String {
     }
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([bytes[at], bytes[at + 1]])
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from(u16_at(bytes, at)) | u32::from(u16_at(bytes, at + 2)) << 16
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
 

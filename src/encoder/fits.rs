@@ -1,5 +1,5 @@
 //! Whether a model is what its card says, told from its outline before ONNX Runtime opens it.
-use super::outline::{FLOAT32, Outline, Port};
+use super::outline::{FLOAT32, HALF, Outline, Port, UINT8};
 use crate::error::{Error, Result};
 
 /// What to do about an output that is no vector.
@@ -42,11 +42,25 @@ pub(super) fn check(outline: &Outline, input: &str, output: Option<&str>, side: 
 /// The input must take `[1, 3, side, side]` float32.
 fn check_input(port: &Port, side: u32) -> Option<String> {
     if port.element != Some(FLOAT32) {
-        return Some(format!("input {port}: must be float32"));
+        let todo = match port.element {
+            Some(HALF) => {
+                "keep input and output in float32 when converting (keep_io_types = True of onnxconverter-common), or leave \
+                 16 bits to the provider (encoder.tensorrt.precision = \"fp16\")"
+            }
+            Some(UINT8) => "export it without its own preparation of pixels: mean and std stand in the card",
+            _ => "export it with such an input",
+        };
+        return Some(format!("input {port}: must be float32; {todo}"));
     }
     let dims = port.shape.as_ref()?;
     if dims.len() != 4 {
         return Some(format!("input {port}: must be [n, 3, h, w]"));
+    }
+    if dims[3].fixed == Some(3) && dims[1].fixed != Some(3) {
+        return Some(format!(
+            "input {port}: has its channels last; export it as [n, 3, h, w] (tf2onnx: --inputs-as-nchw {})",
+            port.name
+        ));
     }
     let wanted = [1, 3, i64::from(side), i64::from(side)];
     let fits = dims.iter().zip(wanted).all(|(d, want)| d.fixed.is_none_or(|n| n == want));

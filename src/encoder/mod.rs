@@ -2,17 +2,24 @@
 //!
 //! `card` says what a model expects, `prepare` makes its input from a frame, `runtime` finds ONNX Runtime, `provider`
 //! opens the model on the hardware asked for, `latent` makes it give what is asked of it (taps, grids), `session` runs
-//! it. What can be told from a file (`elf`, `outline`) is
-//! told before the library that would choke on it sees it. Nothing here learns.
+//! it, `gate` and `parity` say whether its latents are still those of the CPU, `placement` where its nodes run. What can be
+//! told from a file (`elf`, `needs`, `outline`) is told before the library that would choke on it sees it. Nothing here
+//! learns.
 mod card;
 mod card_text;
 mod elf;
 mod exposure;
+mod faults;
 mod fits;
+mod gate;
 mod inner;
 mod latent;
 mod luma;
+mod memory;
+mod needs;
 mod outline;
+mod parity;
+mod placement;
 mod prepare;
 mod probe;
 mod provider;
@@ -20,12 +27,14 @@ pub mod runtime;
 mod session;
 mod views;
 
-pub use card::{Card, Channels, Fit, Kind, Layout};
+pub use card::{Card, Channels, Fit, Kind, Layout, Reference};
 pub use exposure::MAX_GAIN;
 pub use latent::{LatentModel, LatentPart};
 pub use luma::{LUMA_LEN, luma};
+pub use parity::Parity;
+pub use placement::{Placement, Share};
 pub use prepare::{Background, BackgroundState, Prepare, Window};
-pub use provider::compiled;
+pub use provider::{Options, Subject, cache_of, compiled, gpus, missing_libraries, options_of};
 pub use session::Encoder;
 pub use views::{View, Views};
 

@@ -7,6 +7,22 @@ use crate::error::{Error, Result};
 
 /// The `TensorProto.DataType` of 32-bit floats.
 pub(super) const FLOAT32: i32 = 1;
+/// The `TensorProto.DataType` of 8-bit pixels.
+pub(super) const UINT8: i32 = 2;
+/// The `TensorProto.DataType` of 16-bit floats ...
+pub(super) const HALF: i32 = 10;
+/// ... and those with the exponent of 32 bits beside them.
+const HALVES: [i32; 2] = [HALF, 16];
+/// Operators of models in 8-bit integers.
+const QUANTISED: [&str; 7] = [
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "DynamicQuantizeLinear",
+    "QLinearConv",
+    "QLinearMatMul",
+    "ConvInteger",
+    "MatMulInteger",
+];
 /// The `TensorProto.DataLocation` of weights in another file.
 const EXTERNAL: i32 = 1;
 
@@ -18,6 +34,8 @@ struct ModelProto {
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct GraphProto {
+    #[prost(message, repeated, tag = "1")]
+    node: Vec<NodeProto>,
     #[prost(message, repeated, tag = "5")]
     initializer: Vec<TensorProto>,
     #[prost(message, repeated, tag = "11")]
@@ -27,7 +45,15 @@ struct GraphProto {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
+struct NodeProto {
+    #[prost(string, tag = "4")]
+    op_type: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
 struct TensorProto {
+    #[prost(int32, tag = "2")]
+    element: i32,
     #[prost(string, tag = "8")]
     name: String,
     #[prost(message, repeated, tag = "13")]
@@ -103,6 +129,8 @@ pub(super) struct Outline {
     pub(super) inputs: Vec<Port>,
     pub(super) outputs: Vec<Port>,
     pub(super) external: Vec<String>,
+    /// What says that the model is not in 32-bit floats throughout: `52 quantised nodes`, `30 weights in 16-bit floats`.
+    pub(super) reduced: Option<String>,
 }
 
 impl Outline {
@@ -128,7 +156,14 @@ impl Outline {
             .collect();
         external.sort();
         external.dedup();
-        Ok(Self { inputs, outputs: graph.output.iter().map(Port::new).collect(), external })
+        let quantised = graph.node.iter().filter(|node| QUANTISED.contains(&node.op_type.as_str())).count();
+        let halves = graph.initializer.iter().filter(|tensor| HALVES.contains(&tensor.element)).count();
+        let reduced = match (quantised, halves) {
+            (0, 0) => None,
+            (0, n) => Some(format!("{n} weights in 16-bit floats")),
+            (n, _) => Some(format!("{n} quantised nodes")),
+        };
+        Ok(Self { inputs, outputs: graph.output.iter().map(Port::new).collect(), external, reduced })
     }
 
     /// `inputs image: float32 [n, 3, h, w]; outputs latent: float32 [n, 32]`.
@@ -178,7 +213,7 @@ impl fmt::Display for Port {
 fn element_name(element: i32) -> &'static str {
     match element {
         FLOAT32 => "float32",
-        2 => "uint8",
+        UINT8 => "uint8",
         3 => "int8",
         4 => "uint16",
         5 => "int16",
@@ -186,7 +221,7 @@ fn element_name(element: i32) -> &'static str {
         7 => "int64",
         8 => "string",
         9 => "bool",
-        10 => "float16",
+        HALF => "float16",
         11 => "float64",
         12 => "uint32",
         13 => "uint64",
@@ -215,7 +250,8 @@ mod tests {
         assert!(outline("undeclared").describe().ends_with("latent: float32 of undeclared shape"));
         assert!(outline("half").describe().contains("image: float16 "));
         assert_eq!(outline("external").external, ["external.bin"]);
-        assert!(outline("tiny").external.is_empty());
+        assert!(outline("tiny").external.is_empty() && outline("tiny").reduced.is_none());
+        assert!(outline("tiny_int8").reduced.is_some_and(|what| what.ends_with(" quantised nodes")));
     }
 
     #[test]

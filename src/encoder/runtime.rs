@@ -17,8 +17,10 @@ use crate::error::{Error, Kind, Result};
 
 /// File name of the library.
 const LIBRARY: &str = "libonnxruntime.so";
-/// Folder of the library below the cache folder; `tools/fetch_onnxruntime.sh` puts it there.
-const CACHE: &str = "afterimage/onnxruntime";
+/// The project's folder below the cache folder of the system.
+const CACHE: &str = "afterimage";
+/// Folder of the library in it; `tools/fetch_onnxruntime.sh` puts it there.
+const LIBRARIES: &str = "onnxruntime";
 /// Names a library, after the config key.
 const VARIABLE: &str = "ORT_DYLIB_PATH";
 /// Folders of the system, those of locally built libraries first.
@@ -109,7 +111,7 @@ pub fn find(config: &str) -> Vec<Candidate> {
     }
     let beside = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_path_buf));
     all.extend(beside.map(|folder| Candidate::new(Origin::BesideBinary, library_in(&folder))));
-    all.extend(cache().map(|folder| Candidate::new(Origin::Cache, library_in(&folder))));
+    all.extend(cache_folder().map(|folder| Candidate::new(Origin::Cache, library_in(&folder.join(LIBRARIES)))));
     all.extend(SYSTEM.map(|folder| Candidate::new(Origin::System, library_in(Path::new(folder)))));
     all
 }
@@ -207,8 +209,8 @@ impl Candidate {
     }
 }
 
-/// The folder of the cache, where the system has one.
-fn cache() -> Option<PathBuf> {
+/// The project's folder in the cache folder of the system, where it has one.
+pub(super) fn cache_folder() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     Some(absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|h| h.join(".cache")))?.join(CACHE))
 }

@@ -6,14 +6,19 @@ use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session, Sess
 use ort::value::TensorRef;
 
 use super::card::{Card, MAX_MODEL_BYTES, regular_file};
+use super::faults;
 use super::fits::{NEEDS_VECTOR, check};
+use super::gate::Gate;
 use super::latent::{LatentModel, LatentPart};
+use super::memory;
 use super::outline::Outline;
-use super::provider::{self, Opened};
+use super::parity::Parity;
+use super::placement::{Placement, Profile};
+use super::provider::{self, Provider};
 use super::runtime::Runtime;
 use crate::config;
 use crate::config::taps::{OUTPUT, Pooling};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::files::{read_bounded, sha256_hex};
 
 /// A model that is ready to turn one prepared image at a time into its latent.
@@ -31,6 +36,17 @@ pub struct Encoder {
     parts: Vec<LatentPart>,
     grid: Option<[usize; 3]>,
     first_millis: f64,
+    parity: Option<Parity>,
+    placement: Option<Placement>,
+}
+
+/// The model itself, and what is used of it.
+pub(super) struct Part<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) input: &'a str,
+    pub(super) output: &'a str,
+    /// Side of the input in pixels.
+    pub(super) side: u32,
 }
 
 impl Encoder {
@@ -44,6 +60,7 @@ impl Encoder {
     pub fn open(runtime: &Runtime, model: &Path, card: &Card, config: &config::Encoder) -> Result<Self> {
         let card = card.clone().with(config)?;
         regular_file(model)?;
+        memory::check(model, memory::available())?;
         let bytes = read_bounded(model, MAX_MODEL_BYTES)?;
         let what = model.display().to_string();
         // First what it is: a file that is not ONNX has a wrong sum too, and that would say less.
@@ -60,19 +77,21 @@ impl Encoder {
         if card.changes_model() {
             check(&outline, &card.input, None, card.size, &what)?;
         }
-        let model = LatentModel::new(runtime, bytes, &card, &what)?;
-        let mut encoder = Self::start(runtime, &model.bytes, &card.input, &model.output, card.size, config, &what)?;
+        let latent = LatentModel::new(runtime, bytes, &card, &what)?;
+        let part = Part { bytes: &latent.bytes, input: &card.input, output: &latent.output, side: card.size };
+        let mut gate = Gate::new(runtime, &card, config, model, &outline);
+        let mut encoder = Self::start(runtime, &part, config, &what, Some(&mut gate))?;
         encoder.sha256 = sha256;
-        encoder.grid = model.grid;
-        if !model.parts.is_empty() {
-            encoder.parts = model.parts;
+        encoder.grid = latent.grid;
+        if !latent.parts.is_empty() {
+            encoder.parts = latent.parts;
         }
         encoder.announce();
         Ok(encoder)
     }
 
     /// Opens the ONNX file in `bytes`, with input `input` and output `output`, for `side` x `side` pixels; checks all
-    /// but the SHA-256. `what` names it in errors.
+    /// but the SHA-256, and compares with nothing. `what` names it in errors.
     ///
     /// # Errors
     /// As [`Encoder::open`].
@@ -85,40 +104,76 @@ impl Encoder {
         config: &config::Encoder,
         what: &str,
     ) -> Result<Self> {
-        let encoder = Self::start(runtime, bytes, input, output, side, config, what)?;
+        let encoder = Self::start(runtime, &Part { bytes, input, output, side }, config, what, None)?;
         encoder.announce();
         Ok(Self { sha256: sha256_hex(bytes), ..encoder })
     }
 
-    /// As [`Encoder::from_bytes`], without a SHA-256.
-    fn start(
+    /// Opens `part` on the first provider of `config`, or on a later one where that is allowed and the ones before cannot be
+    /// opened, give no latent, or do not pass the `gate`.
+    pub(super) fn start(
         runtime: &Runtime,
-        bytes: &[u8],
-        input: &str,
-        output: &str,
-        side: u32,
+        part: &Part,
         config: &config::Encoder,
         what: &str,
+        mut gate: Option<&mut Gate>,
     ) -> Result<Self> {
-        let outline = Outline::read(bytes, what)?;
-        check(&outline, input, Some(output), side, what)?;
-        let Opened { session, provider, fallback } = provider::open(runtime, bytes, config, what)?;
-        let options = RunOptions::new().map(|o| o.with_outputs(OutputSelector::no_default().with(output)));
+        check(&Outline::read(part.bytes, what)?, part.input, Some(part.output), part.side, what)?;
+        let mut failed: Vec<Error> = Vec::new();
+        for provider in provider::asked(config)? {
+            let opened = Self::on(provider, runtime, part, config, what).and_then(|mut encoder| {
+                encoder.parity = match &mut gate {
+                    Some(gate) => gate.ask(&mut encoder, provider, part)?,
+                    None => None,
+                };
+                Ok(encoder)
+            });
+            match opened {
+                Ok(mut encoder) => {
+                    if !failed.is_empty() {
+                        let why = told(&failed);
+                        tracing::warn!("{what} runs on {}: {why}", provider.name());
+                        encoder.fallback = Some(why);
+                    }
+                    return Ok(encoder);
+                }
+                Err(error) if config.fallback => failed.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        let kind = failed.last().map_or(Kind::Work, Error::kind);
+        Err(Error::new(kind, format!("none of encoder.providers can be used: {}", told(&failed))))
+    }
+
+    /// Opens `part` on `provider`, and runs it once.
+    fn on(provider: Provider, runtime: &Runtime, part: &Part, config: &config::Encoder, what: &str) -> Result<Self> {
+        let profile = Profile::new();
+        let model = provider::Model { bytes: part.bytes, input: part.input, side: part.side, what };
+        let file = profile.as_ref().map(Profile::file);
+        let session = provider.open(runtime, model, config, file.as_deref()).map_err(Error::work)?;
+        let options = RunOptions::new().map(|o| o.with_outputs(OutputSelector::no_default().with(part.output)));
         let mut encoder = Self {
             session,
             options: options.map_err(|e| Error::work(format!("{what}: ONNX Runtime: {e}")))?,
             what: what.to_string(),
-            side,
+            side: part.side,
             dim: 0,
-            provider,
-            fallback,
+            provider: provider.name(),
+            fallback: None,
             threads: provider::threads(config),
             sha256: String::new(),
             parts: Vec::new(),
             grid: None,
             first_millis: 0.0,
+            parity: None,
+            placement: None,
         };
-        encoder.try_out(output)?;
+        let tried = encoder.try_out(part.output);
+        // Ended in any case, so that nothing is measured from here on.
+        if let Some(profile) = profile {
+            encoder.placement = encoder.session.end_profiling().ok().and_then(|file| profile.read(&file));
+        }
+        tried?;
         Ok(encoder)
     }
 
@@ -169,6 +224,14 @@ impl Encoder {
             self.first_millis,
             side = self.side
         );
+        if let Some(placement) = &self.placement {
+            // On the CPU alone there is nothing to tell.
+            let told = format!("nodes of {} ran on: {}", self.what, placement.describe());
+            if self.provider == "cpu" { tracing::debug!("{told}") } else { tracing::info!("{told}") }
+        }
+        if let Some(parity) = &self.parity {
+            tracing::info!("latents of {}: {}", self.what, parity.describe());
+        }
     }
 
     /// Runs the model and hands the output's shape and values to `take`; the error is a complete message.
@@ -178,7 +241,10 @@ impl Encoder {
         take: impl FnOnce(&[i64], &[f32]) -> std::result::Result<T, String>,
     ) -> std::result::Result<T, String> {
         let what = &self.what;
-        let failed = |e: ort::Error| format!("{what}: inference on {} failed: {e}", self.provider);
+        let failed = |e: ort::Error| {
+            let why = e.to_string();
+            format!("{what}: inference on {} failed: {why}{}", self.provider, faults::hint(&why))
+        };
         let side = self.side as usize;
         let input = TensorRef::from_array_view(([1, 3, side, side], tensor)).map_err(failed)?;
         let outputs = self.session.run_with_options([SessionInputValue::from(input)], &self.options).map_err(failed)?;
@@ -228,7 +294,7 @@ impl Encoder {
     pub fn grid(&self) -> Option<[usize; 3]> {
         self.grid
     }
-    /// The provider that is used: `tensorrt`, `cuda` or `cpu`.
+    /// The provider that is used, as in `encoder.providers`.
     pub fn provider(&self) -> &str {
         self.provider
     }
@@ -240,10 +306,27 @@ impl Encoder {
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
+    /// How near the latents are to those of 32-bit floats on the CPU; `None` where they need not be asked.
+    pub fn parity(&self) -> Option<&Parity> {
+        self.parity.as_ref()
+    }
+    /// Where the nodes of the graph ran in the first inference; `None` where it could not be measured.
+    pub fn placement(&self) -> Option<&Placement> {
+        self.placement.as_ref()
+    }
+    /// Time of the first inference, milliseconds; the memory and kernels of later ones are got ready in it.
+    pub fn first_millis(&self) -> f64 {
+        self.first_millis
+    }
     /// Why the first provider of the list is not used, where that was allowed.
     pub fn fallback(&self) -> Option<&str> {
         self.fallback.as_deref()
     }
+}
+
+/// Why the providers before were not used.
+fn told(failed: &[Error]) -> String {
+    failed.iter().map(Error::chain).collect::<Vec<_>>().join("; ")
 }
 
 impl std::fmt::Debug for Encoder {

@@ -64,8 +64,10 @@ pub(super) fn memory(all: &mut Findings) {
 }
 
 /// Whether there is an NVIDIA GPU, by the marks that its driver leaves.
-pub(super) fn gpu() -> Option<&'static str> {
-    GPU_MARKS.into_iter().find(|mark| Path::new(mark).exists())
+pub(super) fn gpu() -> Option<String> {
+    let mark = GPU_MARKS.into_iter().find(|mark| Path::new(mark).exists())?;
+    let names = crate::encoder::gpus(Path::new("/"));
+    Some(if names.is_empty() { mark.to_owned() } else { format!("{names}; {mark}") })
 }
 
 #[cfg(feature = "camera")]

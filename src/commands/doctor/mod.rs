@@ -1,4 +1,5 @@
 //! `doctor`: what is installed, what works, and what to do where something does not.
+mod board;
 mod disk;
 mod machine;
 mod tools;
@@ -11,8 +12,8 @@ use super::trial;
 use crate::cli;
 use crate::config::Config;
 use crate::config::load::load;
-use crate::encoder::compiled;
 use crate::encoder::runtime::{self, Found, Origin, Runtime};
+use crate::encoder::{cache_of, compiled, missing_libraries};
 use crate::error::Result;
 
 /// With less room than this on a disk, a run of some hours may fill it, bytes.
@@ -25,6 +26,7 @@ pub(super) fn run(args: &cli::Doctor) -> Result<Done> {
     machine::program(&mut all);
     machine::processor(&mut all);
     machine::memory(&mut all);
+    board::jetson(&mut all, Path::new("/"));
     if let Some(runtime) = onnxruntime(&mut all, &config) {
         providers(&mut all, &runtime, &config, model);
         if let Some(model) = model {
@@ -84,17 +86,26 @@ fn providers(all: &mut Findings, runtime: &Runtime, config: &Config, model: Opti
         let tried = match (there, model) {
             (true, Some(model)) if name != "cpu" => trial::provider(model, name, config).map_err(|e| e.chain()),
             (true, _) if name == "cpu" => Ok("in this build".to_owned()),
-            (true, _) => Ok("in this build; name an --encoder to try it".to_owned()),
+            (true, _) => match missing_libraries(&runtime.path, name) {
+                missing if missing.is_empty() => {
+                    Ok("in this build, and its libraries are there; name an --encoder to try it".to_owned())
+                }
+                missing => Err(format!("in this build, but these libraries cannot be loaded: {}", missing.join(", "))),
+            },
             (false, _) => Err("not in this build of ONNX Runtime".to_owned()),
         };
         match tried {
             Ok(found) => all.ok(what, found),
             Err(why) if required => all.fail(
                 what,
-                format!("{why}, but encoder.providers asks for it first"),
-                format!("name a build with {name} in encoder.onnxruntime, or take it out of encoder.providers"),
+                format!("{why}; encoder.providers asks for it first"),
+                format!(
+                    "install what is missing, name a build with {name} in encoder.onnxruntime, or take it out of \
+                     encoder.providers"
+                ),
             ),
-            Err(why) if asked || there => all.warn(what, why, "the next of encoder.providers is used"),
+            Err(why) if asked => all.warn(what, why, "the next of encoder.providers is used"),
+            Err(why) if there => all.ok(what, format!("{why}; not asked for")),
             Err(why) => all.ok(what, format!("{why}; asking for it is an error unless encoder.fallback = true")),
         }
     }
@@ -106,6 +117,11 @@ fn providers(all: &mut Findings, runtime: &Runtime, config: &Config, model: Opti
         ),
         Some(mark) => all.ok("GPU", format!("NVIDIA ({mark})")),
         None => all.ok("GPU", "none found; the CPU does the work"),
+    }
+    for name in &config.encoder.providers {
+        if let Some(folder) = cache_of(name, &config.encoder) {
+            room(all, &format!("cache of {name}"), &folder, "name another cache_folder in the options of the provider");
+        }
     }
 }
 

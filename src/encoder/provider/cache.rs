@@ -1,0 +1,134 @@
+//! Where built engines are kept, and under which name: an engine belongs to one model, input, precision, version of
+//! TensorRT and GPU, and a name that says less brings up the engine of another (ONNX Runtime names them by the graph only).
+use std::path::{Path, PathBuf};
+
+use super::dependencies;
+use crate::config;
+use crate::encoder::runtime::{self, Runtime};
+use crate::files::sha256_hex;
+
+/// Hexadecimal digits of the prefix: enough that two never meet.
+const DIGITS: usize = 16;
+
+/// The folder of engines of TensorRT; `None` where nothing is to be kept or no folder is known.
+pub(super) fn engines(config: &config::Encoder) -> Option<PathBuf> {
+    let wanted = config.tensorrt.engine_cache || config.tensorrt.timing_cache;
+    folder(&config.tensorrt.cache_folder, "tensorrt").filter(|_| wanted)
+}
+
+/// The folder of compiled models of OpenVINO.
+pub(super) fn blobs(config: &config::Encoder) -> Option<PathBuf> {
+    folder(&config.openvino.cache_folder, "openvino").filter(|_| config.openvino.cache)
+}
+
+fn folder(named: &str, own: &str) -> Option<PathBuf> {
+    if named.is_empty() {
+        return Some(runtime::cache_folder()?.join(own));
+    }
+    // Absolute: ONNX Runtime would look in the folder where the program runs.
+    std::path::absolute(named).ok()
+}
+
+/// What the names of engines begin with: `afterimage-` and digits of a hash of the model's bytes, input, precision and
+/// options that are built in, version of TensorRT and GPU.
+pub(super) fn prefix(runtime: &Runtime, bytes: &[u8], input: &str, side: u32, config: &config::Encoder) -> String {
+    let trt = &config.tensorrt;
+    let options = format!(
+        "{input} {side}\n{} {} {} {}\n{} {} {} {} {}",
+        trt.precision,
+        trt.layer_norm_fp32,
+        trt.dla,
+        trt.dla_core,
+        trt.min_batch,
+        trt.opt_batch,
+        trt.max_batch,
+        trt.builder_level,
+        trt.auxiliary_streams
+    );
+    let version = dependencies::tensorrt_version().unwrap_or_default();
+    let text = format!(
+        "{}\n{options}\nONNX Runtime {}\nTensorRT {version}\nGPU {} {}",
+        sha256_hex(bytes),
+        runtime.version,
+        trt.device,
+        gpus(Path::new("/"))
+    );
+    let digest = sha256_hex(text.as_bytes());
+    format!("afterimage-{}", &digest[..DIGITS])
+}
+
+/// The GPUs as the system below `root` (`/`) names them: of cards by the driver, of boards by the device tree; empty where
+/// neither says anything.
+pub fn gpus(root: &Path) -> String {
+    let mut found = Vec::new();
+    let cards = std::fs::read_dir(root.join("proc/driver/nvidia/gpus")).into_iter().flatten().flatten();
+    for card in cards {
+        let text = std::fs::read_to_string(card.path().join("information")).unwrap_or_default();
+        let model = text.lines().find_map(|line| line.strip_prefix("Model:"));
+        found.extend(model.map(|model| model.trim().to_owned()));
+    }
+    found.sort();
+    if found.is_empty() {
+        let board = std::fs::read_to_string(root.join("proc/device-tree/model")).unwrap_or_default();
+        found.push(board.trim_matches(['\0', '\n']).to_owned());
+    }
+    found.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn the_prefix_follows_all_that_an_engine_belongs_to() {
+        let runtime = crate::encoder::tests::runtime();
+        let config = config::Encoder::default();
+        let one = prefix(&runtime, b"model", "image", 96, &config);
+        assert_eq!(one, prefix(&runtime, b"model", "image", 96, &config));
+        assert_eq!(one.len(), "afterimage-".len() + DIGITS);
+        let mut others = vec![
+            prefix(&runtime, b"another", "image", 96, &config),
+            prefix(&runtime, b"model", "pixels", 96, &config),
+            prefix(&runtime, b"model", "image", 128, &config),
+        ];
+        for set in ["precision=fp16", "builder_level=5", "max_batch=2", "layer_norm_fp32=false", "device=1"] {
+            let changed = config::load::load(None, &[format!("encoder.tensorrt.{set}")]).unwrap().encoder;
+            others.push(prefix(&runtime, b"model", "image", 96, &changed));
+        }
+        let mut newer = runtime.clone();
+        newer.version = "1.99.0".into();
+        others.push(prefix(&newer, b"model", "image", 96, &config));
+        others.push(one);
+        let count = others.len();
+        others.sort();
+        others.dedup();
+        assert_eq!(others.len(), count, "two of them are the same");
+    }
+
+    #[test]
+    fn gpus_are_named_by_driver_or_device_tree() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(gpus(root.path()), "");
+        let card = root.path().join("proc/driver/nvidia/gpus/0000:01:00.0");
+        std::fs::create_dir_all(root.path().join("proc/device-tree")).unwrap();
+        std::fs::write(root.path().join("proc/device-tree/model"), "NVIDIA Jetson Orin Nano\0").unwrap();
+        assert_eq!(gpus(root.path()), "NVIDIA Jetson Orin Nano");
+        std::fs::create_dir_all(&card).unwrap();
+        std::fs::write(card.join("information"), "Model: \t\t NVIDIA H100\nIRQ: 5\n").unwrap();
+        assert_eq!(gpus(root.path()), "NVIDIA H100");
+    }
+
+    #[test]
+    fn a_named_folder_is_made_absolute_and_none_is_kept_where_nothing_shall_be() {
+        let mut config = config::Encoder::default();
+        assert!(engines(&config).unwrap().ends_with("afterimage/tensorrt"));
+        config.tensorrt.cache_folder = "engines".into();
+        assert_eq!(engines(&config).unwrap(), std::env::current_dir().unwrap().join("engines"));
+        (config.tensorrt.engine_cache, config.tensorrt.timing_cache) = (false, false);
+        assert_eq!(engines(&config), None);
+        assert!(blobs(&config).unwrap().ends_with("afterimage/openvino"));
+        config.openvino.cache = false;
+        assert_eq!(blobs(&config), None);
+    }
+}

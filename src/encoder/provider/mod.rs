@@ -1,0 +1,266 @@
+//! Opens a model on the hardware that was asked for.
+//!
+//! `encoder.providers` is an order of preference and its first entry is *required*: the others are tried, in turn, only
+//! where `encoder.fallback = true`, and then the reason is kept and logged. Where a provider cannot do a node of the graph
+//! (computations on shapes, mostly), ONNX Runtime puts it on the CPU on purpose; that is left to it, is no fallback, and is
+//! measured (`placement`).
+mod cache;
+mod dependencies;
+mod options;
+
+use std::path::Path;
+
+use ort::ep::{ACL, ArbitrarilyConfigurableExecutionProvider, CPU, CUDA, OpenVINO, TensorRT, XNNPACK};
+use ort::ep::{ExecutionProvider, ExecutionProviderDispatch};
+use ort::session::Session;
+use ort::session::builder::GraphOptimizationLevel;
+
+use super::runtime::Runtime;
+use crate::config;
+use crate::error::{Error, Result};
+
+pub use cache::gpus;
+pub use options::{Options, Subject};
+
+/// A place where models run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Provider {
+    TensorRt,
+    Cuda,
+    OpenVino,
+    Xnnpack,
+    Acl,
+    Cpu,
+}
+
+/// All of them, in the order in which they are told.
+const ALL: [Provider; 6] =
+    [Provider::TensorRt, Provider::Cuda, Provider::OpenVino, Provider::Xnnpack, Provider::Acl, Provider::Cpu];
+
+/// A model that is to be opened.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Model<'a> {
+    pub(super) bytes: &'a [u8],
+    /// Name of its input.
+    pub(super) input: &'a str,
+    /// Side of its input in pixels.
+    pub(super) side: u32,
+    /// What it is called in errors.
+    pub(super) what: &'a str,
+}
+
+/// The providers of `config`, in order.
+pub(super) fn asked(config: &config::Encoder) -> Result<Vec<Provider>> {
+    let all: Vec<Provider> = config.providers.iter().map(|name| Provider::parse(name)).collect::<Result<_>>()?;
+    if all.is_empty() {
+        return Err(Error::config(format!("encoder.providers is empty: name at least one of {}", names())));
+    }
+    Ok(all)
+}
+
+fn names() -> String {
+    ALL.map(Provider::name).join(", ")
+}
+
+/// Opens the model in `bytes` on the CPU as it stands, to run it once.
+pub(super) fn plain(runtime: &Runtime, bytes: &[u8]) -> ort::Result<Session> {
+    let builder = Session::builder(&runtime.environment)?;
+    let mut builder = builder.with_optimization_level(GraphOptimizationLevel::Disable)?.with_intra_threads(1)?;
+    builder.commit_from_memory(bytes)
+}
+
+/// Name, as in `encoder.providers`, of every provider that a build may have, and whether this one has it. That a
+/// library has one does not say that this machine can use it.
+///
+/// # Errors
+/// The library does not list its providers.
+pub fn compiled(runtime: &Runtime) -> Result<Vec<(&'static str, bool)>> {
+    ALL.into_iter().map(|p| Ok((p.name(), p.available(runtime).map_err(Error::work)?))).collect()
+}
+
+/// The option strings that ONNX Runtime is given for `provider` (as in `encoder.providers`) under `config`; empty for one
+/// that takes none.
+pub fn options_of(provider: &str, config: &config::Encoder, about: &Subject) -> Options {
+    match Provider::parse(provider) {
+        Ok(Provider::TensorRt) => options::tensorrt(&config.tensorrt, about),
+        Ok(Provider::Cuda) => options::cuda(&config.cuda),
+        Ok(Provider::OpenVino) => options::openvino(&config.openvino, about),
+        Ok(Provider::Xnnpack) => options::xnnpack(&config.xnnpack, about),
+        _ => Options::new(),
+    }
+}
+
+/// Libraries that `provider` needs beside the one at `runtime` and that cannot be loaded; none for a provider that is part
+/// of ONNX Runtime.
+pub fn missing_libraries(runtime: &Path, provider: &str) -> Vec<String> {
+    dependencies::library(runtime, provider).map_or(Vec::new(), |library| dependencies::missing(&library))
+}
+
+/// The folders where `provider` keeps what it builds under `config`.
+pub fn cache_of(provider: &str, config: &config::Encoder) -> Option<std::path::PathBuf> {
+    match provider {
+        "tensorrt" => cache::engines(config),
+        "openvino" => cache::blobs(config),
+        _ => None,
+    }
+}
+
+/// Threads of one inference on the CPU: `encoder.threads`, or all cores but one.
+pub(super) fn threads(config: &config::Encoder) -> usize {
+    match config.threads {
+        0 => std::thread::available_parallelism().map_or(1, |n| n.get().saturating_sub(1).max(1)),
+        n => n as usize,
+    }
+}
+
+impl Provider {
+    fn parse(name: &str) -> Result<Self> {
+        let found = ALL.into_iter().find(|provider| provider.name() == name);
+        found.ok_or_else(|| Error::config(format!("encoder.providers has \"{name}\": must be one of {}", names())))
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::TensorRt => "tensorrt",
+            Self::Cuda => "cuda",
+            Self::OpenVino => "openvino",
+            Self::Xnnpack => "xnnpack",
+            Self::Acl => "acl",
+            Self::Cpu => "cpu",
+        }
+    }
+
+    fn available(self, runtime: &Runtime) -> std::result::Result<bool, String> {
+        let available = match self {
+            Self::TensorRt => TensorRT::is_available(),
+            Self::Cuda => CUDA::is_available(),
+            Self::OpenVino => OpenVINO::is_available(),
+            Self::Xnnpack => XNNPACK::is_available(),
+            Self::Acl => ACL::is_available(),
+            Self::Cpu => Ok(true),
+        };
+        available.map_err(|e| format!("{}: cannot list its providers: {e}", runtime.path.display()))
+    }
+
+    /// Opens `model` here; with `profile` its first runs are written to a file that begins so. The error says what to do.
+    pub(super) fn open(
+        self,
+        runtime: &Runtime,
+        model: Model,
+        config: &config::Encoder,
+        profile: Option<&Path>,
+    ) -> std::result::Result<Session, String> {
+        let name = self.name();
+        if !self.available(runtime)? {
+            return Err(format!(
+                "encoder.providers asks for {name}, which is not in this build of ONNX Runtime ({} in {}). Name a \
+                 build with {name} for this machine in encoder.onnxruntime, take {name} out of encoder.providers, or \
+                 set encoder.fallback = true to go on with the next of the list",
+                runtime.version,
+                runtime.path.display()
+            ));
+        }
+        // Asked first: ONNX Runtime names only the first library that is missing.
+        let missing = missing_libraries(&runtime.path, name);
+        if !missing.is_empty() {
+            return Err(format!(
+                "encoder.providers asks for {name}, whose libraries cannot be loaded: {} (ONNX Runtime {} in {}). Install \
+                 them, or add their folder to LD_LIBRARY_PATH; docs/jetson.md says which build fits which system. Or set \
+                 encoder.fallback = true to go on with the next of the list",
+                missing.join(", "),
+                runtime.version,
+                runtime.path.display()
+            ));
+        }
+        let opened = self.session(runtime, model, config, profile);
+        opened.map_err(|e| self.failed(runtime, model, config, &e.to_string()))
+    }
+
+    fn failed(self, runtime: &Runtime, model: Model, config: &config::Encoder, why: &str) -> String {
+        let (what, name) = (model.what, self.name());
+        let hint = super::faults::hint(why);
+        if self == Self::Cpu {
+            return format!("{what} cannot be opened by ONNX Runtime {}: {why}{hint}", runtime.version);
+        }
+        let memory = match self {
+            Self::Cuda | Self::TensorRt if why.contains("Failed to allocate memory") => format!(
+                " The arena may take {} MB (encoder.cuda.arena_megabytes; 0: no limit).",
+                config.cuda.arena_megabytes
+            ),
+            _ => String::new(),
+        };
+        format!(
+            "encoder.providers asks for {name}, which cannot be used for {what}: {why} (ONNX Runtime {} in {}).{memory}{hint} \
+             Check the driver and the libraries it names, or set encoder.fallback = true to go on with the next of the list",
+            runtime.version,
+            runtime.path.display()
+        )
+    }
+
+    /// A provider that cannot be registered is an error, never a silent step down to the CPU.
+    fn session(
+        self,
+        runtime: &Runtime,
+        model: Model,
+        config: &config::Encoder,
+        profile: Option<&Path>,
+    ) -> ort::Result<Session> {
+        let about = self.subject(runtime, model, config);
+        for folder in [&about.engines, &about.blobs].into_iter().flatten() {
+            // A folder that cannot be made: ONNX Runtime says so where it writes.
+            std::fs::create_dir_all(folder).ok();
+        }
+        // XNNPACK and OpenVINO bring threads of their own.
+        let own_pool = matches!(self, Self::Xnnpack | Self::OpenVino);
+        let mut builder = Session::builder(&runtime.environment)?
+            .with_optimization_level(GraphOptimizationLevel::All)?
+            .with_execution_providers(self.registered(config, &about))?
+            .with_intra_threads(if own_pool { 1 } else { about.threads })?
+            .with_inter_threads(1)?
+            // Threads that spin while they wait would take the cores that capture and learning run on.
+            .with_intra_op_spinning(config.cpu.spinning)?
+            .with_deterministic_compute(true)?;
+        if let Some(file) = profile {
+            builder = builder.with_profiling(file)?;
+        }
+        builder.commit_from_memory(model.bytes)
+    }
+
+    fn subject(self, runtime: &Runtime, model: Model, config: &config::Encoder) -> Subject {
+        let (input, side, threads) = (model.input.to_owned(), model.side, threads(config));
+        let mut about = Subject { input, side, threads, engines: None, blobs: None, prefix: String::new() };
+        match self {
+            Self::TensorRt => {
+                about.engines = cache::engines(config);
+                about.prefix = cache::prefix(runtime, model.bytes, model.input, model.side, config);
+            }
+            Self::OpenVino => about.blobs = cache::blobs(config),
+            _ => {}
+        }
+        about
+    }
+
+    fn registered(self, config: &config::Encoder, about: &Subject) -> Vec<ExecutionProviderDispatch> {
+        fn with<E: ArbitrarilyConfigurableExecutionProvider>(provider: E, options: Options) -> E {
+            options.into_iter().fold(provider, |provider, (name, value)| provider.with_arbitrary_config(name, value))
+        }
+        let options = |provider: Self| options_of(provider.name(), config, about);
+        // With the arena the buffers of all layers share one block that is kept: faster, and (for MobileNetV2 at 224
+        // pixels) 20 MB less than asking the system for each buffer anew.
+        let cpu = CPU::default().with_arena_allocator(config.cpu.arena).build().error_on_failure();
+        let cuda = || with(CUDA::default(), options(Self::Cuda)).build().error_on_failure();
+        let mut all = match self {
+            // What TensorRT cannot do is left to CUDA, which its library needs anyway.
+            Self::TensorRt => {
+                vec![with(TensorRT::default(), options(self)).build().error_on_failure(), cuda()]
+            }
+            Self::Cuda => vec![cuda()],
+            Self::OpenVino => vec![with(OpenVINO::default(), options(self)).build().error_on_failure()],
+            Self::Xnnpack => vec![with(XNNPACK::default(), options(self)).build().error_on_failure()],
+            Self::Acl => vec![ACL::default().with_fast_math(config.acl.fast_math).build().error_on_failure()],
+            Self::Cpu => Vec::new(),
+        };
+        all.push(cpu);
+        all
+    }
+}
