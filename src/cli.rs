@@ -42,6 +42,8 @@ pub enum Verb {
     Inspect(Inspect),
     /// What is installed, what works, and what to do where something does not.
     Doctor(Doctor),
+    /// Open an encoder on its providers ahead of time, so that engines and caches are there when a run starts.
+    Build(Build),
     /// Speed: raw encoder loop, pipeline, pipeline with learning, interleaved in one run.
     Bench(Bench),
     /// Check a configuration, a model with its card, or a run folder, without running anything.
@@ -219,6 +221,17 @@ pub struct Doctor {
     /// An encoder to check too.
     #[arg(long, value_name = "MODEL.onnx")]
     pub encoder: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "described by its type")]
+    pub common: Common,
+}
+
+/// `build`
+#[derive(Debug, Args)]
+pub struct Build {
+    /// The encoder (ONNX).
+    #[arg(long, value_name = "MODEL.onnx")]
+    pub encoder: PathBuf,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
     pub common: Common,

@@ -16,6 +16,7 @@ use crate::learner::{Origin, Snapshot};
 use crate::pipeline::folder::RunInfo;
 use crate::pipeline::saved;
 use crate::source::folder::read_image;
+use crate::warmup;
 
 /// Time between two heartbeat lines where there is no terminal.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -34,7 +35,8 @@ impl Opened {
     pub(super) fn open(model: &Path, config: &Config) -> Result<Self> {
         let card = Card::beside(model)?.with(&config.encoder)?.prepared(&config.prepare)?;
         let runtime = runtime::load(&config.encoder.onnxruntime)?;
-        let encoder = Encoder::open(&runtime, model, &card, &config.encoder)?;
+        let what = format!("encoder {} on {}", model.display(), config.encoder.providers.join(", "));
+        let encoder = warmup::while_opening(&what, || Encoder::open(&runtime, model, &card, &config.encoder))?;
         let origin = Origin {
             encoder_sha256: encoder.sha256().to_owned(),
             card_hash: card.hash(),

@@ -1,5 +1,6 @@
 //! One file per verb. Each returns what it found; `main` prints it.
 mod bench;
+mod build;
 mod check;
 mod common;
 mod doctor;
@@ -61,6 +62,7 @@ pub fn run(cli: &Cli, started: Instant) -> Result<Done> {
         Verb::Sheet(args) => sheet::run(args),
         Verb::Merge(args) => merge::run(args),
         Verb::Inspect(args) => inspect::run(args),
+        Verb::Build(args) => build::run(args),
         Verb::Bench(args) => bench::run(args, started),
     };
     output.map(|output| Done { output, exit_code: 0 })
