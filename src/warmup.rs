@@ -1,7 +1,7 @@
 //! Signs of life while an encoder opens: building an engine of TensorRT takes minutes on a board, and silence looks like
 //! death.
 //!
-//! After [`FIRST`] and then every [`BEAT`] a line in the log says what is waited for and since when. A service manager that
+//! After 3 s and then every 5 s a line in the log says what is waited for and since when. A service manager that
 //! asks for it (`NOTIFY_SOCKET`, sd_notify(3)) is told the same as `STATUS=`, with more time to start
 //! (`EXTEND_TIMEOUT_USEC=`), and `READY=1` once the encoder is open.
 use std::os::linux::net::SocketAddrExt;
