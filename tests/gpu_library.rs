@@ -15,23 +15,10 @@ use std::process::Command;
 
 use afterimage::config::load::load;
 use afterimage::encoder::{Subject, missing_libraries, options_of, runtime};
-use common::{ENCODER, Place, learn_args};
+use common::{ENCODER, Place, gpu_library as library, learn_args};
 
 const SHORT: &str = "pattern://7?frames=40&segments=4&width=64&height=48";
 const SET: [&str; 3] = ["tensorrt", "cuda", "cpu"];
-
-/// The library, where it is there.
-fn library() -> Option<PathBuf> {
-    let named = std::env::var_os("AFTERIMAGE_GPU_ONNXRUNTIME").map(PathBuf::from);
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    let found = named.or_else(|| Some(cache?.join("afterimage/onnxruntime-gpu/libonnxruntime.so")));
-    let found = found.filter(|path| path.exists());
-    if found.is_none() {
-        println!("skipped: no GPU build of ONNX Runtime here; tools/fetch_onnxruntime.sh --gpu fetches one");
-    }
-    found
-}
 
 /// The library, on a machine where its providers cannot be loaded.
 fn library_without_cuda() -> Option<PathBuf> {

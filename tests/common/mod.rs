@@ -371,3 +371,16 @@ pub(crate) fn search_first(folder: &OsStr) -> impl FnOnce(&mut Command) + use<> 
         command.env("PATH", path);
     }
 }
+
+/// The GPU build of ONNX Runtime, where it is there: named by `AFTERIMAGE_GPU_ONNXRUNTIME`, or in the cache. Says so where not.
+pub(crate) fn gpu_library() -> Option<PathBuf> {
+    let named = std::env::var_os("AFTERIMAGE_GPU_ONNXRUNTIME").map(PathBuf::from);
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
+    let found = named.or_else(|| Some(cache?.join("afterimage/onnxruntime-gpu/libonnxruntime.so")));
+    let found = found.filter(|path| path.exists());
+    if found.is_none() {
+        println!("skipped: no GPU build of ONNX Runtime here; tools/fetch_onnxruntime.sh --gpu fetches one");
+    }
+    found
+}
