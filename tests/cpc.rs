@@ -162,7 +162,7 @@ fn the_merged_model_computes_every_kind_of_head_over_a_grid() {
     let tensor: Vec<f32> = (0..3 * 32 * 32).map(|i| ((i * i) as f32 * 0.37).sin() * 2.0).collect();
     let mut latent = vec![0.0; encoder.dim()];
     encoder.encode(&tensor, &mut latent).unwrap();
-    grid.normalise(&mut latent);
+    afterimage::linalg::normalise(&mut latent);
     let model = LatentModel::new(&runtime, fs::read(&path).unwrap(), &card, "grid.onnx").unwrap();
     let mut found = Vec::new();
     for head in [Head::Identity { dim: 32 }, pooled.clone(), pooled.pooling(grid), over(None), over(Some(context))] {
@@ -209,18 +209,11 @@ fn samples(grid: Option<[usize; 3]>) -> Vec<Sample> {
             let mut cell = |pattern: usize, row: usize| -> Vec<f32> {
                 looks.row(pattern * 16 + row).iter().map(|x| x + 0.4 * (uniform(rng) - 0.5) as f32).collect()
             };
-            let latent = match grid {
-                Some(shape) => {
-                    let mut row: Vec<f32> = (0..12).flat_map(|at| cell(patterns[at % 3], at / 3)).collect();
-                    Grid::new(shape).normalise(&mut row);
-                    row
-                }
-                None => {
-                    let mut row = cell(patterns[0], frame);
-                    afterimage::linalg::normalise(&mut row);
-                    row
-                }
+            let mut latent = match grid {
+                Some(_) => (0..12).flat_map(|at| cell(patterns[at % 3], at / 3)).collect(),
+                None => cell(patterns[0], frame),
             };
+            afterimage::linalg::normalise(&mut latent);
             let index = out.len() as u64;
             out.push(Sample { index, stamp: Stamp(index as i64 * 100_000_000), segment, latent, ..Sample::default() });
         }

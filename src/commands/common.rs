@@ -11,8 +11,9 @@ use crate::config::{self, Config, load, taps};
 use crate::encoder::{Background, Card, Encoder, Prepare, runtime};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
-use crate::head::{Head, unit_latent};
+use crate::head::Head;
 use crate::learner::{Origin, Snapshot};
+use crate::linalg::normalise;
 use crate::pipeline::folder::RunInfo;
 use crate::pipeline::saved;
 use crate::source::folder::read_image;
@@ -137,7 +138,7 @@ impl Single {
     pub(super) fn latent(&mut self, opened: &mut Opened, frame: &Frame) -> Result<&[f32]> {
         self.prepare.run(frame, &mut self.tensor)?;
         opened.encoder.encode(&self.tensor, &mut self.latent)?;
-        let norm = unit_latent(opened.origin.shape(), &mut self.latent);
+        let norm = normalise(&mut self.latent);
         if !(norm.is_finite() && norm > 0.0) {
             return Err(Error::refused("the encoder gave a latent that is zero or not finite"));
         }

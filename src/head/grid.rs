@@ -9,8 +9,9 @@ use super::{Cells, Context, Form, Head, Learned};
 use crate::error::{Error, Result};
 use crate::linalg::{NORM_FLOOR, norm, normalise, product, slices_mut};
 
-/// Shape of a grid latent: one row of `h * w * d` numbers, `[h, w, d]` row-major. Every cell has the same length and the
-/// whole row is unit, so that the inner product of two rows is the mean cosine of their cells.
+/// Shape of a grid latent: one row of `h * w * d` numbers, `[h, w, d]` row-major, unit as a whole. Cells keep their lengths
+/// beside each other: the mean of the cells is then what average pooling makes of the grid. (Cells made unit length first
+/// lose what they say by being strong: docs/learning.md, "Grids".)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grid {
     /// `h`
@@ -19,15 +20,6 @@ pub struct Grid {
     pub columns: usize,
     /// `d`, channels of a cell: the length of the pooled latent.
     pub dim: usize,
-}
-
-/// Brings what an encoder gave to unit length, a grid cell by cell too ([`Grid::normalise`]); returns the length that it had.
-/// Zero or not finite: there is no latent.
-pub fn unit_latent(grid: Option<Grid>, latent: &mut [f32]) -> f32 {
-    match grid {
-        Some(grid) => grid.normalise(latent),
-        None => normalise(latent),
-    }
 }
 
 impl Grid {
@@ -44,13 +36,6 @@ impl Grid {
     /// `h w d`, numbers of a row.
     pub fn numbers(self) -> usize {
         self.cells() * self.dim
-    }
-
-    /// Brings every cell of what an encoder gave to unit length (one without direction stays zero) and the whole row too;
-    /// returns the length that the row of unit cells had. Zero or not finite: there is no latent.
-    pub fn normalise(self, row: &mut [f32]) -> f32 {
-        let broken = row.chunks_exact_mut(self.dim.max(1)).map(normalise).any(|length| !length.is_finite());
-        if broken { f32::NAN } else { normalise(row) }
     }
 
     /// The pooled latent: the mean of the cells, made unit length, `[h w d]` to `[d]`. False where there is no direction;

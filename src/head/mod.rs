@@ -9,7 +9,7 @@ use ndarray::{Array1, Array2};
 
 pub use context::{Cells, Context, ContextCache, equalised};
 pub use embed::Scratch;
-pub use grid::{Grid, GridHead, unit_latent};
+pub use grid::{Grid, GridHead};
 pub use mlp::{Cache, Mlp};
 pub use slow::{Scatter, SlowFit, slow_from};
 

@@ -14,8 +14,9 @@ use super::turnstile::Turnstile;
 use crate::encoder::{Background, Encoder};
 use crate::error::{Error, Result};
 use crate::export::Record;
-use crate::head::{Grid, Scratch, unit_latent};
+use crate::head::{Grid, Scratch};
 use crate::learner::Snapshot;
+use crate::linalg::normalise;
 use crate::pairs::{Sample, Segmenter, View};
 
 /// How long the hot path waits for a frame before it looks whether to stop.
@@ -105,7 +106,7 @@ impl Hot<'_> {
                 self.checkpoint(slot.index, false, self.live)?;
             }
             self.encoder.encode(&slot.tensor, &mut self.latent)?;
-            let norm = unit_latent(self.grid, &mut self.latent);
+            let norm = normalise(&mut self.latent);
             if let Some(grid) = self.grid {
                 self.pooled.resize(grid.dim, 0.0);
                 grid.pool(&self.latent, &mut self.pooled);
@@ -185,7 +186,7 @@ impl Hot<'_> {
         }
         self.view.resize(self.latent.len(), 0.0);
         self.encoder.encode(&slot.view, &mut self.view)?;
-        let norm = unit_latent(self.grid, &mut self.view);
+        let norm = normalise(&mut self.view);
         if norm.is_finite() && norm > 0.0 {
             self.totals.views += 1;
         } else {

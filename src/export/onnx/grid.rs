@@ -11,7 +11,7 @@ pub(super) fn build(graph: &mut Builder, head: &Head, grid: Grid, latent: &str) 
         Head::Grid(over) => embedding(graph, over, latent),
         Head::Pooled { head, .. } => build(graph, head, grid, latent),
         Head::Identity { .. } | Head::Learned(_) => {
-            let cells = unit_cells(graph, grid, latent);
+            let cells = cells_of(graph, grid, latent);
             let pooled = mean(graph, grid, &cells);
             let flat = graph.flatten(&pooled);
             super::head::build(graph, head, &flat);
@@ -21,7 +21,7 @@ pub(super) fn build(graph: &mut Builder, head: &Head, grid: Grid, latent: &str) 
 
 fn embedding(graph: &mut Builder, head: &GridHead, latent: &str) {
     let grid = head.grid;
-    let cells = unit_cells(graph, grid, latent);
+    let cells = cells_of(graph, grid, latent);
     // All cells of an image over the length of their mean.
     let pooled = mean(graph, grid, &cells);
     let squares = graph.node("Mul", &[&pooled, &pooled]);
@@ -43,10 +43,9 @@ fn embedding(graph: &mut Builder, head: &GridHead, latent: &str) {
     graph.unit(&flat, head.learned.slow.ncols());
 }
 
-/// `[n, h w d]` to `[n, h w, d]`, every cell of unit length.
-fn unit_cells(graph: &mut Builder, grid: Grid, latent: &str) -> String {
-    let cells = graph.reshape(latent, &[-1, grid.cells() as i64, grid.dim as i64]);
-    graph.unit(&cells, grid.dim)
+/// `[n, h w d]` to `[n, h w, d]`.
+fn cells_of(graph: &mut Builder, grid: Grid, latent: &str) -> String {
+    graph.reshape(latent, &[-1, grid.cells() as i64, grid.dim as i64])
 }
 
 /// `[n, h w, d]` to `[n, 1, d]`.

@@ -14,7 +14,7 @@ fn random(n: usize, d: usize, rng: &mut ChaCha8Rng) -> Array2<f32> {
 
 fn rows(n: usize) -> Array2<f32> {
     let mut rows = random(n, GRID.numbers(), &mut ChaCha8Rng::seed_from_u64(1));
-    slices_mut(&mut rows).for_each(|row| assert!(GRID.normalise(row) > 0.0));
+    slices_mut(&mut rows).for_each(|row| assert!(normalise(row) > 0.0));
     rows
 }
 
@@ -41,15 +41,15 @@ fn heads() -> Vec<Head> {
 }
 
 #[test]
-fn cells_have_equal_length_and_the_row_is_unit() {
-    let rows = rows(3);
-    for row in rows.rows() {
-        assert!((row.dot(&row) - 1.0).abs() < 1e-6);
-        for cell in row.to_vec().chunks(5) {
-            assert!((norm(cell) - 6f64.sqrt().recip()).abs() < 1e-6);
-        }
-    }
-    assert!(GRID.normalise(&mut [f32::NAN; 30]).is_nan() && GRID.normalise(&mut [0.0; 30]) == 0.0);
+fn a_strong_cell_counts_more_in_the_pooled_latent() {
+    let mut row = vec![0.0; GRID.numbers()];
+    // One cell of length 3 along the first axis, one of length 1 along the second.
+    (row[0], row[6]) = (3.0, 1.0);
+    assert!((normalise(&mut row) - 10f32.sqrt()).abs() < 1e-6);
+    let mut pooled = vec![0.0; GRID.dim];
+    assert!(GRID.pool(&row, &mut pooled));
+    assert!((pooled[0] / pooled[1] - 3.0).abs() < 1e-6 && (norm(&pooled) - 1.0).abs() < 1e-6);
+    assert!(!GRID.pool(&[0.0; 30], &mut pooled));
 }
 
 #[test]
@@ -61,8 +61,9 @@ fn the_mean_of_the_cells_is_the_pooled_latent() {
         assert!((&mean - &pooled).iter().all(|x| x.abs() < 1e-6));
         assert!((pooled.dot(&pooled) - 1.0).abs() < 1e-6);
         // Cells point where they did.
-        let (cell, of) = (cells.row(6 * i + 4), rows.row(i));
-        let cosine = cell.dot(&of.slice(ndarray::s![20..25])) / (cell.dot(&cell) / 6.0).sqrt();
+        let (cell, row) = (cells.row(6 * i + 4), rows.row(i));
+        let of = row.slice(ndarray::s![20..25]);
+        let cosine = cell.dot(&of) / (cell.dot(&cell) * of.dot(&of)).sqrt();
         assert!((cosine - 1.0).abs() < 1e-5, "{cosine}");
     }
 }
@@ -108,8 +109,9 @@ fn cells_go_through_the_head_one_by_one() {
         assert_eq!(cells.dim(), (6, head.dim_out()));
         assert!(cells.rows().into_iter().all(|cell| (cell.dot(&cell) - 1.0).abs() < 1e-5));
         if i == 0 {
-            let scaled = &cells / 6f32.sqrt();
-            assert!(scaled.iter().zip(row).all(|(a, b)| (a - b).abs() < 1e-6), "frozen cells are the latent's");
+            let mut of = rows.to_shape((6, 5)).unwrap().into_owned();
+            slices_mut(&mut of).for_each(|cell| assert!(normalise(cell) > 0.0));
+            assert!((&cells - &of).iter().all(|x| x.abs() < 1e-6), "frozen cells are the latent's, of unit length");
         }
         assert!(head.embed_cells(GRID, &row[1..]).is_none());
     }

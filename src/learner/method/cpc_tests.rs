@@ -7,8 +7,8 @@ use crate::config::Config;
 use crate::frame::Stamp;
 use crate::head::{Form, Mlp, equalised};
 use crate::learner::method::{Drawn, Pace, Residual};
-use crate::linalg::product;
 use crate::linalg::random::{below, uniform};
+use crate::linalg::{normalise, product};
 use crate::optimizer::{AdamW, AdamWState};
 use crate::pairs::{Block, Replay};
 
@@ -54,7 +54,7 @@ impl World {
                 let cell = self.cell(patterns[at % GRID.columns], at / GRID.columns);
                 row.slice_mut(s![at * 12..(at + 1) * 12]).assign(&cell);
             }
-            GRID.normalise(row.as_slice_mut().unwrap());
+            normalise(row.as_slice_mut().unwrap());
         }
         block(number, latents)
     }
