@@ -1,8 +1,8 @@
 """Nearest neighbours: is what the encoder learns of use? By the shots held out, or by labelled images where there are some.
 
 Votes are those of `afterimage eval`: a neighbour of cosine s has the weight exp(s / .07) (Wu et al. 2018, section 3.4).
-Embeddings here are the mean over the last map at the size of training, of CPC the plain mean of its cells (the runtime makes
-each of unit length first). The figures of an exported model, with its taps, come from `afterimage eval`.
+Embeddings here are the mean over the last map at the size of training, of CPC the mean of its cells. The figures of an exported
+model, with its taps, come from `afterimage eval`.
 """
 
 import pathlib
