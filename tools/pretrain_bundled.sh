@@ -4,7 +4,7 @@
 #     tools/pretrain_bundled.sh OUT [PYTHON]
 #
 # PYTHON has the packages of tools/requirements-torch.txt (default: that of `make test-export`). Needs ffmpeg, and Debian's
-# opencv-doc for three clips. About 40 minutes of processor time; stopped runs go on where they were. Pixels and weights
+# opencv-doc for three clips. About 26 minutes of processor time; stopped runs go on where they were. Pixels and weights
 # are the same every time on one machine with one thread; on another, kernels may round differently.
 set -euo pipefail
 cd "$(dirname "$0")/.."
