@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Output;
 use super::common::{Opened, OpenedRun, Progress};
-use super::labelled::{Halves, halves};
+use super::labelled::{Halves, Image, halves, numbers};
 use crate::cli;
 use crate::encoder::Encoder;
 use crate::error::{Error, Result};
@@ -108,7 +108,7 @@ fn table(own: Option<Accuracy>, frozen: Accuracy, adapted: Accuracy) -> String {
 fn read(
     opened: &mut Opened,
     own: Option<&mut Encoder>,
-    images: &[(PathBuf, String)],
+    images: &[Image],
     names: &[String],
     done: impl FnMut(u64),
 ) -> Result<Labelled> {
@@ -130,6 +130,6 @@ fn read(
             (latents, Some(rows.map_err(|e| Error::work("outputs for images").because(e))?), places)
         }
     };
-    let labels = places.iter().filter_map(|i| names.iter().position(|name| *name == images[*i].1)).collect();
+    let labels = numbers(images, &places, names);
     Ok(Labelled { latents, own, labels })
 }

@@ -60,6 +60,11 @@ fn some(classes: &[&String]) -> String {
     names.join(", ") + if classes.len() > names.len() { ", ..." } else { "" }
 }
 
+/// Of the images at `places`, the place of each one's class in `classes`, which are sorted and have them all.
+pub(super) fn numbers(images: &[Image], places: &[usize], classes: &[String]) -> Vec<usize> {
+    places.iter().filter_map(|i| classes.binary_search(&images[*i].1).ok()).collect()
+}
+
 /// Images with their class: the path of their folder under `folder`.
 ///
 /// # Errors

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::common::Opened;
-use super::labelled::labelled;
+use super::labelled::{labelled, numbers};
 use crate::error::{Error, Result};
 use crate::judge::probe::Probe;
 
@@ -24,6 +24,6 @@ pub(super) fn open(folder: &str, opened: &mut Opened) -> Result<Option<Probe>> {
     let (latents, places) = opened.latents(&paths, |_| {})?;
     let names: BTreeSet<&String> = images.iter().map(|(_, class)| class).collect();
     let names: Vec<String> = names.into_iter().cloned().collect();
-    let labels = places.iter().filter_map(|i| names.iter().position(|name| *name == images[*i].1)).collect();
+    let labels = numbers(&images, &places, &names);
     Probe::new(latents, labels, &names).map(Some)
 }

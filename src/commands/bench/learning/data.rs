@@ -9,7 +9,7 @@ use ndarray::Array2;
 use serde_json::{Value, json};
 
 use super::super::super::common::{Opened, Progress};
-use super::super::super::labelled::{Halves, Image, halves};
+use super::super::super::labelled::{Halves, Image, halves, numbers};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::head::{Grid, Head};
@@ -74,7 +74,7 @@ impl DataSet {
             let paths: Vec<_> = images.iter().map(|(path, _)| path.clone()).collect();
             let mut progress = Progress::new("labelled images", Some(paths.len() as u64));
             let (latents, places) = opened.latents(&paths, |done| progress.set(done))?;
-            let labels = places.iter().filter_map(|i| names.iter().position(|name| *name == images[*i].1)).collect();
+            let labels = numbers(images, &places, &names);
             Ok((latents, labels))
         };
         let ((gallery, gallery_labels), (queries, query_labels)) = (encode(&gallery)?, encode(&queries)?);
