@@ -31,6 +31,8 @@ pub mod learner;
 pub mod export;
 // Row 7: the parts together.
 pub mod telemetry;
+pub mod metrics;
+pub mod http;
 pub mod warmup;
 pub mod pipeline;
 // Row 8: the command line.

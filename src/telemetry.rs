@@ -89,15 +89,22 @@ pub fn lower_priority() {
 }
 
 /// Processor time that this thread used so far; zero where the system does not say.
-#[allow(unsafe_code, reason = "no safe interface to the processor time of a thread")]
 pub fn thread_cpu_time() -> Duration {
+    clock(libc::CLOCK_THREAD_CPUTIME_ID).unwrap_or_default()
+}
+
+/// Processor time of all threads of this process so far; `None` where the system does not say.
+pub fn process_cpu_time() -> Option<Duration> {
+    clock(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+#[allow(unsafe_code, reason = "no safe interface to the clocks of processor time")]
+fn clock(which: libc::clockid_t) -> Option<Duration> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid timespec that lives through the call, which writes to nothing else.
-    let done = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    if done != 0 {
-        return Duration::ZERO;
-    }
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+    let done = unsafe { libc::clock_gettime(which, &raw mut time) };
+    let (secs, nanoseconds) = (u64::try_from(time.tv_sec).ok()?, u32::try_from(time.tv_nsec).ok()?);
+    (done == 0).then(|| Duration::new(secs, nanoseconds))
 }
 
 /// A flag that the first SIGINT (Ctrl-C) or SIGTERM sets: stop in order. The second ends the process at once, with the
@@ -236,6 +243,7 @@ mod tests {
             sum = std::hint::black_box(sum + 1);
         }
         assert!(sum > 1);
+        assert!(process_cpu_time().unwrap() >= thread_cpu_time() - start);
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::Output;
 use super::common::{Opened, OpenedRun, Progress, camera_names};
+use super::{Output, figures};
 use crate::cli;
 use crate::config::load::load;
 use crate::error::{Error, Result};
@@ -34,6 +34,7 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
     }
     let cameras = camera_names(&args.camera, args.source.len())?;
     let stop = telemetry::stop_on_signals()?;
+    let (metrics, _server) = figures::open(&config)?;
     let source = source::open_all(&args.source, &config.source)?;
     config.export.embeddings = true;
     files::create_folder(&args.out)?;
@@ -51,6 +52,7 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
         encoder: &mut opened.encoder,
         config: &config,
         progress: Box::new(move |done| progress.set(done)),
+        metrics,
         source,
         stop,
         started,

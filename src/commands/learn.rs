@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::common::{Opened, Progress, camera_names};
-use super::{Output, probe, resume};
+use super::{Output, figures, probe, resume};
 use crate::cli;
 use crate::config::load::load;
 use crate::error::{Error, Result};
@@ -42,6 +42,7 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
         )));
     }
     let stop = telemetry::stop_on_signals()?;
+    let (metrics, _server) = figures::open(&config)?;
     let mut opened = Opened::open(&args.encoder, &config)?;
     let mut source = source::open_all(&args.source, &config.source)?;
     let live = source.live();
@@ -91,6 +92,7 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
             encoder: &mut opened.encoder,
             config: &config,
             progress: Box::new(move |done| progress.set(done)),
+            metrics,
             source,
             stop,
             started,

@@ -7,6 +7,7 @@ mod doctor;
 mod embed;
 mod eval;
 mod export;
+mod figures;
 mod findings;
 mod inspect;
 mod labelled;

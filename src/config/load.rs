@@ -191,6 +191,7 @@ fn check_together(config: &Config, problems: &mut Vec<String>) {
     if let Err(problem) = config.prepare.level(None) {
         problems.push(problem);
     }
+    problems.extend(config.metrics.address().err());
     candidates::check(&config.head.candidates, problems);
     providers::check(&config.encoder, problems);
     if config.prepare.motion_crop && !config.judge.probe.is_empty() {

@@ -9,6 +9,8 @@ pub mod objective;
 pub mod providers;
 pub mod taps;
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 
 /// Mean brightness that frames may be brought to.
@@ -35,6 +37,8 @@ pub struct Config {
     pub export: Export,
     /// How often the state is saved.
     pub checkpoint: Checkpoint,
+    /// Where figures of a running pipeline can be read. A run does not keep it: it belongs to the machine.
+    pub metrics: Metrics,
 }
 
 /// `[source]`
@@ -289,6 +293,33 @@ pub struct Export {
 pub struct Checkpoint {
     /// Frames between two saves of the state; 0 saves at the end only. Promoted heads are saved at once in any case.
     pub every_frames: u64,
+}
+
+/// `[metrics]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Metrics {
+    /// Address and port of a web server with `/metrics` (Prometheus) and `/health`, such as `127.0.0.1:9090`; empty: none.
+    pub listen: String,
+}
+
+impl Metrics {
+    /// The address of [`Metrics::listen`]; `None` where there is to be no server.
+    ///
+    /// # Errors
+    /// The key, what it is and what it must be.
+    pub fn address(&self) -> std::result::Result<Option<SocketAddr>, String> {
+        if self.listen.is_empty() {
+            return Ok(None);
+        }
+        self.listen.parse().map(Some).map_err(|_| {
+            format!(
+                "metrics.listen = {:?}: must be an IP address and a port, such as 127.0.0.1:9090 (this machine alone), \
+                 0.0.0.0:9090 (everybody who reaches it) or [::1]:9090, or empty",
+                self.listen
+            )
+        })
+    }
 }
 
 impl Default for Source {

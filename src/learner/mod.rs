@@ -363,6 +363,11 @@ impl Learner {
         &self.counts
     }
 
+    /// Where the residual stands.
+    pub fn state(&self) -> State {
+        self.watch.state()
+    }
+
     /// Pairs in the scatter.
     pub fn pairs(&self) -> u64 {
         self.scatter.pairs()

@@ -127,6 +127,11 @@ impl Watch {
         Self { memory, sound: None }
     }
 
+    /// Where it stands.
+    pub(super) fn state(&self) -> State {
+        self.memory.state
+    }
+
     /// A new residual: its gradients are others, and its start is sound. The lower rate after a collapse stays.
     pub(super) fn begin(&mut self, residual: &Residual) -> Option<(State, &'static str)> {
         self.memory.norms.clear();

@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use crate::encoder::{Background, LUMA_LEN, Prepare, Views, Window, luma};
 use crate::error::Result;
 use crate::frame::{Frame, Stamp};
+use crate::metrics::Metrics;
 use crate::source::{Pull, Source, SourceCounts};
 
 /// How long a pull waits before it looks whether to stop.
@@ -129,6 +130,7 @@ pub(super) fn run(
     mut making: Making,
     ways: &Ways,
     ends: Ends<'_>,
+    metrics: &Metrics,
 ) -> Result<SourceCounts> {
     let (mut frame, mut told) = (Frame::default(), None);
     while !ends.now() {
@@ -142,10 +144,14 @@ pub(super) fn run(
             match source.next(&mut frame, WAIT)? {
                 Pull::Frame => break,
                 Pull::Idle if ends.now() => return Ok(source.counts()),
-                Pull::Idle => {}
-                Pull::End => return Ok(source.counts()),
+                Pull::Idle => metrics.source(&source.counts()),
+                Pull::End => {
+                    metrics.source(&source.counts());
+                    return Ok(source.counts());
+                }
             }
         }
+        metrics.source(&source.counts());
         slot.marks_cuts = source.marks_cuts_of(frame.camera);
         making.fill(&frame, &mut slot)?;
         making.tell(&mut told);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::exporting::Rotated;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::encoder::LatentPart;
 use crate::error::{Error, Result};
 use crate::files;
@@ -44,7 +44,7 @@ pub struct RunInfo {
     pub live: bool,
     /// Names of the cameras in the records.
     pub cameras: Vec<String>,
-    /// The whole configuration.
+    /// The whole configuration, but for what belongs to the machine (`[metrics]`).
     pub config: Config,
 }
 
@@ -83,7 +83,7 @@ impl RunInfo {
             sources: sources.to_vec(),
             live,
             cameras: cameras.to_vec(),
-            config: config.clone(),
+            config: Config { metrics: config::Metrics::default(), ..config.clone() },
         }
     }
 

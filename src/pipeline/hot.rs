@@ -17,6 +17,7 @@ use crate::export::Record;
 use crate::head::{Grid, Scratch};
 use crate::learner::Snapshot;
 use crate::linalg::normalise;
+use crate::metrics::Metrics;
 use crate::pairs::{Sample, Segmenter, View};
 
 /// How long the hot path waits for a frame before it looks whether to stop.
@@ -66,6 +67,9 @@ pub(super) struct Hot<'a> {
     pub(super) exporter: Option<ExporterEnd>,
     pub(super) started: Instant,
     pub(super) totals: Totals,
+    pub(super) metrics: &'a Metrics,
+    /// The head that the figures name.
+    pub(super) told_head: Option<u64>,
     /// `(number, frame)` of latents sent to the learner and not yet known to be done (bounded sources).
     pub(super) sent: VecDeque<(u64, u64)>,
     pub(super) sent_count: u64,
@@ -105,7 +109,9 @@ impl Hot<'_> {
             if self.checkpoint_due(slot.index) {
                 self.checkpoint(slot.index, false, self.live)?;
             }
+            let began = Instant::now();
             self.encoder.encode(&slot.tensor, &mut self.latent)?;
+            self.metrics.encoded(began.elapsed());
             let norm = normalise(&mut self.latent);
             if let Some(grid) = self.grid {
                 self.pooled.resize(grid.dim, 0.0);
@@ -119,6 +125,7 @@ impl Hot<'_> {
             } else {
                 bad += 1;
                 self.totals.bad_latents += 1;
+                self.metrics.unusable_latents.one_more();
                 if bad >= MAX_BAD_LATENTS {
                     return Err(Error::work(format!(
                         "the encoder gave {bad} latents in a row that are zero or not finite (last at frame {}); \
@@ -156,6 +163,10 @@ impl Hot<'_> {
         snapshot.head.embed(latent, &mut self.embedding, &mut self.scratch);
         let snapshot = snapshot.clone();
         self.totals.embedded(slot.arrived, self.started, segment);
+        self.metrics.embedded(slot.arrived.elapsed(), self.totals.segments);
+        if self.told_head != Some(snapshot.number) && self.metrics.head(&snapshot) {
+            self.told_head = Some(snapshot.number);
+        }
         let Some(camera) = self.cameras.get(usize::from(slot.camera)).cloned() else {
             return Err(Error::work(format!("the source gave a frame of camera {}, which has no name", slot.camera)));
         };
@@ -182,6 +193,7 @@ impl Hot<'_> {
         }
         if self.live && !filled.is_empty() {
             self.totals.skipped_views += 1;
+            self.metrics.skipped_views.one_more();
             return Ok(());
         }
         self.view.resize(self.latent.len(), 0.0);
@@ -189,6 +201,7 @@ impl Hot<'_> {
         let norm = normalise(&mut self.view);
         if norm.is_finite() && norm > 0.0 {
             self.totals.views += 1;
+            self.metrics.views.one_more();
         } else {
             self.view.clear();
         }
@@ -234,9 +247,13 @@ impl Hot<'_> {
         (row.record, row.snapshot) = (Some(record), Some(snapshot));
         let sent = send(&exporter.out, ToExporter::Row(row), self.live);
         match sent {
-            Sent::Yes => Ok(()),
+            Sent::Yes => {
+                self.metrics.rows.one_more();
+                Ok(())
+            }
             Sent::Full => {
                 self.totals.dropped_rows += 1;
+                self.metrics.dropped_rows.one_more();
                 Ok(())
             }
             Sent::Gone => Err(worker_gone("export")),
@@ -263,6 +280,7 @@ impl Hot<'_> {
             }
             Sent::Full => {
                 self.totals.dropped_latents += 1;
+                self.metrics.dropped_latents.one_more();
                 Ok(())
             }
             Sent::Gone => Err(worker_gone("learner")),

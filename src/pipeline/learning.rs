@@ -17,6 +17,7 @@ use crate::error::{Error, Kind, Result};
 use crate::frame::Stamp;
 use crate::journal::{self, Journal};
 use crate::learner::{Event, Learner, Origin, Outcome, Snapshot, State};
+use crate::metrics::Metrics;
 use crate::pairs::{Sample, SegmenterState};
 use crate::telemetry;
 
@@ -37,6 +38,7 @@ pub(super) struct Ways<'a> {
     pub(super) spare: Sender<Sample>,
     pub(super) snapshots: Sender<Arc<Snapshot>>,
     pub(super) turnstile: &'a Turnstile,
+    pub(super) metrics: &'a Metrics,
 }
 
 /// How the learner thread behaves.
@@ -88,7 +90,8 @@ pub(super) fn run(worker: &mut Worker, ways: &Ways<'_>, conduct: &Conduct<'_>) -
         telemetry::lower_priority();
         worker.learner.behave(Box::new(Pace::new(conduct.share, conduct.stop.clone())));
     }
-    let mut done = 0;
+    let (mut done, room) = (0, ways.inbox.capacity().unwrap_or(0));
+    ways.metrics.learner(&worker.learner, 0, room);
     for message in &ways.inbox {
         let snapshot = match message {
             ToLearner::Sample(sample) => {
@@ -111,6 +114,8 @@ pub(super) fn run(worker: &mut Worker, ways: &Ways<'_>, conduct: &Conduct<'_>) -
             ways.snapshots.send(snapshot).ok();
         }
         ways.turnstile.set(done);
+        ways.metrics.learner(&worker.learner, ways.inbox.len(), room);
+        ways.metrics.demotions.set(worker.demotions);
         worker.learner.rest();
     }
     worker.learner.behave(Box::new(Pace::full()));
@@ -141,6 +146,8 @@ pub struct Worker {
     /// Promoted heads that the disk had no room for yet.
     unsaved: Vec<HeadFile>,
     last: Option<(u64, Stamp)>,
+    /// Since the start of the process.
+    demotions: u64,
     /// A full disk was reported and has not had room since.
     full: bool,
 }
@@ -154,7 +161,8 @@ impl Worker {
         learner.behave(Box::new(Pace::full()));
         let reserve = Reserve::new(run, learner.head_bytes());
         let run = run.to_owned();
-        let mut worker = Self { learner, origin, run, journal, reserve, unsaved: Vec::new(), last: None, full: false };
+        let mut worker =
+            Self { learner, origin, run, journal, reserve, unsaved: Vec::new(), last: None, demotions: 0, full: false };
         worker.refill()?;
         Ok(worker)
     }
@@ -266,6 +274,7 @@ impl Worker {
             (None, Some(_)) => "promotion",
             (None, None) => "fit",
         };
+        self.demotions += u64::from(decision.demotion.is_some());
         let mut fields = serde_json::to_value(&decision)
             .map_err(|e| Error::work("a decision cannot be written to the journal").because(e))?;
         if let Some(map) = fields.as_object_mut() {

@@ -25,7 +25,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Scope, ScopedJoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 
@@ -34,6 +34,7 @@ use crate::encoder::{Encoder, Prepare, Views};
 use crate::error::{Error, Result};
 use crate::head::{Grid, Scratch};
 use crate::learner::Snapshot;
+use crate::metrics::Metrics;
 use crate::pairs::segments::Segmenter;
 use crate::source::Source;
 
@@ -76,6 +77,8 @@ pub struct Job<'a> {
     pub learning: Option<Learning<'a>>,
     /// The files, where there are exports.
     pub exporter: Option<Exporter>,
+    /// Figures for a monitoring system.
+    pub metrics: Arc<Metrics>,
     /// Set from outside to end the run in order.
     pub stop: Arc<AtomicBool>,
     /// Start of the process, for the time to the first embedding.
@@ -90,7 +93,7 @@ pub struct Job<'a> {
 /// The first worker that failed, with its reason; the other workers are ended in order.
 pub fn run(job: Job<'_>) -> Result<Totals> {
     let Job { source, prepare, encoder, config, cameras, snapshots, frozen_space, next_index, segmenter, .. } = job;
-    let Job { learning, exporter, stop, started, mut progress, .. } = job;
+    let Job { learning, exporter, metrics, stop, started, mut progress, .. } = job;
     let live = source.live();
     let slots = if live { SLOTS_LIVE } else { SLOTS_BOUNDED };
     let (filled_in, filled) = bounded(slots);
@@ -105,11 +108,14 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
     // A camera counts its frames from 0 each time it is opened; a run that goes on counts on.
     let first = if live { next_index } else { 0 };
     let background = prepare.background().cloned().map(Arc::new);
+    metrics.encoder_open(encoder);
+    metrics.running(live.then(|| Duration::from_secs_f64(config.source.stall_secs)));
+    let figures = &*metrics;
     std::thread::scope(|scope| {
         let ways = capture::Ways { filled: filled_in, empty };
         let views = if learning.is_some() { Views::new(&config.learn) } else { None };
         let making = capture::Making { prepare, views, first };
-        let capture = spawn(scope, "capture", move || capture::run(source, making, &ways, ends))?;
+        let capture = spawn(scope, "capture", move || capture::run(source, making, &ways, ends, figures))?;
         let (learner_end, learner) = match learning {
             Some(learning) => {
                 let (whole, queue) = match &learning {
@@ -120,7 +126,13 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
                 let (spare_in, spare) = bounded(queue);
                 // At most one snapshot comes of each waiting latent, so that the learner never waits here.
                 let (snapshots_in, snapshots) = bounded(queue + 64);
-                let ways = learning::Ways { inbox, spare: spare_in, snapshots: snapshots_in, turnstile: &turnstile };
+                let ways = learning::Ways {
+                    inbox,
+                    spare: spare_in,
+                    snapshots: snapshots_in,
+                    turnstile: &turnstile,
+                    metrics: figures,
+                };
                 let pace = learning::Conduct { live, share: config.learn.cpu_share, stop: &stop };
                 let thread = spawn(scope, "learner", move || match learning {
                     Learning::Learn(worker) => learning::run(worker, &ways, &pace),
@@ -161,6 +173,8 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
             exporter: exporter_end,
             started,
             totals: Totals::default(),
+            metrics: figures,
+            told_head: None,
             sent: VecDeque::new(),
             sent_count: 0,
             latent: vec![0.0; encoder.dim()],

@@ -215,6 +215,7 @@ impl Rig {
                 self.opened.origin.shape(),
                 Rotated::default(),
             )?,
+            metrics: Arc::default(),
             learning: learn.then_some(Learning::Learn(&mut self.worker)),
             encoder: &mut self.opened.encoder,
             config: &self.config,

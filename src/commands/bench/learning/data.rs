@@ -143,6 +143,7 @@ fn stream(
         segmenter: Segmenter::new(&config.learn),
         learning: Some(Learning::Record(&mut recording)),
         exporter: None,
+        metrics: Arc::default(),
         stop: stop.clone(),
         started,
         progress: Box::new(move |done| progress.set(done)),

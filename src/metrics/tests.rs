@@ -1,0 +1,50 @@
+#![allow(clippy::unwrap_used, reason = "tests")]
+use super::*;
+
+#[test]
+fn times_fall_into_their_classes() {
+    let metrics = Metrics::default();
+    for millis in [0, 1, 2, 30, 40, 20_000] {
+        metrics.encoded(Duration::from_millis(millis));
+    }
+    let page = metrics.page();
+    let line = |start: &str| page.lines().find(|line| line.starts_with(start)).unwrap().to_owned();
+    for (start, count) in [
+        ("afterimage_encode_seconds_bucket{le=\"0.001\"}", "2"),
+        ("afterimage_encode_seconds_bucket{le=\"0.002\"}", "3"),
+        ("afterimage_encode_seconds_bucket{le=\"0.02\"}", "3"),
+        ("afterimage_encode_seconds_bucket{le=\"0.05\"}", "5"),
+        ("afterimage_encode_seconds_bucket{le=\"10\"}", "5"),
+        ("afterimage_encode_seconds_bucket{le=\"+Inf\"}", "6"),
+        ("afterimage_encode_seconds_count", "6"),
+        ("afterimage_encode_seconds_sum", "20.073"),
+    ] {
+        assert_eq!(line(start).rsplit(' ').next().unwrap(), count, "{start}");
+    }
+}
+
+#[test]
+fn health_follows_the_frames() {
+    let metrics = Metrics::default();
+    assert!(metrics.health().unwrap_err().contains("the encoder is not open yet"));
+    metrics.running(Some(Duration::from_secs(3600)));
+    metrics.embedded(Duration::from_millis(5), 1);
+    assert_eq!(metrics.health().unwrap(), "ok: 1 frames");
+    metrics.running(Some(Duration::from_millis(1)));
+    std::thread::sleep(Duration::from_millis(20));
+    assert!(metrics.health().unwrap_err().starts_with("no frame for "));
+    // A file may keep its reader waiting.
+    metrics.running(None);
+    std::thread::sleep(Duration::from_millis(20));
+    assert!(metrics.health().is_ok());
+}
+
+#[test]
+fn nothing_is_told_of_what_is_not_there() {
+    let page = Metrics::default().page();
+    for absent in ["encoder_", "learner_", "space", "parity", "promotions", "last_frame"] {
+        assert!(!page.contains(absent), "{absent} in\n{page}");
+    }
+    assert!(page.contains("\nafterimage_frames_total 0\n"), "{page}");
+    assert!(page.contains("\nprocess_resident_memory_bytes "), "{page}");
+}

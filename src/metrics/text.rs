@@ -1,0 +1,144 @@
+//! What is told, under which name.
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use super::page::Page;
+use super::{BOUNDS, Metrics, STATES, Times};
+use crate::telemetry;
+
+impl Metrics {
+    /// All figures, as a page for a scraper.
+    pub fn page(&self) -> String {
+        let mut page = Page::default();
+        page.family("afterimage_info", "gauge", "The program; always 1.");
+        page.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1u64);
+        self.frames(&mut page);
+        self.encoder(&mut page);
+        self.heads(&mut page);
+        process(&mut page);
+        page.finish()
+    }
+
+    fn frames(&self, page: &mut Page) {
+        let [read, dropped, unreadable] = &self.source;
+        for (name, help, counter) in [
+            ("afterimage_source_frames_total", "Frames that the source handed out.", read),
+            ("afterimage_frames_total", "Frames embedded.", &self.frames),
+            ("afterimage_frames_dropped_total", "Frames of a live source replaced by a newer one.", dropped),
+            ("afterimage_frames_unreadable_total", "Frames or files that could not be read.", unreadable),
+            (
+                "afterimage_latents_unusable_total",
+                "Latents that were zero or not finite; no embedding.",
+                &self.unusable_latents,
+            ),
+            (
+                "afterimage_latents_dropped_total",
+                "Latents that the learner of a live source had no room for.",
+                &self.dropped_latents,
+            ),
+            ("afterimage_rows_total", "Rows handed to the export thread.", &self.rows),
+            (
+                "afterimage_rows_dropped_total",
+                "Rows that the export thread of a live source had no room for.",
+                &self.dropped_rows,
+            ),
+            ("afterimage_views_total", "Augmented views encoded.", &self.views),
+            ("afterimage_views_skipped_total", "Views left out because a frame waited.", &self.skipped_views),
+            ("afterimage_segments_total", "Segments seen.", &self.segments),
+        ] {
+            page.family(name, "counter", help).sample(&[], counter.get());
+        }
+        let help = "From the arrival of a frame to its embedding.";
+        times(page, "afterimage_frame_age_seconds", help, &self.age);
+        times(page, "afterimage_encode_seconds", "The encoder, for one frame.", &self.encode);
+        if let Some(time) = self.last_frame_unix() {
+            let name = "afterimage_last_frame_timestamp_seconds";
+            let help = "When the last embedding left (or the pipeline began), seconds since 1970.";
+            page.family(name, "gauge", help).sample(&[], time);
+        }
+    }
+
+    fn encoder(&self, page: &mut Page) {
+        let Some(open) = self.encoder.get() else { return };
+        let fallback = if open.fallback { "true" } else { "false" };
+        page.family(
+            "afterimage_encoder_info",
+            "gauge",
+            "Where the encoder runs, and whether that is a fallback; always 1.",
+        );
+        page.sample(&[("provider", &open.provider), ("fallback", fallback)], 1u64);
+        if !open.nodes.is_empty() {
+            let help = "Nodes of the encoder by the provider of ONNX Runtime that ran them in the first inference.";
+            page.family("afterimage_encoder_nodes", "gauge", help);
+            for (provider, nodes) in &open.nodes {
+                page.sample(&[("provider", provider)], *nodes);
+            }
+        }
+        page.family("afterimage_encoder_first_inference_seconds", "gauge", "The first inference, with its warm-up.");
+        page.sample(&[], open.first_secs);
+        if let Some(cosine) = open.cosine {
+            let help = "Mean cosine of centred latents to those of 32-bit floats on the CPU, at the start.";
+            page.family("afterimage_encoder_parity_cosine", "gauge", help).sample(&[], cosine);
+        }
+    }
+
+    fn heads(&self, page: &mut Page) {
+        let head = self.head.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if !head.space.is_empty() {
+            page.family("afterimage_head_number", "gauge", "Version of the head in use; 0: the frozen encoder.");
+            page.sample(&[], head.number);
+            page.family("afterimage_head_dimensions", "gauge", "Numbers of an embedding.").sample(&[], head.dim);
+            page.family("afterimage_space_info", "gauge", "The space of the embeddings; always 1.");
+            page.sample(&[("space", &head.space)], 1u64);
+        }
+        if !self.learns.load(Ordering::Relaxed) {
+            return;
+        }
+        let [samples, held, steps, fits, promotions, rollbacks] = &self.learner;
+        for (name, help, counter) in [
+            ("afterimage_learner_samples_total", "Samples in closed blocks, learned from or held out.", samples),
+            ("afterimage_learner_held_out_total", "Samples held out for the judge.", held),
+            ("afterimage_gradient_steps_total", "Gradient steps of the residual.", steps),
+            ("afterimage_fits_total", "Fits of the slow head.", fits),
+            ("afterimage_promotions_total", "Heads promoted.", promotions),
+            ("afterimage_demotions_total", "Returns to the frozen latents.", &self.demotions),
+            ("afterimage_rollbacks_total", "Times the residual was put back to its last sound weights.", rollbacks),
+        ] {
+            page.family(name, "counter", help).sample(&[], counter.get());
+        }
+        page.family("afterimage_learner_state", "gauge", "State of the residual: 1 for the one it is in.");
+        for (i, (_, name)) in STATES.iter().enumerate() {
+            page.sample(&[("state", name)], i == self.state.load(Ordering::Relaxed));
+        }
+        let [waiting, room] = &self.queue;
+        page.family("afterimage_learner_queue_latents", "gauge", "Latents that wait for the learner.");
+        page.sample(&[], waiting.get());
+        page.family("afterimage_learner_queue_limit_latents", "gauge", "Latents that may wait for the learner.");
+        page.sample(&[], room.get());
+    }
+}
+
+fn times(page: &mut Page, name: &str, help: &str, times: &Times) {
+    page.family(name, "histogram", help);
+    // Read once: the count of a histogram is that of its last class, whatever is recorded meanwhile.
+    let mut below = 0;
+    for (class, bound) in times.classes.iter().zip(&BOUNDS) {
+        below += class.get();
+        page.part("_bucket", &[("le", &bound.to_string())], below);
+    }
+    below += times.classes[BOUNDS.len()].get();
+    page.part("_bucket", &[("le", "+Inf")], below);
+    page.part("_sum", &[], times.nanoseconds.load(Ordering::Relaxed) as f64 / 1e9).part("_count", &[], below);
+}
+
+/// Figures of the process, under the names that every client library gives them.
+fn process(page: &mut Page) {
+    if let Some(megabytes) = telemetry::resident_megabytes() {
+        page.family("process_resident_memory_bytes", "gauge", "Memory that the process holds.");
+        page.sample(&[], (megabytes * 1e6).round() as u64);
+    }
+    if let Some(time) = telemetry::process_cpu_time() {
+        page.family("process_cpu_seconds_total", "counter", "Processor time of all threads.");
+        page.sample(&[], time.as_secs_f64());
+    }
+}
