@@ -53,9 +53,8 @@ fn a_warm_frame_allocates_next_to_nothing() {
     let mut thumbnail = [0.0; LUMA_LEN];
 
     assert_eq!(second(|| luma(&frame, &mut thumbnail)), (0, 0));
-    // Handles of the input and the output in `ort`.
-    let (calls, bytes) = second(|| encoder.encode(&tensor, &mut latent).unwrap());
-    assert!(calls <= 8 && bytes <= 2048, "encode: {calls} allocations, {bytes} bytes");
+    // Input and output lie where they were bound.
+    assert_eq!(second(|| encoder.encode(&tensor, &mut latent).unwrap()), (0, 0));
     // The resize library's tables of weights; an image of 640 x 480 has 921,600 bytes.
     let (_, bytes) = second(|| prepare.run(&frame, &mut tensor).unwrap());
     assert!(bytes <= 64 * 1024, "prepare: {bytes} bytes");

@@ -49,7 +49,12 @@ fn agrees_with_the_cpu(provider: &str, sets: &[&str], least: f32) {
     let sets: Vec<&str> = [providers.as_str(), &cache].iter().chain(sets).flat_map(|set| ["--set", set]).collect();
     let learn = |out: &str, sets: &[&str]| {
         let args = ["learn", "--json", "--encoder", MODEL, "--source", CLIP, "--out", out];
-        run(&place, &library, &[&args[..], sets].concat())
+        let with = |command: &mut Command| {
+            command.env("ORT_DYLIB_PATH", &library);
+        };
+        let ran = place.start_with(&[&args[..], sets].concat(), with).end().ok();
+        assert!(!ran.err.contains("fixed buffers are not used"), "{}", ran.err);
+        ran.json()
     };
     learn("cpu", &[]);
     let report = learn("gpu", &sets);
@@ -76,6 +81,13 @@ fn cuda_gives_the_embeddings_of_the_cpu() {
 fn tensorrt_gives_the_embeddings_of_the_cpu() {
     agrees_with_the_cpu("tensorrt", &[], 0.9999);
     agrees_with_the_cpu("tensorrt", &["encoder.tensorrt.precision=fp16"], 0.99);
+}
+
+#[test]
+fn cuda_graphs_give_the_embeddings_of_the_cpu() {
+    agrees_with_the_cpu("cuda", &["encoder.cuda.cuda_graph=true"], 0.9999);
+    agrees_with_the_cpu("tensorrt", &["encoder.tensorrt.cuda_graph=true"], 0.9999);
+    agrees_with_the_cpu("tensorrt", &["encoder.tensorrt.cuda_graph=true", "encoder.tensorrt.precision=fp16"], 0.99);
 }
 
 #[test]

@@ -172,6 +172,7 @@ fn read_back(library: &Path) {
         "tensorrt.builder_level=4",
         "tensorrt.workspace_megabytes=300",
         "tensorrt.auxiliary_streams=2",
+        "tensorrt.cuda_graph=true",
         "tensorrt.dump_subgraphs=true",
         "tensorrt.detailed_build_log=true",
         "tensorrt.max_batch=4",

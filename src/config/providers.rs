@@ -40,6 +40,8 @@ pub struct TensorRt {
     pub auxiliary_streams: u32,
     /// Layer normalisation in 32-bit floats under `fp16`: transformers overflow without, the cost is small.
     pub layer_norm_fp32: bool,
+    /// Replay the whole model as one CUDA graph: less work for the CPU at each frame. The whole model must run on TensorRT.
+    pub cuda_graph: bool,
     /// Write each part of the model that TensorRT takes as an ONNX file into the current folder, to look at.
     pub dump_subgraphs: bool,
     /// Log every step of a build (long), with the placement of every layer.
@@ -67,6 +69,8 @@ pub struct Cuda {
     pub tf32: bool,
     /// Convolutions in the layout `[n, h, w, c]`: may be faster on tensor cores.
     pub nhwc: bool,
+    /// Replay the whole model as one CUDA graph: less work for the CPU at each frame. The whole model must run on CUDA.
+    pub cuda_graph: bool,
 }
 
 /// `[encoder.cpu]`
@@ -138,6 +142,7 @@ impl Default for TensorRt {
             workspace_megabytes: 512,
             auxiliary_streams: 0,
             layer_norm_fp32: true,
+            cuda_graph: false,
             dump_subgraphs: false,
             detailed_build_log: false,
         }
@@ -154,6 +159,7 @@ impl Default for Cuda {
             conv_max_workspace: false,
             tf32: false,
             nhwc: false,
+            cuda_graph: false,
         }
     }
 }

@@ -3,7 +3,7 @@
 const MEMORY: &str = "There is not memory enough for this model: end other programs, use a smaller or a quantised one \
                       (tools/quantize.py), or a smaller encoder.input_size";
 /// Parts of what ONNX Runtime says (1.23 to 1.31), and what that means for the user.
-const KNOWN: [(&[&str], &str); 7] = [
+const KNOWN: [(&[&str], &str); 8] = [
     (
         &["is under development and support for this is limited", "Opset"],
         "The model is of a newer opset than this library knows: export it with an older one (opset_version=17), or name a newer \
@@ -27,6 +27,11 @@ const KNOWN: [(&[&str], &str); 7] = [
         &["Could not find an implementation for"],
         "This library has no implementation of that operator for its type: convert the model to float32, or name another ONNX \
          Runtime in encoder.onnxruntime",
+    ),
+    (
+        &["cannot use the graph capture feature"],
+        "A CUDA graph is of a whole model, and parts of this one run elsewhere: set encoder.cuda.cuda_graph = false (with \
+         TensorRT encoder.tensorrt.cuda_graph = false)",
     ),
     (&["bad allocation"], MEMORY),
     (&["Failed to allocate memory"], MEMORY),

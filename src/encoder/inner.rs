@@ -3,9 +3,9 @@ use ort::session::SessionInputValue;
 use ort::value::TensorRef;
 
 use super::card::Card;
+use super::first::fixed_image;
 use super::provider;
 use super::runtime::Runtime;
-use super::session::fixed_image;
 use crate::config::load::distance;
 use crate::onnx::Found;
 use crate::onnx::proto::ValueInfo;

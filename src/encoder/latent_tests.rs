@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::*;
 use crate::config;
 use crate::encoder::Encoder;
-use crate::encoder::session::fixed_image;
+use crate::encoder::first::fixed_image;
 use crate::encoder::tests::runtime;
 
 const SIDE: u32 = 16;

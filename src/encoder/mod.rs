@@ -2,14 +2,16 @@
 //!
 //! `card` says what a model expects, `prepare` makes its input from a frame, `runtime` finds ONNX Runtime, `provider`
 //! opens the model on the hardware asked for, `latent` makes it give what is asked of it (taps, grids), `session` runs
-//! it, `gate` and `parity` say whether its latents are still those of the CPU, `placement` where its nodes run. What can be
+//! it with the `buffers` that it keeps, `gate` and `parity` say whether its latents are still those of the CPU, `placement` where its nodes run. What can be
 //! told from a file (`elf`, `needs`, `outline`) is told before the library that would choke on it sees it. Nothing here
 //! learns.
+mod buffers;
 mod card;
 mod card_text;
 mod elf;
 mod exposure;
 mod faults;
+mod first;
 mod fits;
 mod gate;
 mod inner;

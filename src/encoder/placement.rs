@@ -1,7 +1,7 @@
 //! Where each node of the opened graph really ran, measured: ONNX Runtime writes a profile of the first inference
 //! (JSON, `args.provider` of each node), which every version gives. Nodes are those that are left after ONNX Runtime's
 //! optimisations; what TensorRT or OpenVINO takes is one node each.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -37,9 +37,14 @@ impl Placement {
     pub(super) fn read(profile: &str) -> Option<Self> {
         let events: Value = serde_json::from_str(profile).ok()?;
         let mut found = Self::default();
+        // Capturing a CUDA graph runs each node more than once.
+        let mut seen = BTreeSet::new();
         for event in events.as_array()? {
             let node = event["cat"] == "Node" && event["name"].as_str().is_some_and(|n| n.ends_with("_kernel_time"));
             let (Some(provider), true) = (event["args"]["provider"].as_str(), node) else { continue };
+            if !seen.insert((event["name"].as_str(), event["args"]["node_index"].to_string())) {
+                continue;
+            }
             let share = found.providers.entry(provider.to_owned()).or_default();
             share.nodes += 1;
             share.millis += event["dur"].as_f64().unwrap_or(0.0) / 1e3;
@@ -123,10 +128,11 @@ mod tests {
             )
         };
         let text = format!(
-            r#"[{{"cat":"Session","name":"model_run","dur":9,"args":{{}}}},{},{},{},{}]"#,
+            r#"[{{"cat":"Session","name":"model_run","dur":9,"args":{{}}}},{},{},{},{},{}]"#,
             node("a_kernel_time", "Conv", "CUDAExecutionProvider", 3000),
             node("b_kernel_time", "Conv", "CUDAExecutionProvider", 500),
             node("c_kernel_time", "Shape", "CPUExecutionProvider", 500),
+            node("b_kernel_time", "Conv", "CUDAExecutionProvider", 400),
             node("c_fence_before", "Shape", "CPUExecutionProvider", 70),
         );
         let found = Placement::read(&text).unwrap();

@@ -1,13 +1,13 @@
 //! The open encoder: checked against its card, tried on a fixed image, then run frame by frame.
 use std::path::Path;
-use std::time::Instant;
 
 use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionInputValue};
 use ort::value::TensorRef;
 
+use super::buffers::{Buffers, Place};
 use super::card::{Card, MAX_MODEL_BYTES, regular_file};
 use super::faults;
-use super::fits::{NEEDS_VECTOR, check};
+use super::fits::check;
 use super::gate::Gate;
 use super::latent::{LatentModel, LatentPart};
 use super::memory;
@@ -17,25 +17,27 @@ use super::placement::{Placement, Profile};
 use super::provider::{self, Provider};
 use super::runtime::Runtime;
 use crate::config;
-use crate::config::taps::{OUTPUT, Pooling};
+use crate::config::taps::OUTPUT;
 use crate::error::{Error, Kind, Result};
 use crate::files::{read_bounded, sha256_hex};
 
 /// A model that is ready to turn one prepared image at a time into its latent.
 pub struct Encoder {
-    session: Session,
+    pub(super) session: Session,
     /// Only the output that is wanted is computed.
-    options: RunOptions<HasSelectedOutputs>,
-    what: String,
-    side: u32,
-    dim: usize,
-    provider: &'static str,
+    pub(super) options: RunOptions<HasSelectedOutputs>,
+    /// Where input and output lie; without, ONNX Runtime puts them where it likes for each run.
+    pub(super) buffers: Option<Buffers>,
+    pub(super) what: String,
+    pub(super) side: u32,
+    pub(super) dim: usize,
+    pub(super) provider: &'static str,
     fallback: Option<String>,
     threads: usize,
     sha256: String,
-    parts: Vec<LatentPart>,
+    pub(super) parts: Vec<LatentPart>,
     grid: Option<[usize; 3]>,
-    first_millis: f64,
+    pub(super) first_millis: f64,
     parity: Option<Parity>,
     placement: Option<Placement>,
 }
@@ -154,6 +156,7 @@ impl Encoder {
         let options = RunOptions::new().map(|o| o.with_outputs(OutputSelector::no_default().with(part.output)));
         let mut encoder = Self {
             session,
+            buffers: None,
             options: options.map_err(|e| Error::work(format!("{what}: ONNX Runtime: {e}")))?,
             what: what.to_string(),
             side: part.side,
@@ -168,41 +171,23 @@ impl Encoder {
             parity: None,
             placement: None,
         };
-        let tried = encoder.try_out(part.output);
+        let place = provider.place(config);
+        let graph = matches!(place, Place::Gpu { graph: true, .. });
+        let library = provider.library(runtime);
+        let bind = |encoder: &Self| {
+            Buffers::new(&encoder.session, [part.input, part.output], part.side, encoder.dim, place, library.as_deref())
+        };
+        // With a graph no run may come before the buffers are bound: the graph is captured in it.
+        let tried = if graph { encoder.capture(runtime, part, &bind) } else { encoder.try_out(part.output).map(drop) };
         // Ended in any case, so that nothing is measured from here on.
         if let Some(profile) = profile {
             encoder.placement = encoder.session.end_profiling().ok().and_then(|file| profile.read(&file));
         }
         tried?;
-        Ok(encoder)
-    }
-
-    /// One inference on a fixed image: finds the dimension and refuses what could not be learned from.
-    fn try_out(&mut self, output: &str) -> Result<()> {
-        let image = fixed_image(self.side);
-        let start = Instant::now();
-        let latent = self.run(&image, |shape, values| match *shape {
-            [1, _] => Ok(values.to_vec()),
-            _ => Err(format!("output {output} is {shape:?} for one image: {NEEDS_VECTOR}")),
-        });
-        let latent = latent.map_err(Error::refused)?;
-        self.first_millis = start.elapsed().as_secs_f64() * 1e3;
-        let bad = latent.iter().filter(|v| !v.is_finite()).count();
-        if bad > 0 || latent.iter().all(|v| *v == 0.0) {
-            let found = if bad > 0 {
-                format!("{bad} of {} values are not finite", latent.len())
-            } else {
-                "all values are 0".into()
-            };
-            return Err(Error::refused(format!(
-                "{} on {}: {found} for a test image of ordinary values; the model is broken, or its precision does not \
-                 suit this provider. Check it with the CPU (encoder.providers = [\"cpu\"]), or export it again",
-                self.what, self.provider
-            )));
+        if !graph {
+            encoder.settle(&bind);
         }
-        self.dim = latent.len();
-        self.parts = vec![LatentPart { name: format!("{OUTPUT}:{}", Pooling::AsIs), len: self.dim }];
-        Ok(())
+        Ok(encoder)
     }
 
     /// What was opened, for the log.
@@ -234,8 +219,8 @@ impl Encoder {
         }
     }
 
-    /// Runs the model and hands the output's shape and values to `take`; the error is a complete message.
-    fn run<T>(
+    /// Runs the model without fixed buffers and hands the output's shape and values to `take`; the error is a complete message.
+    pub(super) fn run<T>(
         &mut self,
         tensor: &[f32],
         take: impl FnOnce(&[i64], &[f32]) -> std::result::Result<T, String>,
@@ -253,7 +238,7 @@ impl Encoder {
     }
 
     /// `tensor`: one prepared image, `3 * side * side` values; `out`: its latent as the model gives it, `dim` values.
-    /// ONNX Runtime reads the one and fills the other from its own memory; nothing of ours is allocated.
+    /// Both are copied from and to where the model has them; nothing is allocated.
     ///
     /// # Errors
     /// A length is wrong or the inference fails. Values that are not finite are no error here: one odd frame must not
@@ -267,6 +252,12 @@ impl Encoder {
                 tensor.len(),
                 out.len()
             )));
+        }
+        if let Some(buffers) = &mut self.buffers {
+            return buffers.run(&mut self.session, tensor, out).map_err(|why| {
+                let hint = faults::hint(&why);
+                Error::work(format!("{}: inference on {} failed: {why}{hint}", self.what, self.provider))
+            });
         }
         self.run(tensor, |shape, values| {
             if values.len() != dim {
@@ -334,16 +325,6 @@ impl std::fmt::Debug for Encoder {
         let Self { what, side, dim, provider, .. } = self;
         write!(f, "Encoder({what}, {side} x {side} -> {dim}, {provider})")
     }
-}
-
-/// A smooth picture of ordinary values, -1 to 1: the same for every model of this size.
-pub(super) fn fixed_image(side: u32) -> Vec<f32> {
-    let side = side as usize;
-    let value = |i: usize| {
-        let (plane, y, x) = (i / (side * side), i / side % side, i % side);
-        ((3 * x + 2 * y + 5 * plane) % (2 * side)) as f32 / side as f32 - 1.0
-    };
-    (0..3 * side * side).map(value).collect()
 }
 
 #[cfg(test)]

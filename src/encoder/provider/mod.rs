@@ -8,13 +8,14 @@ mod cache;
 mod dependencies;
 mod options;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ort::ep::{ACL, ArbitrarilyConfigurableExecutionProvider, CPU, CUDA, OpenVINO, TensorRT, XNNPACK};
 use ort::ep::{ExecutionProvider, ExecutionProviderDispatch};
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 
+use super::buffers::Place;
 use super::runtime::Runtime;
 use crate::config;
 use crate::error::{Error, Result};
@@ -97,7 +98,7 @@ pub fn missing_libraries(runtime: &Path, provider: &str) -> Vec<String> {
 }
 
 /// The folders where `provider` keeps what it builds under `config`.
-pub fn cache_of(provider: &str, config: &config::Encoder) -> Option<std::path::PathBuf> {
+pub fn cache_of(provider: &str, config: &config::Encoder) -> Option<PathBuf> {
     match provider {
         "tensorrt" => cache::engines(config),
         "openvino" => cache::blobs(config),
@@ -128,6 +129,22 @@ impl Provider {
             Self::Acl => "acl",
             Self::Cpu => "cpu",
         }
+    }
+
+    /// Where input and output are kept.
+    pub(super) fn place(self, config: &config::Encoder) -> Place {
+        let gpu = |device: u32, graph| Place::Gpu { device: i32::try_from(device).unwrap_or(i32::MAX), graph };
+        match self {
+            Self::TensorRt => gpu(config.tensorrt.device, config.tensorrt.cuda_graph),
+            Self::Cuda => gpu(config.cuda.device, config.cuda.cuda_graph),
+            Self::OpenVino => Place::Anywhere,
+            Self::Xnnpack | Self::Acl | Self::Cpu => Place::Host,
+        }
+    }
+
+    /// The library of this provider; `None` for those that are part of ONNX Runtime.
+    pub(super) fn library(self, runtime: &Runtime) -> Option<PathBuf> {
+        dependencies::library(&runtime.path, self.name())
     }
 
     fn available(self, runtime: &Runtime) -> std::result::Result<bool, String> {
@@ -249,10 +266,15 @@ impl Provider {
         // pixels) 20 MB less than asking the system for each buffer anew.
         let cpu = CPU::default().with_arena_allocator(config.cpu.arena).build().error_on_failure();
         let cuda = || with(CUDA::default(), options(Self::Cuda)).build().error_on_failure();
+        // A graph is of the whole model, so CUDA captures none of what TensorRT leaves over.
+        let rest = || {
+            let cuda = config::providers::Cuda { cuda_graph: false, ..config.cuda.clone() };
+            with(CUDA::default(), options::cuda(&cuda)).build().error_on_failure()
+        };
         let mut all = match self {
             // What TensorRT cannot do is left to CUDA, which its library needs anyway.
             Self::TensorRt => {
-                vec![with(TensorRT::default(), options(self)).build().error_on_failure(), cuda()]
+                vec![with(TensorRT::default(), options(self)).build().error_on_failure(), rest()]
             }
             Self::Cuda => vec![cuda()],
             Self::OpenVino => vec![with(OpenVINO::default(), options(self)).build().error_on_failure()],

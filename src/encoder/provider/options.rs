@@ -49,8 +49,7 @@ pub(super) fn tensorrt(options: &config::providers::TensorRt, about: &Subject) -
         ("trt_dla_core", options.dla_core.to_string()),
         ("trt_builder_optimization_level", options.builder_level.to_string()),
         ("trt_auxiliary_streams", options.auxiliary_streams.to_string()),
-        // A graph reads its input where it lay at first, and we hand over another buffer.
-        ("trt_cuda_graph_enable", flag(false)),
+        ("trt_cuda_graph_enable", flag(options.cuda_graph)),
         ("trt_dump_subgraphs", flag(options.dump_subgraphs)),
         ("trt_detailed_build_log", flag(options.detailed_build_log)),
         ("trt_profile_min_shapes", shape(options.min_batch)),
@@ -77,8 +76,7 @@ pub(super) fn cuda(options: &config::providers::Cuda) -> Options {
         ("arena_extend_strategy", extend.into()),
         ("cudnn_conv_algo_search", options.conv_search.to_uppercase()),
         ("cudnn_conv_use_max_workspace", flag(options.conv_max_workspace)),
-        // As with TensorRT.
-        ("enable_cuda_graph", flag(false)),
+        ("enable_cuda_graph", flag(options.cuda_graph)),
         ("use_tf32", flag(options.tf32)),
         ("prefer_nhwc", flag(options.nhwc)),
     ];
@@ -144,6 +142,7 @@ mod tests {
             ("builder_level=5", "trt_builder_optimization_level", "5"),
             ("workspace_megabytes=64", "trt_max_workspace_size", "64000000"),
             ("auxiliary_streams=2", "trt_auxiliary_streams", "2"),
+            ("cuda_graph=true", "trt_cuda_graph_enable", "1"),
             ("dump_subgraphs=true", "trt_dump_subgraphs", "1"),
             ("detailed_build_log=true", "trt_detailed_build_log", "1"),
         ] {
@@ -176,6 +175,7 @@ mod tests {
             ("conv_max_workspace=true", "cudnn_conv_use_max_workspace", Some("1")),
             ("tf32=true", "use_tf32", Some("1")),
             ("nhwc=true", "prefer_nhwc", Some("1")),
+            ("cuda_graph=true", "enable_cuda_graph", Some("1")),
         ] {
             let config = crate::config::load::load(None, &[format!("encoder.cuda.{set}")]).unwrap().encoder;
             assert_ne!(value(&defaults, option), becomes, "{option}");
