@@ -9,6 +9,7 @@ use super::{Output, figures};
 use crate::cli;
 use crate::config::load::load;
 use crate::error::{Error, Result};
+use crate::export::live::Live;
 use crate::pairs::segments::Segmenter;
 use crate::pipeline::exporting::{Exporter, Rotated};
 use crate::pipeline::{self, Job};
@@ -35,6 +36,8 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
     let cameras = camera_names(&args.camera, args.source.len())?;
     let stop = telemetry::stop_on_signals()?;
     let (metrics, _server) = figures::open(&config)?;
+    let readers = Live::open(&config.live)?;
+    metrics.live(readers.as_ref());
     let source = source::open_all(&args.source, &config.source)?;
     config.export.embeddings = true;
     files::create_folder(&args.out)?;
@@ -47,7 +50,10 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
         snapshots: vec![Arc::new(snapshot)],
         next_index: 0,
         segmenter: Segmenter::new(&config.learn),
-        exporter: Exporter::open(&args.out, &config.export, opened.origin.shape(), Rotated::default())?,
+        exporter: Exporter::and_live(
+            Exporter::open(&args.out, &config.export, opened.origin.shape(), Rotated::default())?,
+            readers,
+        ),
         learning: None,
         encoder: &mut opened.encoder,
         config: &config,

@@ -9,6 +9,7 @@ use super::{Output, figures, probe, resume};
 use crate::cli;
 use crate::config::load::load;
 use crate::error::{Error, Result};
+use crate::export::live::Live;
 use crate::journal::Journal;
 use crate::learner::Learner;
 use crate::pairs::segments::Segmenter;
@@ -43,6 +44,8 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
     }
     let stop = telemetry::stop_on_signals()?;
     let (metrics, _server) = figures::open(&config)?;
+    let readers = Live::open(&config.live)?;
+    metrics.live(readers.as_ref());
     let mut opened = Opened::open(&args.encoder, &config)?;
     let mut source = source::open_all(&args.source, &config.source)?;
     let live = source.live();
@@ -87,7 +90,10 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
             snapshots: worker.learner().snapshots_from(place.next_index, live),
             next_index: place.next_index,
             segmenter,
-            exporter: Exporter::open(run, &config.export, opened.origin.shape(), place.exports)?,
+            exporter: Exporter::and_live(
+                Exporter::open(run, &config.export, opened.origin.shape(), place.exports)?,
+                readers,
+            ),
             learning: Some(Learning::Learn(&mut worker)),
             encoder: &mut opened.encoder,
             config: &config,

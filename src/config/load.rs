@@ -192,6 +192,7 @@ fn check_together(config: &Config, problems: &mut Vec<String>) {
         problems.push(problem);
     }
     problems.extend(config.metrics.address().err());
+    problems.extend(config.live.address().err());
     candidates::check(&config.head.candidates, problems);
     providers::check(&config.encoder, problems);
     if config.prepare.motion_crop && !config.judge.probe.is_empty() {

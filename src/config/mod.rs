@@ -4,6 +4,7 @@
 //! an earlier version keys that it does not know yet have their defaults.
 mod bounds;
 mod candidates;
+mod live;
 pub mod load;
 pub mod objective;
 pub mod providers;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 /// Mean brightness that frames may be brought to.
 pub const EXPOSURES: std::ops::RangeInclusive<f32> = 0.05..=0.95;
 pub use candidates::{Candidate, Kind};
+pub use live::{Live, LiveAddress};
 
 /// The whole configuration.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -37,6 +39,8 @@ pub struct Config {
     pub export: Export,
     /// How often the state is saved.
     pub checkpoint: Checkpoint,
+    /// Records as they come, for programs of the same machine.
+    pub live: Live,
     /// Where figures of a running pipeline can be read. A run does not keep it: it belongs to the machine.
     pub metrics: Metrics,
 }

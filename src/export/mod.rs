@@ -1,4 +1,5 @@
 //! What leaves: embeddings as they come, and the ONNX file of encoder and head.
+pub mod live;
 pub mod npy;
 pub mod onnx;
 mod pair;

@@ -6,10 +6,11 @@ mod page;
 mod text;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, TryLockError};
+use std::sync::{Arc, Mutex, OnceLock, TryLockError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::encoder::Encoder;
+use crate::export::live::{self, Live};
 use crate::learner::{Counts, Learner, Snapshot, State};
 use crate::source::SourceCounts;
 
@@ -104,6 +105,7 @@ pub struct Metrics {
     queue: [Counter; 2],
     encoder: OnceLock<OpenEncoder>,
     head: Mutex<HeadInUse>,
+    live: OnceLock<Arc<live::Counts>>,
     /// Milliseconds after `started`, plus one, of the last embedding, or of the start of the pipeline; 0: not yet.
     last_frame: AtomicU64,
     /// Milliseconds without a frame that a live source is allowed; 0: it is no live source.
@@ -132,6 +134,7 @@ impl Default for Metrics {
             queue: Default::default(),
             encoder: OnceLock::new(),
             head: Mutex::default(),
+            live: OnceLock::new(),
             last_frame: AtomicU64::new(0),
             patience: AtomicU64::new(0),
         }
@@ -150,6 +153,13 @@ impl Metrics {
             nodes: nodes.map(|(name, share)| (name.clone(), share.nodes)).collect(),
         };
         self.encoder.get_or_init(|| open);
+    }
+
+    /// Records go to `live` too. Of several calls the first counts.
+    pub fn live(&self, live: Option<&Live>) {
+        if let Some(live) = live {
+            self.live.get_or_init(|| live.counts().clone());
+        }
     }
 
     /// Frames may come from now on; a live source that gives none for longer than `patience` is not well.

@@ -1,6 +1,6 @@
 //! What is told, under which name.
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::page::Page;
 use super::{BOUNDS, Metrics, STATES, Times};
@@ -15,6 +15,7 @@ impl Metrics {
         self.frames(&mut page);
         self.encoder(&mut page);
         self.heads(&mut page);
+        self.readers(&mut page);
         process(&mut page);
         page.finish()
     }
@@ -115,6 +116,19 @@ impl Metrics {
         page.sample(&[], waiting.get());
         page.family("afterimage_learner_queue_limit_latents", "gauge", "Latents that may wait for the learner.");
         page.sample(&[], room.get());
+    }
+}
+
+impl Metrics {
+    fn readers(&self, page: &mut Page) {
+        let Some(live) = self.live.get() else { return };
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        page.family("afterimage_live_readers", "gauge", "Readers of the local socket, when a record last left.");
+        page.sample(&[], get(&live.readers));
+        page.family("afterimage_live_records_total", "counter", "Records put into the queues of readers.");
+        page.sample(&[], get(&live.sent));
+        page.family("afterimage_live_records_lost_total", "counter", "Records that a reader's queue had no room for.");
+        page.sample(&[], get(&live.lost));
     }
 }
 

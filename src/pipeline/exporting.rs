@@ -6,6 +6,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::config;
 use crate::error::Result;
+use crate::export::live::Live;
 use crate::export::{self, Counts, Dtype, Record, Writer};
 use crate::head::Grid;
 use crate::learner::Snapshot;
@@ -64,6 +65,8 @@ pub struct Exporter {
     latents: Option<Writer>,
     /// Embeddings of the cells of grids, `[h w k]` a row, with the shape of the latents.
     grids: Option<(Grid, Writer)>,
+    /// Readers on this machine.
+    live: Option<Live>,
 }
 
 /// Counts of all kinds of files.
@@ -99,7 +102,16 @@ impl Exporter {
         if embeddings.is_none() && latents.is_none() && grids.is_none() {
             return Ok(None);
         }
-        Ok(Some(Self { embeddings, latents, grids }))
+        Ok(Some(Self { embeddings, latents, grids, live: None }))
+    }
+
+    /// Has records go to `live` too, beside the files of `exporter` or without any.
+    pub fn and_live(exporter: Option<Self>, live: Option<Live>) -> Option<Self> {
+        match (exporter, live) {
+            (exporter, None) => exporter,
+            (Some(exporter), live) => Some(Self { live, ..exporter }),
+            (None, live) => Some(Self { embeddings: None, latents: None, grids: None, live }),
+        }
     }
 
     /// Latents are wanted too.
@@ -123,6 +135,9 @@ impl Exporter {
         }
         if let Some(writer) = &mut self.embeddings {
             writer.push(&record, &row.embedding)?;
+        }
+        if let Some(live) = &mut self.live {
+            live.publish(&record, &row.embedding)?;
         }
         if let (Some(writer), Some(space)) = (&mut self.latents, row.frozen_space.take()) {
             record.space = space;

@@ -44,7 +44,7 @@ pub struct RunInfo {
     pub live: bool,
     /// Names of the cameras in the records.
     pub cameras: Vec<String>,
-    /// The whole configuration, but for what belongs to the machine (`[metrics]`).
+    /// The whole configuration, but for what belongs to the machine (`[metrics]`, `[live]`).
     pub config: Config,
 }
 
@@ -83,7 +83,7 @@ impl RunInfo {
             sources: sources.to_vec(),
             live,
             cameras: cameras.to_vec(),
-            config: Config { metrics: config::Metrics::default(), ..config.clone() },
+            config: Config { metrics: config::Metrics::default(), live: config::Live::default(), ..config.clone() },
         }
     }
 

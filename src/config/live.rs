@@ -1,0 +1,58 @@
+//! `[live]`: where records can be read as they come.
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// `[live]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Live {
+    /// A socket for programs of the same machine: `unix:PATH`, or a loopback address and a port (`127.0.0.1:9300`); empty:
+    /// none. A run does not keep it: it belongs to the machine.
+    pub socket: String,
+    /// Records that may wait for a reader; what it has no room for is left out.
+    pub queue_records: usize,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self { socket: String::new(), queue_records: 256 }
+    }
+}
+
+/// Where readers come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LiveAddress {
+    /// A socket in the file system.
+    Unix(PathBuf),
+    /// A port of the loopback device.
+    Tcp(SocketAddr),
+}
+
+impl Live {
+    /// The address of [`Live::socket`]; `None` where there is to be none.
+    ///
+    /// # Errors
+    /// The key, what it is and what it must be.
+    pub fn address(&self) -> Result<Option<LiveAddress>, String> {
+        let text = &self.socket;
+        let wrong = |why: &str| format!("live.socket = {text:?}: {why}");
+        if text.is_empty() {
+            return Ok(None);
+        }
+        if let Some(path) = text.strip_prefix("unix:") {
+            if path.is_empty() || path.contains('\0') {
+                return Err(wrong("unix: must be followed by a path"));
+            }
+            return Ok(Some(LiveAddress::Unix(path.into())));
+        }
+        let Ok(address) = text.parse::<SocketAddr>() else {
+            return Err(wrong("must be unix:PATH, or a loopback address and a port such as 127.0.0.1:9300, or empty"));
+        };
+        if !address.ip().is_loopback() {
+            return Err(wrong("is open to other machines, without a password; only loopback addresses are taken"));
+        }
+        Ok(Some(LiveAddress::Tcp(address)))
+    }
+}
