@@ -6,7 +6,8 @@
 Frames: a folder of images such as the encoder will see; labels are not needed. --data (repeatable): a labelled folder with
 gallery/CLASS/* and query/CLASS/*, on which latents of both are compared after centring, and nearest neighbours by labels.
 Times are of one thread, both models in turns. The card goes beside the file and names the float32 model as its reference.
-Exit codes: 0 done, 2 usage, 3 refused. Needs the packages of tools/requirements.txt. See docs/encoders.md.
+Exit codes: 0 done, 2 usage, 3 refused. Needs the packages of tools/requirements.txt (--tune: requirements-torch.txt). See
+docs/encoders.md.
 """
 import argparse
 import logging
@@ -31,6 +32,7 @@ def arguments(argv):
     say("--out", type=pathlib.Path, help="the int8 encoder to write, in the folder of the float32 one")
     say("--flavour", default="cpu", choices=list(quantised.FLAVOURS), help="for which provider (default cpu)")
     say("--reduce-range", action="store_true", help="weights of 7 bits: for x86 without VNNI, whose sums overflow")
+    say("--tune", type=int, default=0, metavar="STEPS", help="fit weights to 8 bits, on all of --frames; needs PyTorch")
     say("--measure", type=pathlib.Path, help="write nothing: compare the float32 model with this one")
     say("--data", type=pathlib.Path, action="append", default=[], help="labelled folder to compare on")
     say("--sizes", type=int, nargs="+", help="sides to take times at, pixels (default: the card's)")
@@ -40,6 +42,8 @@ def arguments(argv):
         parser.error("say --out (and --frames) to make an int8 encoder, or --measure to compare with one")
     if given.out and not given.frames:
         parser.error("--out needs --frames: images to calibrate on")
+    if given.tune < 0 or (given.tune and (given.flavour != "cpu" or given.reduce_range)):
+        parser.error("--tune takes a number of steps, and simulates the flavour cpu with 8 bits, no other")
     if given.out and (given.out.suffix != ".onnx" or given.out.resolve().parent != given.model.resolve().parent):
         parser.error(f"--out {given.out}: must end in .onnx and lie beside {given.model}, which its card names")
     return given
@@ -47,16 +51,31 @@ def arguments(argv):
 
 def make(given, card):
     frames = [image for folder in given.frames for image in cards.images(folder, given.count)]
-    scaled = quantised.quantise(given.model, card, frames, given.out, given.flavour, given.reduce_range)
+    tune = tuning(given, card) if given.tune else None
+    scaled = quantised.quantise(given.model, card, frames, given.out, given.flavour, given.reduce_range, tune)
     print(f"{given.out}: {given.out.stat().st_size / 1e6:.1f} MB, calibrated on {len(frames)} frames, {scaled} maps equalised")
+    how = f"{given.flavour}, tuned for {given.tune} steps" if given.tune else given.flavour
     more = {
         "name": given.out.stem,
-        "source": f"{given.model.name} in int8 by tools/quantize.py ({given.flavour}); {card['source']}",
+        "source": f"{given.model.name} in int8 by tools/quantize.py ({how}); {card['source']}",
         "reference": given.model.name,
         "reference_sha256": cards.sha256(given.model),
     }
     path = cards.write(given.out, {**card, **more}, f"{given.model.name} in int8, static QDQ for {given.flavour}.")
     print(f"card {path}; next: afterimage check --encoder {given.out}")
+
+
+def tuning(given, card):
+    try:
+        from encoders import tune
+    except ImportError as error:
+        raise Refused(f"--tune needs PyTorch (tools/requirements-torch.txt): {error}") from error
+    frames = [image for folder in given.frames for image in cards.images(folder)]
+
+    def say(text):
+        print(text, flush=True)
+
+    return lambda network, reference: tune.tune(network, reference, card, frames, given.tune, say=say)
 
 
 def agreement(models, card, folder):

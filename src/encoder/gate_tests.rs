@@ -48,6 +48,20 @@ fn a_quantised_model_passes_and_says_how_near_it_is() {
 }
 
 #[test]
+fn the_bundled_encoder_in_8_bits_is_near_its_original() {
+    let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    if cfg!(target_arch = "x86_64") && !processor.contains("vnni") {
+        println!("skipped: sums of 8 bits overflow on a processor without VNNI");
+        return;
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/moco-mobilenetv2-int8.onnx");
+    let encoder = open(&path, &config(0.9)).unwrap();
+    let parity = encoder.parity().unwrap();
+    assert!(parity.cosine > 0.95 && parity.reference == "moco-mobilenetv2.onnx", "{parity:?}");
+    assert_eq!(encoder.dim(), 2240);
+}
+
+#[test]
 fn a_damaged_model_is_refused_with_the_way_out() {
     let (_folder, path) = place("tiny_damaged.onnx", true);
     let error = open(&path, &config(0.95)).unwrap_err();
