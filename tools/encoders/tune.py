@@ -130,8 +130,9 @@ def tune(model, reference, card, frames, steps, seed=0, say=print):
         batch = images(random.choice(frames, BATCH))
         with torch.no_grad():
             target = joined(teacher.run(name, batch, False), card) - centre
-        found = joined(student.run(name, batch, True), card) - centre
-        loss = 1 - F.cosine_similarity(found, target).mean()
+        with torch.enable_grad():  # whoever calls may have turned it off
+            found = joined(student.run(name, batch, True), card) - centre
+            loss = 1 - F.cosine_similarity(found, target).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
