@@ -31,13 +31,13 @@ fn near(a: &[f32], b: &[f32]) -> bool {
 }
 
 impl Encoder {
-    /// One inference on a fixed image: finds the dimension and refuses what could not be learned from.
-    pub(super) fn try_out(&mut self, output: &str) -> Result<()> {
+    /// One inference on a fixed image: its latent. Finds the dimension and refuses what could not be learned from.
+    pub(super) fn try_out(&mut self, output: &str) -> Result<Vec<f32>> {
         let image = fixed_image(self.side);
         let start = Instant::now();
         let latent = self.run(&image, |shape, values| vector(output, shape, values)).map_err(Error::refused)?;
         self.first_millis = start.elapsed().as_secs_f64() * 1e3;
-        self.look_at(&latent)
+        self.look_at(&latent).map(|()| latent)
     }
 
     /// Takes the dimension from the latent of a fixed image, and refuses what could not be learned from.
@@ -60,16 +60,14 @@ impl Encoder {
         Ok(())
     }
 
-    /// Takes buffers into use where they give the same latent as a run without. Where they cannot be had, or do not, that
+    /// Takes buffers into use where they give the same latent of the fixed image as a run without, `expected`. Where they cannot be had, or do not, that
     /// is said, and ONNX Runtime goes on with its own for each run: slower, no less right.
-    pub(super) fn settle(&mut self, bind: &Bind) {
+    pub(super) fn settle(&mut self, bind: &Bind, expected: &[f32]) {
         let settled = bind(self).and_then(|buffers| {
             let Some(mut buffers) = buffers else { return Ok(None) };
-            let image = fixed_image(self.side);
-            let expected = self.run(&image, |_, values| Ok(values.to_vec()))?;
             let mut found = vec![0.0; self.dim];
-            buffers.run(&mut self.session, &image, &mut found)?;
-            if near(&expected, &found) { Ok(Some(buffers)) } else { Err("they give another latent".into()) }
+            buffers.run(&mut self.session, &fixed_image(self.side), &mut found)?;
+            if near(expected, &found) { Ok(Some(buffers)) } else { Err("they give another latent".into()) }
         });
         match settled {
             Ok(buffers) => self.buffers = buffers,
@@ -153,6 +151,8 @@ mod tests {
         let bytes = bytes("tiny");
         let mut encoder = open(&bytes, "latent");
         assert!(encoder.buffers.is_some(), "on a CPU they always do");
+        let mut expected = vec![0.0; 32];
+        encoder.encode(&fixed_image(32), &mut expected).unwrap();
         let image: Vec<f32> = fixed_image(32).iter().map(|value| 0.5 * value).collect();
         let (mut with, mut without) = (vec![0.0; 32], vec![0.0; 32]);
         encoder.encode(&image, &mut with).unwrap();
@@ -160,13 +160,15 @@ mod tests {
         encoder.encode(&image, &mut without).unwrap();
         assert_eq!(with, without, "the same bits");
         // Buffers that cannot be had, or that belong to something else, are left out; the encoder works as before.
-        encoder.settle(&|_| Err("no memory".into()));
+        encoder.settle(&|_| Err("no memory".into()), &expected);
         assert!(encoder.buffers.is_none());
-        encoder.settle(&|encoder| bind(encoder, ["image", "latent"], 31));
+        encoder.settle(&|encoder| bind(encoder, ["image", "latent"], 31), &expected);
+        assert!(encoder.buffers.is_none());
+        encoder.settle(&|encoder| bind(encoder, ["image", "latent"], 32), &image[..32]);
         assert!(encoder.buffers.is_none());
         encoder.encode(&image, &mut without).unwrap();
         assert_eq!(with, without);
-        encoder.settle(&|encoder| bind(encoder, ["image", "latent"], 32));
+        encoder.settle(&|encoder| bind(encoder, ["image", "latent"], 32), &expected);
         assert!(encoder.buffers.is_some());
     }
 

@@ -178,14 +178,17 @@ impl Encoder {
             Buffers::new(&encoder.session, [part.input, part.output], part.side, encoder.dim, place, library.as_deref())
         };
         // With a graph no run may come before the buffers are bound: the graph is captured in it.
-        let tried = if graph { encoder.capture(runtime, part, &bind) } else { encoder.try_out(part.output).map(drop) };
+        let tried = if graph {
+            encoder.capture(runtime, part, &bind).map(|()| None)
+        } else {
+            encoder.try_out(part.output).map(Some)
+        };
         // Ended in any case, so that nothing is measured from here on.
         if let Some(profile) = profile {
             encoder.placement = encoder.session.end_profiling().ok().and_then(|file| profile.read(&file));
         }
-        tried?;
-        if !graph {
-            encoder.settle(&bind);
+        if let Some(latent) = tried? {
+            encoder.settle(&bind, &latent);
         }
         Ok(encoder)
     }

@@ -13,9 +13,10 @@ fn ask(server: &Server, request: &[u8]) -> String {
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     // It may hang up before a long request is through.
     stream.write_all(request).ok();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+    let mut answer = Vec::new();
+    // Who is turned away may be cut off before everything is read.
+    stream.read_to_end(&mut answer).ok();
+    String::from_utf8(answer).unwrap()
 }
 
 fn status(answer: &str) -> &str {
