@@ -76,7 +76,7 @@ fn records_can_go_live_without_any_file() {
     let socket = format!("live.socket=unix:{}", place.at("s").display());
     let sets = ["--set", "export.embeddings=false", "--set", &socket];
     let mut running = place.start_learn("pattern://7?rate=200&live=true&width=64&height=48", "run", &sets);
-    running.wait_for_file(&place.at("s"));
+    running.wait_to_say("records go live");
     let mut stream = std::os::unix::net::UnixStream::connect(place.at("s")).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut four = [0; 4];
