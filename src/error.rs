@@ -14,6 +14,8 @@ pub enum Kind {
     Refused,
     /// No room left on the disk; work goes on in memory where it can: exit code 1.
     DiskFull,
+    /// A live source or decoder gave nothing for too long: exit code 1.
+    Stalled,
     /// Everything else that failed at work: exit code 1.
     Work,
 }
@@ -52,6 +54,10 @@ impl Error {
     pub fn work(message: impl Into<String>) -> Self {
         Self::new(Kind::Work, message)
     }
+    /// Nothing came for too long.
+    pub fn stalled(message: impl Into<String>) -> Self {
+        Self::new(Kind::Stalled, message)
+    }
     /// Keeps the error below this one, so that the whole chain is printed.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
@@ -74,7 +80,7 @@ impl Error {
             Kind::Usage => 2,
             Kind::Config => 78,
             Kind::Refused => 3,
-            Kind::DiskFull | Kind::Work => 1,
+            Kind::DiskFull | Kind::Stalled | Kind::Work => 1,
         }
     }
     /// The message with every cause, `: ` between them.

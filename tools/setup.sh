@@ -31,10 +31,6 @@ has cc || packages="$packages gcc libc6-dev"
 # libjpeg is three times as fast with its vector code, which nasm assembles; other processors need none.
 [ "$(uname -m)" != x86_64 ] || has nasm || packages="$packages nasm"
 has ffmpeg && has ffprobe || packages="$packages ffmpeg"
-if ! tools/libclang.sh >/dev/null 2>&1; then
-    [ -z "${LIBCLANG_PATH:-}" ] || tools/libclang.sh >/dev/null || exit 1
-    packages="$packages libclang1"
-fi
 if ! has_runtime; then
     has python3 || packages="$packages python3"
     { has python3 && python3 -m pip --version >/dev/null 2>&1; } || packages="$packages python3-pip"
@@ -51,18 +47,9 @@ if [ -n "$packages" ]; then
     fi
     echo "setup: installing$packages"
     $as_root apt-get update -q || fail "apt-get update failed; is there a network? Missing:$packages"
-    # libclang1 is the distribution's default; where there is no such name, the newest libclang1-NN.
-    case "$packages" in *libclang1*)
-        if ! apt-cache show libclang1 >/dev/null 2>&1; then
-            newest=$(apt-cache pkgnames libclang1- | grep -E '^libclang1-[0-9]+$' | sort -V | tail -n 1)
-            packages=$(echo "$packages" | sed "s/libclang1/${newest:-libclang-dev}/")
-        fi
-        ;;
-    esac
     # shellcheck disable=SC2086 # a list of names
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $packages ||
         fail "apt-get could not install$packages"
-    tools/libclang.sh >/dev/null
 fi
 
 # ONNX Runtime: the one that ORT_DYLIB_PATH names, or else one in the cache (which is left alone when it is there).
@@ -78,4 +65,4 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 cargo fetch --quiet --locked --target "$host" ||
     fail "the crates in Cargo.lock could not be fetched; is there a network?"
 
-echo "setup: cargo $found, $(ffmpeg -version | sed -n '1s/ Copyright.*//p'), libclang in $(tools/libclang.sh), ONNX Runtime $runtime"
+echo "setup: cargo $found, $(ffmpeg -version | sed -n '1s/ Copyright.*//p'), ONNX Runtime $runtime"

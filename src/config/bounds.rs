@@ -6,7 +6,8 @@ pub(super) const RANGES: &[(&str, f64, f64)] = &[
     ("source.stall_secs", 0.1, 3600.0),
     ("source.camera_width", 16.0, 16384.0),
     ("source.camera_height", 16.0, 16384.0),
-    ("source.camera_frame_rate", 1.0, 1000.0),
+    ("source.camera_frame_rate", 0.1, 1000.0),
+    ("source.reopen_max_secs", 0.25, 3600.0),
     ("prepare.background_secs", 1.0, 1e7),
     ("encoder.input_size", 0.0, 4096.0),
     ("encoder.threads", 0.0, 256.0),
@@ -88,6 +89,7 @@ pub(super) const RANGES: &[(&str, f64, f64)] = &[
 /// `(key, allowed words)` for text and lists of text.
 pub(super) const WORDS: &[(&str, &[&str])] = &[
     ("source.decoder", &["auto", "ffmpeg", "gst-launch-1.0"]),
+    ("source.camera_pixels", &["auto", "rgb", "bgr", "nv12", "yuyv", "mjpeg", "grey"]),
     ("encoder.providers", &["tensorrt", "cuda", "openvino", "xnnpack", "acl", "cpu"]),
     ("encoder.tensorrt.precision", &["fp32", "fp16", "int8"]),
     ("encoder.cuda.arena_extend", &["same-as-requested", "next-power-of-two"]),

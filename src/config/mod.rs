@@ -51,7 +51,8 @@ pub struct Config {
 pub struct Source {
     /// Frames per second that a folder of images is taken to have (their capture times follow from it).
     pub frame_rate: f64,
-    /// Seconds without a frame after which a live camera or a video decoder counts as stalled.
+    /// Seconds without a frame after which a live source counts as stalled and is opened again, and a video decoder is
+    /// ended.
     pub stall_secs: f64,
     /// Video decoder: `auto` (ffmpeg where installed, else gst-launch-1.0), `ffmpeg` or `gst-launch-1.0`.
     pub decoder: String,
@@ -60,7 +61,14 @@ pub struct Source {
     /// Height in pixels asked of a camera.
     pub camera_height: u32,
     /// Frames per second asked of a camera.
-    pub camera_frame_rate: u32,
+    pub camera_frame_rate: f64,
+    /// Pixel format asked of a camera: `auto` (what costs least to decode), `rgb`, `bgr`, `nv12`, `yuyv`, `mjpeg` or
+    /// `grey`.
+    pub camera_pixels: String,
+    /// Take the nearest size, rate and format that a camera offers where it does not offer those asked for.
+    pub camera_nearest: bool,
+    /// Longest pause before a live source that broke is opened again, seconds.
+    pub reopen_max_secs: f64,
 }
 
 /// `[prepare]`
@@ -334,7 +342,10 @@ impl Default for Source {
             decoder: "auto".into(),
             camera_width: 640,
             camera_height: 480,
-            camera_frame_rate: 30,
+            camera_frame_rate: 30.0,
+            camera_pixels: "auto".into(),
+            camera_nearest: false,
+            reopen_max_secs: 5.0,
         }
     }
 }

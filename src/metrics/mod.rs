@@ -94,7 +94,7 @@ pub struct Metrics {
     pub dropped_rows: Counter,
     /// Rows handed to the export thread.
     pub rows: Counter,
-    source: [Counter; 3],
+    source: [Counter; 7],
     age: Times,
     encode: Times,
     learner: [Counter; 6],
@@ -189,8 +189,9 @@ impl Metrics {
 
     /// The source's own counts.
     pub fn source(&self, counts: &SourceCounts) {
-        let SourceCounts { frames, dropped, unreadable } = *counts;
-        for (counter, count) in self.source.iter().zip([frames, dropped, unreadable]) {
+        let SourceCounts { frames, dropped, lost, unreadable, stalls, failures, reopens, .. } = *counts;
+        let all = [frames, dropped, unreadable, lost, stalls, failures, reopens];
+        for (counter, count) in self.source.iter().zip(all) {
             counter.set(count);
         }
     }

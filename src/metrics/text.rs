@@ -21,12 +21,16 @@ impl Metrics {
     }
 
     fn frames(&self, page: &mut Page) {
-        let [read, dropped, unreadable] = &self.source;
+        let [read, dropped, unreadable, lost, stalls, failures, reopens] = &self.source;
         for (name, help, counter) in [
             ("afterimage_source_frames_total", "Frames that the source handed out.", read),
             ("afterimage_frames_total", "Frames embedded.", &self.frames),
             ("afterimage_frames_dropped_total", "Frames of a live source replaced by a newer one.", dropped),
             ("afterimage_frames_unreadable_total", "Frames or files that could not be read.", unreadable),
+            ("afterimage_frames_lost_total", "Frames that a camera's driver had no buffer for.", lost),
+            ("afterimage_source_stalls_total", "Times that a live source gave no frame for too long.", stalls),
+            ("afterimage_source_failures_total", "Times that a live source broke in another way.", failures),
+            ("afterimage_source_reopens_total", "Times that a live source was opened again.", reopens),
             (
                 "afterimage_latents_unusable_total",
                 "Latents that were zero or not finite; no embedding.",

@@ -10,7 +10,7 @@ use crate::encoder::{Background, LUMA_LEN, Prepare, Views, Window, luma};
 use crate::error::Result;
 use crate::frame::{Frame, Stamp};
 use crate::metrics::Metrics;
-use crate::source::{Pull, Source, SourceCounts};
+use crate::source::{Event, Pull, Source, SourceCounts};
 
 /// How long a pull waits before it looks whether to stop.
 const WAIT: Duration = Duration::from_millis(50);
@@ -78,6 +78,8 @@ impl Ends<'_> {
 pub(super) struct Ways {
     pub(super) filled: Sender<Slot>,
     pub(super) empty: Receiver<Slot>,
+    /// What happens to a live source.
+    pub(super) events: Sender<Event>,
 }
 
 /// How frames become slots.
@@ -141,7 +143,10 @@ pub(super) fn run(
             Err(RecvTimeoutError::Disconnected) => break,
         };
         loop {
-            match source.next(&mut frame, WAIT)? {
+            let pull = source.next(&mut frame, WAIT)?;
+            // They are in the log already; a journal that cannot follow misses some.
+            source.take_events().into_iter().for_each(|event| drop(ways.events.try_send(event)));
+            match pull {
                 Pull::Frame => break,
                 Pull::Idle if ends.now() => return Ok(source.counts()),
                 Pull::Idle => metrics.source(&source.counts()),

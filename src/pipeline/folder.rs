@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::learner::Origin;
 use crate::pairs::segments::SegmenterState;
+use crate::source::uri::redacted;
 
 /// Version of the layout of a run folder.
 const LAYOUT: u32 = 1;
@@ -38,7 +39,7 @@ pub struct RunInfo {
     /// `[h, w, d]` where a latent is a grid.
     #[serde(default)]
     pub latent_grid: Option<[usize; 3]>,
-    /// URIs of the sources, one for each camera.
+    /// URIs of the sources, one for each camera, without passwords.
     pub sources: Vec<String>,
     /// The source is live.
     pub live: bool,
@@ -80,7 +81,7 @@ impl RunInfo {
             latent_dim: origin.dim,
             latent_parts: origin.parts.clone(),
             latent_grid: origin.grid,
-            sources: sources.to_vec(),
+            sources: sources.iter().map(|uri| redacted(uri)).collect(),
             live,
             cameras: cameras.to_vec(),
             config: Config { metrics: config::Metrics::default(), live: config::Live::default(), ..config.clone() },

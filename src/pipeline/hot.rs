@@ -65,6 +65,8 @@ pub(super) struct Hot<'a> {
     pub(super) next_index: u64,
     pub(super) learner: Option<LearnerEnd<'a>>,
     pub(super) exporter: Option<ExporterEnd>,
+    /// What happens to a live source, for the journal.
+    pub(super) events: Receiver<crate::source::Event>,
     pub(super) started: Instant,
     pub(super) totals: Totals,
     pub(super) metrics: &'a Metrics,
@@ -100,6 +102,7 @@ impl Hot<'_> {
             if ends.now() {
                 return Ok(false);
             }
+            self.pass_events()?;
             let mut slot = match filled.recv_timeout(WAIT) {
                 Ok(slot) => slot,
                 Err(RecvTimeoutError::Timeout) => continue,
@@ -142,6 +145,17 @@ impl Hot<'_> {
             // Fails only when the capture thread is done.
             empty.send(slot).ok();
         }
+    }
+
+    /// What happened to a live source, to the journal; where the learner has no room, the log has it alone.
+    fn pass_events(&self) -> Result<()> {
+        let Some(learner) = &self.learner else { return Ok(()) };
+        while let Ok(event) = self.events.try_recv() {
+            if matches!(send(&learner.out, ToLearner::Source(Box::new(event)), self.live), Sent::Gone) {
+                return Err(worker_gone("learner"));
+            }
+        }
+        Ok(())
     }
 
     /// From unit latent to embedding, and on to the exporter; the segment.

@@ -19,6 +19,7 @@ use crate::journal::{self, Journal};
 use crate::learner::{Event, Learner, Origin, Outcome, Snapshot, State};
 use crate::metrics::Metrics;
 use crate::pairs::{Sample, SegmenterState};
+use crate::source;
 use crate::telemetry;
 
 /// What goes to the learner thread.
@@ -27,6 +28,8 @@ pub(super) enum ToLearner {
     Sample(Sample),
     /// Save the state here.
     Checkpoint(Box<Marker>),
+    /// Something happened to a live source: a line for the journal.
+    Source(Box<source::Event>),
     /// The source is at its end: last fit.
     Finish,
 }
@@ -78,7 +81,7 @@ pub(super) fn record(recording: &mut Recording, ways: &Ways<'_>) {
                 ways.turnstile.set(recording.samples.len() as u64);
             }
             ToLearner::Checkpoint(marker) => recording.background = marker.background,
-            ToLearner::Finish => {}
+            ToLearner::Source(_) | ToLearner::Finish => {}
         }
     }
 }
@@ -105,6 +108,10 @@ pub(super) fn run(worker: &mut Worker, ways: &Ways<'_>, conduct: &Conduct<'_>) -
             }
             ToLearner::Checkpoint(marker) => {
                 worker.checkpoint(*marker)?;
+                None
+            }
+            ToLearner::Source(event) => {
+                worker.source(&event)?;
                 None
             }
             ToLearner::Finish => worker.finish()?,
@@ -232,6 +239,13 @@ impl Worker {
         let outcome = self.learner.finish(index)?;
         self.events()?;
         outcome.map(|outcome| self.outcome(outcome)).transpose()
+    }
+
+    /// What happened to a live source, to the journal.
+    fn source(&mut self, event: &source::Event) -> Result<()> {
+        let fields = serde_json::to_value(event)
+            .map_err(|e| Error::work("an event cannot be written to the journal").because(e))?;
+        self.journal.write("source", fields)
     }
 
     /// What happened in the learner, to the journal; changes of state also to the log.

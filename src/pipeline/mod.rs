@@ -50,6 +50,8 @@ use turnstile::Turnstile;
 const SLOTS_LIVE: usize = 2;
 /// Bounded: a few more, since age does not count and decoders are uneven.
 const SLOTS_BOUNDED: usize = 4;
+/// Faults of live sources that may wait for the journal.
+const EVENTS: usize = 64;
 /// Rows that may wait for the disk.
 const ROWS: usize = 256;
 
@@ -112,7 +114,8 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
     metrics.running(live.then(|| Duration::from_secs_f64(config.source.stall_secs)));
     let figures = &*metrics;
     std::thread::scope(|scope| {
-        let ways = capture::Ways { filled: filled_in, empty };
+        let (events_in, events) = bounded(EVENTS);
+        let ways = capture::Ways { filled: filled_in, empty, events: events_in };
         let views = if learning.is_some() { Views::new(&config.learn) } else { None };
         let making = capture::Making { prepare, views, first };
         let capture = spawn(scope, "capture", move || capture::run(source, making, &ways, ends, figures))?;
@@ -170,6 +173,7 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
             next_checkpoint,
             next_index,
             learner: learner_end,
+            events,
             exporter: exporter_end,
             started,
             totals: Totals::default(),

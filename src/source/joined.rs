@@ -1,7 +1,7 @@
 //! Several cameras as one source. See [`Joined`].
 use std::time::{Duration, Instant};
 
-use super::{Pull, Source, SourceCounts};
+use super::{Event, Pull, Source, SourceCounts};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 
@@ -162,10 +162,17 @@ impl Source for Joined {
     fn counts(&self) -> SourceCounts {
         let mut all = SourceCounts::default();
         for input in &self.inputs {
-            let counts = input.source.counts();
-            all.frames += counts.frames;
-            all.dropped += counts.dropped;
-            all.unreadable += counts.unreadable;
+            let oldest = all.age_ms;
+            all.add(&input.source.counts());
+            all.age_ms = all.age_ms.max(oldest);
+        }
+        all
+    }
+
+    fn take_events(&mut self) -> Vec<Event> {
+        let mut all = Vec::new();
+        for (at, input) in self.inputs.iter_mut().enumerate() {
+            all.extend(input.source.take_events().into_iter().map(|event| Event { camera: at as u16, ..event }));
         }
         all
     }

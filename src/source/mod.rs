@@ -1,19 +1,24 @@
 //! Where frames come from. Every source is opened from a URI and sits behind one trait.
-#[cfg(feature = "camera")]
 pub mod camera;
 pub mod child;
+mod clock;
 pub mod folder;
+pub mod guard;
 pub mod joined;
+mod mailbox;
 pub mod memory;
 pub mod pattern;
 pub mod picture;
 pub mod uri;
+mod yuv;
 
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use self::uri::Uri;
+pub use self::guard::Event;
+use self::guard::Guard;
+use self::uri::{Uri, Wanted, redacted};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::frame::{Frame, Stamp};
@@ -36,8 +41,33 @@ pub struct SourceCounts {
     pub frames: u64,
     /// Live only: frames replaced by a newer one before they were taken.
     pub dropped: u64,
+    /// Live only: frames that the camera's driver counted but had no buffer for.
+    pub lost: u64,
     /// Files or frames that could not be read and were skipped.
     pub unreadable: u64,
+    /// Live only: times that no frame came for `source.stall_secs`.
+    pub stalls: u64,
+    /// Live only: times that the source broke in another way.
+    pub failures: u64,
+    /// Live only: times that it was opened again.
+    pub reopens: u64,
+    /// Live only: age of the last frame when it was taken, milliseconds.
+    pub age_ms: u64,
+}
+
+impl SourceCounts {
+    /// Those of another source, or of another opening of the same, on top; the age is the other's.
+    pub fn add(&mut self, other: &SourceCounts) {
+        let SourceCounts { frames, dropped, lost, unreadable, stalls, failures, reopens, age_ms } = *other;
+        self.frames += frames;
+        self.dropped += dropped;
+        self.lost += lost;
+        self.unreadable += unreadable;
+        self.stalls += stalls;
+        self.failures += failures;
+        self.reopens += reopens;
+        self.age_ms = age_ms;
+    }
 }
 
 /// A stream of frames.
@@ -68,6 +98,10 @@ pub trait Source: Send {
     }
     /// The counts so far.
     fn counts(&self) -> SourceCounts;
+    /// Live only: what happened to the source since this was asked last.
+    fn take_events(&mut self) -> Vec<Event> {
+        Vec::new()
+    }
 }
 
 /// Opens the source that `uri` names.
@@ -75,7 +109,8 @@ pub trait Source: Send {
 /// Usage: the name makes no sense. Work: nothing is there, or it cannot be opened; the message says what to do.
 pub fn open(uri: &str, config: &config::Source) -> Result<Box<dyn Source>> {
     match Uri::parse(uri)? {
-        Uri::Camera(device) => open_camera(&device, config),
+        Uri::Camera(wanted) => open_camera(wanted, config),
+        Uri::Csi(_) | Uri::Rtsp(_) | Uri::Gst(_) => open_live(uri, config),
         Uri::Folder(path) => Ok(Box::new(folder::Folder::open(&path, config.frame_rate)?)),
         Uri::Video(path) => Ok(Box::new(child::Video::open(&path, config)?)),
         Uri::Pattern(recipe) => Ok(Box::new(pattern::Pattern::open(recipe)?)),
@@ -86,7 +121,7 @@ pub fn open(uri: &str, config: &config::Source) -> Result<Box<dyn Source>> {
             } else if found.is_file() {
                 Ok(Box::new(child::Video::open(&path, config)?))
             } else if found.is_char_device() {
-                open_camera(&path, config)
+                open_camera(Wanted::Path(path), config)
             } else {
                 let path = path.display();
                 Err(Error::work(format!("the source {path} is neither a folder nor a video file nor a camera device")))
@@ -115,18 +150,18 @@ fn nothing_at(path: &Path) -> Error {
     ))
 }
 
-#[cfg(feature = "camera")]
-fn open_camera(device: &Path, config: &config::Source) -> Result<Box<dyn Source>> {
-    Ok(Box::new(camera::LiveCamera::open(device, config)?))
+fn open_camera(wanted: Wanted, config: &config::Source) -> Result<Box<dyn Source>> {
+    let name = format!("the camera {wanted}");
+    let mut opener = camera::Opener::new(wanted, config);
+    let open = move || opener.open().map(|camera| Box::new(camera) as Box<dyn Source>);
+    Ok(Box::new(Guard::open(&name, Box::new(open), config)?))
 }
 
-#[cfg(not(feature = "camera"))]
-fn open_camera(device: &Path, _: &config::Source) -> Result<Box<dyn Source>> {
-    let device = device.display();
-    Err(Error::usage(format!(
-        "cannot open the camera {device}: this program was built without cameras; build it with the feature `camera` \
-         (`cargo build --release --features camera`), or name a folder or a video file"
-    )))
+/// The live sources that a child process feeds.
+fn open_live(uri: &str, config: &config::Source) -> Result<Box<dyn Source>> {
+    let (parsed, own) = (Uri::parse(uri)?, config.clone());
+    let open = move || child::Live::open(&parsed, &own).map(|live| Box::new(live) as Box<dyn Source>);
+    Ok(Box::new(Guard::open(&format!("the source {}", redacted(uri)), Box::new(open), config)?))
 }
 
 /// Most pixels along one side of a frame.
@@ -216,7 +251,7 @@ mod tests {
         let mut source = open("pattern://3?frames=4&segments=2", &config::Source::default()).unwrap();
         assert_eq!((source.length(), source.marks_cuts(), source.live()), (Some(4), true, false));
         assert_eq!(all_frames(source.as_mut()).len(), 4);
-        assert_eq!(source.counts(), SourceCounts { frames: 4, dropped: 0, unreadable: 0 });
+        assert_eq!(source.counts(), SourceCounts { frames: 4, ..SourceCounts::default() });
     }
 
     #[test]
@@ -234,11 +269,5 @@ mod tests {
             assert!(stall_time(&config::Source { stall_secs, ..config::Source::default() }).is_err(), "{stall_secs}");
         }
         assert_eq!(stall_time(&config::Source::default()).unwrap(), Duration::from_secs(10));
-    }
-
-    #[cfg(not(feature = "camera"))]
-    #[test]
-    fn without_the_feature_cameras_are_refused() {
-        assert!(failure("v4l2:///dev/video0").contains("feature `camera`"));
     }
 }

@@ -3,6 +3,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::commands::findings::Findings;
+use crate::config;
 
 /// With less than this free, other programs will suffer, megabytes.
 const LEAST_MEMORY: f64 = 500.0;
@@ -10,9 +11,8 @@ const LEAST_MEMORY: f64 = 500.0;
 const GPU_MARKS: [&str; 3] = ["/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/nvhost-gpu"];
 
 pub(super) fn program(all: &mut Findings) {
-    let camera = if cfg!(feature = "camera") { "with" } else { "without" };
     let version = env!("CARGO_PKG_VERSION");
-    all.ok("afterimage", format!("{version}, built for {}, {camera} V4L2 cameras", std::env::consts::ARCH));
+    all.ok("afterimage", format!("{version}, built for {}", std::env::consts::ARCH));
 }
 
 pub(super) fn processor(all: &mut Findings) {
@@ -70,26 +70,17 @@ pub(super) fn gpu() -> Option<String> {
     Some(if names.is_empty() { mark.to_owned() } else { format!("{names}; {mark}") })
 }
 
-#[cfg(feature = "camera")]
-pub(super) fn cameras(all: &mut Findings) {
+pub(super) fn cameras(all: &mut Findings, config: &config::Source) {
     let devices = devices(Path::new("/sys/class/video4linux"));
     if devices.is_empty() {
         all.ok("cameras", "none (no /dev/video*); folders and video files work without");
     }
     for (number, name) in devices {
         let device = format!("/dev/video{number}");
-        match crate::source::camera::check(Path::new(&device)) {
-            Ok(_) => all.ok(format!("camera {device}"), format!("{name}; may be read by this user")),
+        match crate::source::camera::describe(Path::new(&device), config) {
+            Ok(found) => all.ok(format!("camera {device}"), format!("{name}; {found}")),
             Err(error) => all.warn(format!("camera {device}"), name, error.chain()),
         }
-    }
-}
-
-#[cfg(not(feature = "camera"))]
-pub(super) fn cameras(all: &mut Findings) {
-    match devices(Path::new("/sys/class/video4linux")).len() {
-        0 => all.ok("cameras", "not in this build; none is here"),
-        n => all.warn("cameras", format!("not in this build; {n} here"), "build with the feature `camera` to use them"),
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) fn run(args: &cli::Doctor) -> Result<Done> {
         }
     }
     tools::decoders(&mut all, &config.source, &std::env::var_os("PATH").unwrap_or_default());
-    machine::cameras(&mut all);
+    machine::cameras(&mut all, &config.source);
     cache(&mut all, &config);
     match std::env::current_dir() {
         Ok(folder) => room(&mut all, "current folder", &folder, "name an --out elsewhere"),

@@ -1,70 +1,81 @@
-//! The thread that owns the camera: opens it, picks a format, and puts each raw frame into the mailbox.
-use std::path::Path;
+//! The thread that owns a camera: opens it, asks for a format, and puts each raw frame into the mailbox.
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use nokhwa::Camera;
-use nokhwa::NokhwaError;
-use nokhwa::utils::{CameraFormat, CameraIndex, FrameFormat, RequestedFormat, RequestedFormatType, Resolution};
 
 use super::device;
-use super::format::{Offer, Pixels, nearest};
-use super::mailbox::Mailbox;
+use super::find::{self, Identity};
+use super::format::Layout;
+use super::offers::{self, Offers, Wish};
+use super::stream::Stream;
 use crate::error::{Error, Result};
+use crate::source::mailbox::Mailbox;
+
+/// How long to wait for a frame before looking whether anybody still takes them.
+const SLICE: Duration = Duration::from_millis(50);
 
 /// A frame as the camera gave it.
 #[derive(Debug, Default)]
 pub(super) struct Raw {
     pub(super) bytes: Vec<u8>,
-    /// Counted from the opening, dropped ones too.
+    /// Counted from the opening, with those that the driver had no buffer for.
     pub(super) number: u64,
-    pub(super) arrived: Option<Instant>,
+    /// Frames so far that the driver had no buffer for, or called damaged.
+    pub(super) lost: u64,
+    pub(super) damaged: u64,
+    pub(super) at: Option<Instant>,
 }
 
-const FORMATS: [FrameFormat; 6] = [
-    FrameFormat::RAWRGB,
-    FrameFormat::RAWBGR,
-    FrameFormat::NV12,
-    FrameFormat::YUYV,
-    FrameFormat::MJPEG,
-    FrameFormat::GRAY,
-];
+/// What was opened.
+#[derive(Debug, Clone)]
+pub(super) struct Opened {
+    pub(super) device: PathBuf,
+    pub(super) identity: Identity,
+    pub(super) layout: Layout,
+}
 
 /// The thread's work: says on `ready` what the camera granted (or why it did not open), then captures until the camera
 /// fails or nobody takes frames any more.
-pub(super) fn capture(
-    device: &Path,
-    number: u32,
-    wish: (u32, u32, u32),
-    mailbox: Arc<Mailbox<Raw>>,
-    ready: &Sender<Result<Offer>>,
-) {
-    // The library has places that panic; then, too, the taker must learn that nothing more comes.
+pub(super) fn capture(device: &Path, wish: &Wish, mailbox: Arc<Mailbox<Raw>>, ready: &Sender<Result<Opened>>) {
+    // Whatever ends this thread, the taker must learn that nothing more comes.
     let closer = Closer(mailbox);
-    let (mut camera, granted) = match open(device, number, wish) {
-        Ok(opened) => opened,
+    let (mut stream, layout) = match open(device, wish) {
+        Ok((stream, opened)) => {
+            let layout = opened.layout;
+            if ready.send(Ok(opened)).is_err() {
+                return;
+            }
+            (stream, layout)
+        }
         Err(error) => {
             drop(ready.send(Err(error)));
             return;
         }
     };
-    if ready.send(Ok(granted)).is_err() {
-        return;
-    }
-    let mut raw = Raw::default();
-    let mut number = 0;
-    loop {
-        match camera.frame_raw() {
-            Ok(buffer) => {
-                raw.bytes.clear();
-                raw.bytes.extend_from_slice(granted.trim(&buffer));
-                raw.arrived = Some(Instant::now());
-                raw.number = number;
-                number += 1;
-            }
+    let (mut raw, mut bytes) = (Raw::default(), Vec::new());
+    let (mut count, mut lost, mut damaged, mut sequence) = (0u64, 0u64, 0u64, None::<u32>);
+    while !closer.0.abandoned() {
+        let came = match stream.next(&mut bytes, SLICE) {
+            Ok(Some(came)) => came,
+            Ok(None) => continue,
             Err(error) => return closer.0.close(&error.to_string()),
+        };
+        // Drivers without a count leave it 0, and then nothing is known to be lost.
+        let gap = sequence.map_or(0, |last: u32| u64::from(came.sequence.wrapping_sub(last).saturating_sub(1)));
+        let gap = if gap < u64::from(u32::MAX / 2) { gap } else { 0 };
+        sequence = Some(came.sequence);
+        lost += gap;
+        count += gap + 1;
+        if came.damaged {
+            damaged += 1;
+            continue;
         }
+        let picture = layout.trim(&bytes);
+        raw.bytes.clear();
+        raw.bytes.extend_from_slice(picture);
+        (raw.number, raw.lost, raw.damaged, raw.at) = (count - 1, lost, damaged, Some(came.at));
         if !closer.0.put(&mut raw) {
             return;
         }
@@ -79,75 +90,31 @@ impl Drop for Closer {
     }
 }
 
-/// Lists what the camera offers, asks for exactly the nearest of it and starts the stream.
-///
-/// The library's own "closest" fails for a size that is not offered, hence the choice here.
-fn open(device: &Path, number: u32, wish: (u32, u32, u32)) -> Result<(Camera, Offer)> {
-    let failed = |error: NokhwaError| explain(device, error);
-    let any = RequestedFormat::with_formats(RequestedFormatType::None, &FORMATS);
-    let mut camera = Camera::new(CameraIndex::Index(number), any).map_err(failed)?;
-    let offers: Vec<Offer> =
-        camera.compatible_camera_formats().map_err(failed)?.iter().map(|format| offer(*format)).collect();
-    let (width, height, rate) = wish;
-    let Some(chosen) = nearest(&offers, width, height, rate) else {
-        return Err(no_format(device));
-    };
-    let resolution = Resolution::new(chosen.width, chosen.height);
-    let exact = CameraFormat::new(resolution, frame_format(chosen.pixels), chosen.rate);
-    let exact = RequestedFormat::with_formats(RequestedFormatType::Exact(exact), &FORMATS);
-    camera.set_camera_requset(exact).map_err(failed)?;
-    camera.open_stream().map_err(failed)?;
-    let granted = offer(camera.camera_format());
+/// Lists what the camera offers, asks for exactly what was chosen of it and starts the stream.
+fn open(device: &Path, wish: &Wish) -> Result<(Stream, Opened)> {
+    let file = device::open(device)?;
+    let failed = |e: std::io::Error| Error::io("cannot ask the camera", device, e);
+    let identity = find::identify(device, &file).map_err(failed)?;
+    let identity = identity.ok_or_else(|| Error::work(format!("{} captures no video", device.display())))?;
+    let chosen = Offers::list(&file, wish).choose(device, wish)?;
+    let (granted, layout) = offers::set(&file, device, chosen)?;
+    let kept = chosen.rate.zip(granted.rate).is_none_or(|(asked, granted)| asked.same(granted.per_sec()));
+    if !kept && !wish.nearest {
+        return Err(Error::work(format!(
+            "the camera {} was asked for {chosen} and granted {granted}; ask for that rate \
+             (source.camera_frame_rate), or set source.camera_nearest = true",
+            device.display()
+        )));
+    }
+    let stream = Stream::start(file).map_err(|error| match error.kind() {
+        std::io::ErrorKind::ResourceBusy => device::busy(device).because(error),
+        _ => Error::io("cannot start the camera", device, error),
+    })?;
     tracing::info!(
-        "camera {}: asked for {width}x{height} at {rate} frames per second, granted {granted}",
-        device.display()
+        "camera {} ({}, {}): asked for {wish}; granted {granted}",
+        device.display(),
+        identity.card,
+        identity.bus
     );
-    Ok((camera, granted))
-}
-
-fn explain(device: &Path, error: NokhwaError) -> Error {
-    let text = error.to_string();
-    if text.contains("os error 16") || text.to_lowercase().contains("busy") {
-        return device::busy(device).because(error);
-    }
-    if text.contains("Failed to Fufill") {
-        return no_format(device).because(error);
-    }
-    let shown = device.display();
-    Error::work(format!(
-        "cannot open the camera {shown}. If another program left it in an unusual mode, `v4l2-ctl -d {shown} -v \
-         pixelformat=YUYV -p 30` may help"
-    ))
-    .because(error)
-}
-
-fn no_format(device: &Path) -> Error {
-    let shown = device.display();
-    Error::work(format!(
-        "the camera {shown} offers no format that can be read here (RGB3, BGR3, NV12, YUYV, MJPG); see `v4l2-ctl -d \
-         {shown} --list-formats-ext`. A sensor that gives raw Bayer frames needs its vendor's image processor"
-    ))
-}
-
-fn offer(format: CameraFormat) -> Offer {
-    let pixels = match format.format() {
-        FrameFormat::RAWRGB => Pixels::Rgb,
-        FrameFormat::RAWBGR => Pixels::Bgr,
-        FrameFormat::NV12 => Pixels::Nv12,
-        FrameFormat::YUYV => Pixels::Yuyv,
-        FrameFormat::MJPEG => Pixels::Mjpeg,
-        FrameFormat::GRAY => Pixels::Grey,
-    };
-    Offer { pixels, width: format.width(), height: format.height(), rate: format.frame_rate() }
-}
-
-fn frame_format(pixels: Pixels) -> FrameFormat {
-    match pixels {
-        Pixels::Rgb => FrameFormat::RAWRGB,
-        Pixels::Bgr => FrameFormat::RAWBGR,
-        Pixels::Nv12 => FrameFormat::NV12,
-        Pixels::Yuyv => FrameFormat::YUYV,
-        Pixels::Mjpeg => FrameFormat::MJPEG,
-        Pixels::Grey => FrameFormat::GRAY,
-    }
+    Ok((stream, Opened { device: device.into(), identity, layout }))
 }

@@ -1,15 +1,23 @@
-//! The device file of a camera: is it there, may we, and what to do if not. Opens no stream.
-use std::fs::{self, File, OpenOptions};
+//! The device file of a camera: is it there, may we, who else has it, and what to do if not. Starts no capture.
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
+use super::find;
 use crate::error::{Error, Result};
 
-/// Number N of the camera that `device` (`/dev/videoN`, or a link to it) names, after a look at the device file.
+/// A look at the device file `device` (`/dev/videoN`, or a link to it).
 /// # Errors
 /// Work: nothing there, no camera, no permission, in use; the message says what to do.
-pub fn check(device: &Path) -> Result<u32> {
+pub fn check(device: &Path) -> Result<()> {
+    open(device).map(drop)
+}
+
+/// Opens the device file for capture.
+/// # Errors
+/// As [`check`].
+pub(super) fn open(device: &Path) -> Result<File> {
     let shown = device.display();
     let metadata = match fs::metadata(device) {
         Ok(metadata) => metadata,
@@ -26,17 +34,28 @@ pub fn check(device: &Path) -> Result<u32> {
     if !metadata.file_type().is_char_device() {
         return Err(Error::work(format!("{shown} is not a camera device; {}", others())));
     }
-    // By-id and by-path links are resolved, since the library below knows cameras by number only.
-    let real = fs::canonicalize(device).map_err(|e| Error::io("cannot look at the camera", device, e))?;
-    let number = real.file_name().and_then(|name| name.to_str()?.strip_prefix("video")?.parse().ok());
-    let Some(number) = number else {
-        return Err(Error::work(format!("{shown} is not a V4L2 camera (a device /dev/videoN); {}", others())));
+    let file = match find::open(device) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            return Err(denied(device, metadata.gid()).because(error));
+        }
+        Err(error) if error.kind() == ErrorKind::ResourceBusy => return Err(busy(device).because(error)),
+        Err(error) => return Err(Error::io("cannot open the camera", device, error)),
     };
-    match OpenOptions::new().read(true).write(true).open(device) {
-        Ok(_) => Ok(number),
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(denied(device, metadata.gid()).because(error)),
-        Err(error) if error.kind() == ErrorKind::ResourceBusy => Err(busy(device).because(error)),
-        Err(error) => Err(Error::io("cannot open the camera", device, error)),
+    match find::identify(device, &file) {
+        Ok(Some(_)) => Ok(file),
+        Ok(None) if find::several_planes(&file) => Err(Error::work(format!(
+            "{shown} gives frames in several planes, which are not read here; use its vendor's GStreamer source in a gst: \
+             pipeline, on a Jetson csi://0"
+        ))),
+        Ok(None) => Err(Error::work(format!(
+            "{shown} captures no video (cameras have further devices, for metadata and the like); {}",
+            others()
+        ))),
+        Err(error) => {
+            Err(Error::work(format!("{shown} is not a V4L2 camera (a device /dev/videoN); {}", others()))
+                .because(error))
+        }
     }
 }
 
@@ -50,12 +69,35 @@ fn denied(device: &Path, group: u32) -> Error {
     ))
 }
 
-/// The error for a camera that another program holds.
+/// The error for a camera that another program holds; says which, where `/proc` tells.
 pub(super) fn busy(device: &Path) -> Error {
+    let holders = holders(device, Path::new("/proc"));
     let device = device.display();
-    Error::work(format!(
-        "the camera {device} is in use by another program; find it with `fuser -v {device}` and end it"
-    ))
+    let who = if holders.is_empty() {
+        format!("another program (of another user; `sudo fuser -v {device}` names it)")
+    } else {
+        holders.join(", ")
+    };
+    Error::work(format!("the camera {device} is in use by {who}; end that, or name another camera"))
+}
+
+/// `name (process 123)` of every other process that has `device` open, as far as this user may see.
+fn holders(device: &Path, proc: &Path) -> Vec<String> {
+    let Ok(real) = fs::canonicalize(device) else { return Vec::new() };
+    let own = std::process::id();
+    let numbers = fs::read_dir(proc).into_iter().flatten().flatten();
+    let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let holds = |number: &u32| {
+        let open = fs::read_dir(proc.join(number.to_string()).join("fd")).into_iter().flatten().flatten();
+        *number != own && open.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|file| file == real)
+    };
+    let mut found: Vec<u32> = numbers.filter(holds).collect();
+    found.sort_unstable();
+    let told = |number: &u32| {
+        let name = fs::read_to_string(proc.join(number.to_string()).join("comm")).unwrap_or_default();
+        format!("{} (process {number})", if name.trim().is_empty() { "a program" } else { name.trim() })
+    };
+    found.iter().map(told).collect()
 }
 
 /// Name of group `number` in text like /etc/group.
@@ -101,5 +143,22 @@ mod tests {
         assert!(message.contains("usermod -aG root") && message.contains("/dev/video0"), "{message}");
         assert!(denied(Path::new("/dev/video0"), 4_000_000_000).chain().contains("number 4000000000"));
         assert!(busy(Path::new("/dev/video0")).chain().contains("fuser -v /dev/video0"));
+    }
+
+    #[test]
+    fn the_holder_of_a_device_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let device = folder.path().join("video0");
+        fs::write(&device, "").unwrap();
+        let real = fs::canonicalize(&device).unwrap();
+        let proc = folder.path().join("proc");
+        for (number, open) in [("4000001", true), ("4000002", false), ("self", true)] {
+            fs::create_dir_all(proc.join(number).join("fd")).unwrap();
+            fs::write(proc.join(number).join("comm"), "cheese\n").unwrap();
+            if open {
+                std::os::unix::fs::symlink(&real, proc.join(number).join("fd/3")).unwrap();
+            }
+        }
+        assert_eq!(holders(&device, &proc), ["cheese (process 4000001)"]);
     }
 }

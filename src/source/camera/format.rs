@@ -1,12 +1,9 @@
-//! Pixel formats of cameras: which one to ask for, and how it becomes RGB.
-//!
-//! YUV is ITU-R BT.601 with limited range (Y 16 to 235), in whole numbers:
-//! `R = (298 (Y-16) + 409 (V-128) + 128) >> 8`, `G = (298 (Y-16) - 100 (U-128) - 208 (V-128) + 128) >> 8`,
-//! `B = (298 (Y-16) + 516 (U-128) + 128) >> 8`, within 1 of the exact values.
+//! Pixel formats of cameras, and how each becomes RGB.
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::source::frame_bytes;
 use crate::source::picture;
+use crate::source::yuv::{self, write_two};
 
 /// A pixel format that can be read here, in order of preference where size and rate are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,48 +16,91 @@ pub(super) enum Pixels {
     Grey,
 }
 
-/// Something that a camera offers or was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Offer {
-    pub(super) pixels: Pixels,
-    pub(super) width: u32,
-    pub(super) height: u32,
-    pub(super) rate: u32,
-}
+impl Pixels {
+    const ALL: [Pixels; 6] = [Pixels::Rgb, Pixels::Bgr, Pixels::Nv12, Pixels::Yuyv, Pixels::Mjpeg, Pixels::Grey];
 
-impl std::fmt::Display for Offer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} {}x{} at {} frames per second", self.pixels, self.width, self.height, self.rate)
-    }
-}
-
-/// The offer nearest to the wish: colour before grey, then the nearest size (sum of both differences), then the nearest
-/// rate, then the format that costs least to decode. `None` when nothing is offered.
-pub(super) fn nearest(offers: &[Offer], width: u32, height: u32, rate: u32) -> Option<Offer> {
-    let key = |offer: &Offer| {
-        let size = u64::from(offer.width.abs_diff(width)) + u64::from(offer.height.abs_diff(height));
-        (offer.pixels == Pixels::Grey, size, offer.rate.abs_diff(rate), offer.pixels)
-    };
-    let usable = |offer: &&Offer| frame_bytes(offer.width, offer.height).is_ok() && offer.rate > 0;
-    offers.iter().filter(usable).min_by_key(|offer| key(offer)).copied()
-}
-
-impl Offer {
-    /// Bytes of one picture; `None` where it varies (JPEG).
-    fn length(&self) -> Option<usize> {
-        let (width, height) = (self.width as usize, self.height as usize);
-        match self.pixels {
-            Pixels::Rgb | Pixels::Bgr => Some(width * height * 3),
-            Pixels::Nv12 => Some(width * height + self.chroma_row() * height.div_ceil(2)),
-            Pixels::Yuyv => Some(self.chroma_row() * 2 * height),
-            Pixels::Grey => Some(width * height),
-            Pixels::Mjpeg => None,
+    /// The kernel's code for it.
+    pub(super) fn fourcc(self) -> [u8; 4] {
+        *match self {
+            Pixels::Rgb => b"RGB3",
+            Pixels::Bgr => b"BGR3",
+            Pixels::Nv12 => b"NV12",
+            Pixels::Yuyv => b"YUYV",
+            Pixels::Mjpeg => b"MJPG",
+            Pixels::Grey => b"GREY",
         }
     }
 
-    /// Bytes of one row of U and V, which two pixels share.
-    fn chroma_row(&self) -> usize {
-        self.width.div_ceil(2) as usize * 2
+    /// The format with this code.
+    pub(super) fn of(fourcc: [u8; 4]) -> Option<Pixels> {
+        Self::ALL.into_iter().find(|pixels| pixels.fourcc() == fourcc)
+    }
+
+    /// What it is called in messages.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Pixels::Rgb => "RGB",
+            Pixels::Bgr => "BGR",
+            Pixels::Nv12 => "NV12",
+            Pixels::Yuyv => "YUYV",
+            Pixels::Mjpeg => "MJPEG",
+            Pixels::Grey => "GREY",
+        }
+    }
+
+    /// The one that `source.camera_pixels` names; `None`: any.
+    pub(super) fn named(key: &str) -> Option<Pixels> {
+        Self::ALL.into_iter().find(|pixels| pixels.name().eq_ignore_ascii_case(key))
+    }
+}
+
+/// How the pixels of a frame lie in a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Layout {
+    pixels: Pixels,
+    width: usize,
+    height: usize,
+    /// Bytes from one row to the next.
+    stride: usize,
+}
+
+impl Layout {
+    /// Of frames whose rows lie `stride` bytes apart; 0: close together.
+    /// # Errors
+    /// Work: no size that a frame can have.
+    pub(super) fn new(pixels: Pixels, width: u32, height: u32, stride: u32) -> Result<Self> {
+        frame_bytes(width, height)?;
+        let mut layout = Self { pixels, width: width as usize, height: height as usize, stride: 0 };
+        // A stride shorter than a row, or longer than any padding, is a driver's mistake.
+        let least = layout.row();
+        let stride = stride as usize;
+        layout.stride = if stride > least && stride <= 2 * least + 4096 { stride } else { least };
+        Ok(layout)
+    }
+
+    /// Bytes of a row without padding.
+    fn row(&self) -> usize {
+        match self.pixels {
+            Pixels::Rgb | Pixels::Bgr => self.width * 3,
+            // A row of luma must have room for one of chroma, whose pixels two share.
+            Pixels::Nv12 => self.width,
+            Pixels::Yuyv => self.width.div_ceil(2) * 4,
+            Pixels::Grey => self.width,
+            Pixels::Mjpeg => 0,
+        }
+    }
+
+    /// Bytes of one picture, without the padding of its last row; `None` where it varies (JPEG).
+    fn length(&self) -> Option<usize> {
+        let (height, stride) = (self.height, self.stride);
+        match self.pixels {
+            Pixels::Mjpeg => None,
+            Pixels::Nv12 => {
+                let chroma = stride.max(self.width.div_ceil(2) * 2);
+                Some(stride * height + chroma * (height.div_ceil(2) - 1) + self.width.div_ceil(2) * 2)
+            }
+            _ => Some(stride * (height - 1) + self.row()),
+        }
     }
 
     /// The bytes of `buffer` that belong to the picture: cameras hand over buffers that are longer.
@@ -73,56 +113,61 @@ impl Offer {
     /// # Errors
     /// Work: too short, or a JPEG that cannot be decoded or has another size.
     pub(super) fn to_rgb(self, buffer: &[u8], frame: &mut Frame) -> Result<()> {
+        let (width, height, stride) = (self.width, self.height, self.stride);
         let Some(wanted) = self.length() else {
-            return picture::decode(buffer, frame);
+            picture::decode(buffer, frame)?;
+            let found = (frame.width as usize, frame.height as usize);
+            if found != (width, height) {
+                return Err(Error::work(format!("a JPEG of {}x{} where {width}x{height} was set", found.0, found.1)));
+            }
+            return Ok(());
         };
-        let (width, height) = (self.width as usize, self.height as usize);
-        frame.pixels.resize(frame_bytes(self.width, self.height)?, 0);
+        frame.pixels.resize(width * height * 3, 0);
         let Some(bytes) = buffer.get(..wanted) else {
             let found = buffer.len();
-            return Err(Error::work(format!("a frame of {found} bytes is too short for {self} ({wanted} bytes)")));
+            let name = self.pixels.name();
+            return Err(Error::work(format!(
+                "a frame of {found} bytes is too short for {name} {width}x{height} ({wanted} bytes)"
+            )));
         };
         let rows = frame.pixels.chunks_exact_mut(width * 3);
         match self.pixels {
-            Pixels::Rgb | Pixels::Mjpeg => frame.pixels.copy_from_slice(bytes),
+            Pixels::Rgb | Pixels::Mjpeg => {
+                for (row, line) in rows.zip(bytes.chunks(stride)) {
+                    row.copy_from_slice(line.get(..width * 3).unwrap_or_default());
+                }
+            }
             Pixels::Bgr => {
-                for (rgb, bgr) in frame.pixels.chunks_exact_mut(3).zip(bytes.chunks_exact(3)) {
-                    rgb.copy_from_slice(&[bgr[2], bgr[1], bgr[0]]);
+                for (row, line) in rows.zip(bytes.chunks(stride)) {
+                    for (rgb, bgr) in row.chunks_exact_mut(3).zip(line.chunks_exact(3)) {
+                        rgb.copy_from_slice(&[bgr[2], bgr[1], bgr[0]]);
+                    }
                 }
             }
             Pixels::Grey => {
-                for (rgb, grey) in frame.pixels.chunks_exact_mut(3).zip(bytes) {
-                    rgb.fill(*grey);
+                for (row, line) in rows.zip(bytes.chunks(stride)) {
+                    for (rgb, grey) in row.chunks_exact_mut(3).zip(line) {
+                        rgb.fill(*grey);
+                    }
                 }
             }
             Pixels::Yuyv => {
-                for (row, line) in rows.zip(bytes.chunks_exact(self.chroma_row() * 2)) {
+                for (row, line) in rows.zip(bytes.chunks(stride)) {
                     for (two, quad) in row.chunks_mut(6).zip(line.chunks_exact(4)) {
                         write_two(two, [quad[0], quad[2]], quad[1], quad[3]);
                     }
                 }
             }
             Pixels::Nv12 => {
-                let (luma, chroma) = bytes.split_at(width * height);
-                for (y, (row, line)) in rows.zip(luma.chunks_exact(width)).enumerate() {
-                    let pairs = chroma.chunks_exact(self.chroma_row()).nth(y / 2).unwrap_or_default().chunks_exact(2);
-                    for ((two, y), uv) in row.chunks_mut(6).zip(line.chunks(2)).zip(pairs) {
-                        write_two(two, [y[0], y[y.len() - 1]], uv[0], uv[1]);
-                    }
+                let (luma, chroma) = bytes.split_at(stride * height);
+                let chroma_stride = stride.max(width.div_ceil(2) * 2);
+                for (y, (row, line)) in rows.zip(luma.chunks(stride)).enumerate() {
+                    let pairs = chroma.chunks(chroma_stride).nth(y / 2).unwrap_or_default().chunks_exact(2);
+                    yuv::row(row, line.get(..width).unwrap_or_default(), pairs.map(|uv| (uv[0], uv[1])));
                 }
             }
         }
-        (frame.width, frame.height) = (self.width, self.height);
+        (frame.width, frame.height) = (width as u32, height as u32);
         Ok(())
-    }
-}
-
-/// One or two neighbours that share their colour.
-fn write_two(out: &mut [u8], y: [u8; 2], u: u8, v: u8) {
-    let (u, v) = (i32::from(u) - 128, i32::from(v) - 128);
-    let (red, green, blue) = (409 * v + 128, -100 * u - 208 * v + 128, 516 * u + 128);
-    for (rgb, y) in out.chunks_exact_mut(3).zip(y) {
-        let luma = 298 * (i32::from(y) - 16);
-        rgb.copy_from_slice(&[red, green, blue].map(|c| ((luma + c) >> 8).clamp(0, 255) as u8));
     }
 }

@@ -1,77 +1,126 @@
 //! `v4l2:`: a live camera. Its thread keeps the newest raw frame; only frames that are taken are decoded.
+mod abi;
 mod capture;
 mod device;
+mod find;
 mod format;
-mod mailbox;
+mod offers;
+mod stream;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use self::capture::{Raw, capture};
+use self::capture::{Opened, Raw, capture};
 pub use self::device::check;
-use self::format::Offer;
-use self::mailbox::{Mailbox, Taken};
-use super::{Pull, Source, SourceCounts, stall_time, wall_clock_nanos};
+use self::find::Identity;
+use self::format::Layout;
+use self::offers::{Offers, Wish};
+use super::mailbox::{Mailbox, Taken};
+use super::uri::Wanted;
+use super::{Pull, Source, SourceCounts, clock, stall_time};
 use crate::config;
 use crate::error::{Error, Result};
-use crate::frame::{Frame, Stamp};
+use crate::frame::Frame;
 
 /// Corrupt frames that are named one by one; the rest is only counted.
 const NAMED: u64 = 5;
+/// How long the capture thread may take to close the camera; it looks up every 50 ms.
+const CLOSING: Duration = Duration::from_millis(500);
+
+/// Opens one camera again and again, wherever it went.
+#[derive(Debug)]
+pub struct Opener {
+    wanted: Wanted,
+    config: config::Source,
+    known: Option<Identity>,
+}
+
+impl Opener {
+    /// Of the camera that is `wanted`.
+    pub fn new(wanted: Wanted, config: &config::Source) -> Self {
+        Self { wanted, config: config.clone(), known: None }
+    }
+
+    /// Opens the camera: the first time where it was asked for, later where it is now.
+    /// # Errors
+    /// As [`LiveCamera::open`]; and it is not there.
+    pub fn open(&mut self) -> Result<LiveCamera> {
+        let path = self.place()?;
+        let (camera, identity) = LiveCamera::open_known(&path, &self.config)?;
+        self.known = Some(identity);
+        Ok(camera)
+    }
+
+    fn place(&self) -> Result<PathBuf> {
+        let asked = find::wanted(&self.wanted, find::nodes);
+        let Some(known) = &self.known else { return asked };
+        let same = |path: &Path| find::open(path).ok().and_then(|file| find::identify(path, &file).ok()?);
+        if let Ok(path) = &asked
+            && same(path).as_ref() == Some(known)
+        {
+            return asked;
+        }
+        find::again(known, &find::nodes()).ok_or_else(|| {
+            Error::work(format!("the camera {} ({}, {}) is not there", self.wanted, known.card, known.bus))
+        })
+    }
+}
 
 /// A camera as a source.
 #[derive(Debug)]
 pub struct LiveCamera {
     device: PathBuf,
-    granted: Offer,
+    layout: Layout,
     mailbox: Arc<Mailbox<Raw>>,
+    thread: Option<JoinHandle<()>>,
     raw: Raw,
     stall: Duration,
-    /// Where stamps start: one moment on the monotonic clock, and the same on the wall.
-    started: (Instant, i64),
+    /// When the last frame was decoded (at first: when it was opened).
+    last_good: Instant,
     counts: SourceCounts,
 }
 
 impl LiveCamera {
-    /// Opens `device` in the format nearest to the wish in `config` and starts to capture.
+    /// Opens `device` in the format that `config` asks for and starts to capture.
     /// # Errors
-    /// Work: no such camera, no permission, in use, no usable format, or no answer within `source.stall_secs`.
+    /// Work: no such camera, no permission, in use, format not offered, or no answer within `source.stall_secs`.
     pub fn open(device: &Path, config: &config::Source) -> Result<Self> {
-        let number = device::check(device)?;
+        Self::open_known(device, config).map(|(camera, _)| camera)
+    }
+
+    fn open_known(device: &Path, config: &config::Source) -> Result<(Self, Identity)> {
         let stall = stall_time(config)?;
-        let wish = (config.camera_width, config.camera_height, config.camera_frame_rate);
         let mailbox = Arc::new(Mailbox::new());
         let (send, ready) = crossbeam_channel::bounded(1);
-        let (thread_device, thread_mailbox) = (device.to_path_buf(), mailbox.clone());
-        let work = move || capture(&thread_device, number, wish, thread_mailbox, &send);
+        let (thread_device, thread_mailbox, wish) = (device.to_path_buf(), mailbox.clone(), Wish::new(config));
+        let work = move || capture(&thread_device, &wish, thread_mailbox, &send);
         let thread = std::thread::Builder::new().name("camera".into()).spawn(work);
-        thread.map_err(|e| Error::work("cannot start the camera's thread").because(e))?;
-        let granted = match ready.recv_timeout(stall) {
-            Ok(outcome) => outcome?,
-            Err(error) => {
-                mailbox.abandon();
-                return Err(Error::work(format!(
-                    "the camera {} did not open within {} s (source.stall_secs); unplug it and plug it in again",
-                    device.display(),
-                    config.stall_secs
-                ))
-                .because(error));
-            }
-        };
-        let started = (Instant::now(), wall_clock_nanos());
-        Ok(Self::over(mailbox, device, granted, stall, started))
+        let thread = thread.map_err(|e| Error::work("cannot start the camera's thread").because(e))?;
+        let opened = ready.recv_timeout(stall).map_err(|error| {
+            // The driver does not answer; the thread ends when it does.
+            mailbox.abandon();
+            Error::work(format!(
+                "the camera {} did not open within {} s (source.stall_secs); unplug it and plug it in again",
+                device.display(),
+                config.stall_secs
+            ))
+            .because(error)
+        })??;
+        let Opened { device, identity, layout } = opened;
+        Ok((Self::over(mailbox, Some(thread), &device, layout, stall), identity))
     }
 
     fn over(
         mailbox: Arc<Mailbox<Raw>>,
+        thread: Option<JoinHandle<()>>,
         device: &Path,
-        granted: Offer,
+        layout: Layout,
         stall: Duration,
-        started: (Instant, i64),
     ) -> Self {
-        let (raw, counts) = (Raw::default(), SourceCounts::default());
-        Self { device: device.into(), granted, mailbox, raw, stall, started, counts }
+        let (raw, counts, last_good) = (Raw::default(), SourceCounts::default(), Instant::now());
+        Self { device: device.into(), layout, mailbox, thread, raw, stall, last_good, counts }
     }
 
     fn corrupt(&mut self, error: &Error) {
@@ -83,48 +132,50 @@ impl LiveCamera {
             _ => {}
         }
     }
+
+    fn stalled(&self) -> Error {
+        let corrupt = match self.counts.unreadable {
+            0 => String::new(),
+            n => format!(" ({n} could not be decoded)"),
+        };
+        Error::stalled(format!(
+            "the camera {} stalled: no frame for {} s (source.stall_secs) after {} frames{corrupt}",
+            self.device.display(),
+            self.stall.as_secs_f64(),
+            self.counts.frames
+        ))
+    }
 }
 
 impl Source for LiveCamera {
     fn next(&mut self, frame: &mut Frame, wait: Duration) -> Result<Pull> {
         let began = Instant::now();
         loop {
-            let quiet = self.mailbox.last_put().max(self.started.0).elapsed();
             let left = wait.saturating_sub(began.elapsed());
-            match self.mailbox.take(&mut self.raw, left.min(self.stall.saturating_sub(quiet))) {
-                Taken::Fresh => {}
+            match self.mailbox.take(&mut self.raw, left.min(self.stall.saturating_sub(self.last_good.elapsed()))) {
+                Taken::Fresh => match self.layout.to_rgb(&self.raw.bytes, frame) {
+                    Ok(()) => {
+                        let at = self.raw.at.unwrap_or_else(Instant::now);
+                        (frame.stamp, frame.arrived) = (clock::stamp(at), Some(at));
+                        (frame.index, frame.cut) = (self.raw.number, false);
+                        self.counts.frames += 1;
+                        self.counts.age_ms = u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+                        self.last_good = Instant::now();
+                        return Ok(Pull::Frame);
+                    }
+                    Err(error) => self.corrupt(&error),
+                },
                 Taken::Closed(reason) => {
                     let device = self.device.display();
                     return Err(Error::work(format!(
-                        "the camera {device} failed after {} frames: {reason}. Is it still plugged in?",
+                        "the camera {device} failed after {} frames: {reason}",
                         self.counts.frames
                     )));
                 }
-                Taken::Nothing if self.mailbox.last_put().max(self.started.0).elapsed() >= self.stall => {
-                    return Err(Error::work(format!(
-                        "the camera {} stalled: no frame for {} s (source.stall_secs) after {} frames; unplug it and \
-                         plug it in again",
-                        self.device.display(),
-                        self.stall.as_secs_f64(),
-                        self.counts.frames
-                    )));
-                }
-                Taken::Nothing if began.elapsed() >= wait => return Ok(Pull::Idle),
-                Taken::Nothing => continue,
+                Taken::Nothing => {}
             }
-            match self.granted.to_rgb(&self.raw.bytes, frame) {
-                Ok(()) => {
-                    let (start, wall) = self.started;
-                    let since = self.raw.arrived.unwrap_or(start).saturating_duration_since(start);
-                    let since = i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
-                    frame.stamp = Stamp(wall.saturating_add(since));
-                    frame.index = self.raw.number;
-                    frame.cut = false;
-                    frame.arrived = self.raw.arrived;
-                    self.counts.frames += 1;
-                    return Ok(Pull::Frame);
-                }
-                Err(error) => self.corrupt(&error),
+            if self.last_good.elapsed() >= self.stall {
+                return Err(self.stalled());
             }
             if began.elapsed() >= wait {
                 return Ok(Pull::Idle);
@@ -150,16 +201,39 @@ impl Source for LiveCamera {
     }
 
     fn counts(&self) -> SourceCounts {
-        SourceCounts { dropped: self.mailbox.dropped(), ..self.counts.clone() }
+        SourceCounts {
+            dropped: self.mailbox.dropped(),
+            lost: self.raw.lost,
+            unreadable: self.counts.unreadable + self.raw.damaged,
+            ..self.counts.clone()
+        }
     }
 }
 
 impl Drop for LiveCamera {
+    /// Waits for the thread to close the camera, so that it can be opened again at once; a driver that does not answer
+    /// is left behind.
     fn drop(&mut self) {
-        // The thread ends at its next frame. While the camera gives none it is blocked inside the driver, where nothing
-        // can reach it, and is left behind.
         self.mailbox.abandon();
+        let Some(thread) = self.thread.take() else { return };
+        let began = Instant::now();
+        while !thread.is_finished() && began.elapsed() < CLOSING {
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
+}
+
+/// The camera at `device` in a line: where it is plugged in and what it offers.
+/// # Errors
+/// As [`check`]; and it offers nothing that can be read here.
+pub fn describe(device: &Path, config: &config::Source) -> Result<String> {
+    let file = device::open(device)?;
+    let wish = Wish::new(config);
+    let offers = Offers::list(&file, &wish);
+    let chosen = offers.choose(device, &wish)?;
+    let identity = find::identify(device, &file).ok().flatten();
+    let bus = identity.map(|identity| format!("bus {}, ", identity.bus)).unwrap_or_default();
+    Ok(format!("{bus}{} formats, would be read as {chosen}", offers.usable.len()))
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! Everything of a camera that needs no camera: formats, choice, the newest frame, stalls.
 #![allow(clippy::unwrap_used, reason = "tests")]
-use super::format::{Pixels, nearest};
+use super::format::Pixels;
 use super::*;
+use crate::frame::Stamp;
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 
-fn offer(pixels: Pixels, width: u32, height: u32, rate: u32) -> Offer {
-    Offer { pixels, width, height, rate }
+fn offer(pixels: Pixels, width: u32, height: u32, stride: u32) -> Layout {
+    Layout::new(pixels, width, height, stride).unwrap()
 }
 
 /// BT.601, limited range, in floating point.
@@ -31,10 +32,10 @@ fn yuyv_and_nv12_agree_with_floating_point() {
         for u in steps {
             for v in steps {
                 let other = steps[(i + 1) % steps.len()];
-                offer(Pixels::Yuyv, 2, 1, 30).to_rgb(&[y, u, other, v], &mut frame).unwrap();
+                offer(Pixels::Yuyv, 2, 1, 0).to_rgb(&[y, u, other, v], &mut frame).unwrap();
                 assert_near(&frame.pixels[..3], [y, u, v]);
                 assert_near(&frame.pixels[3..], [other, u, v]);
-                offer(Pixels::Nv12, 2, 2, 30).to_rgb(&[y, other, other, y, u, v], &mut frame).unwrap();
+                offer(Pixels::Nv12, 2, 2, 0).to_rgb(&[y, other, other, y, u, v], &mut frame).unwrap();
                 for (rgb, y) in frame.pixels.chunks(3).zip([y, other, other, y]) {
                     assert_near(rgb, [y, u, v]);
                 }
@@ -56,7 +57,7 @@ fn every_pixel_lands_in_its_place_odd_sizes_too() {
         }
     }
     let mut frame = Frame::default();
-    let yuyv_offer = offer(Pixels::Yuyv, width, height, 30);
+    let yuyv_offer = offer(Pixels::Yuyv, width, height, 0);
     let mut padded = yuyv.clone();
     padded.extend([1; 100]);
     assert_eq!(yuyv_offer.trim(&padded), yuyv);
@@ -70,7 +71,7 @@ fn every_pixel_lands_in_its_place_odd_sizes_too() {
     for row in 0..2 {
         nv12.extend((0..6).step_by(2).flat_map(|x| [u(x, row), v(x, row)]));
     }
-    offer(Pixels::Nv12, width, height, 30).to_rgb(&nv12, &mut frame).unwrap();
+    offer(Pixels::Nv12, width, height, 0).to_rgb(&nv12, &mut frame).unwrap();
     for (i, rgb) in frame.pixels.chunks(3).enumerate() {
         let (x, row) = (i as u32 % 5, i as u32 / 5);
         assert_near(rgb, [y(x, row), u(x, row / 2), v(x, row / 2)]);
@@ -80,16 +81,24 @@ fn every_pixel_lands_in_its_place_odd_sizes_too() {
 #[test]
 fn other_formats_and_short_buffers() {
     let mut frame = Frame::default();
-    offer(Pixels::Rgb, 2, 1, 30).to_rgb(&[1, 2, 3, 4, 5, 6, 99], &mut frame).unwrap();
+    offer(Pixels::Rgb, 2, 1, 0).to_rgb(&[1, 2, 3, 4, 5, 6, 99], &mut frame).unwrap();
     assert_eq!(frame.pixels, [1, 2, 3, 4, 5, 6]);
-    offer(Pixels::Bgr, 2, 1, 30).to_rgb(&[1, 2, 3, 4, 5, 6], &mut frame).unwrap();
+    offer(Pixels::Bgr, 2, 1, 0).to_rgb(&[1, 2, 3, 4, 5, 6], &mut frame).unwrap();
     assert_eq!(frame.pixels, [3, 2, 1, 6, 5, 4]);
-    offer(Pixels::Grey, 2, 1, 30).to_rgb(&[7, 8], &mut frame).unwrap();
+    offer(Pixels::Grey, 2, 1, 0).to_rgb(&[7, 8], &mut frame).unwrap();
     assert_eq!(frame.pixels, [7, 7, 7, 8, 8, 8]);
     for pixels in [Pixels::Rgb, Pixels::Bgr, Pixels::Nv12, Pixels::Yuyv, Pixels::Grey, Pixels::Mjpeg] {
-        assert!(offer(pixels, 3, 3, 30).to_rgb(&[0; 8], &mut frame).is_err(), "{pixels:?}");
+        assert!(offer(pixels, 3, 3, 0).to_rgb(&[0; 8], &mut frame).is_err(), "{pixels:?}");
     }
-    assert!(offer(Pixels::Rgb, 0, 3, 30).to_rgb(&[0; 8], &mut frame).is_err());
+    assert!(Layout::new(Pixels::Rgb, 0, 3, 0).is_err());
+    // Rows that lie further apart than they are long.
+    offer(Pixels::Rgb, 1, 2, 8).to_rgb(&[1, 2, 3, 0, 0, 0, 0, 0, 4, 5, 6], &mut frame).unwrap();
+    assert_eq!(frame.pixels, [1, 2, 3, 4, 5, 6]);
+    offer(Pixels::Grey, 2, 2, 3).to_rgb(&[1, 2, 0, 3, 4], &mut frame).unwrap();
+    assert_eq!(frame.pixels, [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]);
+    let nv12 = [16, 235, 9, 9, 235, 16, 9, 9, 128, 128];
+    offer(Pixels::Nv12, 2, 2, 4).to_rgb(&nv12, &mut frame).unwrap();
+    assert_eq!(frame.pixels, [0, 0, 0, 255, 255, 255, 255, 255, 255, 0, 0, 0]);
 }
 
 fn jpeg() -> Vec<u8> {
@@ -103,7 +112,7 @@ fn mjpeg_is_cut_at_its_end_and_broken_ones_are_errors() {
     let whole = jpeg();
     let mut buffer = whole.clone();
     buffer.extend([0; 5000]);
-    let offer = offer(Pixels::Mjpeg, 16, 8, 30);
+    let offer = offer(Pixels::Mjpeg, 16, 8, 0);
     assert_eq!(offer.trim(&buffer), whole);
     let mut frame = Frame::default();
     offer.to_rgb(offer.trim(&buffer), &mut frame).unwrap();
@@ -114,37 +123,15 @@ fn mjpeg_is_cut_at_its_end_and_broken_ones_are_errors() {
     }
 }
 
-#[test]
-fn the_nearest_offer_is_chosen() {
-    let offers = [
-        offer(Pixels::Grey, 640, 480, 30),
-        offer(Pixels::Yuyv, 1280, 720, 10),
-        offer(Pixels::Mjpeg, 1280, 720, 30),
-        offer(Pixels::Yuyv, 640, 480, 30),
-        offer(Pixels::Mjpeg, 640, 480, 30),
-        offer(Pixels::Yuyv, 320, 180, 1),
-        offer(Pixels::Rgb, 0, 0, 30),
-    ];
-    let choice = |w, h, rate| nearest(&offers, w, h, rate).unwrap();
-    assert_eq!(choice(640, 480, 30), offer(Pixels::Yuyv, 640, 480, 30), "exact, cheapest to decode");
-    assert_eq!(choice(1280, 720, 30), offer(Pixels::Mjpeg, 1280, 720, 30), "the rate decides");
-    assert_eq!(choice(1280, 720, 5), offer(Pixels::Yuyv, 1280, 720, 10));
-    assert_eq!(choice(16, 16, 30), offer(Pixels::Yuyv, 320, 180, 1), "the size goes before the rate");
-    assert_eq!(choice(4096, 4096, 30), offer(Pixels::Mjpeg, 1280, 720, 30));
-    assert_eq!(nearest(&offers[..1], 640, 480, 30), Some(offers[0]), "grey where there is nothing else");
-    assert_eq!(nearest(&[], 640, 480, 30), None);
-}
-
 /// A camera whose frames come from the test.
 fn fed(stall: Duration) -> (LiveCamera, Arc<Mailbox<Raw>>) {
     let mailbox = Arc::new(Mailbox::new());
-    let granted = offer(Pixels::Mjpeg, 16, 8, 30);
-    let started = (Instant::now(), 1_000);
-    (LiveCamera::over(mailbox.clone(), Path::new("/dev/video7"), granted, stall, started), mailbox)
+    let granted = offer(Pixels::Mjpeg, 16, 8, 0);
+    (LiveCamera::over(mailbox.clone(), None, Path::new("/dev/video7"), granted, stall), mailbox)
 }
 
 fn put(mailbox: &Mailbox<Raw>, number: u64, bytes: Vec<u8>) -> bool {
-    mailbox.put(&mut Raw { bytes, number, arrived: Some(Instant::now()) })
+    mailbox.put(&mut Raw { bytes, number, at: Some(Instant::now()), ..Raw::default() })
 }
 
 #[test]
@@ -155,14 +142,25 @@ fn newest_frame_stamps_and_counts() {
     put(&mailbox, 0, jpeg());
     put(&mailbox, 1, jpeg());
     assert_eq!(camera.next(&mut frame, Duration::ZERO).unwrap(), Pull::Frame);
-    assert!(frame.index == 1 && frame.stamp.0 > 1_000 && frame.arrived.is_some() && !frame.cut);
+    assert!(
+        frame.index == 1 && frame.stamp > Stamp(1_600_000_000_000_000_000) && frame.arrived.is_some() && !frame.cut
+    );
     let first = frame.stamp;
     put(&mailbox, 2, b"no jpeg".to_vec());
     assert_eq!(camera.next(&mut frame, Duration::from_millis(5)).unwrap(), Pull::Idle);
     put(&mailbox, 3, jpeg());
     assert_eq!(camera.next(&mut frame, Duration::ZERO).unwrap(), Pull::Frame);
     assert!(frame.index == 3 && frame.stamp > first);
-    assert_eq!(camera.counts(), SourceCounts { frames: 2, dropped: 1, unreadable: 1 });
+    assert_eq!(
+        camera.counts(),
+        SourceCounts {
+            frames: 2,
+            dropped: 1,
+            unreadable: 1,
+            age_ms: camera.counts().age_ms,
+            ..SourceCounts::default()
+        }
+    );
     assert!(camera.live() && camera.skip_to(1).is_err());
     drop(camera);
     assert!(!put(&mailbox, 4, jpeg()), "the capture thread learns that nobody takes frames");

@@ -1,10 +1,15 @@
+//! Child processes: live pipelines (`csi:`, `rtsp:`, `gst:`; [`Live`]) and videos.
+//!
 //! `file:`: a video, decoded by `ffmpeg` or `gst-launch-1.0` as a child process.
 //!
 //! The child writes raw frames into a pipe; the pipe and two waiting frames are all the room it has, so it runs no
 //! faster than its frames are taken. It is killed when it stalls and when the source is dropped.
 mod decoder;
+mod live;
+mod pipeline;
 mod process;
 mod reader;
+mod y4m;
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
@@ -13,6 +18,7 @@ use std::process::ChildStdout;
 use std::time::{Duration, Instant};
 
 use self::decoder::{Header, Tool, parse_header};
+pub use self::live::Live;
 use self::process::Process;
 use self::reader::{Frames, Item};
 use super::{Pull, Source, SourceCounts, stall_time, stamp_at};

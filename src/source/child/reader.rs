@@ -146,7 +146,7 @@ fn at_end(stream: &mut impl BufRead) -> Result<bool> {
     }
 }
 
-fn cut(error: std::io::Error) -> Error {
+pub(super) fn cut(error: std::io::Error) -> Error {
     Error::work("the stream of frames broke off in the middle of a frame").because(error)
 }
 

@@ -58,7 +58,7 @@ fn every_frame_in_order_with_the_videos_own_rate() {
             assert_eq!(frame.stamp.0, (i as f64 * 1e9 * 1001.0 / 30000.0).round() as i64);
             assert!(frame.pixels.iter().all(|v| v.abs_diff(frame.pixels[0]) <= 2), "{tool}: no padding in the picture");
         }
-        assert_eq!(source.counts(), SourceCounts { frames: 12, dropped: 0, unreadable: 0 });
+        assert_eq!(source.counts(), SourceCounts { frames: 12, ..SourceCounts::default() });
         assert_eq!(source.next(&mut Frame::default(), Duration::ZERO).unwrap(), Pull::End);
     }
 }
@@ -218,7 +218,11 @@ fn a_decoder_that_fails_midway_ends_the_source_with_a_count() {
     for (script, frames) in [("fails", 2), ("breaks", 1)] {
         let mut source = Video::open_with(&video, &config("ffmpeg"), scripts(script).as_os_str()).unwrap();
         assert_eq!(all_frames(&mut source).len(), frames, "{script}");
-        assert_eq!(source.counts(), SourceCounts { frames: frames as u64, dropped: 0, unreadable: 1 }, "{script}");
+        assert_eq!(
+            source.counts(),
+            SourceCounts { frames: frames as u64, unreadable: 1, ..SourceCounts::default() },
+            "{script}"
+        );
     }
 }
 

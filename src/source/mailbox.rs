@@ -1,6 +1,6 @@
 //! A box with room for one thing, between two threads: a newer one replaces what nobody took.
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The box. Things are swapped in and out, so that their buffers go round and nothing is allocated.
 #[derive(Debug)]
@@ -18,7 +18,6 @@ struct Slot<T> {
     closed: Option<String>,
     /// The taker is gone.
     abandoned: bool,
-    last_put: Instant,
 }
 
 /// What [`Mailbox::take`] found.
@@ -34,14 +33,7 @@ pub(super) enum Taken {
 
 impl<T: Default> Mailbox<T> {
     pub(super) fn new() -> Self {
-        let slot = Slot {
-            content: T::default(),
-            full: false,
-            dropped: 0,
-            closed: None,
-            abandoned: false,
-            last_put: Instant::now(),
-        };
+        let slot = Slot { content: T::default(), full: false, dropped: 0, closed: None, abandoned: false };
         Self { slot: Mutex::new(slot), changed: Condvar::new() }
     }
 
@@ -51,7 +43,6 @@ impl<T: Default> Mailbox<T> {
         std::mem::swap(&mut slot.content, thing);
         slot.dropped += u64::from(slot.full);
         slot.full = true;
-        slot.last_put = Instant::now();
         self.changed.notify_one();
         !slot.abandoned
     }
@@ -65,6 +56,11 @@ impl<T: Default> Mailbox<T> {
     /// Says that nobody takes any more.
     pub(super) fn abandon(&self) {
         self.lock().abandoned = true;
+    }
+
+    /// Nobody takes any more.
+    pub(super) fn abandoned(&self) -> bool {
+        self.lock().abandoned
     }
 
     /// Swaps the newest thing into `thing`, waiting at most `wait` for it.
@@ -86,11 +82,6 @@ impl<T: Default> Mailbox<T> {
         self.lock().dropped
     }
 
-    /// When something was put in last (at first: when the box was made).
-    pub(super) fn last_put(&self) -> Instant {
-        self.lock().last_put
-    }
-
     fn lock(&self) -> MutexGuard<'_, Slot<T>> {
         // No code that could panic runs under the lock, so a poisoned one is still sound.
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
@@ -102,6 +93,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use std::sync::Arc;
+    use std::time::Instant;
 
     #[test]
     fn the_newest_wins_and_buffers_go_round() {
