@@ -53,7 +53,7 @@ fn a_command_line_that_makes_no_sense() {
     place.run(&["embed", "--source", SHORT, "--out", "run"]).fails(2, &["--run <DIR>"]);
     refused(&place, "pattern://1?colour=red&rate=nan", &[], 2, &["unknown option `colour`", "rate"]);
     refused(&place, "http://host/clip.mp4", &[], 2, &["unknown kind of source `http:`", "pattern://SEED"]);
-    refused(&place, "rtsp://host/path", &[], 2, &["not supported yet"]);
+    refused(&place, "rtsp://", &[], 2, &["rtsp://HOST/PATH"]);
     place.run(&["embed", "--run", "none", "--source", SHORT, "--out", "run"]).fails(2, &["none", "run.json", "learn"]);
     nothing_in(&place.at("run"));
 }
