@@ -50,10 +50,7 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
         snapshots: vec![Arc::new(snapshot)],
         next_index: 0,
         segmenter: Segmenter::new(&config.learn),
-        exporter: Exporter::and_live(
-            Exporter::open(&args.out, &config.export, opened.origin.shape(), Rotated::default())?,
-            readers,
-        ),
+        exporter: Exporter::open(&args.out, &config.export, &opened.origin, Rotated::default(), readers)?,
         learning: None,
         encoder: &mut opened.encoder,
         config: &config,

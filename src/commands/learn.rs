@@ -90,10 +90,7 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
             snapshots: worker.learner().snapshots_from(place.next_index, live),
             next_index: place.next_index,
             segmenter,
-            exporter: Exporter::and_live(
-                Exporter::open(run, &config.export, opened.origin.shape(), place.exports)?,
-                readers,
-            ),
+            exporter: Exporter::open(run, &config.export, &opened.origin, place.exports, readers)?,
             learning: Some(Learning::Learn(&mut worker)),
             encoder: &mut opened.encoder,
             config: &config,

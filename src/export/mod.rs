@@ -4,6 +4,7 @@ pub mod npy;
 pub mod onnx;
 mod pair;
 pub mod reader;
+mod record;
 #[cfg(test)]
 mod tests;
 pub mod writer;
@@ -11,14 +12,12 @@ pub mod writer;
 use std::fs;
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::Arc;
-
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, Result};
 use crate::files;
 
 pub use reader::Reader;
+pub use record::{Level, Maker, Record, SCHEMA};
 pub use writer::{Counts, Writer};
 
 /// End of the names of the files of rows.
@@ -26,39 +25,6 @@ pub(crate) const ROWS: &str = "npy";
 
 /// End of the names of the files of records.
 pub(crate) const RECORDS: &str = "jsonl";
-
-/// Where an embedding comes from; one JSON line of `NNNN.jsonl` for each row of `NNNN.npy`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Record {
-    /// Name of the camera or source.
-    #[serde(serialize_with = "write_text", deserialize_with = "read_text")]
-    pub camera: Arc<str>,
-    /// Position of the frame in the source.
-    pub frame: u64,
-    /// Capture time in nanoseconds.
-    pub stamp_ns: i64,
-    /// The segment (frames between two scene cuts) that the frame lies in.
-    pub segment: u64,
-    /// The space of the embedding: only embeddings of one space may be compared.
-    #[serde(serialize_with = "write_text", deserialize_with = "read_text")]
-    pub space: Arc<str>,
-    /// Number of the head; 0 is the frozen encoder as it is.
-    pub head: u64,
-    /// Distance to what was seen before, where that is known.
-    pub novelty: Option<f32>,
-    /// What was encoded, in pixels of the frame: left, top, right, bottom (the last two not in it; beyond the frame it
-    /// was reflected). Absent where it was the whole frame.
-    #[serde(rename = "box", default, skip_serializing_if = "Option::is_none")]
-    pub window: Option<[i32; 4]>,
-}
-
-fn write_text<S: Serializer>(text: &Arc<str>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    serializer.serialize_str(text)
-}
-
-fn read_text<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Arc<str>, D::Error> {
-    String::deserialize(deserializer).map(Arc::from)
-}
 
 /// Type of the numbers in a file of embeddings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

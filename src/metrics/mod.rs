@@ -222,6 +222,12 @@ impl Metrics {
         self.learns.store(true, Ordering::Relaxed);
     }
 
+    /// What the learner does, by the name that the journal gives it; `None` without learning.
+    pub fn learner_state(&self) -> Option<&'static str> {
+        let learns = self.learns.load(Ordering::Relaxed);
+        STATES.get(self.state.load(Ordering::Relaxed)).filter(|_| learns).map(|(_, name)| *name)
+    }
+
     /// Whether all is well: `Ok` with a line that says so, or the reason why not.
     ///
     /// # Errors

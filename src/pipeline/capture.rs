@@ -2,7 +2,7 @@
 //! while it could encode.
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
@@ -31,6 +31,8 @@ pub(super) struct Slot {
     pub(super) index: u64,
     /// Capture time.
     pub(super) stamp: Stamp,
+    /// What the wall clock said then, nanoseconds since 1970; `None` unless the source is live.
+    pub(super) wall_ns: Option<i64>,
     /// Its camera.
     pub(super) camera: u16,
     /// The source says that a shot begins here.
@@ -51,6 +53,7 @@ impl Slot {
             luma: [0.0; LUMA_LEN],
             index: 0,
             stamp: Stamp(0),
+            wall_ns: None,
             camera: 0,
             cut: false,
             marks_cuts: false,
@@ -93,6 +96,7 @@ pub(super) struct Making {
 
 impl Making {
     fn fill(&mut self, frame: &Frame, slot: &mut Slot) -> Result<()> {
+        slot.wall_ns = frame.arrived.and_then(wall_ns);
         slot.arrived = frame.arrived.unwrap_or_else(Instant::now);
         (slot.index, slot.stamp) = (self.first + frame.index, frame.stamp);
         (slot.camera, slot.cut) = (frame.camera, frame.cut);
@@ -124,6 +128,12 @@ impl Making {
             }
         }
     }
+}
+
+/// What the wall clock said at `arrived`; `None` before 1970.
+fn wall_ns(arrived: Instant) -> Option<i64> {
+    let then = SystemTime::now().checked_sub(arrived.elapsed())?;
+    i64::try_from(then.duration_since(UNIX_EPOCH).ok()?.as_nanos()).ok()
 }
 
 /// Pulls and prepares until the source ends, or until it should stop; returns the source's counts.

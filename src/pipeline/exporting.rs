@@ -7,14 +7,14 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::config;
 use crate::error::Result;
 use crate::export::live::Live;
-use crate::export::{self, Counts, Dtype, Record, Writer};
+use crate::export::{self, Counts, Dtype, Level, Maker, Record, Writer};
 use crate::head::Grid;
-use crate::learner::Snapshot;
+use crate::learner::{Origin, Snapshot};
 
 /// What goes to the export thread.
 pub enum ToExporter {
-    /// One embedding (and latent).
-    Row(Row),
+    /// One embedding (and latent); its box is used again with its buffers.
+    Row(Box<Row>),
     /// Close the open files and tell where they stand.
     Rotate(Sender<Rotated>),
 }
@@ -22,7 +22,7 @@ pub enum ToExporter {
 /// One row on its way; its buffers are used again.
 #[derive(Debug, Default)]
 pub struct Row {
-    /// The record, without its novelty; `None` only in an empty row on its way back.
+    /// The record, without its novelty and its maker; `None` only in an empty row on its way back.
     pub record: Option<Record>,
     /// The embedding.
     pub embedding: Vec<f32>,
@@ -67,6 +67,8 @@ pub struct Exporter {
     grids: Option<(Grid, Writer)>,
     /// Readers on this machine.
     live: Option<Live>,
+    /// Of all records.
+    maker: Maker,
 }
 
 /// Counts of all kinds of files.
@@ -81,12 +83,20 @@ pub struct ExportCounts {
 }
 
 impl Exporter {
-    /// Opens `FOLDER/embeddings`, `FOLDER/latents` and, where latents are a `grid`, `FOLDER/grids` as configured, to go on with the files numbered `next`; files of
-    /// those numbers and above (of a run that was cut off) are removed.
+    /// Opens `FOLDER/embeddings`, `FOLDER/latents` and, where latents of `origin` are grids, `FOLDER/grids` as configured,
+    /// to go on with the files numbered `next`; files of those numbers and above (of a run that was cut off) are removed.
+    /// Has records go to `live` too, where that is there. `None` where nothing is wanted.
     ///
     /// # Errors
     /// A folder cannot be made or a file in it not be removed.
-    pub fn open(folder: &Path, config: &config::Export, grid: Option<Grid>, next: Rotated) -> Result<Option<Self>> {
+    pub fn open(
+        folder: &Path,
+        config: &config::Export,
+        origin: &Origin,
+        next: Rotated,
+        live: Option<Live>,
+    ) -> Result<Option<Self>> {
+        let grid = origin.shape();
         let bytes = (config.rotate_megabytes * 1e6) as u64;
         let open = |name: &str, on: bool, dtype: Dtype, number: u64| -> Result<Option<Writer>> {
             let folder: PathBuf = folder.join(name);
@@ -99,19 +109,11 @@ impl Exporter {
         let latents = open("latents", config.latents, Dtype::F32, next.latents)?;
         let grids = open("grids", config.grid && grid.is_some(), config.dtype.parse()?, next.grids)?;
         let grids = grid.zip(grids);
-        if embeddings.is_none() && latents.is_none() && grids.is_none() {
+        if embeddings.is_none() && latents.is_none() && grids.is_none() && live.is_none() {
             return Ok(None);
         }
-        Ok(Some(Self { embeddings, latents, grids, live: None }))
-    }
-
-    /// Has records go to `live` too, beside the files of `exporter` or without any.
-    pub fn and_live(exporter: Option<Self>, live: Option<Live>) -> Option<Self> {
-        match (exporter, live) {
-            (exporter, None) => exporter,
-            (Some(exporter), live) => Some(Self { live, ..exporter }),
-            (None, live) => Some(Self { embeddings: None, latents: None, grids: None, live }),
-        }
+        let maker = Maker::new(&origin.encoder_sha256, &origin.card_hash);
+        Ok(Some(Self { embeddings, latents, grids, live, maker }))
     }
 
     /// Latents are wanted too.
@@ -127,11 +129,14 @@ impl Exporter {
     fn push(&mut self, row: &mut Row) -> Result<()> {
         let Some(mut record) = row.record.take() else { return Ok(()) };
         let snapshot = row.snapshot.take();
+        record.maker = Some(self.maker.clone());
         let frame = if row.pooled.is_empty() { &row.latent } else { &row.pooled };
         record.novelty = snapshot.as_ref().and_then(|snapshot| snapshot.novelty(frame));
         if let (Some((grid, writer)), Some(snapshot)) = (&mut self.grids, snapshot) {
             let cells = snapshot.head.embed_cells(*grid, &row.latent);
+            record.level = Level::Grid;
             writer.push(&record, cells.as_ref().and_then(|cells| cells.as_slice()).unwrap_or_default())?;
+            record.level = Level::Frame;
         }
         if let Some(writer) = &mut self.embeddings {
             writer.push(&record, &row.embedding)?;
@@ -142,6 +147,7 @@ impl Exporter {
         if let (Some(writer), Some(space)) = (&mut self.latents, row.frozen_space.take()) {
             record.space = space;
             record.head = 0;
+            record.level = if row.pooled.is_empty() { Level::Frame } else { Level::Grid };
             writer.push(&record, &row.latent)?;
         }
         Ok(())
@@ -168,7 +174,11 @@ impl Exporter {
 }
 
 /// Writes what comes until the hot path hangs up.
-pub(super) fn run(mut exporter: Exporter, rows: &Receiver<ToExporter>, spare: &Sender<Row>) -> Result<ExportCounts> {
+pub(super) fn run(
+    mut exporter: Exporter,
+    rows: &Receiver<ToExporter>,
+    spare: &Sender<Box<Row>>,
+) -> Result<ExportCounts> {
     for message in rows {
         match message {
             ToExporter::Row(mut row) => {

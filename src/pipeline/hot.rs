@@ -13,7 +13,7 @@ use super::report::Totals;
 use super::turnstile::Turnstile;
 use crate::encoder::{Background, Encoder};
 use crate::error::{Error, Result};
-use crate::export::Record;
+use crate::export::{Level, Record, SCHEMA};
 use crate::head::{Grid, Scratch};
 use crate::learner::Snapshot;
 use crate::linalg::normalise;
@@ -44,7 +44,7 @@ pub(super) struct LearnerEnd<'a> {
 pub(super) struct ExporterEnd {
     pub(super) out: Sender<ToExporter>,
     /// Empty rows coming back.
-    pub(super) spare: Receiver<Row>,
+    pub(super) spare: Receiver<Box<Row>>,
     /// Export the frozen latents too.
     pub(super) latents: bool,
     /// Rows need the whole latent of a grid.
@@ -185,12 +185,18 @@ impl Hot<'_> {
             return Err(Error::work(format!("the source gave a frame of camera {}, which has no name", slot.camera)));
         };
         let record = Record {
+            schema: SCHEMA,
             camera,
             frame: slot.index,
             stamp_ns: slot.stamp.0,
+            wall_ns: slot.wall_ns,
             segment,
+            level: Level::Frame,
             space: snapshot.space.clone(),
             head: snapshot.number,
+            maker: None,
+            // Of a bounded source it would be another one in every run.
+            learner: if self.live { self.metrics.learner_state().map(Into::into) } else { None },
             novelty: None,
             window: slot.window,
         };

@@ -212,8 +212,9 @@ impl Rig {
             exporter: Exporter::open(
                 &self.folder.0,
                 &self.config.export,
-                self.opened.origin.shape(),
+                &self.opened.origin,
                 Rotated::default(),
+                None,
             )?,
             metrics: Arc::default(),
             learning: learn.then_some(Learning::Learn(&mut self.worker)),

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::checkpoint::{HeadFile, save, save_head, space_of};
-use crate::export::{Dtype, Record, Writer};
+use crate::export::{Dtype, Level, Record, SCHEMA, Writer};
 use crate::head::{Form, Head, Learned};
 use crate::journal::Journal;
 use crate::learner::Origin;
@@ -31,12 +31,17 @@ fn head_file(number: u64) -> HeadFile {
 
 fn record(frame: u64, head: u64, space: &str) -> Record {
     Record {
+        schema: SCHEMA,
         camera: "camera".into(),
         frame,
         stamp_ns: frame as i64,
+        wall_ns: None,
         segment: 0,
+        level: Level::Frame,
         space: space.into(),
         head,
+        maker: None,
+        learner: None,
         novelty: None,
         window: None,
     }

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 use super::*;
+use crate::export::{Level, SCHEMA};
 use std::io::Read;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
@@ -13,12 +14,17 @@ fn config(socket: &str, queue_records: usize) -> config::Live {
 
 fn record(frame: u64) -> Record {
     Record {
+        schema: SCHEMA,
         camera: "door \"1\"".into(),
         frame,
         stamp_ns: -5,
+        wall_ns: None,
         segment: 3,
+        level: Level::Frame,
         space: "abc".into(),
         head: 2,
+        maker: None,
+        learner: None,
         novelty: Some(0.25),
         window: Some([-1, 2, 30, 40]),
     }

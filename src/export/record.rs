@@ -1,0 +1,150 @@
+//! Where an embedding comes from: one record for files and for readers that listen (docs/formats.md).
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Of records as they are written now. 1 had no `schema`, `wall_ns`, `level`, `encoder`, `preparation` and `learner`.
+pub const SCHEMA: u32 = 2;
+
+/// Digits of a hash that a record names.
+const HASH_DIGITS: usize = 16;
+
+/// What one row of numbers embeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// A frame, or the window of it that was encoded: one unit vector.
+    #[default]
+    Frame,
+    /// All cells of a frame, row by row: each a unit vector.
+    Grid,
+}
+
+/// Where an embedding comes from; one JSON line of `NNNN.jsonl` for each row of `NNNN.npy`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Version of the record, see [`SCHEMA`].
+    #[serde(default = "first", deserialize_with = "read_schema")]
+    pub schema: u32,
+    /// Name of the camera or source.
+    #[serde(serialize_with = "write_text", deserialize_with = "read_text")]
+    pub camera: Arc<str>,
+    /// Position of the frame in the source.
+    pub frame: u64,
+    /// Capture time in nanoseconds; it never steps back.
+    pub stamp_ns: i64,
+    /// What the wall clock said at the capture, nanoseconds since 1970; live sources only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wall_ns: Option<i64>,
+    /// The segment (frames between two scene cuts) that the frame lies in.
+    pub segment: u64,
+    /// What the row embeds.
+    #[serde(default)]
+    pub level: Level,
+    /// The space of the embedding: only embeddings of one space may be compared.
+    #[serde(serialize_with = "write_text", deserialize_with = "read_text")]
+    pub space: Arc<str>,
+    /// Number of the head; 0 is the frozen encoder as it is.
+    pub head: u64,
+    /// What the latents come from; absent in records of the first version.
+    #[serde(flatten)]
+    pub maker: Option<Maker>,
+    /// What the learner did as the frame was embedded; live sources only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learner: Option<Cow<'static, str>>,
+    /// Distance to what was seen before, where that is known.
+    pub novelty: Option<f32>,
+    /// What was encoded, in pixels of the frame: left, top, right, bottom (the last two not in it; beyond the frame it
+    /// was reflected). Absent where it was the whole frame.
+    #[serde(rename = "box", default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<[i32; 4]>,
+}
+
+/// The frozen part: encoder and preparation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maker {
+    /// First 16 digits of the SHA-256 of the encoder's file.
+    #[serde(serialize_with = "write_text", deserialize_with = "read_text")]
+    pub encoder: Arc<str>,
+    /// First 16 digits of the hash of all else that changes latents: card, taps, input size.
+    #[serde(serialize_with = "write_text", deserialize_with = "read_text")]
+    pub preparation: Arc<str>,
+}
+
+impl Maker {
+    /// Of the whole hashes.
+    pub fn new(encoder_sha256: &str, card_hash: &str) -> Self {
+        let short = |hash: &str| hash.chars().take(HASH_DIGITS).collect::<String>().into();
+        Self { encoder: short(encoder_sha256), preparation: short(card_hash) }
+    }
+}
+
+fn first() -> u32 {
+    1
+}
+
+fn read_schema<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        known @ 1..=SCHEMA => Ok(known),
+        other => Err(D::Error::custom(format!(
+            "its records are of version {other}, this program reads 1 to {SCHEMA}; use the afterimage that wrote them, \
+             or a newer one"
+        ))),
+    }
+}
+
+fn write_text<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
+}
+
+fn read_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
+    String::deserialize(deserializer).map(Arc::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: &str =
+        r#"{"camera":"a","frame":3,"stamp_ns":4,"segment":0,"space":"s","head":1,"novelty":0.5,"box":[1,2,3,4]}"#;
+
+    #[test]
+    fn records_of_the_first_version_are_read() {
+        let record: Record = serde_json::from_str(OLD).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!((record.schema, record.level, record.wall_ns), (1, Level::Frame, None));
+        assert_eq!((record.maker, record.learner, record.window), (None, None, Some([1, 2, 3, 4])));
+    }
+
+    #[test]
+    fn records_of_a_version_to_come_are_refused_by_name() {
+        for version in [0, SCHEMA + 1] {
+            let text = OLD.replacen('{', &format!("{{\"schema\":{version},"), 1);
+            let error = serde_json::from_str::<Record>(&text).err().map(|error| error.to_string());
+            assert!(error.as_ref().is_some_and(|e| e.contains(&format!("of version {version}"))), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn every_key_comes_back() {
+        let record = Record {
+            schema: SCHEMA,
+            camera: "a".into(),
+            frame: 3,
+            stamp_ns: 4,
+            wall_ns: Some(5),
+            segment: 6,
+            level: Level::Grid,
+            space: "s".into(),
+            head: 7,
+            maker: Some(Maker::new(&"e".repeat(64), &"c".repeat(64))),
+            learner: Some("learning".into()),
+            novelty: Some(0.5),
+            window: Some([1, 2, 3, 4]),
+        };
+        let text = serde_json::to_string(&record).unwrap_or_default();
+        assert!(text.contains("\"encoder\":\"eeeeeeeeeeeeeeee\",\"preparation\":\"cccccccccccccccc\""), "{text}");
+        assert_eq!(serde_json::from_str::<Record>(&text).ok(), Some(record));
+    }
+}
