@@ -82,6 +82,7 @@ pub(super) const RANGES: &[(&str, f64, f64)] = &[
     ("judge.min_promotion_secs", 0.0, 1e9),
     ("judge.watch_steps", 1.0, 1e6),
     ("export.rotate_megabytes", 0.01, 65536.0),
+    ("export.novel_above", 0.0, 2.0),
     ("live.queue_records", 1.0, 65536.0),
     ("checkpoint.every_frames", 0.0, 1e12),
 ];

@@ -297,6 +297,8 @@ pub struct Export {
     /// Write the embedding of every cell of grid latents too: `grids/NNNN.npy`, a row of `h * w * k` numbers a frame,
     /// `[h, w, k]` row by row, every cell of unit length.
     pub grid: bool,
+    /// Records of a novelty above this are marked as novel; 0: none is.
+    pub novel_above: f64,
 }
 
 /// `[checkpoint]`
@@ -490,7 +492,14 @@ impl Default for Judge {
 
 impl Default for Export {
     fn default() -> Self {
-        Self { embeddings: true, dtype: "f32".into(), rotate_megabytes: 64.0, latents: false, grid: false }
+        Self {
+            embeddings: true,
+            dtype: "f32".into(),
+            rotate_megabytes: 64.0,
+            latents: false,
+            grid: false,
+            novel_above: 0.0,
+        }
     }
 }
 

@@ -56,6 +56,9 @@ pub struct Record {
     pub learner: Option<Cow<'static, str>>,
     /// Distance to what was seen before, where that is known.
     pub novelty: Option<f32>,
+    /// It is above `export.novel_above`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub novel: bool,
     /// What was encoded, in pixels of the frame: left, top, right, bottom (the last two not in it; beyond the frame it
     /// was reflected). Absent where it was the whole frame.
     #[serde(rename = "box", default, skip_serializing_if = "Option::is_none")]
@@ -78,6 +81,14 @@ impl Maker {
     pub fn new(encoder_sha256: &str, card_hash: &str) -> Self {
         let short = |hash: &str| hash.chars().take(HASH_DIGITS).collect::<String>().into();
         Self { encoder: short(encoder_sha256), preparation: short(card_hash) }
+    }
+}
+
+impl Record {
+    /// Sets the novelty, and whether it is above `threshold` (0: never).
+    pub fn set_novelty(&mut self, novelty: Option<f32>, threshold: f32) {
+        self.novelty = novelty;
+        self.novel = threshold > 0.0 && novelty.is_some_and(|novelty| novelty > threshold);
     }
 }
 
@@ -127,6 +138,19 @@ mod tests {
     }
 
     #[test]
+    fn novel_is_what_lies_above_the_threshold() {
+        let mut record: Record = serde_json::from_str(OLD).unwrap_or_else(|error| panic!("{error}"));
+        for (novelty, threshold, novel) in
+            [(Some(0.5), 0.25, true), (Some(0.25), 0.25, false), (None, 0.25, false), (Some(1.5), 0.0, false)]
+        {
+            record.set_novelty(novelty, threshold);
+            assert_eq!((record.novelty, record.novel), (novelty, novel));
+            let told = serde_json::to_string(&record).is_ok_and(|text| text.contains("\"novel\":true"));
+            assert_eq!(told, novel);
+        }
+    }
+
+    #[test]
     fn every_key_comes_back() {
         let record = Record {
             schema: SCHEMA,
@@ -141,6 +165,7 @@ mod tests {
             maker: Some(Maker::new(&"e".repeat(64), &"c".repeat(64))),
             learner: Some("learning".into()),
             novelty: Some(0.5),
+            novel: true,
             window: Some([1, 2, 3, 4]),
         };
         let text = serde_json::to_string(&record).unwrap_or_default();

@@ -20,6 +20,7 @@ fn record(frame: u64, space: &str) -> Record {
         maker: None,
         learner: None,
         novelty: (frame % 2 == 1).then_some(0.1),
+        novel: false,
         window: (frame % 3 == 1).then_some([-4, 2, 30, 36]),
     }
 }

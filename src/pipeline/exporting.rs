@@ -69,6 +69,8 @@ pub struct Exporter {
     live: Option<Live>,
     /// Of all records.
     maker: Maker,
+    /// Novelty that makes a record novel; 0: none does.
+    novel_above: f32,
 }
 
 /// Counts of all kinds of files.
@@ -113,7 +115,7 @@ impl Exporter {
             return Ok(None);
         }
         let maker = Maker::new(&origin.encoder_sha256, &origin.card_hash);
-        Ok(Some(Self { embeddings, latents, grids, live, maker }))
+        Ok(Some(Self { embeddings, latents, grids, live, maker, novel_above: config.novel_above as f32 }))
     }
 
     /// Latents are wanted too.
@@ -131,7 +133,7 @@ impl Exporter {
         let snapshot = row.snapshot.take();
         record.maker = Some(self.maker.clone());
         let frame = if row.pooled.is_empty() { &row.latent } else { &row.pooled };
-        record.novelty = snapshot.as_ref().and_then(|snapshot| snapshot.novelty(frame));
+        record.set_novelty(snapshot.as_ref().and_then(|snapshot| snapshot.novelty(frame)), self.novel_above);
         if let (Some((grid, writer)), Some(snapshot)) = (&mut self.grids, snapshot) {
             let cells = snapshot.head.embed_cells(*grid, &row.latent);
             record.level = Level::Grid;

@@ -198,6 +198,7 @@ impl Hot<'_> {
             // Of a bounded source it would be another one in every run.
             learner: if self.live { self.metrics.learner_state().map(Into::into) } else { None },
             novelty: None,
+            novel: false,
             window: slot.window,
         };
         self.export(record, snapshot)?;

@@ -43,6 +43,7 @@ fn record(frame: u64, head: u64, space: &str) -> Record {
         maker: None,
         learner: None,
         novelty: None,
+        novel: false,
         window: None,
     }
 }

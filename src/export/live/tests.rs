@@ -26,6 +26,7 @@ fn record(frame: u64) -> Record {
         maker: None,
         learner: None,
         novelty: Some(0.25),
+        novel: false,
         window: Some([-1, 2, 30, 40]),
     }
 }
