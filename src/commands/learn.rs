@@ -9,7 +9,7 @@ use super::{Output, figures, probe, resume};
 use crate::cli;
 use crate::config::load::load;
 use crate::error::{Error, Result};
-use crate::export::live::Live;
+use crate::export::outlets::Outlets;
 use crate::journal::Journal;
 use crate::learner::Learner;
 use crate::pairs::segments::Segmenter;
@@ -44,8 +44,8 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
     }
     let stop = telemetry::stop_on_signals()?;
     let (metrics, _server) = figures::open(&config)?;
-    let readers = Live::open(&config.live)?;
-    metrics.live(readers.as_ref());
+    let readers = Outlets::open(&config)?;
+    metrics.live(readers.as_ref().and_then(Outlets::socket));
     let mut opened = Opened::open(&args.encoder, &config)?;
     let mut source = source::open_all(&args.source, &config.source)?;
     let live = source.live();

@@ -84,6 +84,11 @@ pub(super) const RANGES: &[(&str, f64, f64)] = &[
     ("export.rotate_megabytes", 0.01, 65536.0),
     ("export.novel_above", 0.0, 2.0),
     ("live.queue_records", 1.0, 65536.0),
+    ("live.ring_slots", 2.0, 65536.0),
+    ("live.ring_slot_kilobytes", 1.0, 16384.0),
+    ("mqtt.qos", 0.0, 1.0),
+    ("mqtt.keep_alive_secs", 5.0, 3600.0),
+    ("mqtt.buffer_megabytes", 1.0, 4096.0),
     ("checkpoint.every_frames", 0.0, 1e12),
 ];
 
@@ -104,4 +109,5 @@ pub(super) const WORDS: &[(&str, &[&str])] = &[
     ("learn.schedule", &["constant", "cosine"]),
     ("learn.cpc_embedding", &["projected", "context"]),
     ("export.dtype", &["f32", "f16"]),
+    ("mqtt.payload", &["binary", "json"]),
 ];

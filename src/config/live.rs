@@ -13,11 +13,23 @@ pub struct Live {
     pub socket: String,
     /// Records that may wait for a reader; what it has no room for is left out.
     pub queue_records: usize,
+    /// File of the ring in shared memory, such as `/dev/shm/afterimage`; empty: none.
+    pub ring: String,
+    /// Messages that the ring holds.
+    pub ring_slots: usize,
+    /// Room for one of them: 4 bytes a value and about 1 kB for the record.
+    pub ring_slot_kilobytes: usize,
 }
 
 impl Default for Live {
     fn default() -> Self {
-        Self { socket: String::new(), queue_records: 256 }
+        Self {
+            socket: String::new(),
+            queue_records: 256,
+            ring: String::new(),
+            ring_slots: 256,
+            ring_slot_kilobytes: 16,
+        }
     }
 }
 
@@ -54,5 +66,11 @@ impl Live {
             return Err(wrong("is open to other machines, without a password; only loopback addresses are taken"));
         }
         Ok(Some(LiveAddress::Tcp(address)))
+    }
+
+    /// What is wrong with [`Live::ring`].
+    pub(super) fn ring_problem(&self) -> Option<String> {
+        let wrong = !self.ring.is_empty() && !std::path::Path::new(&self.ring).is_absolute();
+        wrong.then(|| format!("live.ring = {:?}: must be a whole path, such as /dev/shm/afterimage", self.ring))
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use toml::{Table, Value};
 
 use super::bounds::{RANGES, WORDS};
-use super::{Config, candidates, providers, taps};
+use super::{Config, candidates, mqtt, providers, taps};
 use crate::error::{Error, Result};
 
 /// A config file larger than this is not one.
@@ -193,6 +193,8 @@ fn check_together(config: &Config, problems: &mut Vec<String>) {
     }
     problems.extend(config.metrics.address().err());
     problems.extend(config.live.address().err());
+    problems.extend(config.live.ring_problem());
+    mqtt::check(&config.mqtt, problems);
     candidates::check(&config.head.candidates, problems);
     providers::check(&config.encoder, problems);
     if config.prepare.motion_crop && !config.judge.probe.is_empty() {

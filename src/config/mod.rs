@@ -6,6 +6,7 @@ mod bounds;
 mod candidates;
 mod live;
 pub mod load;
+mod mqtt;
 pub mod objective;
 pub mod providers;
 pub mod taps;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub const EXPOSURES: std::ops::RangeInclusive<f32> = 0.05..=0.95;
 pub use candidates::{Candidate, Kind};
 pub use live::{Live, LiveAddress};
+pub use mqtt::{Broker, Mqtt};
 
 /// The whole configuration.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -41,6 +43,8 @@ pub struct Config {
     pub checkpoint: Checkpoint,
     /// Records as they come, for programs of the same machine.
     pub live: Live,
+    /// The same for an MQTT broker. A run does not keep it either.
+    pub mqtt: Mqtt,
     /// Where figures of a running pipeline can be read. A run does not keep it: it belongs to the machine.
     pub metrics: Metrics,
 }

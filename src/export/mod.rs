@@ -2,6 +2,7 @@
 pub mod live;
 pub mod npy;
 pub mod onnx;
+pub mod outlets;
 mod pair;
 pub mod reader;
 mod record;

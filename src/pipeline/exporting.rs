@@ -6,7 +6,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::config;
 use crate::error::Result;
-use crate::export::live::Live;
+use crate::export::outlets::Outlets;
 use crate::export::{self, Counts, Dtype, Level, Maker, Record, Writer};
 use crate::head::Grid;
 use crate::learner::{Origin, Snapshot};
@@ -66,7 +66,7 @@ pub struct Exporter {
     /// Embeddings of the cells of grids, `[h w k]` a row, with the shape of the latents.
     grids: Option<(Grid, Writer)>,
     /// Readers on this machine.
-    live: Option<Live>,
+    live: Option<Outlets>,
     /// Of all records.
     maker: Maker,
     /// Novelty that makes a record novel; 0: none does.
@@ -96,7 +96,7 @@ impl Exporter {
         config: &config::Export,
         origin: &Origin,
         next: Rotated,
-        live: Option<Live>,
+        live: Option<Outlets>,
     ) -> Result<Option<Self>> {
         let grid = origin.shape();
         let bytes = (config.rotate_megabytes * 1e6) as u64;

@@ -84,7 +84,12 @@ impl RunInfo {
             sources: sources.iter().map(|uri| redacted(uri)).collect(),
             live,
             cameras: cameras.to_vec(),
-            config: Config { metrics: config::Metrics::default(), live: config::Live::default(), ..config.clone() },
+            config: Config {
+                metrics: config::Metrics::default(),
+                live: config::Live::default(),
+                mqtt: config::Mqtt::default(),
+                ..config.clone()
+            },
         }
     }
 

@@ -11,6 +11,9 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::export::Record;
 
+/// Of the length that each message begins with.
+pub(in crate::export) const LENGTH_BYTES: usize = 4;
+
 /// Of this layout.
 const VERSION: u32 = 1;
 
@@ -26,7 +29,7 @@ struct Header<'a> {
 }
 
 /// The bytes of one message.
-pub(super) fn write(record: &Record, seq: u64, embedding: &[f32]) -> Result<Vec<u8>> {
+pub(in crate::export) fn write(record: &Record, seq: u64, embedding: &[f32]) -> Result<Vec<u8>> {
     let header = Header { version: VERSION, seq, dim: embedding.len(), dtype: "f32", record };
     let header =
         serde_json::to_vec(&header).map_err(|e| Error::work("a record cannot be written as JSON").because(e))?;

@@ -4,7 +4,7 @@
 //! pipeline: each has a bounded queue of its own; what it has no room for is left out, which it sees by the numbers of the
 //! messages, and one that takes nothing for 5 seconds is hung up on.
 mod door;
-mod message;
+pub(in crate::export) mod message;
 mod reader;
 
 use std::io::ErrorKind;

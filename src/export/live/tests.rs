@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn config(socket: &str, queue_records: usize) -> config::Live {
-    config::Live { socket: socket.into(), queue_records }
+    config::Live { socket: socket.into(), queue_records, ..config::Live::default() }
 }
 
 fn record(frame: u64) -> Record {

@@ -1,0 +1,87 @@
+//! All ways in which records leave as they come: the local socket, a ring in shared memory, an MQTT broker.
+//!
+//! None ever waits. What a reader cannot take is lost for that reader, which sees it as a gap in the numbers.
+pub mod mqtt;
+pub mod ring;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use super::live::{Live, message};
+use crate::config::Config;
+use crate::error::Result;
+use crate::export::Record;
+
+/// What is configured of them.
+#[derive(Debug)]
+pub struct Outlets {
+    socket: Option<Live>,
+    ring: Option<ring::Writer>,
+    mqtt: Option<mqtt::Publisher>,
+    seq: u64,
+}
+
+impl Outlets {
+    /// Opens what `[live]` and `[mqtt]` name; `None` where they name nothing. A broker need not be there yet.
+    /// # Errors
+    /// An address that is taken, a ring that finds no room, a password or certificate that cannot be read.
+    pub fn open(config: &Config) -> Result<Option<Self>> {
+        let (live, socket) = (&config.live, Live::open(&config.live)?);
+        let slot_bytes = live.ring_slot_kilobytes * 1024;
+        let ring = (!live.ring.is_empty())
+            .then(|| ring::Writer::create(Path::new(&live.ring), slot_bytes, live.ring_slots))
+            .transpose()?;
+        let mqtt = mqtt::Publisher::open(&config.mqtt)?;
+        let any = socket.is_some() || ring.is_some() || mqtt.is_some();
+        Ok(any.then_some(Self { socket, ring, mqtt, seq: 0 }))
+    }
+
+    /// The local socket, for its counts.
+    pub fn socket(&self) -> Option<&Live> {
+        self.socket.as_ref()
+    }
+
+    /// One record with its embedding to all; never waits.
+    /// # Errors
+    /// The record cannot be written as JSON.
+    pub fn publish(&mut self, record: &Record, embedding: &[f32]) -> Result<()> {
+        let seq = self.seq;
+        self.seq += 1;
+        if let Some(socket) = &mut self.socket {
+            socket.publish(record, embedding)?;
+        }
+        if self.ring.is_none() && self.mqtt.is_none() {
+            return Ok(());
+        }
+        let message = message::write(record, seq, embedding)?;
+        let body = &message[message::LENGTH_BYTES..];
+        if let Some(ring) = &mut self.ring {
+            ring.push(body);
+        }
+        if let Some(mqtt) = &self.mqtt {
+            mqtt.push(seq, record, embedding, body)?;
+        }
+        Ok(())
+    }
+
+    /// Messages that did not fit the ring, and what came of those to the broker.
+    pub fn counts(&self) -> (u64, Option<mqtt::Counts>) {
+        (self.ring.as_ref().map_or(0, ring::Writer::too_long), self.mqtt.as_ref().map(mqtt::Publisher::counts))
+    }
+}
+
+impl Drop for Outlets {
+    /// Tells what was lost; the ends of each are in themselves.
+    fn drop(&mut self) {
+        if let Some(counts) = self.mqtt.take().map(mqtt::Publisher::finish) {
+            let mqtt::Counts { delivered, lost, waiting, connections } = counts;
+            let told = format!("MQTT: {delivered} records delivered over {connections} connections");
+            if lost + waiting > 0 {
+                tracing::warn!("{told}; {lost} lost to make room, {waiting} never acknowledged");
+            } else {
+                tracing::info!("{told}");
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The thread of the connection: sends, remembers what is not acknowledged, comes back.
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rumqttc::{
+    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, Incoming, MqttOptions, Outgoing, QoS,
+};
+
+use super::options::INFLIGHT;
+use super::{Post, Shared};
+
+/// Between two attempts to connect: the first time, and at most.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// What waits gets so long when the run ends.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+const GOODBYE: Duration = Duration::from_millis(300);
+
+/// The state that the parts of this thread share.
+struct Sending<'a> {
+    shared: &'a Shared,
+    client: AsyncClient,
+    status: Arc<str>,
+    qos: QoS,
+    connected: bool,
+    /// In the order they were sent, with the number of the packet once that is known; `None`: a word on our state.
+    under_way: VecDeque<(Option<u16>, Option<Post>)>,
+}
+
+impl Sending<'_> {
+    /// Hands over what waits, as much as may be under way at once.
+    fn feed(&mut self) {
+        while self.connected && self.under_way.len() < usize::from(INFLIGHT) {
+            let Some(post) = self.shared.take() else { return };
+            let sent = self.client.try_publish(&*post.topic, self.qos, post.retained, post.payload.clone());
+            self.under_way.push_back((None, Some(post)));
+            if sent.is_err() {
+                // Cannot be: the channel has room for all that may be under way. The break of connection sends it again.
+                return;
+            }
+        }
+    }
+
+    /// Says how we are.
+    fn announce(&mut self, state: &str) {
+        if self.client.try_publish(&*self.status, QoS::AtLeastOnce, true, state).is_ok() {
+            self.under_way.push_back((None, None));
+        }
+    }
+
+    fn happened(&mut self, event: &Event) {
+        match event {
+            Event::Incoming(Incoming::ConnAck(_)) => {
+                self.connected = true;
+                self.shared.connections.fetch_add(1, Ordering::Relaxed);
+                self.announce("online");
+            }
+            Event::Incoming(Incoming::PubAck(ack)) => self.arrived(ack.pkid),
+            // Without acknowledgements, sent is all that can be known; such packets have the number 0.
+            Event::Outgoing(Outgoing::Publish(0)) => {
+                if let Some(at) = self.under_way.iter().position(|(_, post)| post.is_some()) {
+                    self.under_way.remove(at);
+                    self.shared.delivered();
+                }
+            }
+            Event::Outgoing(Outgoing::Publish(number)) => {
+                let acknowledged = |post: &Option<Post>| post.is_none() || self.qos != QoS::AtMostOnce;
+                if let Some(next) = self.under_way.iter_mut().find(|(n, post)| n.is_none() && acknowledged(post)) {
+                    next.0 = Some(*number);
+                }
+            }
+            _ => {}
+        }
+        self.feed();
+    }
+
+    fn arrived(&mut self, number: u16) {
+        if let Some(at) = self.under_way.iter().position(|(n, _)| *n == Some(number))
+            && let Some((_, Some(_))) = self.under_way.remove(at)
+        {
+            self.shared.delivered();
+        }
+    }
+
+    /// The connection broke: all that is not acknowledged waits again, in its order.
+    fn broke(&mut self, events: &mut EventLoop) {
+        self.connected = false;
+        events.clean();
+        events.pending.clear();
+        events.state.collision = None;
+        self.shared.put_back(std::mem::take(&mut self.under_way).into_iter().filter_map(|(_, post)| post));
+    }
+
+    fn done(&self) -> bool {
+        self.under_way.is_empty() && self.shared.queue().posts.is_empty()
+    }
+}
+
+/// Until the run ends.
+pub(super) async fn drive(shared: &Shared, options: MqttOptions, status: Arc<str>, qos: QoS) {
+    let (host, port) = options.broker_address();
+    let broker = format!("{host}:{port}");
+    let (client, mut events) = AsyncClient::new(options, usize::from(INFLIGHT) + 4);
+    let sending = RefCell::new(Sending { shared, client, status, qos, connected: false, under_way: VecDeque::new() });
+    let feeding = async {
+        loop {
+            shared.wake.notified().await;
+            sending.borrow_mut().feed();
+        }
+    };
+    let stopping = async {
+        shared.stop.notified().await;
+        let until = Instant::now() + LAST_WORDS;
+        while sending.borrow().connected && !sending.borrow().done() && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if sending.borrow().connected {
+            sending.borrow_mut().announce("offline");
+            sending.borrow().client.try_disconnect().ok();
+            let until = Instant::now() + GOODBYE;
+            while sending.borrow().connected && Instant::now() < until {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    };
+    tokio::select! {
+        () = talking(&mut events, &sending, &broker) => {}
+        () = feeding => {}
+        () = stopping => {}
+    }
+    let mut sending = sending.borrow_mut();
+    sending.broke(&mut events);
+}
+
+/// Polls the connection for ever; tells of each break once, and of each return.
+async fn talking(events: &mut EventLoop, sending: &RefCell<Sending<'_>>, broker: &str) {
+    let (mut wait, mut away) = (FIRST_WAIT, None::<Instant>);
+    loop {
+        match events.poll().await {
+            Ok(event) => {
+                if matches!(event, Event::Incoming(Incoming::ConnAck(_))) {
+                    let after = away.map_or(String::new(), |since: Instant| {
+                        format!(" after {:.1} s", since.elapsed().as_secs_f64())
+                    });
+                    tracing::info!("connected to the MQTT broker {broker}{after}");
+                    (wait, away) = (FIRST_WAIT, None);
+                }
+                sending.borrow_mut().happened(&event);
+                if matches!(event, Event::Outgoing(Outgoing::Disconnect)) {
+                    sending.borrow_mut().connected = false;
+                }
+            }
+            Err(error) => {
+                sending.borrow_mut().broke(events);
+                if away.is_none() {
+                    away = Some(Instant::now());
+                    tracing::warn!("{}; embeddings wait for it meanwhile", reason(&error, broker));
+                }
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(LONGEST_WAIT);
+            }
+        }
+    }
+}
+
+/// What to tell a user.
+fn reason(error: &ConnectionError, broker: &str) -> String {
+    match error {
+        ConnectionError::ConnectionRefused(
+            ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized,
+        ) => {
+            format!("the MQTT broker {broker} refuses the user or password; see mqtt.user and mqtt.password_file")
+        }
+        ConnectionError::Tls(error) => format!(
+            "no secure connection to the MQTT broker {broker}: {error}; see mqtt.ca_file, and that the broker's \
+             certificate names this host"
+        ),
+        other => format!("no connection to the MQTT broker {broker}: {other}"),
+    }
+}

@@ -1,0 +1,208 @@
+//! Embeddings to an MQTT broker (3.1.1): `TOPIC/CAMERA/embedding`, and `TOPIC/status` (retained): `online` or `offline`.
+//!
+//! Messages wait in a bounded memory; when that is full, the oldest go and are counted. A broker that is away is tried
+//! again, slower each time up to 10 seconds. With `mqtt.qos = 1` what was not acknowledged is sent again after a loss of
+//! the connection, also to a broker that has forgotten the session (the client library would drop it there): such a
+//! message may come twice, told by its number.
+mod connection;
+mod options;
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use serde::Serialize;
+use tokio::sync::Notify;
+
+use crate::config;
+use crate::error::{Error, Result};
+use crate::export::Record;
+
+/// What came of the messages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Acknowledged by the broker, or with `mqtt.qos = 0` sent to it.
+    pub delivered: u64,
+    /// The oldest ones, that had to make room.
+    pub lost: u64,
+    /// Waiting now.
+    pub waiting: u64,
+    /// Connections made.
+    pub connections: u64,
+}
+
+/// The way to the broker: a thread of its own, and what waits for it.
+#[derive(Debug)]
+pub struct Publisher {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    topic: String,
+    json: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// There is something to send.
+    wake: Notify,
+    /// The run has ended.
+    stop: Notify,
+    most_bytes: usize,
+    delivered: AtomicU64,
+    connections: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    posts: VecDeque<Post>,
+    bytes: usize,
+    lost: u64,
+    /// Taken by the connection and not yet acknowledged.
+    under_way: u64,
+}
+
+/// One message with its topic.
+#[derive(Debug, Clone)]
+struct Post {
+    topic: Arc<str>,
+    payload: Vec<u8>,
+    retained: bool,
+}
+
+/// The payload of `mqtt.payload = "json"`.
+#[derive(Serialize)]
+struct Json<'a> {
+    seq: u64,
+    #[serde(flatten)]
+    record: &'a Record,
+    embedding: &'a [f32],
+}
+
+impl Publisher {
+    /// Starts the thread; `None` where no broker is configured. The broker need not be there yet.
+    /// # Errors
+    /// A password or certificate that cannot be read.
+    pub fn open(config: &config::Mqtt) -> Result<Option<Self>> {
+        let Some(options) = options::options(config)? else { return Ok(None) };
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            wake: Notify::new(),
+            stop: Notify::new(),
+            most_bytes: config.buffer_megabytes as usize * 1_000_000,
+            delivered: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Error::work("cannot start the MQTT client").because(error))?;
+        let of_thread = shared.clone();
+        let (status, qos) = (options::status_topic(&config.topic), options::qos(config.qos));
+        let thread = std::thread::Builder::new()
+            .name("mqtt".into())
+            .spawn(move || runtime.block_on(connection::drive(&of_thread, options, status.into(), qos)))
+            .map_err(|error| Error::work("cannot start the MQTT thread").because(error))?;
+        Ok(Some(Self { shared, thread: Some(thread), topic: config.topic.clone(), json: config.payload == "json" }))
+    }
+
+    /// One embedding; `message` is its binary form. Never waits.
+    /// # Errors
+    /// The record cannot be written as JSON.
+    pub fn push(&self, seq: u64, record: &Record, embedding: &[f32], message: &[u8]) -> Result<()> {
+        let payload = if self.json {
+            serde_json::to_vec(&Json { seq, record, embedding }).map_err(|error| {
+                Error::work(format!("cannot send the record of frame {}", record.frame)).because(error)
+            })?
+        } else {
+            message.to_vec()
+        };
+        let topic = options::topic(&self.topic, &record.camera).into();
+        self.shared.add(Post { topic, payload, retained: false });
+        Ok(())
+    }
+
+    /// What came of the messages so far.
+    pub fn counts(&self) -> Counts {
+        self.shared.counts()
+    }
+
+    /// Gives what waits a second more, says `offline`, and ends the connection.
+    pub fn finish(mut self) -> Counts {
+        self.end();
+        self.shared.counts()
+    }
+
+    fn end(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.shared.stop.notify_one();
+            if thread.join().is_err() {
+                tracing::error!("the MQTT thread panicked; what waited for the broker is lost");
+            }
+        }
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, post: Post) {
+        let mut queue = self.queue();
+        queue.bytes += post.bytes();
+        queue.posts.push_back(post);
+        while queue.bytes > self.most_bytes && queue.posts.len() > 1 {
+            if let Some(oldest) = queue.posts.pop_front() {
+                queue.bytes -= oldest.bytes();
+                queue.lost += 1;
+            }
+        }
+        drop(queue);
+        self.wake.notify_one();
+    }
+
+    fn take(&self) -> Option<Post> {
+        let mut queue = self.queue();
+        let post = queue.posts.pop_front()?;
+        queue.bytes -= post.bytes();
+        queue.under_way += 1;
+        Some(post)
+    }
+
+    /// Puts back what was under way when the connection broke, before all else.
+    fn put_back(&self, posts: impl DoubleEndedIterator<Item = Post>) {
+        let mut queue = self.queue();
+        for post in posts.rev() {
+            queue.bytes += post.bytes();
+            queue.posts.push_front(post);
+        }
+        queue.under_way = 0;
+    }
+
+    fn delivered(&self) {
+        self.queue().under_way -= 1;
+        self.delivered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn counts(&self) -> Counts {
+        let queue = self.queue();
+        Counts {
+            delivered: self.delivered.load(Ordering::Relaxed),
+            lost: queue.lost,
+            waiting: queue.posts.len() as u64 + queue.under_way,
+            connections: self.connections.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Post {
+    /// What it takes in memory, about.
+    fn bytes(&self) -> usize {
+        self.payload.len() + 128
+    }
+}

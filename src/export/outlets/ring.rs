@@ -1,0 +1,223 @@
+//! Messages in shared memory for readers on the same machine: any number of them, none of which the writer knows of.
+//!
+//! The file (in `/dev/shm`, so that it never touches a disk) has a header of 64 bytes and `slots` slots. Numbers are
+//! little-endian, aligned, and written in this order, so that a reader knows whether what it copied was whole:
+//!
+//! | bytes of the file | type | what |
+//! |---|---|---|
+//! | 0..8 | text | `AFRING01` |
+//! | 8..12 | u32 | bytes of a slot, its 16 bytes of head among them |
+//! | 12..16 | u32 | number of slots |
+//! | 16..24 | u64 | messages written so far |
+//! | 24..32 | u64 | 1 once the writer has ended: look for a new file of this name |
+//!
+//! | bytes of slot `n % slots` | type | what |
+//! |---|---|---|
+//! | 0..8 | u64 | `2 n + 1` while message `n` is being written, `2 n + 2` when it is whole |
+//! | 8..12 | u32 | length of the message |
+//! | 16.. | | the message |
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use memmap2::{Mmap, MmapMut};
+
+use crate::error::{Error, Result};
+use crate::files;
+
+const MAGIC: [u8; 8] = *b"AFRING01";
+const HEADER_BYTES: usize = 64;
+const SLOT_HEAD_BYTES: usize = 16;
+const WRITTEN: usize = 16;
+const CLOSED: usize = 24;
+
+/// The one writer.
+#[derive(Debug)]
+pub struct Writer {
+    map: MmapMut,
+    path: PathBuf,
+    slot_bytes: usize,
+    slots: usize,
+    written: u64,
+    too_long: u64,
+}
+
+impl Writer {
+    /// Makes the file beside, then gives it its name; one that was there stays with the readers that have it open.
+    /// # Errors
+    /// No room, or another I/O error with the path.
+    pub fn create(path: &Path, slot_bytes: usize, slots: usize) -> Result<Self> {
+        let slot_bytes = slot_bytes.next_multiple_of(64).max(64);
+        retire(path);
+        let mut header = [0; HEADER_BYTES];
+        header[0..8].copy_from_slice(&MAGIC);
+        let word = |value: usize| u32::try_from(value).unwrap_or(u32::MAX).to_le_bytes();
+        header[8..12].copy_from_slice(&word(slot_bytes));
+        header[12..16].copy_from_slice(&word(slots));
+        let partial = files::partial(path)?;
+        let failed = |error| Error::io("cannot make the ring", path, error);
+        let make = || {
+            let mut file =
+                OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o640).open(&partial)?;
+            // Written, not only made long: a page that the memory has no room for would kill the process later.
+            file.write_all(&header)?;
+            let zeros = vec![0; slot_bytes];
+            (0..slots).try_for_each(|_| file.write_all(&zeros))?;
+            std::fs::rename(&partial, path)?;
+            Ok(file)
+        };
+        let file = make().map_err(|error| {
+            files::remove_leftover(&partial);
+            failed(error)
+        })?;
+        Ok(Self { map: map(&file).map_err(failed)?, path: path.to_owned(), slot_bytes, slots, written: 0, too_long: 0 })
+    }
+
+    /// Writes the next message over the oldest one; never waits. One that is longer than a slot is counted, and its
+    /// number is missing.
+    pub fn push(&mut self, message: &[u8]) {
+        let n = self.written;
+        let at = HEADER_BYTES + (n % self.slots as u64) as usize * self.slot_bytes;
+        self.written += 1;
+        if message.len() > self.slot_bytes - SLOT_HEAD_BYTES {
+            if self.too_long == 0 {
+                tracing::warn!(
+                    "a message of {} bytes does not fit the slots of the ring {}; raise live.ring_slot_kilobytes",
+                    message.len(),
+                    self.path.display()
+                );
+            }
+            self.too_long += 1;
+        } else {
+            self.number(at).store(2 * n + 1, Ordering::Relaxed);
+            fence(Ordering::Release);
+            let body = &mut self.map[at + 8..];
+            body[..4].copy_from_slice(&(message.len() as u32).to_le_bytes());
+            body[8..8 + message.len()].copy_from_slice(message);
+            self.number(at).store(2 * n + 2, Ordering::Release);
+        }
+        self.number(WRITTEN).store(self.written, Ordering::Release);
+    }
+
+    /// Messages that did not fit a slot.
+    pub fn too_long(&self) -> u64 {
+        self.too_long
+    }
+
+    fn number(&self, at: usize) -> &AtomicU64 {
+        number(&self.map, at)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.number(CLOSED).store(1, Ordering::Release);
+        std::fs::remove_file(&self.path).ok();
+    }
+}
+
+/// Tells the readers of a ring whose writer was killed that there is a new one.
+fn retire(path: &Path) {
+    let old = OpenOptions::new().read(true).write(true).open(path);
+    if let Some(old) =
+        old.ok().and_then(|file| map(&file).ok()).filter(|old| old.len() >= HEADER_BYTES && old[0..8] == MAGIC)
+    {
+        number(&old, CLOSED).store(1, Ordering::Release);
+    }
+}
+
+#[allow(unsafe_code, reason = "memory that other processes read too")]
+fn map(file: &std::fs::File) -> std::io::Result<MmapMut> {
+    // SAFETY: the file is ours alone to write and is never made shorter; others read it, and expect it to change.
+    unsafe { MmapMut::map_mut(file) }
+}
+
+/// The number at byte `at` (a multiple of 8, inside) of shared memory, which another process may change.
+#[allow(unsafe_code, reason = "memory that other processes read too")]
+fn number(map: &[u8], at: usize) -> &AtomicU64 {
+    assert!(at.is_multiple_of(8) && at + 8 <= map.len(), "a number inside the ring");
+    // SAFETY: inside the map and aligned (maps begin on a page); all who share it touch this number atomically. Maps that
+    // are only read are only loaded from.
+    unsafe { AtomicU64::from_ptr(map.as_ptr().add(at).cast_mut().cast()) }
+}
+
+/// What a reader found.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found {
+    /// The next message, laid out as at the socket without its first length, and how many were lost before it.
+    Message(Vec<u8>, u64),
+    /// Nothing new yet.
+    Nothing,
+    /// The writer has ended, and all that it wrote was read.
+    Closed,
+}
+
+/// One of any number of readers.
+#[derive(Debug)]
+pub struct Reader {
+    map: Mmap,
+    slot_bytes: usize,
+    slots: u64,
+    next: u64,
+}
+
+impl Reader {
+    /// Opens the ring to read what comes from now on.
+    /// # Errors
+    /// No file, or one that is no ring.
+    #[allow(unsafe_code, reason = "memory that another process writes")]
+    pub fn open(path: &Path) -> Result<Self> {
+        let failed = |error| Error::io("cannot read the ring", path, error);
+        let file = std::fs::File::open(path).map_err(failed)?;
+        // SAFETY: the writer never makes the file shorter, and what it may change is checked after copying.
+        let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
+        let no_ring = || Error::work(format!("{} is no ring of embeddings", path.display()));
+        if map.len() < HEADER_BYTES || map[0..8] != MAGIC {
+            return Err(no_ring());
+        }
+        let word = |at: usize| u32::from_le_bytes([map[at], map[at + 1], map[at + 2], map[at + 3]]);
+        let (slot_bytes, slots) = (word(8) as usize, u64::from(word(12)));
+        if slot_bytes < 64 || slot_bytes % 64 != 0 || slots == 0 {
+            return Err(no_ring());
+        }
+        if HEADER_BYTES as u64 + slot_bytes as u64 * slots != map.len() as u64 {
+            return Err(no_ring());
+        }
+        let next = number(&map, WRITTEN).load(Ordering::Acquire);
+        Ok(Self { map, slot_bytes, slots, next })
+    }
+
+    /// The next whole message; never waits.
+    pub fn read(&mut self) -> Found {
+        let closed = number(&self.map, CLOSED).load(Ordering::Acquire) != 0;
+        let written = number(&self.map, WRITTEN).load(Ordering::Acquire);
+        let mut lost = 0;
+        while self.next < written {
+            let oldest = written.saturating_sub(self.slots);
+            lost += oldest.saturating_sub(self.next);
+            let n = self.next.max(oldest);
+            self.next = n + 1;
+            if let Some(message) = self.copy(n) {
+                return Found::Message(message, lost);
+            }
+            lost += 1;
+        }
+        if closed { Found::Closed } else { Found::Nothing }
+    }
+
+    /// A copy of message `n`; none when the writer was there before or while it was copied, or it never fitted.
+    fn copy(&self, n: u64) -> Option<Vec<u8>> {
+        let at = HEADER_BYTES + (n % self.slots) as usize * self.slot_bytes;
+        let state = number(&self.map, at);
+        if state.load(Ordering::Acquire) != 2 * n + 2 {
+            return None;
+        }
+        let slot = &self.map[at + 8..at + self.slot_bytes];
+        let length = u32::from_le_bytes([slot[0], slot[1], slot[2], slot[3]]) as usize;
+        let message = slot[8..(8 + length).min(slot.len())].to_vec();
+        fence(Ordering::Acquire);
+        (state.load(Ordering::Relaxed) == 2 * n + 2).then_some(message)
+    }
+}

@@ -1,0 +1,135 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::ring::{Found, Reader, Writer};
+use super::*;
+use crate::config::load::load;
+
+fn record(frame: u64) -> Record {
+    let text = format!(
+        r#"{{"camera": "gate", "frame": {frame}, "stamp_ns": 5, "segment": 2, "space": "s1", "head": 1, "novelty": 0.25}}"#
+    );
+    serde_json::from_str(&text).expect("a record")
+}
+
+fn body(number: u64, length: usize) -> Vec<u8> {
+    vec![number as u8; length]
+}
+
+fn got(reader: &mut Reader) -> (u8, u64) {
+    match reader.read() {
+        Found::Message(message, lost) => (message[0], lost),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_ring_keeps_the_newest_and_counts_what_a_reader_lost() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("ring");
+    let mut writer = Writer::create(&path, 1024, 4).expect("made");
+    writer.push(&body(0, 10));
+    let (mut early, mut late) = (Reader::open(&path).expect("opens"), Reader::open(&path).expect("opens"));
+    assert_eq!(early.read(), Found::Nothing, "what was there before is not news");
+    (1..=3).for_each(|number| writer.push(&body(number, 10)));
+    assert_eq!([got(&mut early), got(&mut early), got(&mut early)], [(1, 0), (2, 0), (3, 0)]);
+    assert_eq!(early.read(), Found::Nothing);
+    (4..=9).for_each(|number| writer.push(&body(number, 10)));
+    assert_eq!(got(&mut late), (6, 5), "1 to 5 are written over");
+    assert_eq!([got(&mut late), got(&mut late), got(&mut late)], [(7, 0), (8, 0), (9, 0)]);
+    writer.push(&body(10, 2000));
+    writer.push(&body(11, 1008));
+    assert_eq!((got(&mut late), writer.too_long()), ((11, 1), 1));
+    drop(writer);
+    assert_eq!(late.read(), Found::Closed);
+    assert!(!path.exists());
+    // What was written is still there for a reader that comes to it late.
+    assert_eq!(got(&mut early).0, 8);
+}
+
+#[test]
+fn a_new_ring_tells_the_readers_of_one_whose_writer_was_killed() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("ring");
+    let killed = Writer::create(&path, 256, 2).expect("made");
+    let mut reader = Reader::open(&path).expect("opens");
+    std::mem::forget(killed);
+    let _new = Writer::create(&path, 256, 2).expect("made again");
+    assert_eq!(reader.read(), Found::Closed);
+}
+
+#[test]
+fn what_is_no_ring_is_refused() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("ring");
+    Writer::create(&path, 256, 2).map(std::mem::forget).expect("made");
+    let whole = std::fs::read(&path).expect("reads");
+    for (what, bytes) in [
+        ("empty", Vec::new()),
+        ("text", b"hello".to_vec()),
+        ("cut", whole[..whole.len() - 1].to_vec()),
+        ("no slots", [&whole[..12], &[0; 4], &whole[16..]].concat()),
+        ("a slot of 3 bytes", [&whole[..8], &[3, 0, 0, 0], &whole[12..]].concat()),
+    ] {
+        std::fs::write(&path, bytes).expect("written");
+        assert!(Reader::open(&path).is_err(), "{what}");
+    }
+    assert!(Reader::open(&folder.path().join("none")).is_err());
+}
+
+#[test]
+fn a_reader_of_the_ring_never_gets_a_torn_message() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("ring");
+    let mut writer = Writer::create(&path, 4096, 2).expect("made");
+    let mut reader = Reader::open(&path).expect("opens");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut number = 0;
+            while !stop.load(Ordering::Relaxed) {
+                writer.push(&body(number, 3000));
+                number += 1;
+            }
+        });
+        let (mut whole, began) = (0, Instant::now());
+        while whole < 2000 && began.elapsed() < Duration::from_secs(20) {
+            if let Found::Message(message, _) = reader.read() {
+                assert_eq!(message, body(u64::from(message[0]), 3000));
+                whole += 1;
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(whole > 0);
+    });
+}
+
+#[test]
+fn the_ring_has_what_the_socket_has() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("ring");
+    let config = load(None, &[format!("live.ring=\"{}\"", path.display())]).expect("taken");
+    let mut outlets = Outlets::open(&config).expect("opens").expect("configured");
+    let mut reader = Reader::open(&path).expect("opens");
+    outlets.publish(&record(7), &[1.0, -2.0]).expect("sent");
+    let Found::Message(message, 0) = reader.read() else { panic!("nothing came") };
+    assert_eq!(message, message::write(&record(7), 0, &[1.0, -2.0]).expect("written")[message::LENGTH_BYTES..]);
+    assert!(Outlets::open(&load(None, &[]).expect("defaults")).expect("opens").is_none());
+    let refused = load(None, &["live.ring=ring".into()]).expect_err("refused");
+    assert!(refused.chain().contains("live.ring = \"ring\": must be a whole path"), "{}", refused.chain());
+}
+
+#[test]
+fn a_broker_that_is_away_holds_up_nobody_and_the_oldest_messages_go() {
+    // A port that refuses: bound once, not listened at.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+    let sets = [format!("mqtt.broker=\"mqtt://127.0.0.1:{port}\""), "mqtt.buffer_megabytes=1".into()];
+    let mut outlets = Outlets::open(&load(None, &sets).expect("taken")).expect("opens").expect("configured");
+    for number in 0..1000 {
+        outlets.publish(&record(number), &[0.5; 512]).expect("sent");
+    }
+    let counts = outlets.counts().1.expect("configured");
+    assert_eq!((counts.delivered, counts.connections), (0, 0));
+    assert_eq!(counts.lost + counts.waiting, 1000);
+    assert!((300..600).contains(&counts.waiting), "{counts:?}: about a megabyte of 2 kB messages");
+}

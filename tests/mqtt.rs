@@ -1,0 +1,265 @@
+//! Records to a real MQTT broker (mosquitto): none lost over its restart, TLS, a wrong password. Skipped with a word where
+//! mosquitto, mosquitto_sub, mosquitto_passwd or openssl is not installed.
+//!
+//! `AFTERIMAGE_MQTT_SECS=60 cargo test --release --test mqtt` publishes for a minute instead of a few seconds.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use afterimage::config::load::load;
+use afterimage::export::Record;
+use afterimage::export::outlets::Outlets;
+
+const PASSWORD: &str = "open sesame";
+
+fn missing() -> bool {
+    for tool in ["mosquitto", "mosquitto_sub", "mosquitto_passwd", "openssl"] {
+        let found = std::env::var_os("PATH").is_some_and(|path| {
+            std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|folder| folder.join(tool).is_file())
+        });
+        if !found {
+            eprintln!("skipped: {tool} is not installed (Debian: mosquitto, mosquitto-clients, openssl)");
+            return true;
+        }
+    }
+    false
+}
+
+/// A process that ends with the test.
+struct Running(Child);
+
+impl Running {
+    fn terminate(&mut self) {
+        Command::new("kill").arg(self.0.id().to_string()).status().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+struct Broker {
+    folder: PathBuf,
+    port: u16,
+    running: Running,
+}
+
+impl Broker {
+    fn start(folder: &Path, more: &str) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = format!(
+            "listener {port} 127.0.0.1\npersistence true\npersistence_location {}/\nmax_queued_messages 0\n\
+             max_packet_size 0\nlog_type error\n{more}\n",
+            folder.display()
+        );
+        // Started as root it would give up its rights and could not read the folder of the test.
+        fs::write(folder.join("mosquitto.conf"), format!("user root\n{config}")).unwrap();
+        Self { running: Self::launch(folder, port), folder: folder.into(), port }
+    }
+
+    fn launch(folder: &Path, port: u16) -> Running {
+        let tool = if Path::new("/usr/sbin/mosquitto").is_file() { "/usr/sbin/mosquitto" } else { "mosquitto" };
+        let log = File::options().create(true).append(true).open(folder.join("mosquitto.log")).unwrap();
+        let mut command = Command::new(tool);
+        command.arg("-c").arg(folder.join("mosquitto.conf")).stdout(log.try_clone().unwrap()).stderr(log);
+        let running = Running(command.spawn().unwrap());
+        let began = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(began.elapsed() < Duration::from_secs(20), "mosquitto does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        running
+    }
+
+    fn restart(&mut self, away: Duration) {
+        self.running.terminate();
+        std::thread::sleep(away);
+        self.running = Self::launch(&self.folder, self.port);
+    }
+
+    fn subscribe(&self, topic: &str, more: &[&str]) -> (Running, PathBuf) {
+        let out = self.folder.join("received.txt");
+        let mut command = Command::new("mosquitto_sub");
+        command.args(["-h", "localhost", "-p", &self.port.to_string(), "-q", "1", "-c", "-i", "reader", "-t", topic]);
+        let child = command.args(["-F", "%t %x"]).args(more).stdout(File::create(&out).unwrap()).stderr(Stdio::null());
+        (Running(child.spawn().unwrap()), out)
+    }
+}
+
+fn record(frame: u64) -> Record {
+    let text =
+        format!(r#"{{"camera": "gate", "frame": {frame}, "stamp_ns": 5, "segment": 2, "space": "s", "head": 1}}"#);
+    serde_json::from_str(&text).unwrap()
+}
+
+/// 512 floats: 2 KiB.
+fn embedding(frame: u64) -> Vec<f32> {
+    (0..512).map(|i| (frame as f32) + (i as f32) / 512.0).collect()
+}
+
+fn outlets(sets: &[String]) -> Outlets {
+    Outlets::open(&load(None, sets).unwrap()).unwrap().unwrap()
+}
+
+fn until(what: &str, secs: u64, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < Duration::from_secs(secs), "not within {secs} s: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits until the retained status has come to the reader, so that it is subscribed.
+fn subscribed(out: &Path) {
+    until("the reader has the status", 20, || fs::read_to_string(out).unwrap().contains("/status "));
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    (0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap()).collect()
+}
+
+/// `seq` and the whole payload of every embedding that came.
+fn received(out: &Path) -> HashMap<u64, Vec<u8>> {
+    let text = fs::read_to_string(out).unwrap();
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let payloads = whole.lines().filter_map(|line| line.strip_prefix("afterimage/gate/embedding "));
+    payloads
+        .map(|hex| {
+            let payload = bytes(hex);
+            let header = u32::from_le_bytes(payload[..4].try_into().unwrap()) as usize;
+            let json: serde_json::Value = serde_json::from_slice(&payload[4..4 + header]).unwrap();
+            (json["seq"].as_u64().unwrap(), payload)
+        })
+        .collect()
+}
+
+#[test]
+fn nothing_is_lost_over_a_restart_of_the_broker_and_publishing_never_waits() {
+    if missing() {
+        return;
+    }
+    let secs: u64 = std::env::var("AFTERIMAGE_MQTT_SECS").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
+    let folder = tempfile::tempdir().unwrap();
+    let mut broker = Broker::start(folder.path(), "allow_anonymous true");
+    let mut outlets = outlets(&[format!("mqtt.broker=\"mqtt://localhost:{}\"", broker.port)]);
+    let (_reader, out) = broker.subscribe("afterimage/#", &[]);
+    subscribed(&out);
+    let (began, mut slowest) = (Instant::now(), Duration::ZERO);
+    let all = 1000 * secs;
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(500 * secs));
+            broker.restart(Duration::from_millis(500));
+        });
+        for frame in 0..all {
+            std::thread::sleep(Duration::from_millis(frame).saturating_sub(began.elapsed()));
+            let asked = Instant::now();
+            outlets.publish(&record(frame), &embedding(frame)).unwrap();
+            slowest = slowest.max(asked.elapsed());
+        }
+    });
+    until("the broker has all", 60, || outlets.counts().1.unwrap().waiting == 0);
+    let counts = outlets.counts().1.unwrap();
+    assert_eq!((counts.lost, counts.delivered), (0, all), "{counts:?}");
+    assert!(counts.connections >= 2, "{counts:?}");
+    until("the reader has all", 60, || received(&out).len() as u64 == all);
+    for (seq, payload) in received(&out) {
+        let header = u32::from_le_bytes(payload[..4].try_into().unwrap()) as usize;
+        let expected: Vec<u8> = embedding(seq).iter().flat_map(|value| value.to_le_bytes()).collect();
+        assert_eq!(payload[4 + header..], expected, "message {seq}");
+    }
+    eprintln!("{all} messages at 1000 a second, none lost; the slowest call took {slowest:?}; {counts:?}");
+    // A broker that is away for half a second would show here, were it waited for.
+    assert!(slowest < Duration::from_millis(400), "{slowest:?}");
+    drop(outlets);
+    until("the reader hears of the end", 20, || {
+        fs::read_to_string(&out).unwrap().contains("afterimage/status 6f66666c696e65")
+    });
+}
+
+#[test]
+fn json_at_most_once_under_a_topic_of_ones_own() {
+    if missing() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let broker = Broker::start(folder.path(), "allow_anonymous true");
+    let sets = [format!("mqtt.broker=\"mqtt://localhost:{}\"", broker.port), "mqtt.payload=json".into()];
+    let sets = [&sets[..], &["mqtt.qos=0".into(), "mqtt.topic=\"site/7\"".into()]].concat();
+    let mut outlets = outlets(&sets);
+    let (_reader, out) = broker.subscribe("site/#", &[]);
+    subscribed(&out);
+    outlets.publish(&record(3), &[0.5, -1.0]).unwrap();
+    let line = || {
+        fs::read_to_string(&out)
+            .unwrap()
+            .lines()
+            .find_map(|l| Some(l.strip_prefix("site/7/gate/embedding ")?.to_owned()))
+    };
+    until("the message has come", 20, || line().is_some());
+    let json: serde_json::Value = serde_json::from_slice(&bytes(&line().unwrap())).unwrap();
+    assert_eq!((json["seq"].as_u64(), json["frame"].as_u64()), (Some(0), Some(3)));
+    assert_eq!(json["embedding"], serde_json::json!([0.5, -1.0]));
+    until("sent is known", 20, || outlets.counts().1.unwrap().delivered == 1);
+}
+
+#[test]
+fn tls_and_passwords() {
+    if missing() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let run = |tool: &str, args: &[&str]| {
+        assert!(Command::new(tool).args(args).stderr(Stdio::null()).status().unwrap().success(), "{tool}");
+    };
+    let (key, crt) = (at("ca.key"), at("ca.crt"));
+    let subject = ["-subj", "/CN=test authority", "-days", "2", "-nodes", "-newkey", "rsa:2048"];
+    run("openssl", &[&["req", "-x509", "-keyout", &key, "-out", &crt][..], &subject].concat());
+    let (own, request, signed, names) = (at("b.key"), at("b.csr"), at("b.crt"), at("names"));
+    fs::write(&names, "subjectAltName=DNS:localhost").unwrap();
+    run("openssl", &["req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=broker", "-keyout", &own, "-out", &request]);
+    let sign = ["x509", "-req", "-in", &request, "-CA", &crt, "-CAkey", &key, "-CAcreateserial", "-days", "2"];
+    run("openssl", &[&sign[..], &["-extfile", &names, "-out", &signed]].concat());
+    run("mosquitto_passwd", &["-c", "-b", &at("users"), "me", PASSWORD]);
+    let broker = Broker::start(
+        folder.path(),
+        &format!(
+            "cafile {crt}\ncertfile {signed}\nkeyfile {own}\npassword_file {}\nallow_anonymous false",
+            at("users")
+        ),
+    );
+    fs::write(at("right"), format!("{PASSWORD}\n")).unwrap();
+    fs::write(at("wrong"), "sesame").unwrap();
+    let sets = |host: &str, password: &str, ca: &str| {
+        vec![
+            format!("mqtt.broker=\"mqtts://{host}:{}\"", broker.port),
+            "mqtt.user=me".into(),
+            format!("mqtt.password_file={:?}", at(password)),
+            format!("mqtt.ca_file={ca:?}"),
+        ]
+    };
+    let mut good = outlets(&sets("localhost", "right", &crt));
+    good.publish(&record(0), &embedding(0)).unwrap();
+    until("it is delivered over TLS", 20, || good.counts().1.unwrap().delivered == 1);
+    // Wrong password, an authority that did not sign, a host that the certificate does not name.
+    let (stranger, theirs) = (at("x.key"), at("x.crt"));
+    run("openssl", &[&["req", "-x509", "-keyout", &stranger, "-out", &theirs][..], &subject].concat());
+    for wrong in
+        [sets("localhost", "wrong", &crt), sets("localhost", "right", &theirs), sets("127.0.0.1", "right", &crt)]
+    {
+        let mut outlets = outlets(&wrong);
+        outlets.publish(&record(0), &embedding(0)).unwrap();
+        std::thread::sleep(Duration::from_millis(1500));
+        let counts = outlets.counts().1.unwrap();
+        assert_eq!((counts.connections, counts.delivered, counts.waiting), (0, 0, 1), "{wrong:?}");
+    }
+}
