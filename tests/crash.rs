@@ -210,7 +210,7 @@ fn a_live_run_stops_at_once_and_goes_on_later() {
         running.signal("TERM");
         let told = Instant::now();
         let report = running.end().ok().json();
-        assert!(told.elapsed() < Duration::from_secs(2), "{:?}", told.elapsed());
+        assert!(told.elapsed() < Duration::from_secs(5), "{:?}", told.elapsed());
         assert_eq!(report["ended"], false);
         // What was exported stays, and the frames go on being counted.
         let rows = rows(&place.at("run/embeddings"));
