@@ -2,14 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
-use common::{PATIENCE, Place, rows};
+use common::{PATIENCE, Place, Running, rows};
 use serde_json::Value;
 
 /// Goes on until it is told to stop.
 const LONG: &str = "pattern://7?rate=100&live=true&width=64&height=48";
 const READER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/readers/live.py");
+const RING_READER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/readers/ring.py");
 
 #[test]
 fn the_python_reader_reads_what_the_files_hold() {
@@ -23,6 +24,28 @@ fn the_python_reader_reads_what_the_files_hold() {
         println!("skipped: there is no python3 here");
         return;
     };
+    read_what_was_written(&place, running, reader);
+    assert!(!place.at("s").exists(), "the socket is gone with the program");
+}
+
+#[test]
+fn the_python_reader_of_the_ring_reads_what_the_files_hold() {
+    let place = Place::new();
+    let ring = place.at("ring");
+    let set = format!("live.ring={}", ring.display());
+    let mut running = place.start_learn(LONG, "run", &["--set", &set]);
+    running.wait("to make the ring", |_| ring.exists());
+    let reader = Command::new("python3").arg(RING_READER).arg(&ring).stdout(Stdio::piped()).spawn();
+    let Ok(reader) = reader else {
+        println!("skipped: there is no python3 here");
+        return;
+    };
+    read_what_was_written(&place, running, reader);
+    assert!(!ring.exists(), "the ring is gone with the program");
+}
+
+/// Ends the run a while later, and compares what its reader printed with what the run wrote.
+fn read_what_was_written(place: &Place, running: Running, reader: Child) {
     // The socket is there before the first record; how soon the reader comes is not ours to say.
     std::thread::sleep(std::time::Duration::from_secs(2).min(PATIENCE));
     running.signal("TERM");
@@ -50,11 +73,14 @@ fn the_python_reader_reads_what_the_files_hold() {
             expected[key] = value.clone();
         }
         expected["embedding"] = record["embedding"].clone();
+        if let Some(lost) = record.get("lost") {
+            assert_eq!(*lost, 0);
+            expected["lost"] = lost.clone();
+        }
         assert_eq!(*record, expected);
     }
     let seqs: Vec<u64> = records.iter().map(|record| record["seq"].as_u64().unwrap()).collect();
     assert!(seqs.windows(2).all(|two| two[0] < two[1]));
-    assert!(!place.at("s").exists(), "the socket is gone with the program");
 }
 
 #[test]

@@ -157,7 +157,7 @@ fn nothing_is_lost_over_a_restart_of_the_broker_and_publishing_never_waits() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             std::thread::sleep(Duration::from_millis(500 * secs));
-            broker.restart(Duration::from_millis(500));
+            broker.restart(Duration::from_secs(3));
         });
         for frame in 0..all {
             std::thread::sleep(Duration::from_millis(frame).saturating_sub(began.elapsed()));
@@ -177,8 +177,8 @@ fn nothing_is_lost_over_a_restart_of_the_broker_and_publishing_never_waits() {
         assert_eq!(payload[4 + header..], expected, "message {seq}");
     }
     eprintln!("{all} messages at 1000 a second, none lost; the slowest call took {slowest:?}; {counts:?}");
-    // A broker that is away for half a second would show here, were it waited for.
-    assert!(slowest < Duration::from_millis(400), "{slowest:?}");
+    // A broker that is away for three seconds would show here, were it waited for.
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
     drop(outlets);
     until("the reader hears of the end", 20, || {
         fs::read_to_string(&out).unwrap().contains("afterimage/status 6f66666c696e65")
