@@ -57,7 +57,7 @@ impl Broker {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = format!(
             "listener {port} 127.0.0.1\npersistence true\npersistence_location {}/\nmax_queued_messages 0\n\
-             max_packet_size 0\nlog_type error\n{more}\n",
+             log_type error\n{more}\n",
             folder.display()
         );
         // Started as root it would give up its rights and could not read the folder of the test.
