@@ -295,6 +295,21 @@ mod tests {
     }
 
     #[test]
+    fn every_example_is_taken_and_changes_something() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+        let mut seen = Vec::new();
+        for file in std::fs::read_dir(folder).expect("configs") {
+            let path = file.expect("a file").path();
+            let name = path.file_stem().and_then(|name| name.to_str()).expect("a name").to_owned();
+            let config = load(Some(&path), &[]).expect("loads");
+            assert_eq!(config == Config::default(), name == "default", "{name}");
+            seen.push(name);
+        }
+        seen.sort();
+        assert_eq!(seen, ["default", "desktop", "jetson-orin", "replay", "rtsp", "usb-camera"]);
+    }
+
+    #[test]
     fn every_mistake_is_reported_with_its_key_and_range() {
         let text = problems(&[
             "learn.temprature=0.1",
