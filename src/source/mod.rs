@@ -89,9 +89,13 @@ pub trait Source: Send {
     /// Live (newest frame wins) or bounded (every frame, back pressure, the same every time).
     fn live(&self) -> bool;
     /// Frames in all, where the source knows it before the end; for progress.
-    fn length(&self) -> Option<u64>;
+    fn length(&self) -> Option<u64> {
+        None
+    }
     /// True where the source itself marks every cut (`Frame::cut`), so that none has to be detected.
-    fn marks_cuts(&self) -> bool;
+    fn marks_cuts(&self) -> bool {
+        false
+    }
     /// The same of one camera, where several are joined.
     fn marks_cuts_of(&self, _camera: u16) -> bool {
         self.marks_cuts()

@@ -192,14 +192,6 @@ impl Source for LiveCamera {
         true
     }
 
-    fn length(&self) -> Option<u64> {
-        None
-    }
-
-    fn marks_cuts(&self) -> bool {
-        false
-    }
-
     fn counts(&self) -> SourceCounts {
         SourceCounts {
             dropped: self.mailbox.dropped(),

@@ -147,14 +147,6 @@ impl Source for Live {
         true
     }
 
-    fn length(&self) -> Option<u64> {
-        None
-    }
-
-    fn marks_cuts(&self) -> bool {
-        false
-    }
-
     fn counts(&self) -> SourceCounts {
         SourceCounts { dropped: self.mailbox.dropped(), ..self.counts.clone() }
     }

@@ -255,14 +255,6 @@ impl Source for Guard {
         true
     }
 
-    fn length(&self) -> Option<u64> {
-        None
-    }
-
-    fn marks_cuts(&self) -> bool {
-        false
-    }
-
     fn counts(&self) -> SourceCounts {
         let mut counts = self.counts.clone();
         if let State::Up(source) = &self.state {

@@ -46,12 +46,6 @@ impl Source for Fake {
     fn live(&self) -> bool {
         true
     }
-    fn length(&self) -> Option<u64> {
-        None
-    }
-    fn marks_cuts(&self) -> bool {
-        false
-    }
     fn counts(&self) -> SourceCounts {
         SourceCounts { frames: self.given, dropped: 2 * self.given, ..SourceCounts::default() }
     }

@@ -35,7 +35,7 @@ impl Sending<'_> {
     fn feed(&mut self) {
         while self.connected && self.under_way.len() < usize::from(INFLIGHT) {
             let Some(post) = self.shared.take() else { return };
-            let sent = self.client.try_publish(&*post.topic, self.qos, post.retained, post.payload.clone());
+            let sent = self.client.try_publish(&*post.topic, self.qos, false, post.payload.clone());
             self.under_way.push_back((None, Some(post)));
             if sent.is_err() {
                 // Cannot be: the channel has room for all that may be under way. The break of connection sends it again.

@@ -67,7 +67,6 @@ struct Queue {
 struct Post {
     topic: Arc<str>,
     payload: Vec<u8>,
-    retained: bool,
 }
 
 /// The payload of `mqtt.payload = "json"`.
@@ -116,7 +115,7 @@ impl Publisher {
             message.to_vec()
         };
         let topic = options::topic(&self.topic, &record.camera).into();
-        self.shared.add(Post { topic, payload, retained: false });
+        self.shared.add(Post { topic, payload });
         Ok(())
     }
 
