@@ -14,7 +14,6 @@ use std::thread::JoinHandle;
 
 use crate::config;
 use crate::error::{Error, Result};
-use crate::export::Record;
 
 use door::Door;
 use reader::Reader;
@@ -39,7 +38,6 @@ pub struct Live {
     shared: Arc<Shared>,
     door: Arc<Door>,
     thread: Option<JoinHandle<()>>,
-    seq: u64,
 }
 
 /// What the thread that lets readers in and the one that publishes have in common.
@@ -74,7 +72,7 @@ impl Live {
             .spawn(move || let_in(&own, &inside))
             .map_err(|e| Error::work("cannot start the thread of the live socket").because(e))?;
         tracing::info!("records go live at {}", door.address());
-        Ok(Some(Self { shared, door, thread: Some(thread), seq: 0 }))
+        Ok(Some(Self { shared, door, thread: Some(thread) }))
     }
 
     /// What became of the messages so far.
@@ -82,18 +80,14 @@ impl Live {
         &self.shared.counts
     }
 
-    /// Sends `record` with its embedding to all readers; never waits.
-    ///
-    /// # Errors
-    /// The record cannot be written as JSON.
-    pub fn publish(&mut self, record: &Record, embedding: &[f32]) -> Result<()> {
-        let seq = self.seq;
-        self.seq += 1;
+    /// Somebody is connected: a message is worth writing.
+    pub(super) fn has_readers(&self) -> bool {
+        !self.shared.readers().is_empty()
+    }
+
+    /// Sends what [`message::write`] has written to all readers; never waits.
+    pub(super) fn publish(&self, message: &Arc<[u8]>) {
         let mut readers = self.shared.readers();
-        if readers.is_empty() {
-            return Ok(());
-        }
-        let message: Arc<[u8]> = message::write(record, seq, embedding)?.into();
         let counts = &self.shared.counts;
         readers.retain(|reader| match reader.send(message.clone()) {
             reader::Sent::Yes => {
@@ -107,7 +101,6 @@ impl Live {
             reader::Sent::Gone => false,
         });
         counts.readers.store(readers.len() as u64, Ordering::Relaxed);
-        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 use super::*;
+use crate::export::Record;
 use crate::export::{Level, SCHEMA};
 use std::io::Read;
 use std::net::TcpStream;
@@ -52,15 +53,19 @@ fn readers(live: &Live, count: usize) {
     }
 }
 
+fn publish(live: &Live, frame: u64, embedding: &[f32]) {
+    live.publish(&message::write(&record(frame), frame, embedding).unwrap().into());
+}
+
 #[test]
 fn readers_get_what_is_published_while_they_are_there() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("s");
-    let mut live = Live::open(&config(&format!("unix:{}", path.display()), 8)).unwrap().unwrap();
-    live.publish(&record(0), &[1.0]).unwrap();
+    let live = Live::open(&config(&format!("unix:{}", path.display()), 8)).unwrap().unwrap();
+    publish(&live, 0, &[1.0]);
     let mut reader = UnixStream::connect(&path).unwrap();
     readers(&live, 1);
-    live.publish(&record(1), &[1.5, f32::MIN_POSITIVE]).unwrap();
+    publish(&live, 1, &[1.5, f32::MIN_POSITIVE]);
     let (header, values) = read(&mut reader).unwrap();
     assert_eq!(values, [1.5, f32::MIN_POSITIVE]);
     let mut expected = serde_json::to_value(record(1)).unwrap();
@@ -70,7 +75,7 @@ fn readers_get_what_is_published_while_they_are_there() {
     expected["dtype"] = "f32".into();
     assert_eq!(header, expected);
     // What is in the queue at the end is written, and then the file is gone.
-    live.publish(&record(2), &[]).unwrap();
+    publish(&live, 2, &[]);
     drop(live);
     assert_eq!(read(&mut reader).unwrap().0["frame"], 2);
     assert!(read(&mut reader).is_none() && !path.exists());
@@ -78,7 +83,7 @@ fn readers_get_what_is_published_while_they_are_there() {
 
 #[test]
 fn a_reader_that_sleeps_loses_records_and_sees_it() {
-    let mut live = Live::open(&config("127.0.0.1:0", 4)).unwrap().unwrap();
+    let live = Live::open(&config("127.0.0.1:0", 4)).unwrap().unwrap();
     let address = live.door.address();
     let (mut awake, mut asleep) = (TcpStream::connect(&address).unwrap(), TcpStream::connect(&address).unwrap());
     readers(&live, 2);
@@ -88,12 +93,12 @@ fn a_reader_that_sleeps_loses_records_and_sees_it() {
     let counts = live.counts().clone();
     let mut frames = 0;
     while counts.lost.load(Ordering::Relaxed) == 0 {
-        live.publish(&record(frames), &large).unwrap();
+        publish(&live, frames, &large);
         assert_eq!(read(&mut awake).unwrap().0["seq"], frames);
         frames += 1;
         assert!(began.elapsed() < PATIENCE);
     }
-    live.publish(&record(frames), &[1.0]).unwrap();
+    publish(&live, frames, &[1.0]);
     let reading = std::thread::spawn(move || {
         let mut seen = Vec::new();
         while let Some((header, _)) = read(&mut asleep) {

@@ -7,6 +7,7 @@ pub mod ring;
 mod tests;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::live::{Live, message};
 use crate::config::Config;
@@ -48,14 +49,15 @@ impl Outlets {
     pub fn publish(&mut self, record: &Record, embedding: &[f32]) -> Result<()> {
         let seq = self.seq;
         self.seq += 1;
-        if let Some(socket) = &mut self.socket {
-            socket.publish(record, embedding)?;
-        }
-        if self.ring.is_none() && self.mqtt.is_none() {
+        let socket = self.socket.as_ref().filter(|socket| socket.has_readers());
+        if socket.is_none() && self.ring.is_none() && self.mqtt.is_none() {
             return Ok(());
         }
-        let message = message::write(record, seq, embedding)?;
+        let message: Arc<[u8]> = message::write(record, seq, embedding)?.into();
         let body = &message[message::LENGTH_BYTES..];
+        if let Some(socket) = socket {
+            socket.publish(&message);
+        }
         if let Some(ring) = &mut self.ring {
             ring.push(body);
         }
