@@ -33,6 +33,7 @@ pub mod export;
 pub mod telemetry;
 pub mod metrics;
 pub mod http;
+pub mod board;
 pub mod warmup;
 pub mod pipeline;
 // Row 8: the command line.

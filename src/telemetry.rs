@@ -15,6 +15,9 @@ use crate::error::{Error, Result};
 /// The highest nice value there is (setpriority(2)).
 const NICEST: i32 = 19;
 
+/// Lines with this target were asked for, and are shown whatever the verbosity.
+pub const ALWAYS: &str = "asked";
+
 /// Log lines to standard error, one line an event: seconds since the start, level, text. Colour only on a terminal (and
 /// not where `NO_COLOR` is set). `verbosity` is the count of `-v` less that of `-q`: 0 informs, 1 debugs, 2 traces; -1
 /// warns, -2 only errors, below nothing. ONNX Runtime speaks one level lower. A second call does nothing.
@@ -27,7 +30,10 @@ pub fn init_logging(verbosity: i8) {
         1 => LevelFilter::DEBUG,
         2.. => LevelFilter::TRACE,
     };
-    let shown = Targets::new().with_default(level(verbosity)).with_target("ort", level(verbosity.saturating_sub(1)));
+    let shown = Targets::new()
+        .with_default(level(verbosity))
+        .with_target("ort", level(verbosity.saturating_sub(1)))
+        .with_target(ALWAYS, LevelFilter::INFO);
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let lines = tracing_subscriber::fmt::layer().compact().with_target(false).with_timer(uptime());
     let lines = lines.with_ansi(colour).with_writer(std::io::stderr).with_filter(shown);

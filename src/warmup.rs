@@ -3,14 +3,12 @@
 //!
 //! After 3 s and then every 5 s a line in the log says what is waited for and since when. A service manager that
 //! asks for it (`NOTIFY_SOCKET`, sd_notify(3)) is told the same as `STATUS=`, with more time to start
-//! (`EXTEND_TIMEOUT_USEC=`), and `READY=1` once the encoder is open.
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+//! (`EXTEND_TIMEOUT_USEC=`).
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
 
+use crate::board::Manager;
 use crate::error::Result;
 
 /// Nothing is said of what opens sooner.
@@ -25,12 +23,7 @@ const MORE: Duration = Duration::from_secs(60);
 /// # Errors
 /// Those of `open`.
 pub fn while_opening<T>(what: &str, open: impl FnOnce() -> Result<T>) -> Result<T> {
-    let manager = Manager::find();
-    let opened = beating(what, [FIRST, BEAT], manager.as_ref(), open);
-    if let (Some(manager), Ok(_)) = (&manager, &opened) {
-        manager.tell(&format!("READY=1\nSTATUS=running, {what}"));
-    }
-    opened
+    beating(what, [FIRST, BEAT], Manager::find().as_ref(), open)
 }
 
 fn beating<T>(
@@ -67,55 +60,19 @@ fn beating<T>(
     })
 }
 
-/// The socket of a service manager.
-struct Manager {
-    socket: UnixDatagram,
-    address: SocketAddr,
-}
-
-impl Manager {
-    /// The one that started this process and wants to hear of it.
-    fn find() -> Option<Self> {
-        Self::at(&std::env::var_os("NOTIFY_SOCKET")?)
-    }
-
-    /// A path, or a name that begins with `@` (no file).
-    fn at(name: &std::ffi::OsStr) -> Option<Self> {
-        let address = match name.as_bytes().strip_prefix(b"@") {
-            Some(name) => SocketAddr::from_abstract_name(name),
-            None => SocketAddr::from_pathname(name),
-        };
-        Some(Self { socket: UnixDatagram::unbound().ok()?, address: address.ok()? })
-    }
-
-    fn tell(&self, state: &str) {
-        if let Err(e) = self.socket.send_to_addr(state.as_bytes(), &self.address) {
-            tracing::debug!("the service manager cannot be told {state:?}: {e}");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use crate::board::Ear;
     use crate::error::Error;
 
     #[test]
     fn a_service_manager_hears_that_it_still_lives() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("notify");
-        let ear = UnixDatagram::bind(&path).unwrap();
-        ear.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        let hear = || {
-            let mut bytes = [0; 512];
-            let count = ear.recv(&mut bytes).unwrap();
-            String::from_utf8_lossy(&bytes[..count]).into_owned()
-        };
-        let manager = Manager::at(path.as_os_str()).unwrap();
+        let (ear, manager) = Ear::new(None);
         let beats = [Duration::from_millis(1); 2];
         // Ends once two signs were heard.
-        let opened = beating("encoder m.onnx on tensorrt", beats, Some(&manager), || Ok((hear(), hear())));
+        let opened = beating("encoder m.onnx on tensorrt", beats, Some(&manager), || Ok((ear.hear(), ear.hear())));
         let (one, two) = opened.unwrap();
         for text in [one, two] {
             assert!(

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::common::{Opened, OpenedRun, Progress, camera_names};
 use super::{Output, figures};
+use crate::board::Heart;
 use crate::cli;
 use crate::config::load::load;
 use crate::error::{Error, Result};
@@ -35,6 +36,7 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
     }
     let cameras = camera_names(&args.camera, args.source.len())?;
     let stop = telemetry::stop_on_signals()?;
+    let heart = Heart::of_process()?;
     let (metrics, _server) = figures::open(&config)?;
     let readers = Outlets::open(&config)?;
     metrics.live(readers.as_ref().and_then(Outlets::socket));
@@ -50,12 +52,20 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
         snapshots: vec![Arc::new(snapshot)],
         next_index: 0,
         segmenter: Segmenter::new(&config.learn),
-        exporter: Exporter::open(&args.out, &config.export, &opened.origin, Rotated::default(), readers)?,
+        exporter: Exporter::open(
+            &args.out,
+            &config.export,
+            &config.board,
+            &opened.origin,
+            Rotated::default(),
+            readers,
+        )?,
         learning: None,
         encoder: &mut opened.encoder,
         config: &config,
         progress: Box::new(move |done| progress.set(done)),
         metrics,
+        heart,
         source,
         stop,
         started,

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::common::{Opened, Progress, camera_names};
 use super::{Output, figures, probe, resume};
+use crate::board::{self, Heart};
 use crate::cli;
 use crate::config::load::load;
 use crate::error::{Error, Result};
@@ -43,6 +44,8 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
         )));
     }
     let stop = telemetry::stop_on_signals()?;
+    let heart = Heart::of_process()?;
+    board::check(&config.board)?;
     let (metrics, _server) = figures::open(&config)?;
     let readers = Outlets::open(&config)?;
     metrics.live(readers.as_ref().and_then(Outlets::socket));
@@ -90,12 +93,13 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
             snapshots: worker.learner().snapshots_from(place.next_index, live),
             next_index: place.next_index,
             segmenter,
-            exporter: Exporter::open(run, &config.export, &opened.origin, place.exports, readers)?,
+            exporter: Exporter::open(run, &config.export, &config.board, &opened.origin, place.exports, readers)?,
             learning: Some(Learning::Learn(&mut worker)),
             encoder: &mut opened.encoder,
             config: &config,
             progress: Box::new(move |done| progress.set(done)),
             metrics,
+            heart,
             source,
             stop,
             started,

@@ -90,6 +90,8 @@ pub(super) const RANGES: &[(&str, f64, f64)] = &[
     ("mqtt.keep_alive_secs", 5.0, 3600.0),
     ("mqtt.buffer_megabytes", 1.0, 4096.0),
     ("checkpoint.every_frames", 0.0, 1e12),
+    ("board.pause_celsius", 0.0, 150.0),
+    ("board.disk_budget_megabytes", 0.0, 1e9),
 ];
 
 /// `(key, allowed words)` for text and lists of text.

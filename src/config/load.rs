@@ -194,6 +194,7 @@ fn check_together(config: &Config, problems: &mut Vec<String>) {
     problems.extend(config.metrics.address().err());
     problems.extend(config.live.address().err());
     problems.extend(config.live.ring_problem());
+    config.board.check(&config.export, problems);
     mqtt::check(&config.mqtt, problems);
     candidates::check(&config.head.candidates, problems);
     providers::check(&config.encoder, problems);

@@ -2,6 +2,7 @@
 //!
 //! Units are in the names. `check` reads text, reports every mistake at once and never opens a device. In a `run.json` of
 //! an earlier version keys that it does not know yet have their defaults.
+mod board;
 mod bounds;
 mod candidates;
 mod live;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 /// Mean brightness that frames may be brought to.
 pub const EXPOSURES: std::ops::RangeInclusive<f32> = 0.05..=0.95;
+pub use board::Board;
 pub use candidates::{Candidate, Kind};
 pub use live::{Live, LiveAddress};
 pub use mqtt::{Broker, Mqtt};
@@ -47,6 +49,8 @@ pub struct Config {
     pub mqtt: Mqtt,
     /// Where figures of a running pipeline can be read. A run does not keep it: it belongs to the machine.
     pub metrics: Metrics,
+    /// How the run lives with the machine. A run does not keep it.
+    pub board: Board,
 }
 
 /// `[source]`
@@ -491,6 +495,13 @@ impl Default for Judge {
             watch_steps: 50,
             probe: String::new(),
         }
+    }
+}
+
+impl Export {
+    /// Kinds of files that are written: embeddings, latents, grids.
+    pub fn kinds(&self) -> usize {
+        [self.embeddings, self.latents, self.grid].into_iter().filter(|on| *on).count()
     }
 }
 

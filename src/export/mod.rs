@@ -1,4 +1,5 @@
 //! What leaves: embeddings as they come, and the ONNX file of encoder and head.
+mod budget;
 pub mod live;
 pub mod npy;
 pub mod onnx;
@@ -17,6 +18,7 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 use crate::files;
 
+pub use budget::{Budget, Removed};
 pub use reader::Reader;
 pub use record::{Level, Maker, Record, SCHEMA};
 pub use writer::{Counts, Writer};

@@ -120,12 +120,15 @@ pub struct Counts {
     pub rollbacks: u64,
 }
 
-/// How a learner behaves towards the machine that it runs on. Nothing that is learned depends on it.
+/// How a learner behaves towards the machine that it runs on. Nothing that is learned depends on it, but that a fit in
+/// the way of a stop comes later.
 pub trait Conduct: std::fmt::Debug + Send {
     /// Processor time used so far, for [`Spent`].
     fn used(&self) -> Duration;
     /// Called between the pieces of long work: the place to sleep.
     fn rest(&self);
+    /// A fit is to be broken off: it falls due again with the next block.
+    fn stops(&self) -> bool;
 }
 
 /// Measures nothing and never rests.
@@ -137,6 +140,9 @@ impl Conduct for Plain {
         Duration::ZERO
     }
     fn rest(&self) {}
+    fn stops(&self) -> bool {
+        false
+    }
 }
 
 impl Clone for Box<dyn Conduct> {
@@ -292,7 +298,7 @@ impl Learner {
         if self.counts.samples < self.next_fit {
             return Ok(None);
         }
-        self.fit(sample.index, false).map(Some)
+        self.fit(sample.index, false)
     }
 
     /// The end of a bounded source: the open block is closed and a last fit made, if there is anything new.
@@ -304,19 +310,20 @@ impl Learner {
         if self.counts.samples == self.fitted_samples {
             return Ok(None);
         }
-        self.fit(last_index, true).map(Some)
+        self.fit(last_index, true)
     }
 
-    /// Fits, judges, perhaps promotes; the schedule moves on.
-    fn fit(&mut self, index: u64, last: bool) -> Result<Outcome> {
+    /// Fits, judges, perhaps promotes; the schedule moves on. `None`, and nothing has changed, where it was broken off.
+    fn fit(&mut self, index: u64, last: bool) -> Result<Option<Outcome>> {
+        let begun = self.conduct.used();
+        let trial = self.trial(index, last);
+        self.spent.fits += self.conduct.used().saturating_sub(begun);
+        let Some((decision, promoted)) = trial else { return Ok(None) };
         self.counts.fits += 1;
         self.fitted_samples = self.counts.samples;
         let learn = &self.config.learn;
         let grown = (self.counts.samples as f64 * learn.refit_growth) as u64;
         self.next_fit = grown.min(self.counts.samples.saturating_add(learn.refit_max_frames));
-        let begun = self.conduct.used();
-        let (decision, promoted) = self.trial(index, last);
-        self.spent.fits += self.conduct.used().saturating_sub(begun);
         let head = match promoted {
             Some(promoted) => {
                 self.counts.promotions += 1;
@@ -334,7 +341,7 @@ impl Learner {
         self.exported = snapshot.clone();
         self.handed_out.push(snapshot.clone());
         self.last = Some(decision.clone());
-        Ok(Outcome { snapshot, decision })
+        Ok(Some(Outcome { snapshot, decision }))
     }
 
     /// Behaves so from now on.

@@ -255,3 +255,35 @@ fn joined_learners_fit_as_one_that_has_seen_everything() {
     let mut other = Learner::new(&config(&plain), Origin { dim: 8, ..origin() }, None).unwrap();
     assert!(other.join(&joined).is_err() && other.counts().samples == 0);
 }
+
+/// Says stop from the moment on that it is told to.
+#[derive(Debug)]
+struct Stopping(std::sync::Arc<std::sync::atomic::AtomicBool>);
+
+impl Conduct for Stopping {
+    fn used(&self) -> Duration {
+        Duration::ZERO
+    }
+    fn rest(&self) {}
+    fn stops(&self) -> bool {
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn a_fit_in_the_way_of_a_stop_comes_later() {
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let mut learner = Learner::new(&config(&[]), origin(), None).unwrap();
+    learner.behave(Box::new(Stopping(stop.clone())));
+    let mut stream = Stream::new(3);
+    while learner.counts().samples < 600 {
+        assert!(learner.learn(&stream.next()).unwrap().is_none());
+    }
+    assert_eq!((learner.counts().fits, learner.exported().number, learner.samples_to_fit()), (0, 0, 0));
+    assert!(learner.last().is_none() && learner.state() == State::Warming);
+    stop.store(false, std::sync::atomic::Ordering::Relaxed);
+    let before = learner.counts().blocks;
+    let outcome = std::iter::from_fn(|| Some(learner.learn(&stream.next()).unwrap())).flatten().next().unwrap();
+    assert_eq!(learner.counts().blocks, before + 1, "it comes with the next block");
+    assert_eq!((learner.counts().fits, outcome.decision.samples), (1, learner.counts().samples));
+}

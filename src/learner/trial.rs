@@ -43,25 +43,31 @@ struct Winner {
 
 impl Learner {
     /// The figures of a fit at `frame`, and what it promotes. The residual starts anew on the new slow head. `last`: no
-    /// fit will follow, so none is waited for.
-    pub(super) fn trial(&mut self, frame: u64, last: bool) -> (Decision, Option<Promoted>) {
+    /// fit will follow, so none is waited for. `None` where it was broken off: nothing has changed.
+    pub(super) fn trial(&mut self, frame: u64, last: bool) -> Option<(Decision, Option<Promoted>)> {
         let mut decision = Decision::begin(self, frame);
         let mut fits = Fits::new(self, &self.scatter);
         let base = match fits.base(self.config.head.alpha) {
             Ok(base) => base,
             Err(e) => {
                 decision.reason = format!("no fit: {}", e.chain());
-                return (decision, None);
+                return Some((decision, None));
             }
         };
+        if self.conduct.stops() {
+            return None;
+        }
         let promoted = self.judge(&mut fits, last, &mut decision);
+        if self.conduct.stops() {
+            return None;
+        }
         decision.forgetting = self.reference_gain.zip(decision.reference_gain).map(|(best, now)| best - now);
         self.reference_gain = decision.reference_gain.into_iter().chain(self.reference_gain).reduce(f64::max);
         self.credit = 0;
         if self.config.learn.frames_per_step > 0 {
             self.begin_residual(base);
         }
-        (decision, promoted)
+        Some((decision, promoted))
     }
 
     /// The residual anew, on a slow head.
@@ -80,7 +86,7 @@ impl Learner {
         self.replay.references((self.replay.len() / DISTRACTOR_STEP).min(MAX_DISTRACTORS))
     }
 
-    /// What is promoted, if anything; `decision` gets the figures.
+    /// What is promoted, if anything; `decision` gets the figures. Broken off, it comes to nothing soon.
     fn judge(&self, fits: &mut Fits<'_>, last: bool, decision: &mut Decision) -> Option<Promoted> {
         let distractors = self.distractors();
         let identity = self.form.head(Head::Identity { dim: self.form.dim() });
@@ -91,6 +97,9 @@ impl Learner {
             distractors,
         };
         let winner = self.climb(fits, &ground, decision);
+        if self.conduct.stops() {
+            return None;
+        }
         let harm = ground.exported.as_ref().and_then(|exported| self.harmful(exported, &ground.frozen));
         // Away from a head that does harm there is no waiting.
         let waits = if last || harm.is_some() { None } else { self.secs_to_wait() };
@@ -130,7 +139,7 @@ impl Learner {
     /// pass, so searching among them gains nothing. With one, all are tried, and the best on the probe wins.
     fn climb(&self, fits: &mut Fits<'_>, ground: &Ground, decision: &mut Decision) -> Option<Winner> {
         let (mut winner, mut slow, mut tried) = (None::<Winner>, None, Vec::new());
-        for candidate in &self.candidates {
+        for candidate in self.candidates.iter().take_while(|_| !self.conduct.stops()) {
             let rung = match self.rung(candidate, fits) {
                 Ok(Some(rung)) if rung.judged.finite() && !tried.contains(&rung.key()) => rung,
                 Ok(_) => continue,

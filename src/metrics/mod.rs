@@ -13,6 +13,7 @@ use crate::encoder::Encoder;
 use crate::export::live::{self, Live};
 use crate::learner::{Counts, Learner, Snapshot, State};
 use crate::source::SourceCounts;
+use crate::telemetry;
 
 pub use page::Page;
 
@@ -102,6 +103,9 @@ pub struct Metrics {
     pub demotions: Counter,
     state: AtomicUsize,
     learns: AtomicBool,
+    paused: AtomicBool,
+    /// Latents not learned from because the machine was strained.
+    paused_latents: Counter,
     queue: [Counter; 2],
     encoder: OnceLock<OpenEncoder>,
     head: Mutex<HeadInUse>,
@@ -131,6 +135,8 @@ impl Default for Metrics {
             demotions: Counter::default(),
             state: AtomicUsize::new(0),
             learns: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
+            paused_latents: Counter::default(),
             queue: Default::default(),
             encoder: OnceLock::new(),
             head: Mutex::default(),
@@ -222,9 +228,20 @@ impl Metrics {
         self.learns.store(true, Ordering::Relaxed);
     }
 
-    /// What the learner does, by the name that the journal gives it; `None` without learning.
+    /// Whether the next latent is left out for the sake of the machine.
+    pub fn pause(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Relaxed);
+        if paused {
+            self.paused_latents.one_more();
+        }
+    }
+
+    /// What the learner does, by the name that the journal gives it, or `paused`; `None` without learning.
     pub fn learner_state(&self) -> Option<&'static str> {
         let learns = self.learns.load(Ordering::Relaxed);
+        if learns && self.paused.load(Ordering::Relaxed) {
+            return Some("paused");
+        }
         STATES.get(self.state.load(Ordering::Relaxed)).filter(|_| learns).map(|(_, name)| *name)
     }
 
@@ -243,6 +260,25 @@ impl Metrics {
             return Err(format!("no frame for {:.1} s", since.as_secs_f64()));
         }
         Ok(format!("ok: {} frames", self.frames.get()))
+    }
+
+    /// Health and the main figures, in one line.
+    pub fn summary(&self) -> String {
+        let health = self.health().unwrap_or_else(|reason| reason);
+        let [_, dropped, unreadable, _, stalls, failures, reopens] = self.source.each_ref().map(Counter::get);
+        let mut line = format!(
+            "{health}, {} segments; dropped {dropped}, unreadable {unreadable}; stalls {stalls}, failures {failures}, \
+             reopened {reopens}",
+            self.segments.get()
+        );
+        if let Some(state) = self.learner_state() {
+            let [samples, _, _, fits, promotions, _] = self.learner.each_ref().map(Counter::get);
+            line += &format!("; learner {state}: {samples} samples, {fits} fits, {promotions} promotions");
+        }
+        if let Some(megabytes) = telemetry::resident_megabytes() {
+            line += &format!("; {megabytes:.0} MB");
+        }
+        line
     }
 
     /// Seconds since 1970 of the last embedding, or of the start of the pipeline.

@@ -115,6 +115,14 @@ impl Metrics {
         for (i, (_, name)) in STATES.iter().enumerate() {
             page.sample(&[("state", name)], i == self.state.load(Ordering::Relaxed));
         }
+        page.family(
+            "afterimage_learner_paused",
+            "gauge",
+            "1 while learning pauses for the sake of the machine ([board]).",
+        );
+        page.sample(&[], self.paused.load(Ordering::Relaxed));
+        let help = "Latents not learned from because the machine was strained.";
+        page.family("afterimage_latents_paused_total", "counter", help).sample(&[], self.paused_latents.get());
         let [waiting, room] = &self.queue;
         page.family("afterimage_learner_queue_latents", "gauge", "Latents that wait for the learner.");
         page.sample(&[], waiting.get());

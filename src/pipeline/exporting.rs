@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::config;
+use crate::config::{self, Board};
 use crate::error::Result;
 use crate::export::outlets::Outlets;
-use crate::export::{self, Counts, Dtype, Level, Maker, Record, Writer};
+use crate::export::{self, Budget, Counts, Dtype, Level, Maker, Record, Removed, Writer};
 use crate::head::Grid;
 use crate::learner::{Origin, Snapshot};
 
@@ -71,6 +71,8 @@ pub struct Exporter {
     maker: Maker,
     /// Novelty that makes a record novel; 0: none does.
     novel_above: f32,
+    /// Room for closed files, and how many were closed when it was last looked at.
+    budget: Option<(Budget, u64)>,
 }
 
 /// Counts of all kinds of files.
@@ -82,11 +84,14 @@ pub struct ExportCounts {
     pub latents: Counts,
     /// `grids/`.
     pub grids: Counts,
+    /// Old files that went, all kinds together (`board.disk_budget_megabytes`).
+    pub removed: Removed,
 }
 
 impl Exporter {
     /// Opens `FOLDER/embeddings`, `FOLDER/latents` and, where latents of `origin` are grids, `FOLDER/grids` as configured,
-    /// to go on with the files numbered `next`; files of those numbers and above (of a run that was cut off) are removed.
+    /// to go on with the files numbered `next`; files of those numbers and above (of a run that was cut off) are removed,
+    /// and while running the oldest, where they take more than the budget of `board`.
     /// Has records go to `live` too, where that is there. `None` where nothing is wanted.
     ///
     /// # Errors
@@ -94,6 +99,7 @@ impl Exporter {
     pub fn open(
         folder: &Path,
         config: &config::Export,
+        board: &Board,
         origin: &Origin,
         next: Rotated,
         live: Option<Outlets>,
@@ -114,8 +120,13 @@ impl Exporter {
         if embeddings.is_none() && latents.is_none() && grids.is_none() && live.is_none() {
             return Ok(None);
         }
+        let budget = (board.disk_budget_megabytes > 0.0).then(|| {
+            let open_files = config.kinds() as u64 * bytes;
+            let room = ((board.disk_budget_megabytes * 1e6) as u64).saturating_sub(open_files);
+            (Budget::new(["embeddings", "latents", "grids"].map(|name| folder.join(name)).into(), room), 0)
+        });
         let maker = Maker::new(&origin.encoder_sha256, &origin.card_hash);
-        Ok(Some(Self { embeddings, latents, grids, live, maker, novel_above: config.novel_above as f32 }))
+        Ok(Some(Self { embeddings, latents, grids, live, maker, novel_above: config.novel_above as f32, budget }))
     }
 
     /// Latents are wanted too.
@@ -152,7 +163,16 @@ impl Exporter {
             record.level = if row.pooled.is_empty() { Level::Frame } else { Level::Grid };
             writer.push(&record, &row.latent)?;
         }
-        Ok(())
+        self.keep_budget()
+    }
+
+    /// After files were closed: room for the next.
+    fn keep_budget(&mut self) -> Result<()> {
+        let Some((budget, seen)) = &mut self.budget else { return Ok(()) };
+        let grids = self.grids.as_ref().map(|(_, writer)| writer);
+        let writers = [self.embeddings.as_ref(), self.latents.as_ref(), grids];
+        let closed = writers.into_iter().flatten().map(|writer| writer.counts().files).sum();
+        if std::mem::replace(seen, closed) == closed { Ok(()) } else { budget.keep() }
     }
 
     fn rotate(&mut self) -> Result<Rotated> {
@@ -160,6 +180,7 @@ impl Exporter {
         for writer in [self.embeddings.as_mut(), self.latents.as_mut(), grids].into_iter().flatten() {
             writer.rotate()?;
         }
+        self.keep_budget()?;
         let next = |writer: Option<&Writer>| writer.map_or(0, Writer::next_number);
         Ok(Rotated {
             embeddings: next(self.embeddings.as_ref()),
@@ -171,7 +192,15 @@ impl Exporter {
     fn finish(self) -> Result<ExportCounts> {
         let finish = |writer: Option<Writer>| writer.map_or(Ok(Counts::default()), Writer::finish);
         let grids = finish(self.grids.map(|(_, writer)| writer))?;
-        Ok(ExportCounts { embeddings: finish(self.embeddings)?, latents: finish(self.latents)?, grids })
+        let (embeddings, latents) = (finish(self.embeddings)?, finish(self.latents)?);
+        let removed = match self.budget {
+            Some((mut budget, _)) => {
+                budget.keep()?;
+                budget.removed()
+            }
+            None => Removed::default(),
+        };
+        Ok(ExportCounts { embeddings, latents, grids, removed })
     }
 }
 

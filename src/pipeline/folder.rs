@@ -45,7 +45,7 @@ pub struct RunInfo {
     pub live: bool,
     /// Names of the cameras in the records.
     pub cameras: Vec<String>,
-    /// The whole configuration, but for what belongs to the machine (`[metrics]`, `[live]`).
+    /// The whole configuration, but for what belongs to the machine (`[metrics]`, `[live]`, `[mqtt]`, `[board]`).
     pub config: Config,
 }
 
@@ -88,6 +88,7 @@ impl RunInfo {
                 metrics: config::Metrics::default(),
                 live: config::Live::default(),
                 mqtt: config::Mqtt::default(),
+                board: config::Board::default(),
                 ..config.clone()
             },
         }

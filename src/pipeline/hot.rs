@@ -11,6 +11,7 @@ use super::exporting::{Row, ToExporter};
 use super::learning::{Marker, ToLearner};
 use super::report::Totals;
 use super::turnstile::Turnstile;
+use crate::board::Heart;
 use crate::encoder::{Background, Encoder};
 use crate::error::{Error, Result};
 use crate::export::{Level, Record, SCHEMA};
@@ -70,6 +71,7 @@ pub(super) struct Hot<'a> {
     pub(super) started: Instant,
     pub(super) totals: Totals,
     pub(super) metrics: &'a Metrics,
+    pub(super) heart: Heart,
     /// The head that the figures name.
     pub(super) told_head: Option<u64>,
     /// `(number, frame)` of latents sent to the learner and not yet known to be done (bounded sources).
@@ -98,7 +100,9 @@ impl Hot<'_> {
         progress: &mut dyn FnMut(u64),
     ) -> Result<bool> {
         let mut bad = 0;
+        self.heart.ready();
         loop {
+            self.heart.beat(|| self.metrics.summary());
             if ends.now() {
                 return Ok(false);
             }
@@ -315,6 +319,7 @@ impl Hot<'_> {
     /// After the last frame: the last fit where the source ended by itself, and the state in any case.
     pub(super) fn end(&mut self, ended: bool) -> Result<()> {
         self.totals.ended = ended;
+        self.heart.stopping();
         let Some(learner) = &self.learner else { return Ok(()) };
         if ended {
             learner.out.send(ToLearner::Finish).map_err(|_| worker_gone("learner"))?;

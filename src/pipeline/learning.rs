@@ -2,6 +2,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
 use serde_json::json;
@@ -11,6 +12,7 @@ use super::folder::Place;
 use super::pace::Pace;
 use super::saved;
 use super::turnstile::{OpenAtEnd, Turnstile};
+use crate::board::{self, Change, Strain};
 use crate::checkpoint::{HeadFile, Reserve, head_path, load_head, save_head};
 use crate::encoder::Background;
 use crate::error::{Error, Kind, Result};
@@ -52,6 +54,31 @@ pub(super) struct Conduct<'a> {
     pub(super) share: f64,
     /// Set: end soon.
     pub(super) stop: &'a Arc<AtomicBool>,
+    /// Cores that it may run on; empty: all.
+    pub(super) cores: Vec<usize>,
+    /// What it pauses for, live only.
+    pub(super) strain: Option<Strain>,
+}
+
+impl Conduct<'_> {
+    /// Whether the machine is strained; a change goes to the log, the journal and the figures.
+    fn pauses(&mut self, worker: &mut Worker, metrics: &Metrics) -> Result<bool> {
+        let Some(strain) = &mut self.strain else { return Ok(false) };
+        match strain.look(Instant::now()) {
+            Some(Change::Pause(reason)) => {
+                tracing::warn!("learning pauses: {reason}; embeddings go on");
+                worker.strained("pause", &reason)?;
+            }
+            Some(Change::Resume(reason)) => {
+                tracing::info!("learning goes on, after a pause: {reason}");
+                worker.strained("resume-learning", &reason)?;
+            }
+            None => {}
+        }
+        let paused = strain.paused().is_some();
+        metrics.pause(paused);
+        Ok(paused)
+    }
 }
 
 /// What the samples are for.
@@ -87,8 +114,9 @@ pub(super) fn record(recording: &mut Recording, ways: &Ways<'_>) {
 }
 
 /// Learns from what comes until the hot path hangs up.
-pub(super) fn run(worker: &mut Worker, ways: &Ways<'_>, conduct: &Conduct<'_>) -> Result<()> {
+pub(super) fn run(worker: &mut Worker, ways: &Ways<'_>, mut conduct: Conduct<'_>) -> Result<()> {
     let _open = OpenAtEnd(ways.turnstile);
+    board::pin(&conduct.cores)?;
     if conduct.live {
         telemetry::lower_priority();
         worker.learner.behave(Box::new(Pace::new(conduct.share, conduct.stop.clone())));
@@ -98,8 +126,9 @@ pub(super) fn run(worker: &mut Worker, ways: &Ways<'_>, conduct: &Conduct<'_>) -
     for message in &ways.inbox {
         let snapshot = match message {
             ToLearner::Sample(sample) => {
+                let paused = conduct.pauses(worker, ways.metrics)?;
                 // A live stream that is stopped does not wait for its backlog.
-                let skip = conduct.live && conduct.stop.load(Ordering::Relaxed);
+                let skip = paused || conduct.live && conduct.stop.load(Ordering::Relaxed);
                 let snapshot = if skip { None } else { worker.sample(&sample)? };
                 done += 1;
                 // Full only when there are more than the hot path needs; then this one is let go.
@@ -246,6 +275,12 @@ impl Worker {
         let fields = serde_json::to_value(event)
             .map_err(|e| Error::work("an event cannot be written to the journal").because(e))?;
         self.journal.write("source", fields)
+    }
+
+    /// The learner pauses, or goes on, for the sake of the machine: a line for the journal.
+    fn strained(&mut self, event: &str, reason: &str) -> Result<()> {
+        let stamp = self.last.map_or(0, |(_, stamp)| stamp.0);
+        self.journal.write(event, json!({ "reason": reason, "stamp_ns": stamp }))
     }
 
     /// What happened in the learner, to the journal; changes of state also to the log.

@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 
+use crate::board::{Heart, Strain};
 use crate::config::Config;
 use crate::encoder::{Encoder, Prepare, Views};
 use crate::error::{Error, Result};
@@ -81,6 +82,8 @@ pub struct Job<'a> {
     pub exporter: Option<Exporter>,
     /// Figures for a monitoring system.
     pub metrics: Arc<Metrics>,
+    /// Tells those who ask that the pipeline lives.
+    pub heart: Heart,
     /// Set from outside to end the run in order.
     pub stop: Arc<AtomicBool>,
     /// Start of the process, for the time to the first embedding.
@@ -95,7 +98,7 @@ pub struct Job<'a> {
 /// The first worker that failed, with its reason; the other workers are ended in order.
 pub fn run(job: Job<'_>) -> Result<Totals> {
     let Job { source, prepare, encoder, config, cameras, snapshots, frozen_space, next_index, segmenter, .. } = job;
-    let Job { learning, exporter, metrics, stop, started, mut progress, .. } = job;
+    let Job { learning, exporter, metrics, heart, stop, started, mut progress, .. } = job;
     let live = source.live();
     let slots = if live { SLOTS_LIVE } else { SLOTS_BOUNDED };
     let (filled_in, filled) = bounded(slots);
@@ -136,9 +139,11 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
                     turnstile: &turnstile,
                     metrics: figures,
                 };
-                let pace = learning::Conduct { live, share: config.learn.cpu_share, stop: &stop };
+                let cores = config.board.cores().map_err(Error::config)?;
+                let strain = if live { Some(Strain::open(&config.board)?) } else { None };
+                let conduct = learning::Conduct { live, share: config.learn.cpu_share, stop: &stop, cores, strain };
                 let thread = spawn(scope, "learner", move || match learning {
-                    Learning::Learn(worker) => learning::run(worker, &ways, &pace),
+                    Learning::Learn(worker) => learning::run(worker, &ways, conduct),
                     Learning::Record(recording) => {
                         learning::record(recording, &ways);
                         Ok(())
@@ -178,6 +183,7 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
             started,
             totals: Totals::default(),
             metrics: figures,
+            heart,
             told_head: None,
             sent: VecDeque::new(),
             sent_count: 0,

@@ -35,6 +35,10 @@ impl Conduct for Pace {
         telemetry::thread_cpu_time()
     }
 
+    fn stops(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     /// Sleeps for what was worked since the last call; ends early when `stop` is set.
     fn rest(&self) {
         let now = telemetry::thread_cpu_time();

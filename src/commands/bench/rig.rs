@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::super::common::{Opened, Single};
 use super::super::probe;
+use crate::board::Heart;
 use crate::config::Config;
 use crate::config::load::load;
 use crate::error::{Error, Result};
@@ -212,11 +213,13 @@ impl Rig {
             exporter: Exporter::open(
                 &self.folder.0,
                 &self.config.export,
+                &self.config.board,
                 &self.opened.origin,
                 Rotated::default(),
                 None,
             )?,
             metrics: Arc::default(),
+            heart: Heart::default(),
             learning: learn.then_some(Learning::Learn(&mut self.worker)),
             encoder: &mut self.opened.encoder,
             config: &self.config,

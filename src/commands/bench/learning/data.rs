@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::super::super::common::{Opened, Progress};
 use super::super::super::labelled::{Halves, Image, halves, numbers};
+use crate::board::Heart;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::head::{Grid, Head};
@@ -144,6 +145,7 @@ fn stream(
         learning: Some(Learning::Record(&mut recording)),
         exporter: None,
         metrics: Arc::default(),
+        heart: Heart::default(),
         stop: stop.clone(),
         started,
         progress: Box::new(move |done| progress.set(done)),
