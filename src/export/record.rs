@@ -20,6 +20,8 @@ pub enum Level {
     Frame,
     /// All cells of a frame, row by row: each a unit vector.
     Grid,
+    /// What a detector's box shows: one unit vector.
+    Box,
 }
 
 /// Where an embedding comes from; one JSON line of `NNNN.jsonl` for each row of `NNNN.npy`.
@@ -63,6 +65,15 @@ pub struct Record {
     /// was reflected). Absent where it was the whole frame.
     #[serde(rename = "box", default, skip_serializing_if = "Option::is_none")]
     pub window: Option<[i32; 4]>,
+    /// The tracker's number of what the box shows; boxes only, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub track: Option<i64>,
+    /// The detector's number of the class; boxes only, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<i64>,
+    /// How sure the detector was; boxes only, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<f32>,
 }
 
 /// The frozen part: encoder and preparation.
@@ -167,6 +178,9 @@ mod tests {
             novelty: Some(0.5),
             novel: true,
             window: Some([1, 2, 3, 4]),
+            track: Some(8),
+            class: Some(-9),
+            score: Some(0.25),
         };
         let text = serde_json::to_string(&record).unwrap_or_default();
         assert!(text.contains("\"encoder\":\"eeeeeeeeeeeeeeee\",\"preparation\":\"cccccccccccccccc\""), "{text}");

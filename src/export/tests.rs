@@ -22,6 +22,9 @@ fn record(frame: u64, space: &str) -> Record {
         novelty: (frame % 2 == 1).then_some(0.1),
         novel: false,
         window: (frame % 3 == 1).then_some([-4, 2, 30, 36]),
+        track: None,
+        class: None,
+        score: None,
     }
 }
 

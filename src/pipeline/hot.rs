@@ -204,6 +204,9 @@ impl Hot<'_> {
             novelty: None,
             novel: false,
             window: slot.window,
+            track: None,
+            class: None,
+            score: None,
         };
         self.export(record, snapshot)?;
         Ok(segment)

@@ -45,6 +45,9 @@ fn record(frame: u64, head: u64, space: &str) -> Record {
         novelty: None,
         novel: false,
         window: None,
+        track: None,
+        class: None,
+        score: None,
     }
 }
 

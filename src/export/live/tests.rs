@@ -29,6 +29,9 @@ fn record(frame: u64) -> Record {
         novelty: Some(0.25),
         novel: false,
         window: Some([-1, 2, 30, 40]),
+        track: None,
+        class: None,
+        score: None,
     }
 }
 
