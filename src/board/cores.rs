@@ -28,7 +28,7 @@ pub(super) fn check(cores: &[usize]) -> Result<()> {
 /// Keeps this thread, and no other, on `cores`; none named: leaves it as it is.
 ///
 /// # Errors
-/// As [`check`].
+/// A core that this process may not use, or the system refuses.
 pub fn pin(cores: &[usize]) -> Result<()> {
     check(cores)?;
     if cores.is_empty() {
