@@ -17,6 +17,7 @@ pub mod encoder;
 // Row 4: the mathematics of learning; no I/O, no clock.
 pub mod pairs;
 pub mod head;
+pub mod boxes;
 pub mod objective;
 pub mod optimizer;
 // Row 5: the learner and its files.

@@ -101,6 +101,8 @@ def main(argv=None):
         "mean": list(given.mean),
         "std": list(given.std),
         "fit": given.fit,
+        "cell_first": given.cell / 2 if given.cpc else None,
+        "cell_step": given.stride if given.cpc else None,
         "source": given.source or f"exported by tools/export_encoder.py from {source}",
         "licence": given.licence,
     }

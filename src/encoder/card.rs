@@ -87,6 +87,9 @@ pub struct Card {
     pub fit: Fit,
     /// Mean brightness, 0 to 1, that frames are brought to before `mean` is subtracted; `None`: they stay as they are.
     pub exposure: Option<f32>,
+    /// Of a grid whose cells do not divide the input evenly: centre of the first cell, and from one to the next, pixels of
+    /// the input along each axis (keys `cell_first` and `cell_step`).
+    pub cells: Option<[f64; 2]>,
     /// Only the window around what moves is encoded (`prepare.motion_crop`; no key of a card): seconds after which what
     /// stands still is background.
     pub motion_crop: Option<f64>,

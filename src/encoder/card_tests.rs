@@ -18,6 +18,20 @@ fn bundled_cards_are_right() {
     assert_eq!((card.input.as_str(), card.output.as_str()), ("image", "features"));
     assert_eq!(card.sha256, crate::files::sha256_file(&bundled()).unwrap());
     assert_eq!(Card::beside(&data("tiny.onnx")).unwrap().multiple_of, 8);
+    assert_eq!(card.cells, None);
+    assert_eq!(Card::beside(&bundled().with_file_name("cpc-mobilenetv2.onnx")).unwrap().cells, Some([32.0, 32.0]));
+}
+
+#[test]
+fn cells_are_said_by_both_keys_or_none() {
+    let text = std::fs::read_to_string(bundled().with_file_name("cpc-mobilenetv2.toml")).unwrap();
+    let without = text.replace("cell_step = 32", "");
+    assert!(parse(&without, "x").unwrap_err().to_string().contains("cell_step is missing: must be a number from 0.5"));
+    let wrong = text.replace("cell_first = 32", "cell_first = nan");
+    assert!(parse(&wrong, "x").unwrap_err().to_string().contains("cell_first = nan: must be a number"));
+    // Where cells lie changes no latent.
+    let none = parse(&without.replace("cell_first = 32", ""), "x").unwrap();
+    assert_eq!(none.hash(), parse(&text, "x").unwrap().hash());
 }
 
 #[test]

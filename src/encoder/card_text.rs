@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::files::{read_bounded, sha256_hex};
 
 /// Keys of a card.
-const KEYS: &str = "name kind layout input output taps size multiple_of channels mean std fit exposure source licence sha256 reference reference_sha256";
+const KEYS: &str = "name kind layout input output taps size multiple_of channels mean std fit exposure cell_first cell_step source licence sha256 reference reference_sha256";
 
 /// Reads the text of a card; `what` names it in errors.
 pub(super) fn parse(text: &str, what: &str) -> Result<Card> {
@@ -32,6 +32,7 @@ pub(super) fn parse(text: &str, what: &str) -> Result<Card> {
         std: read.triple("std", |v| (1e-6..=1000.0).contains(&v), "must be three numbers from 1e-6 to 1000"),
         fit: read.choice("fit", &[("stretch", Fit::Stretch), ("crop", Fit::Crop)], Some(Fit::Stretch)),
         exposure: read.exposure(),
+        cells: read.cells(),
         motion_crop: None,
         source: read.text("source"),
         licence: read.text("licence"),
@@ -184,6 +185,26 @@ impl Reader {
             self.mistake("exposure", &format!("must be a number from {least} to {most}, or be left out"));
         }
         level
+    }
+
+    /// Both keys or neither.
+    fn cells(&mut self) -> Option<[f64; 2]> {
+        let keys = ["cell_first", "cell_step"];
+        if !keys.iter().any(|key| self.table.contains_key(*key)) {
+            return None;
+        }
+        let [first, step] = keys.map(|key| {
+            let value = self.table.get(key).and_then(|v| v.as_float().or_else(|| v.as_integer().map(|i| i as f64)));
+            let value = value.filter(|v| (0.5..=f64::from(MAX_SIDE)).contains(v));
+            if value.is_none() {
+                self.mistake(
+                    key,
+                    &format!("must be a number from 0.5 to {MAX_SIDE} (pixels), as both keys or neither"),
+                );
+            }
+            value
+        });
+        Some([first?, step?])
     }
 
     fn reference(&mut self) -> Option<Reference> {
