@@ -83,6 +83,9 @@ pub struct Learn {
     /// Name of the camera in the records, one for each --source; left out: camera, camera-2, ...
     #[arg(long, value_name = "NAME")]
     pub camera: Vec<String>,
+    /// Learn from the boxes of a detector with track numbers, as MOTChallenge writes them, instead of whole frames.
+    #[arg(long, value_name = "FILE.txt")]
+    pub boxes: Option<PathBuf>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
     pub common: Common,
@@ -106,6 +109,9 @@ pub struct Embed {
     /// Name of the camera in the records, one for each --source; left out: camera, camera-2, ...
     #[arg(long, value_name = "NAME")]
     pub camera: Vec<String>,
+    /// Embed the boxes of a detector, as MOTChallenge writes them, instead of whole frames.
+    #[arg(long, value_name = "FILE.txt")]
+    pub boxes: Option<PathBuf>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
     pub common: Common,
@@ -268,6 +274,8 @@ pub enum BenchWhat {
     Step(BenchStep),
     /// What every objective and candidate head gains on labelled data sets, as a table.
     Learning(BenchLearning),
+    /// How often a track of boxes is found again, frozen against adapted.
+    Reid(BenchReid),
 }
 
 /// `bench step`
@@ -311,6 +319,26 @@ pub struct BenchLearning {
     /// Folder for learning.md and learning.json.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "described by its type")]
+    pub common: Common,
+}
+
+/// `bench reid`
+#[derive(Debug, Args)]
+pub struct BenchReid {
+    /// A folder of images or a video.
+    #[arg(long, value_name = "URI")]
+    pub source: String,
+    /// Its boxes with track numbers, as MOTChallenge writes them.
+    #[arg(long, value_name = "FILE.txt")]
+    pub boxes: PathBuf,
+    /// The encoder (ONNX).
+    #[arg(long, value_name = "MODEL.onnx")]
+    pub encoder: PathBuf,
+    /// Share of the clip that is learned from; tracks that begin later are measured on.
+    #[arg(long, default_value_t = 0.5)]
+    pub split: f64,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
     pub common: Common,

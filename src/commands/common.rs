@@ -14,6 +14,7 @@ use crate::frame::Frame;
 use crate::head::Head;
 use crate::learner::{Origin, Snapshot};
 use crate::linalg::normalise;
+use crate::pipeline::boxed::Method;
 use crate::pipeline::folder::RunInfo;
 use crate::pipeline::saved;
 use crate::source::folder::read_image;
@@ -167,6 +168,15 @@ pub(super) struct OpenedRun {
 impl OpenedRun {
     /// Opens all that belongs to a run; another encoder than the run's is refused.
     pub(super) fn open(of: &OfRun, common: &Common) -> Result<Self> {
+        Self::open_as(of, common, false)
+    }
+
+    /// The same to embed boxes with: a run that learned from boxes fits too.
+    pub(super) fn open_for_boxes(of: &OfRun, common: &Common) -> Result<Self> {
+        Self::open_as(of, common, true)
+    }
+
+    fn open_as(of: &OfRun, common: &Common, boxes: bool) -> Result<Self> {
         let info = RunInfo::load(&of.run)?;
         let config = run_config(&info, common)?;
         let model = of.encoder.as_ref().unwrap_or(&info.encoder).clone();
@@ -178,7 +188,15 @@ impl OpenedRun {
             )));
         }
         let mut opened = Opened::open(&model, &config)?;
-        info.same_origin(&of.run, &opened.origin)?;
+        let mut origin = opened.origin.clone();
+        if boxes {
+            let method = Method::new(&config.boxes, &opened.card, &origin, opened.encoder.side())?;
+            let of_boxes = method.origin(&origin);
+            if info.card_hash == of_boxes.card_hash {
+                origin = of_boxes;
+            }
+        }
+        info.same_origin(&of.run, &origin)?;
         if config.prepare.motion_crop {
             opened.background = Some(background(&of.run)?);
         }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::common::{Opened, OpenedRun, Progress, camera_names};
-use super::{Output, figures};
+use super::{Output, boxes, figures};
 use crate::board::Heart;
 use crate::cli;
 use crate::config::load::load;
@@ -20,7 +20,11 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
     let (mut config, mut opened, snapshot) = match (&args.run, &args.encoder) {
         (Some(run), encoder) => {
             let of = cli::OfRun { run: run.clone(), encoder: encoder.clone() };
-            let run = OpenedRun::open(&of, &args.common)?;
+            let run = if args.boxes.is_some() {
+                OpenedRun::open_for_boxes(&of, &args.common)?
+            } else {
+                OpenedRun::open(&of, &args.common)?
+            };
             (run.config, run.opened, run.adapted)
         }
         (None, Some(encoder)) => {
@@ -33,6 +37,9 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
     };
     if args.out.join("embeddings").exists() {
         return Err(Error::usage(format!("{} has embeddings already; choose another --out", args.out.display())));
+    }
+    if let Some(file) = &args.boxes {
+        return boxes::embed(args, file, config, opened, &snapshot);
     }
     let cameras = camera_names(&args.camera, args.source.len())?;
     let stop = telemetry::stop_on_signals()?;

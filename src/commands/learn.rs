@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::common::{Opened, Progress, camera_names};
-use super::{Output, figures, probe, resume};
+use super::{Output, boxes, figures, probe, resume};
 use crate::board::{self, Heart};
 use crate::cli;
 use crate::config::load::load;
@@ -27,6 +27,9 @@ use crate::telemetry;
 const LONG_LATENT: usize = 5000;
 
 pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
+    if let Some(file) = &args.boxes {
+        return boxes::learn(args, file);
+    }
     let config = load(args.common.config.as_deref(), &args.common.set)?;
     let run = args.out.as_path();
     let old = RunInfo::exists(run);

@@ -1,5 +1,6 @@
 //! One file per verb. Each returns what it found; `main` prints it.
 mod bench;
+mod boxes;
 mod build;
 mod check;
 mod common;

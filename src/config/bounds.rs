@@ -83,6 +83,9 @@ pub(super) const RANGES: &[(&str, f64, f64)] = &[
     ("judge.watch_steps", 1.0, 1e6),
     ("export.rotate_megabytes", 0.01, 65536.0),
     ("export.novel_above", 0.0, 2.0),
+    ("boxes.least_pixels", 1.0, 16384.0),
+    ("boxes.score_above", -1e9, 1e9),
+    ("boxes.memory_megabytes", 1.0, 1048576.0),
     ("live.queue_records", 1.0, 65536.0),
     ("live.ring_slots", 2.0, 65536.0),
     ("live.ring_slot_kilobytes", 1.0, 16384.0),
@@ -111,5 +114,6 @@ pub(super) const WORDS: &[(&str, &[&str])] = &[
     ("learn.schedule", &["constant", "cosine"]),
     ("learn.cpc_embedding", &["projected", "context"]),
     ("export.dtype", &["f32", "f16"]),
+    ("boxes.method", &["auto", "crop", "roi"]),
     ("mqtt.payload", &["binary", "json"]),
 ];

@@ -4,6 +4,7 @@
 //! an earlier version keys that it does not know yet have their defaults.
 mod board;
 mod bounds;
+mod boxes;
 mod candidates;
 mod live;
 pub mod load;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 /// Mean brightness that frames may be brought to.
 pub const EXPOSURES: std::ops::RangeInclusive<f32> = 0.05..=0.95;
 pub use board::Board;
+pub use boxes::Boxes;
 pub use candidates::{Candidate, Kind};
 pub use live::{Live, LiveAddress};
 pub use mqtt::{Broker, Mqtt};
@@ -43,6 +45,8 @@ pub struct Config {
     pub export: Export,
     /// How often the state is saved.
     pub checkpoint: Checkpoint,
+    /// Boxes of a detector.
+    pub boxes: Boxes,
     /// Records as they come, for programs of the same machine.
     pub live: Live,
     /// The same for an MQTT broker. A run does not keep it either.

@@ -9,6 +9,7 @@ pub mod reader;
 mod record;
 #[cfg(test)]
 mod tests;
+pub mod trackers;
 pub mod writer;
 
 use std::fs;

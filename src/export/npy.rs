@@ -28,8 +28,13 @@ pub fn header(shape: Shape) -> [u8; HEADER_BYTES] {
         Dtype::F32 => "<f4",
         Dtype::F16 => "<f2",
     };
+    header_of(descr, &format!("{rows}, {dim}"))
+}
+
+/// The header of an array of `shape`, numbers with commas between them.
+pub(crate) fn header_of(descr: &str, shape: &str) -> [u8; HEADER_BYTES] {
     // Two numbers of 20 digits still fit.
-    let text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({rows}, {dim}), }}");
+    let text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape}), }}");
     let mut header = [b' '; HEADER_BYTES];
     header[..6].copy_from_slice(MAGIC);
     header[6..10].copy_from_slice(&[1, 0, (HEADER_BYTES - 10) as u8, 0]);

@@ -139,7 +139,11 @@ impl Exporter {
         self.grids.is_some() || self.wants_latents()
     }
 
-    fn push(&mut self, row: &mut Row) -> Result<()> {
+    /// Writes one row; its buffers can be used again.
+    ///
+    /// # Errors
+    /// An I/O error other than a full disk.
+    pub fn push(&mut self, row: &mut Row) -> Result<()> {
         let Some(mut record) = row.record.take() else { return Ok(()) };
         let snapshot = row.snapshot.take();
         record.maker = Some(self.maker.clone());
@@ -160,7 +164,9 @@ impl Exporter {
         if let (Some(writer), Some(space)) = (&mut self.latents, row.frozen_space.take()) {
             record.space = space;
             record.head = 0;
-            record.level = if row.pooled.is_empty() { Level::Frame } else { Level::Grid };
+            if record.level != Level::Box {
+                record.level = if row.pooled.is_empty() { Level::Frame } else { Level::Grid };
+            }
             writer.push(&record, &row.latent)?;
         }
         self.keep_budget()
@@ -189,7 +195,11 @@ impl Exporter {
         })
     }
 
-    fn finish(self) -> Result<ExportCounts> {
+    /// Closes the files and says what was written.
+    ///
+    /// # Errors
+    /// An I/O error other than a full disk.
+    pub fn finish(self) -> Result<ExportCounts> {
         let finish = |writer: Option<Writer>| writer.map_or(Ok(Counts::default()), Writer::finish);
         let grids = finish(self.grids.map(|(_, writer)| writer))?;
         let (embeddings, latents) = (finish(self.embeddings)?, finish(self.latents)?);

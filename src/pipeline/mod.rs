@@ -11,6 +11,7 @@
 //! Buffers go round: each channel has one that brings the empty buffers back, so that nothing is allocated after the
 //! first frames. A live source drops what the learner or the disk cannot take (counted) and never waits for them; a
 //! bounded source waits, so that a run over it is complete and the same every time.
+pub mod boxed;
 mod capture;
 pub mod exporting;
 pub mod folder;

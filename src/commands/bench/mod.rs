@@ -10,8 +10,9 @@
 //! read into memory, and there is always one to be taken. See [`rig`] for what the learner gets to do.
 //! Every figure is the median over the rounds; ratios are taken within each round first.
 //!
-//! `bench step` and `bench learning` measure something else: see [`step`] and [`learning`].
+//! `bench step`, `bench learning` and `bench reid` measure something else: see [`step`], [`learning`] and [`reid`].
 mod learning;
+mod reid;
 mod rig;
 mod step;
 
@@ -46,6 +47,7 @@ pub(super) fn run(args: &cli::Bench, started: Instant) -> Result<Output> {
     match &args.what {
         Some(cli::BenchWhat::Step(args)) => return step::run(args),
         Some(cli::BenchWhat::Learning(args)) => return learning::run(args, started),
+        Some(cli::BenchWhat::Reid(args)) => return reid::run(args),
         None => {}
     }
     if !SECS.contains(&args.secs) {

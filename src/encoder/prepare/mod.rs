@@ -92,6 +92,11 @@ impl Prepare {
         self.last.window
     }
 
+    /// Left, top, width and height of the part of the last frame (or of its window) that was resized, in its pixels.
+    pub fn region(&self) -> [f64; 4] {
+        self.last.region
+    }
+
     /// Fills `tensor` (`3 * side * side` values, planes one after the other) from `frame`.
     ///
     /// # Errors

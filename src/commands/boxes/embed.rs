@@ -1,0 +1,102 @@
+//! `embed --boxes`: an embedding for each box.
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::{Boxed, Found, bounded};
+use crate::cli;
+use crate::commands::Output;
+use crate::commands::common::{Opened, Progress, camera_names};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::export::outlets::Outlets;
+use crate::export::trackers::Trackers;
+use crate::export::{Level, Record, SCHEMA};
+use crate::head::Scratch;
+use crate::learner::Snapshot;
+use crate::pipeline::exporting::{Exporter, Rotated, Row};
+use crate::{files, source, telemetry};
+
+pub(in crate::commands) fn run(
+    args: &cli::Embed,
+    file: &Path,
+    mut config: Config,
+    mut opened: Opened,
+    snapshot: &Snapshot,
+) -> Result<Output> {
+    let mut boxed = Boxed::open(file, &config, &opened, args.source.len())?;
+    let camera: Arc<str> = camera_names(&args.camera, 1)?.remove(0).into();
+    let mut source = source::open_all(&args.source, &config.source)?;
+    bounded(source.as_ref())?;
+    let stop = telemetry::stop_on_signals()?;
+    config.export.embeddings = true;
+    files::create_folder(&args.out)?;
+    let readers = Outlets::open(&config)?;
+    let next = Rotated::default();
+    let exporter = Exporter::open(&args.out, &config.export, &config.board, &boxed.origin, next, readers)?;
+    let mut exporter = exporter.ok_or_else(|| Error::work("there is nothing to write"))?;
+    let frozen_space = boxed.snapshot(&opened.frozen()).space;
+    let snapshot = Arc::new(boxed.snapshot(snapshot));
+    let mut trackers = Trackers::create(&args.out.join("trackers"), snapshot.head.dim_out())?;
+    let (mut row, mut scratch) = (Row::default(), Scratch::new());
+    let progress = Progress::new("embed", source.length());
+    let walked = boxed.walk(&mut opened, source.as_mut(), &stop, progress, |found| {
+        row.embedding.resize(snapshot.head.dim_out(), 0.0);
+        snapshot.head.embed(found.latent, &mut row.embedding, &mut scratch);
+        trackers.push(found.detection, found.stamp.0, &row.embedding)?;
+        row.latent.clear();
+        row.latent.extend_from_slice(found.latent);
+        row.record = Some(record(&found, &camera, &snapshot));
+        row.frozen_space = exporter.wants_latents().then(|| frozen_space.clone());
+        row.snapshot = Some(snapshot.clone());
+        exporter.push(&mut row)
+    })?;
+    let exports = exporter.finish()?;
+    trackers.finish()?;
+    let (out, counts) = (args.out.display().to_string(), boxed.boxer.counts());
+    let json = json!({
+        "out": out, "frames": walked.frames, "segments": walked.segments, "ended": walked.ended,
+        "source": source.counts(), "boxes": counts, "head": snapshot.number, "space": snapshot.space.as_ref(),
+        "dim": snapshot.head.dim_out(), "exports": exports,
+    });
+    let text = format!(
+        "frames     {} in {} segments; unreadable {}\n{}\n\
+         embedded   with head {}: {} dimensions, space {}\n\
+         written    {} rows under {out}/embeddings and {out}/trackers; lost {}",
+        walked.frames,
+        walked.segments,
+        source.counts().unreadable,
+        boxed.told(),
+        snapshot.number,
+        snapshot.head.dim_out(),
+        snapshot.space,
+        exports.embeddings.rows,
+        exports.embeddings.lost_rows
+    );
+    Ok(Output { text, json, as_json: args.common.json })
+}
+
+fn record(found: &Found<'_>, camera: &Arc<str>, snapshot: &Snapshot) -> Record {
+    let detection = found.detection;
+    Record {
+        schema: SCHEMA,
+        camera: camera.clone(),
+        frame: detection.frame,
+        stamp_ns: found.stamp.0,
+        wall_ns: None,
+        segment: found.segment,
+        level: Level::Box,
+        space: snapshot.space.clone(),
+        head: snapshot.number,
+        maker: None,
+        learner: None,
+        novelty: None,
+        novel: false,
+        // Sides are at most 16,384 pixels.
+        window: Some(found.rect.pixels().map(|x| x as i32)),
+        track: detection.track,
+        class: detection.class,
+        score: detection.score,
+    }
+}

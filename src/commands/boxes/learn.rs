@@ -1,0 +1,103 @@
+//! `learn --boxes`: a head for boxes, from tracks.
+use std::path::Path;
+
+use serde_json::json;
+
+use super::{Boxed, bounded, collect, in_order};
+use crate::cli;
+use crate::commands::common::{Opened, Progress, camera_names};
+use crate::commands::{Output, probe};
+use crate::config::load::load;
+use crate::error::{Error, Result};
+use crate::journal::Journal;
+use crate::learner::Learner;
+use crate::pipeline::folder::RunInfo;
+use crate::pipeline::learning::Worker;
+use crate::{source, telemetry};
+
+pub(in crate::commands) fn run(args: &cli::Learn, file: &Path) -> Result<Output> {
+    let mut config = load(args.common.config.as_deref(), &args.common.set)?;
+    let run = args.out.as_path();
+    if args.resume {
+        return Err(Error::usage(
+            "--resume with --boxes: boxes are learned from at once, start again with another --out",
+        ));
+    }
+    if RunInfo::exists(run) {
+        return Err(Error::usage(format!("{} holds a run already; choose another --out", run.display())));
+    }
+    if config.learn.views > 0.0 {
+        return Err(Error::config("learn.views with --boxes: boxes have no augmented views; leave one of the two out"));
+    }
+    same_track(&mut config);
+    let cameras = camera_names(&args.camera, args.source.len())?;
+    let stop = telemetry::stop_on_signals()?;
+    let mut opened = Opened::open(&args.encoder, &config)?;
+    let mut boxed = Boxed::open(file, &config, &opened, args.source.len())?;
+    let mut source = source::open_all(&args.source, &config.source)?;
+    bounded(source.as_ref())?;
+    // Labelled images are whole frames: their latents are of another kind where boxes are pooled.
+    if !config.judge.probe.is_empty() && opened.origin.grid.is_some() {
+        return Err(Error::config("judge.probe with --boxes over an encoder of grids: leave it out"));
+    }
+    let probe = probe::open(&config.judge.probe, &mut opened)?;
+    let learner = Learner::new(&config, boxed.origin.clone(), probe)?;
+    let (seen, ended) = collect(&mut boxed, &mut opened, source.as_mut(), &stop, &config)?;
+    if !ended {
+        return Err(Error::work("stopped before all boxes were seen; nothing is learned"));
+    }
+    let info = RunInfo::new(&args.encoder, &boxed.origin, &args.source, false, &cameras, &config);
+    info.save(run)?;
+    let mut journal = Journal::open(run)?;
+    journal.write(
+        "start",
+        json!({
+            "encoder_sha256": info.encoder_sha256, "card_hash": info.card_hash, "config_sha256": info.config_hash()?,
+            "sources": info.sources, "boxes": file.display().to_string(), "live": false, "cameras": info.cameras,
+            "provider": opened.encoder.provider(), "frame": 0, "version": env!("CARGO_PKG_VERSION"),
+        }),
+    )?;
+    let mut worker = Worker::new(learner, boxed.origin.clone(), run, journal)?;
+    let samples = in_order(seen);
+    let tracks = samples.last().map_or(0, |sample| sample.segment + 1);
+    let mut progress = Progress::new("learn", Some(samples.len() as u64));
+    for sample in &samples {
+        worker.sample(sample)?;
+        progress.set(sample.index + 1);
+    }
+    drop(progress);
+    worker.finish()?;
+    worker.close()?;
+    worker.end(true, samples.len() as u64)?;
+    let learner = worker.learner();
+    let (learned, exported) = (learner.counts(), learner.exported());
+    let reason = learner.last().map_or("too few boxes for a fit (learn.first_fit_frames)", |d| d.reason.as_str());
+    let json = json!({
+        "run": run.display().to_string(), "boxes": boxed.boxer.counts(), "tracks": tracks, "learned": learned,
+        "pairs": learner.pairs(), "judge": reason,
+        "head": { "number": exported.number, "dim": exported.head.dim_out(), "space": exported.space.as_ref() },
+    });
+    let text = format!(
+        "run        {}\n{}\nlearned    {} samples of {tracks} tracks ({} held out), {} pairs, {} gradient steps\n\
+         fits       {}, promotions {}; exported: head {} ({} dimensions, space {})\njudge      {reason}",
+        run.display(),
+        boxed.told(),
+        learned.samples,
+        learned.held,
+        learner.pairs(),
+        learned.steps,
+        learned.fits,
+        learned.promotions,
+        exported.number,
+        exported.head.dim_out(),
+        exported.space
+    );
+    Ok(Output { text, json, as_json: args.common.json })
+}
+
+/// Two blocks of one track show the same thing and are no negatives of each other.
+pub(in crate::commands) fn same_track(config: &mut crate::config::Config) {
+    if config.learn.false_negatives == "block" {
+        config.learn.false_negatives = "segment".into();
+    }
+}

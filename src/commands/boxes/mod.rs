@@ -1,0 +1,171 @@
+//! Boxes of a detector beside a source: `embed --boxes`, `learn --boxes`, `bench reid`.
+mod embed;
+mod learn;
+mod tracks;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+pub(super) use embed::run as embed;
+pub(super) use learn::{run as learn, same_track};
+pub(super) use tracks::{Seen, collect, in_order};
+
+use super::common::{Opened, Progress};
+use crate::boxes::{Detection, Rect, mot};
+use crate::checkpoint::space_of;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::files::read_bounded;
+use crate::frame::{Frame, Stamp};
+use crate::learner::{Origin, Snapshot};
+use crate::pipeline::boxed::{Boxer, Method};
+use crate::source::{Pull, Source};
+
+/// A file of boxes larger than this is not one.
+const MAX_BYTES: u64 = 1 << 30;
+/// Longest wait for a frame of a file; its source has a limit of its own.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// A file of boxes, and what makes latents of them.
+pub(super) struct Boxed {
+    pub(super) detections: Vec<Detection>,
+    pub(super) boxer: Boxer,
+    pub(super) method: Method,
+    /// Of the latents of boxes.
+    pub(super) origin: Origin,
+}
+
+/// One box with its latent.
+pub(super) struct Found<'a> {
+    pub(super) detection: &'a Detection,
+    /// The part of it that lies in the frame.
+    pub(super) rect: Rect,
+    pub(super) latent: &'a [f32],
+    pub(super) stamp: Stamp,
+    /// Cuts that the source has marked so far.
+    pub(super) segment: u64,
+}
+
+/// What was walked through.
+pub(super) struct Walked {
+    pub(super) frames: u64,
+    pub(super) segments: u64,
+    /// The source came to its end; else it was stopped.
+    pub(super) ended: bool,
+}
+
+impl Boxed {
+    /// Reads `file` and looks whether boxes go with everything else.
+    ///
+    /// # Errors
+    /// Usage and configuration: what does not.
+    pub(super) fn open(file: &Path, config: &Config, opened: &Opened, sources: usize) -> Result<Self> {
+        if sources != 1 {
+            return Err(Error::usage(format!(
+                "--boxes with {sources} times --source: the boxes of a file are of one source"
+            )));
+        }
+        if config.prepare.motion_crop {
+            return Err(Error::config(
+                "prepare.motion_crop with --boxes: the window around what moves is no frame to find boxes in; leave one out",
+            ));
+        }
+        if config.export.grid {
+            return Err(Error::config(
+                "export.grid with --boxes: a box has one embedding, not one a cell; leave it out",
+            ));
+        }
+        let side = opened.encoder.side();
+        let method = Method::new(&config.boxes, &opened.card, &opened.origin, side)?;
+        let what = file.display().to_string();
+        let text = String::from_utf8(read_bounded(file, MAX_BYTES)?)
+            .map_err(|error| Error::usage(format!("{what}: is no text")).because(error))?;
+        let boxer = Boxer::new(method, config, opened.prepare()?, &opened.origin, side);
+        Ok(Self { detections: mot::parse(&text, &what)?, boxer, method, origin: method.origin(&opened.origin) })
+    }
+
+    /// Every usable box of `source`, in order, with its latent.
+    ///
+    /// # Errors
+    /// A live source; those of source, encoder and `each`.
+    pub(super) fn walk(
+        &mut self,
+        opened: &mut Opened,
+        source: &mut dyn Source,
+        stop: &AtomicBool,
+        mut progress: Progress,
+        mut each: impl FnMut(Found<'_>) -> Result<()>,
+    ) -> Result<Walked> {
+        let mut walked = Walked { frames: 0, segments: 0, ended: true };
+        let (mut frame, mut next) = (Frame::default(), 0);
+        loop {
+            if stop.load(Ordering::Relaxed) {
+                walked.ended = false;
+                return Ok(walked);
+            }
+            match source.next(&mut frame, WAIT)? {
+                Pull::Idle => continue,
+                Pull::End => break,
+                Pull::Frame => {}
+            }
+            walked.segments += u64::from(frame.cut || walked.frames == 0);
+            walked.frames += 1;
+            let before = self.detections[next..].partition_point(|detection| detection.frame < frame.index);
+            self.boxer.without_frame(before as u64);
+            next += before;
+            let here = self.detections[next..].partition_point(|detection| detection.frame == frame.index);
+            let (stamp, segment) = (frame.stamp, walked.segments - 1);
+            let boxes = &self.detections[next..next + here];
+            self.boxer.frame(&mut opened.encoder, &frame, boxes, |detection, rect, latent| {
+                each(Found { detection, rect, latent, stamp, segment })
+            })?;
+            next += here;
+            progress.set(frame.index + 1);
+        }
+        let after = self.detections.len() - next;
+        self.boxer.without_frame(after as u64);
+        if after > 0 {
+            let frames = frame.index + 1;
+            tracing::warn!("{after} boxes are of frames after the last of the source, which has {frames}");
+        }
+        Ok(walked)
+    }
+
+    /// `snapshot`, of a run over frames or over boxes, for latents of boxes: a head over vectors, in the space of boxes.
+    pub(super) fn snapshot(&self, snapshot: &Snapshot) -> Snapshot {
+        let head = snapshot.head.of_cells().into_owned();
+        let space = space_of(&self.origin.encoder_sha256, &self.origin.card_hash, &head).into();
+        Snapshot { head: Arc::new(head), space, ..snapshot.clone() }
+    }
+
+    /// What became of the boxes, for people.
+    pub(super) fn told(&self) -> String {
+        let counts = self.boxer.counts();
+        format!(
+            "boxes      {} by {}; left out: {} outside, {} empty, {} small, {} of low score, {} without latent, {} without frame",
+            counts.embedded,
+            match self.method {
+                Method::Crop => "crop",
+                Method::Roi(..) => "roi",
+            },
+            counts.outside,
+            counts.empty,
+            counts.small,
+            counts.low_score,
+            counts.without_latent,
+            counts.without_frame
+        )
+    }
+}
+
+/// Boxes in a file belong to frames by number, which a live source has not.
+pub(super) fn bounded(source: &dyn Source) -> Result<()> {
+    if source.live() {
+        return Err(Error::usage(
+            "--boxes with a live source: frames of a file of boxes are those of a folder or a video",
+        ));
+    }
+    Ok(())
+}
