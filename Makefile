@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-camera soak test-tools test-export pretrained lint clean
+.PHONY: help setup build demo test test-camera test-aarch64 cross deb test-deb soak test-tools test-export pretrained lint clean
 
 CARGO = cargo
 AFTERIMAGE = target/release/afterimage
@@ -38,7 +38,21 @@ test: setup ## every test, with the real binary and the bundled data
 test-camera: build ## live cameras, in a virtual machine with a camera (root; skipped where there can be none)
 	tools/camvm/test.sh
 
-soak: build ## half an hour of live synthetic frames: memory and open files must stay level (tools/soak.py --help)
+cross: ## the binary for 64-bit Arm boards (cross, or Debian's cross toolchain)
+	@tools/cross.sh
+	@ls -l target/cross/aarch64-unknown-linux-gnu/release/afterimage
+
+test-aarch64: build ## the same binary under emulation, compared with this machine's (Debian, x86-64)
+	tools/test_aarch64.sh
+
+deb: build ## Debian packages for this machine and for 64-bit Arm, in target/deb
+	tools/deb.sh
+	tools/deb.sh arm64
+
+test-deb: deb ## lintian, and install, run, upgrade, remove and purge in a Debian of its own (root)
+	tools/test_deb.sh target/deb/afterimage_*.deb
+
+soak: build ## an hour of live synthetic frames: in the second half memory and open files must stay level (tools/soak.py --help)
 	tools/soak.py
 
 # Python tools, each set of packages in an environment of its own (.venv is not committed).

@@ -48,6 +48,17 @@ pub enum Verb {
     Bench(Bench),
     /// Check a configuration, a model with its card, or a run folder, without running anything.
     Check(Check),
+    /// Completions of this command line for a shell, to be read by it.
+    Completions(Completions),
+    /// The manual page, as troff.
+    Manual,
+}
+
+/// `completions`
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell.
+    pub shell: clap_complete::Shell,
 }
 
 /// Configuration and output, the same for every verb.

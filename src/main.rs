@@ -4,11 +4,15 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use afterimage::cli::Cli;
+use afterimage::encoder::runtime;
 use afterimage::{commands, telemetry};
 use clap::Parser;
 
+#[allow(unsafe_code, reason = "see `forbid_telemetry`")]
 fn main() -> ExitCode {
     let started = Instant::now();
+    // SAFETY: no thread has been started.
+    unsafe { runtime::forbid_telemetry() };
     telemetry::return_large_blocks();
     let cli = Cli::parse();
     telemetry::init_logging((cli.verbose.min(9) as i8) - (cli.quiet.min(9) as i8));

@@ -183,3 +183,24 @@ fn a_machine_that_cannot_tell_its_mode_is_named_before_the_start() {
     place.learn(LIVE, "run", &set).fails(78, &["board.pause_power_modes", "/var/lib/nvpmodel/status"]);
     assert!(!place.at("run").exists());
 }
+
+#[test]
+fn the_library_reports_nothing_to_its_maker() {
+    let place = Place::new();
+    let home = place.at("home");
+    fs::create_dir(&home).unwrap();
+    // The library that tests use, found before its place is hidden by another home.
+    let cache =
+        std::env::var("XDG_CACHE_HOME").unwrap_or_else(|_| format!("{}/.cache", std::env::var("HOME").unwrap()));
+    let library =
+        std::env::var("ORT_DYLIB_PATH").unwrap_or_else(|_| format!("{cache}/afterimage/onnxruntime/libonnxruntime.so"));
+    let args = learn_args("pattern://1?frames=30&segments=3&width=64&height=48", "run");
+    let running = place.start_with(&args, |command| {
+        command.env("HOME", &home).env_remove("XDG_CACHE_HOME").env_remove("ORT_DISABLE_TELEMETRY");
+        command.env("ORT_DYLIB_PATH", library);
+    });
+    running.end().ok();
+    // An identifier of the machine and a store of events would be below `.cache/Microsoft`.
+    let left: Vec<_> = common::tree(&home).into_keys().collect();
+    assert!(left.is_empty(), "{left:?}");
+}

@@ -6,6 +6,8 @@
 # With --gpu: the build with CUDA and TensorRT (x86-64; 256 MB, for CUDA 13, cuDNN 9 and TensorRT 10, which are not
 # brought along), beside the other in afterimage/onnxruntime-gpu. Name it with encoder.onnxruntime or ORT_DYLIB_PATH.
 #
+# With --machine aarch64 (or x86_64) the CPU build for another machine, in afterimage/onnxruntime-aarch64.
+#
 # It is taken out of the Python package onnxruntime, downloaded with pip and not installed, so it works with system
 # Pythons that refuse installs and without unzip. Nothing is done, and no network needed, when it is there already.
 # PYTHON names another Python than python3.
@@ -21,8 +23,12 @@ case ${1:-} in
     folder=$folder-gpu
     package=onnxruntime-gpu
     ;;
+--machine)
+    other=${2:-}
+    folder=$folder-$other
+    ;;
 *)
-    echo "fetch_onnxruntime: $1 is not known; there is --gpu" >&2
+    echo "fetch_onnxruntime: $1 is not known; there are --gpu and --machine" >&2
     exit 2
     ;;
 esac
@@ -38,10 +44,10 @@ if [ -s "$library" ] && [ "$(cat "$folder/version" 2>/dev/null)" = "$version" ];
     exit 0
 fi
 
-case $(uname -m) in
+case ${other-$(uname -m)} in
 x86_64 | amd64) machine=x86_64 ;;
 aarch64 | arm64) machine=aarch64 ;;
-*) fail "there is no ready build for $(uname -m); build ONNX Runtime and name it with encoder.onnxruntime" ;;
+*) fail "there is no ready build for ${other-$(uname -m)}; build ONNX Runtime and name it with encoder.onnxruntime" ;;
 esac
 [ "$package $machine" != "onnxruntime-gpu aarch64" ] ||
     fail "the ready GPU build for aarch64 has no code for Jetson boards; docs/jetson.md says which to take"
@@ -73,11 +79,19 @@ with zipfile.ZipFile(wheel) as package:
             shutil.copyfileobj(source, target)
             target.flush()
             os.fsync(target.fileno())
+    # What whoever passes the library on has to pass on with it.
+    for name in ("LICENSE", "ThirdPartyNotices.txt"):
+        if f"onnxruntime/{name}" in package.namelist():
+            with open(os.path.join(work, name), "wb") as target:
+                target.write(package.read(f"onnxruntime/{name}"))
 PYTHON
 chmod 755 "$work"/*.so
 rm -f "$folder/version"
 for provider in "$work"/libonnxruntime_providers_*.so; do
     [ ! -e "$provider" ] || mv -f "$provider" "$folder"
+done
+for text in LICENSE ThirdPartyNotices.txt; do
+    [ ! -e "$work/$text" ] || mv -f "$work/$text" "$folder"
 done
 mv -f "$work/libonnxruntime.so" "$library"
 echo "$version" >"$folder/version"

@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
 """Runs `afterimage learn` on a live synthetic stream for long, and says whether memory and open files stay level.
 
-    tools/soak.py [--minutes 30] [--speed 1] [--warm-minutes 5] [--program target/release/afterimage] [-- ARGUMENTS]
+    tools/soak.py [--minutes 65] [--speed 1] [--warm-minutes 35] [--program target/release/afterimage] [-- ARGUMENTS]
 
 --speed 10 presents 300 frames a second instead of 30: an accelerated soak. ARGUMENTS go to `learn`.
-Ends with 1 where resident memory grows by more than 1 MB an hour after the warm-up, or descriptors or threads do.
+The warm-up is the time in which replay memory fills (about half an hour with the default configuration). Ends with 1 where
+resident memory grows by more than 1 MB an hour after it, or descriptors or threads do. Growth is the median of the slopes
+between all pairs of samples (Theil and Sen): a fit that takes and gives back 20 MB within seconds does not count.
 Standard library only."""
 import argparse
 import os
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,18 +31,17 @@ def sample(pid):
 
 
 def slope(points):
-    """Least squares: change of y a unit of x."""
-    n = len(points)
-    mean_x, mean_y = (sum(p[i] for p in points) / n for i in (0, 1))
-    spread = sum((x - mean_x) ** 2 for x, _ in points)
-    return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else 0.0
+    """Theil-Sen: change of y a unit of x, between points that are half of the time or more apart."""
+    apart = (points[-1][0] - points[0][0]) / 2
+    pairs = [(b[1] - a[1]) / (b[0] - a[0]) for i, a in enumerate(points) for b in points[i + 1 :] if b[0] - a[0] >= apart]
+    return statistics.median(pairs) if pairs else 0.0
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--minutes", type=float, default=65)
     parser.add_argument("--speed", type=float, default=1)
-    parser.add_argument("--warm-minutes", type=float, default=5)
+    parser.add_argument("--warm-minutes", type=float, default=35)
     parser.add_argument("--program", default="target/release/afterimage")
     parser.add_argument("--encoder", default="models/mobilenetv2.onnx")
     parser.add_argument("arguments", nargs="*")

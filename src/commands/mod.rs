@@ -18,6 +18,7 @@ mod probe;
 mod replay;
 mod resume;
 mod sheet;
+mod shell;
 mod trial;
 
 use std::time::Instant;
@@ -66,6 +67,8 @@ pub fn run(cli: &Cli, started: Instant) -> Result<Done> {
         Verb::Inspect(args) => inspect::run(args),
         Verb::Build(args) => build::run(args),
         Verb::Bench(args) => bench::run(args, started),
+        Verb::Completions(args) => Ok(shell::completions(args)),
+        Verb::Manual => shell::manual(),
     };
     output.map(|output| Done { output, exit_code: 0 })
 }

@@ -21,10 +21,13 @@ const LIBRARY: &str = "libonnxruntime.so";
 const CACHE: &str = "afterimage";
 /// Folder of the library in it; `tools/fetch_onnxruntime.sh` puts it there.
 const LIBRARIES: &str = "onnxruntime";
+/// Has the library's own telemetry (an identifier of the machine, events to its maker) never begin. Since 1.31 the builds for
+/// Linux have one, which begins with the environment: to switch it off in there comes too late for the identifier.
+const NO_TELEMETRY: &str = "ORT_DISABLE_TELEMETRY";
 /// Names a library, after the config key.
 const VARIABLE: &str = "ORT_DYLIB_PATH";
-/// Folders of the system, those of locally built libraries first.
-const SYSTEM: [&str; 4] = ["/usr/local/lib", TRIPLE, "/usr/lib", "/usr/lib64"];
+/// Folders of the system, those of locally built libraries first, then that of our package.
+const SYSTEM: [&str; 5] = ["/usr/local/lib", "/usr/lib/afterimage", TRIPLE, "/usr/lib", "/usr/lib64"];
 /// Debian's folder of libraries for this machine.
 const TRIPLE: &str =
     if cfg!(target_arch = "aarch64") { "/usr/lib/aarch64-linux-gnu" } else { "/usr/lib/x86_64-linux-gnu" };
@@ -180,6 +183,16 @@ fn unusable(named: &Candidate, why: &str) -> Error {
             named.path.display()
         ),
     )
+}
+
+/// Forbids ONNX Runtime to report anything to its maker. The first thing that a program does.
+///
+/// # Safety
+/// No other thread may run yet: the environment of the process is changed (setenv(3)).
+#[allow(unsafe_code, reason = "the environment is all that the library looks at")]
+pub unsafe fn forbid_telemetry() {
+    // SAFETY: the caller's.
+    unsafe { std::env::set_var(NO_TELEMETRY, "1") };
 }
 
 /// Loads the library at `path`; the error is the end of the sentence "the file ...".
