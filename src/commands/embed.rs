@@ -83,6 +83,7 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
         "frames": totals.frames,
         "segments": totals.segments,
         "source": totals.source,
+        "cameras": totals.cameras,
         "head": number,
         "space": space.as_ref(),
         "dim": dim,

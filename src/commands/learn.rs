@@ -156,6 +156,7 @@ fn report(run: &Path, opened: &Opened, totals: &Totals, worker: &Worker, as_json
         "frames": totals.frames,
         "segments": totals.segments,
         "source": totals.source,
+        "cameras": totals.cameras,
         "drops": {
             "frames": totals.source.dropped, "unreadable": totals.source.unreadable, "bad_latents": totals.bad_latents,
             "latents": totals.dropped_latents, "rows": totals.dropped_rows,

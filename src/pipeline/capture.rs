@@ -136,6 +136,13 @@ fn wall_ns(arrived: Instant) -> Option<i64> {
     i64::try_from(then.duration_since(UNIX_EPOCH).ok()?.as_nanos()).ok()
 }
 
+/// Counts of a whole source, and of each of its cameras.
+pub(super) type Counted = (SourceCounts, Vec<SourceCounts>);
+
+fn counted(source: &dyn Source) -> Counted {
+    (source.counts(), source.counts_of_each())
+}
+
 /// Pulls and prepares until the source ends, or until it should stop; returns the source's counts.
 pub(super) fn run(
     mut source: Box<dyn Source>,
@@ -143,7 +150,7 @@ pub(super) fn run(
     ways: &Ways,
     ends: Ends<'_>,
     metrics: &Metrics,
-) -> Result<SourceCounts> {
+) -> Result<Counted> {
     let (mut frame, mut told) = (Frame::default(), None);
     while !ends.now() {
         // An empty slot first and a frame then: a live source keeps its newest frame until the hot path can take it.
@@ -158,11 +165,11 @@ pub(super) fn run(
             source.take_events().into_iter().for_each(|event| drop(ways.events.try_send(event)));
             match pull {
                 Pull::Frame => break,
-                Pull::Idle if ends.now() => return Ok(source.counts()),
+                Pull::Idle if ends.now() => return Ok(counted(&*source)),
                 Pull::Idle => metrics.source(&source.counts()),
                 Pull::End => {
                     metrics.source(&source.counts());
-                    return Ok(source.counts());
+                    return Ok(counted(&*source));
                 }
             }
         }
@@ -174,5 +181,9 @@ pub(super) fn run(
             break;
         }
     }
-    Ok(source.counts())
+    Ok(counted(&*source))
 }
+
+#[cfg(test)]
+#[path = "capture_tests.rs"]
+mod tests;

@@ -119,6 +119,7 @@ impl Hot<'_> {
             let began = Instant::now();
             self.encoder.encode(&slot.tensor, &mut self.latent)?;
             self.metrics.encoded(began.elapsed());
+            self.totals.encoded(slot.arrived, began);
             let norm = normalise(&mut self.latent);
             if let Some(grid) = self.grid {
                 self.pooled.resize(grid.dim, 0.0);

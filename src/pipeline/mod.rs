@@ -100,7 +100,7 @@ pub struct Job<'a> {
 pub fn run(job: Job<'_>) -> Result<Totals> {
     let Job { source, prepare, encoder, config, cameras, snapshots, frozen_space, next_index, segmenter, .. } = job;
     let Job { learning, exporter, metrics, heart, stop, started, mut progress, .. } = job;
-    let live = source.live();
+    let (live, names) = (source.live(), cameras.iter().map(|name| name.as_ref().to_owned()).collect::<Vec<String>>());
     let slots = if live { SLOTS_LIVE } else { SLOTS_BOUNDED };
     let (filled_in, filled) = bounded(slots);
     let (empty_in, empty) = bounded(slots);
@@ -210,7 +210,8 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
         // A worker's own reason comes before the hot path's complaint that the worker is gone.
         learned.transpose()?;
         totals.exports = exports.transpose()?.unwrap_or_default();
-        totals.source = counts?;
+        let (source, each) = counts?;
+        (totals.source, totals.cameras) = (source, names.into_iter().zip(each).collect());
         result?;
         Ok(totals)
     })

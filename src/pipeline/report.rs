@@ -1,4 +1,5 @@
 //! What a run comes to, for people and for scripts.
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -28,10 +29,16 @@ pub struct Totals {
     pub first_embedding_ms: Option<f64>,
     /// From a frame's arrival to its embedding.
     pub latency: Latency,
+    /// From a frame's arrival until the encoder began with it: how old pictures are that are encoded.
+    pub age: Latency,
+    /// One pass through the encoder.
+    pub encode: Latency,
     /// From the first embedding to the last, seconds.
     pub span_secs: f64,
     /// The source's own counts.
     pub source: SourceCounts,
+    /// The same of each camera, by name.
+    pub cameras: BTreeMap<String, SourceCounts>,
     /// What was written.
     pub exports: ExportCounts,
     /// The source came to its end (not stopped from outside).
@@ -41,6 +48,12 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// A frame that arrived at `arrived` was encoded from `began` until now.
+    pub(super) fn encoded(&mut self, arrived: Instant, began: Instant) {
+        self.age.record(began.saturating_duration_since(arrived));
+        self.encode.record(began.elapsed());
+    }
+
     pub(super) fn embedded(&mut self, arrived: Instant, started: Instant, segment: u64) {
         let now = Instant::now();
         self.frames += 1;
@@ -69,6 +82,12 @@ impl Totals {
             frames_per_sec: self.frames_per_sec(),
             latency_p50_ms: self.latency.percentile_ms(0.5),
             latency_p99_ms: self.latency.percentile_ms(0.99),
+            age_p50_ms: self.age.percentile_ms(0.5),
+            age_p99_ms: self.age.percentile_ms(0.99),
+            age_max_ms: self.age.max().as_secs_f64() * 1e3,
+            encode_p50_ms: self.encode.percentile_ms(0.5),
+            encode_p99_ms: self.encode.percentile_ms(0.99),
+            encode_max_ms: self.encode.max().as_secs_f64() * 1e3,
             peak_megabytes: crate::telemetry::peak_memory_megabytes(),
         }
     }
@@ -85,6 +104,18 @@ pub struct Speed {
     pub latency_p50_ms: f64,
     /// The same, 99th percentile.
     pub latency_p99_ms: f64,
+    /// Median time from a frame's arrival until the encoder began with it, milliseconds.
+    pub age_p50_ms: f64,
+    /// The same, 99th percentile.
+    pub age_p99_ms: f64,
+    /// The same, longest.
+    pub age_max_ms: f64,
+    /// Median time of one pass through the encoder, milliseconds.
+    pub encode_p50_ms: f64,
+    /// The same, 99th percentile.
+    pub encode_p99_ms: f64,
+    /// The same, longest.
+    pub encode_max_ms: f64,
     /// Peak resident memory of the process, megabytes.
     pub peak_megabytes: Option<f64>,
 }

@@ -169,6 +169,10 @@ impl Source for Joined {
         all
     }
 
+    fn counts_of_each(&self) -> Vec<SourceCounts> {
+        self.inputs.iter().map(|input| input.source.counts()).collect()
+    }
+
     fn take_events(&mut self) -> Vec<Event> {
         let mut all = Vec::new();
         for (at, input) in self.inputs.iter_mut().enumerate() {

@@ -102,6 +102,10 @@ pub trait Source: Send {
     }
     /// The counts so far.
     fn counts(&self) -> SourceCounts;
+    /// The same of each camera, where several are joined.
+    fn counts_of_each(&self) -> Vec<SourceCounts> {
+        vec![self.counts()]
+    }
     /// Live only: what happened to the source since this was asked last.
     fn take_events(&mut self) -> Vec<Event> {
         Vec::new()

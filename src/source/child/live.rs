@@ -38,6 +38,8 @@ pub struct Live {
     last: Instant,
     /// Taken at the opening, and not handed out yet.
     first: bool,
+    /// Why the stream closed, and when.
+    closed: Option<(String, Instant)>,
     over: bool,
     counts: SourceCounts,
 }
@@ -62,7 +64,8 @@ impl Live {
         let thread = std::thread::Builder::new().name("live-frames".into()).spawn(work);
         thread.map_err(|e| Error::work("cannot start the thread that reads live frames").because(e))?;
         let (uri, read, last, counts) = (uri.clone(), Read::default(), Instant::now(), SourceCounts::default());
-        let mut live = Self { uri, call, process, mailbox, read, stall, last, first: false, over: false, counts };
+        let (first, closed, over) = (false, None, false);
+        let mut live = Self { uri, call, process, mailbox, read, stall, last, first, closed, over, counts };
         match live.mailbox.take(&mut live.read, stall) {
             Taken::Fresh => {
                 live.first = true;
@@ -71,7 +74,7 @@ impl Live {
                 Ok(live)
             }
             Taken::Nothing => Err(live.stalled()),
-            Taken::Closed(reason) => Err(live.failed(&reason)),
+            Taken::Closed(reason) => Err(live.failed(&reason, ENDING)),
         }
     }
 
@@ -85,7 +88,7 @@ impl Live {
         let words = self.process.words().0;
         let advice = advice(&self.uri, &words);
         let advice = if advice.is_empty() { String::new() } else { format!("; {advice}") };
-        redacted(&format!("{words}{advice}"))
+        format!("{}{advice}", redacted(&words))
     }
 
     fn stalled(&mut self) -> Error {
@@ -96,11 +99,27 @@ impl Live {
         ))
     }
 
-    fn failed(&mut self, reason: &str) -> Error {
-        let status = self.process.finish(ENDING);
+    fn failed(&mut self, reason: &str, patience: Duration) -> Error {
+        let status = self.process.finish(patience);
         let how = status.map_or_else(|| "it did not end by itself".to_owned(), |status| status.to_string());
         let (frames, words) = (self.counts.frames, self.words());
         Error::work(format!("`{}` failed after {frames} frames ({reason}, {how}); {words}", self.shown()))
+    }
+
+    /// The stream has closed for this `reason`: the end, once the child has ended too. That takes as long as it takes, up
+    /// to [`ENDING`], and no pull waits for it: there may be other cameras.
+    fn end(&mut self, reason: String, wait: Duration) -> Result<Pull> {
+        let (reason, since) = self.closed.get_or_insert_with(|| (reason, Instant::now())).clone();
+        let patience = ENDING.saturating_sub(since.elapsed());
+        if !self.process.ended(wait.min(patience)) && since.elapsed() < ENDING {
+            return Ok(Pull::Idle);
+        }
+        self.over = true;
+        let well = reason == WHOLE && self.call.may_end;
+        if well && self.process.finish(Duration::ZERO).is_some_and(|status| status.success()) {
+            return Ok(Pull::End);
+        }
+        Err(self.failed(&reason, Duration::ZERO))
     }
 
     fn hand_out(&mut self, frame: &mut Frame) -> Pull {
@@ -128,14 +147,7 @@ impl Source for Live {
             Taken::Fresh => Ok(self.hand_out(frame)),
             Taken::Nothing if self.last.elapsed() >= self.stall => Err(self.stalled()),
             Taken::Nothing => Ok(Pull::Idle),
-            Taken::Closed(reason) => {
-                self.over = true;
-                let well = reason == WHOLE && self.call.may_end;
-                if well && self.process.finish(ENDING).is_some_and(|status| status.success()) {
-                    return Ok(Pull::End);
-                }
-                Err(self.failed(&reason))
-            }
+            Taken::Closed(reason) => self.end(reason, wait),
         }
     }
 
@@ -190,57 +202,5 @@ fn each(mailbox: &Mailbox<Read>, mut next: impl FnMut(&mut Frame) -> Result<bool
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-    use std::path::Path;
-
-    /// With one of the scripts that play ffmpeg.
-    fn open(script: &str) -> Result<Live> {
-        let search = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/decoders").join(script);
-        let config = config::Source { stall_secs: 0.5, decoder: "ffmpeg".into(), ..config::Source::default() };
-        Live::open_with(&Uri::parse("rtsp://me:secret@host/a").unwrap(), &config, search.as_os_str())
-    }
-
-    /// Frames until it breaks, and how.
-    fn broken(script: &str) -> (u64, Error) {
-        let (mut live, mut frame) = (open(script).unwrap(), Frame::default());
-        loop {
-            match live.next(&mut frame, Duration::from_secs(5)) {
-                Ok(Pull::End) => panic!("a network camera has no end"),
-                Ok(_) => assert_eq!(frame.pixels, b"abcdef"),
-                Err(error) => return (live.counts().frames, error),
-            }
-        }
-    }
-
-    #[test]
-    fn a_child_that_fails_or_stalls_is_an_error_without_the_password() {
-        for (script, kind, part) in [
-            ("fails", crate::error::Kind::Work, "the disk is on fire"),
-            ("breaks", crate::error::Kind::Work, "in the middle of a frame"),
-            ("stalls", crate::error::Kind::Stalled, "last words"),
-        ] {
-            let (frames, error) = broken(script);
-            assert_eq!(error.kind(), kind, "{script}");
-            let text = error.chain();
-            assert!(frames >= 1 && text.contains(part) && text.contains("-rtsp_transport tcp"), "{script}: {text}");
-            assert!(text.contains("rtsp://me:***@host/a") && !text.contains("secret"), "{script}: {text}");
-        }
-    }
-
-    #[test]
-    fn the_newest_frame_wins_and_the_child_never_waits() {
-        let (mut live, mut frame) = (open("plenty").unwrap(), Frame::default());
-        let mut last = None;
-        for _ in 0..3 {
-            while live.next(&mut frame, Duration::from_secs(5)).unwrap() != Pull::Frame {}
-            assert!(last.is_none_or(|last| frame.index > last) && frame.arrived.is_some());
-            last = Some(frame.index);
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        let counts = live.counts();
-        assert!(counts.frames == 3 && counts.dropped > 0, "{counts:?}");
-        assert!(live.live() && live.skip_to(3).is_err());
-    }
-}
+#[path = "live_tests.rs"]
+mod tests;

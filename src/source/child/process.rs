@@ -11,7 +11,7 @@ use super::decoder::Tool;
 use crate::error::{Error, Result};
 
 /// Lines of standard error that are kept, and bytes kept of each.
-const LINES: usize = 4;
+const LINES: usize = 8;
 const LINE_BYTES: usize = 300;
 
 /// What the child said: its last lines, and how many told of damage.
@@ -50,16 +50,25 @@ impl Process {
         Ok((process, stdout))
     }
 
-    /// Waits for the child's own end, then kills it; `None` when it had to be killed.
-    pub(super) fn finish(&mut self, patience: Duration) -> Option<ExitStatus> {
+    /// True where the child has ended by itself, or does so within `patience`.
+    pub(super) fn ended(&mut self, patience: Duration) -> bool {
         let began = Instant::now();
-        while began.elapsed() < patience && self.status.is_none() {
+        loop {
             match self.child.try_wait() {
                 Ok(Some(status)) => self.status = Some(status),
-                Ok(None) => std::thread::sleep(Duration::from_millis(2)),
-                Err(_) => break,
+                Ok(None) if began.elapsed() < patience => {
+                    std::thread::sleep(Duration::from_millis(2));
+                    continue;
+                }
+                _ => {}
             }
+            return self.status.is_some();
         }
+    }
+
+    /// Waits for the child's own end, then kills it; `None` when it had to be killed.
+    pub(super) fn finish(&mut self, patience: Duration) -> Option<ExitStatus> {
+        self.ended(patience);
         let own = self.status;
         self.kill();
         own
@@ -106,7 +115,8 @@ fn listen(mut stderr: ChildStderr, tool: Tool, words: &Mutex<Words>) {
     let finish = |line: &mut Vec<u8>| {
         let text = String::from_utf8_lossy(line).trim().to_string();
         line.clear();
-        if !text.is_empty() {
+        // What GStreamer says between a fault and its cause.
+        if !text.is_empty() && text != "Additional debug info:" {
             let mut words = words.lock().unwrap_or_else(PoisonError::into_inner);
             words.complaints += u64::from(tool.complains(&text));
             if words.last.len() == LINES {
