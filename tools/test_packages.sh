@@ -1,10 +1,15 @@
 #!/bin/sh
-# Installs what some tests need and skip without: an MQTT broker (mosquitto), its reader, and openssl. Debian, Ubuntu; root.
+# Installs what some tests need and skip without: an MQTT broker (mosquitto), its reader, and openssl; GStreamer with an RTSP
+# server (100 MB). Debian, Ubuntu; root.
 set -eu
 missing=
 [ -x /usr/sbin/mosquitto ] || missing="$missing mosquitto"
 command -v mosquitto_sub >/dev/null || missing="$missing mosquitto-clients"
 command -v openssl >/dev/null || missing="$missing openssl"
+for package in gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-libav python3-gi \
+    gir1.2-gst-rtsp-server-1.0; do
+    dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"
+done
 [ -n "$missing" ] || exit 0
 echo "test packages: installing$missing"
 apt-get update -q

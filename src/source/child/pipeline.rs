@@ -8,8 +8,11 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::source::uri::Uri;
 
-/// What every pipeline of ours ends in: frames whose header names their size.
-const TAIL: &str = "videoconvert ! video/x-raw,format=I420 ! y4menc ! fdsink fd=1";
+/// What every pipeline of ours ends in: frames whose header names their size. Rows of a width that is no multiple of 8 are
+/// padded, by some versions of y4menc in its stream too, and the header does not say so: such frames become the nearest size
+/// that leaves no doubt.
+const TAIL: &str = "videoconvert ! videoscale ! video/x-raw,format=I420,width=[8,16384,8],height=[2,16384,2] ! y4menc ! \
+                    fdsink fd=1";
 /// Packages of GStreamer.
 const INSTALL: &str = "`apt install gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
                        gstreamer1.0-libav`";
@@ -136,14 +139,23 @@ pub(super) fn advice(uri: &Uri, words: &str) -> &'static str {
         if says(&["404", "Not Found", "Not found"]) {
             return "the camera has no stream of that path; its manual names it";
         }
-        if says(&["refused", "No route", "unreachable", "resolve", "Name or service", "timed out", "connect to"]) {
+        if says(&[
+            "refused",
+            "No route",
+            "unreachable",
+            "resolve",
+            "Name or service",
+            "timed out",
+            "connect to",
+            "Failed to connect",
+        ]) {
             return "nothing answers there: check address, port (554 where none is named) and cable";
         }
     }
     if says(&["no element \"nvarguscamerasrc\""]) {
         return "csi: needs a Jetson with its camera software (nvidia-l4t-gstreamer); elsewhere use v4l2: or gst:";
     }
-    if says(&["no element \"y4menc\"", "no element \"videoconvert\""]) {
+    if says(&["no element \"y4menc\"", "no element \"videoconvert\"", "no element \"videoscale\""]) {
         return "install gstreamer1.0-plugins-base and gstreamer1.0-plugins-good";
     }
     if says(&["No cameras available", "Failed to create CaptureSession"]) {
@@ -207,6 +219,7 @@ mod tests {
         for (words, part) in [
             ("method DESCRIBE failed: 401 Unauthorized", "USER:PASSWORD"),
             ("Connection refused", "nothing answers"),
+            ("Failed to connect. (Generic error)", "nothing answers"),
             ("404 Not Found", "no stream of that path"),
             ("else", ""),
         ] {

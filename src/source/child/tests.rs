@@ -10,9 +10,13 @@ fn config(decoder: &str) -> config::Source {
 
 /// False, with a line that says so, where a program is missing.
 fn installed(program: &str) -> bool {
-    let there = Tool::find(program, &std::env::var_os("PATH").unwrap()).is_ok();
+    let mut there = Tool::find(program, &std::env::var_os("PATH").unwrap()).is_ok();
+    if there && program == "gst-launch-1.0" {
+        let found = Command::new("gst-inspect-1.0").args(["--exists", "avdec_ffv1"]).status();
+        there = found.is_ok_and(|status| status.success());
+    }
     if !there {
-        println!("skipped: {program} is not installed");
+        println!("skipped: {program} (with gstreamer1.0-libav) is not installed");
     }
     there
 }
