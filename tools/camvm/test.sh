@@ -1,14 +1,30 @@
 #!/bin/bash
-# The tests of live cameras (tests/camera_vm.rs) in a virtual machine with a camera. Skips where there can be none.
+# The tests of live cameras (tests/camera_vm.rs, tests/camera_loopback.rs) in a virtual machine with a camera, one after
+# the other, or the part that is named (vivid, loopback). Skips where there can be none.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 skip() { echo "test-camera: skipped: $*"; exit 0; }
 [ "$(uname -sm)" = "Linux x86_64" ] || skip "the virtual machine is for Linux on x86-64"
 [ "$(id -u)" = 0 ] || skip "it needs root, for the virtual machine's view of this one"
 command -v apt-get >/dev/null || skip "qemu and a kernel are fetched with apt-get, which is not here"
-tools/camvm/run.sh --cam vivid --prepare || skip "the virtual machine cannot be made ready"
-test=$(cargo test --release --locked --test camera_vm --no-run --message-format=json 2>/dev/null |
-    sed -n 's/.*"executable":"\([^"]*camera_vm-[^"]*\)".*/\1/p' | tail -n 1)
 cargo build --release --locked
-export AFTERIMAGE_CAMERA_VM=vivid
-CAMVM_ENV=AFTERIMAGE_CAMERA_VM tools/camvm/run.sh --cam vivid --timeout "${1:-420}" -- "$test" --test-threads 1 --nocapture
+failed=0
+# camera, file of tests
+part() {
+    tools/camvm/run.sh --cam "$1" --prepare || { echo "test-camera: $1 skipped: the virtual machine cannot be made ready"; return 0; }
+    local test
+    test=$(cargo test --release --locked --test "$2" --no-run --message-format=json 2>/dev/null |
+        sed -n 's/.*"executable":"\([^"]*'"$2"'-[^"]*\)".*/\1/p' | tail -n 1)
+    export AFTERIMAGE_CAMERA_VM=$1
+    CAMVM_ENV=AFTERIMAGE_CAMERA_VM tools/camvm/run.sh --cam "$1" --timeout 420 -- "$test" --test-threads 1 --nocapture ||
+        { echo "test-camera: $1 failed ($?)"; failed=1; }
+}
+[ $# -gt 0 ] || set -- vivid loopback
+for camera; do
+    case $camera in
+    vivid) part vivid camera_vm ;;
+    loopback) part loopback camera_loopback ;;
+    *) echo "test-camera: $camera is neither vivid nor loopback" >&2; exit 2 ;;
+    esac
+done
+exit $failed

@@ -166,10 +166,11 @@ impl Offers {
     }
 }
 
-/// Raw formats of sensors: `BA81`, `RG10`, `pBAA`, `GB12` and so on.
+/// Raw formats of sensors: `BA81`, `RG10`, `GB12` and so on; packed `pBAA`, `pgCC`, compressed `aRA8`.
 fn bayer(fourcc: &str) -> bool {
-    let start = fourcc.trim_start_matches('p').get(..2).unwrap_or_default();
-    ["BA", "BG", "GB", "GR", "RG", "BY"].contains(&start) && !["BGR3", "RGB3", "GREY"].contains(&fourcc)
+    let packed = matches!(fourcc.as_bytes(), [b'p' | b'a' | b'b', b'B' | b'G' | b'g' | b'R', b'A' | b'C' | b'E', _]);
+    let plain = ["BA", "BG", "GB", "GR", "RG", "BY"].iter().any(|start| fourcc.starts_with(start));
+    packed || plain && !["RGB", "BGR", "GREY"].iter().any(|start| fourcc.starts_with(start))
 }
 
 impl Offer {
@@ -332,6 +333,21 @@ mod tests {
         assert_eq!(choice(&all, &only).unwrap(), offer(Pixels::Mjpeg, 640, 480, 30));
         let absent = Wish { pixels: Some(Pixels::Nv12), ..only };
         assert!(choice(&all, &absent).unwrap_err().chain().contains("does not offer NV12"));
+    }
+
+    #[test]
+    fn a_sensor_with_bayer_frames_only_is_sent_elsewhere() {
+        for fourcc in ["BA81", "GBRG", "RGGB", "RG10", "pBAA", "pgCC", "GB12", "BYR2"] {
+            let raw = Offers { usable: Vec::new(), others: vec![fourcc.into()] };
+            let error = choice(&raw, &wish(640, 480, 30.0, true)).unwrap_err().chain();
+            assert!(error.contains("raw Bayer frames only") && error.contains("use csi://0"), "{fourcc}: {error}");
+        }
+        // Beside formats that can be read they do not matter.
+        let mixed = Offers { others: vec!["RG10".into()], ..offers() };
+        assert!(choice(&mixed, &wish(640, 480, 30.0, false)).is_ok());
+        let strange = Offers { usable: Vec::new(), others: vec!["HEVC".into()] };
+        assert!(choice(&strange, &wish(640, 480, 30.0, false)).unwrap_err().chain().contains("found: HEVC"));
+        assert!(!["BGR4", "GREY", "RGB3", "RGBP", "avc1"].into_iter().any(bayer));
     }
 
     #[test]
