@@ -1,0 +1,47 @@
+#!/bin/bash
+# The arm64 program under emulation (qemu-user), against the x86-64 one: unit tests of the mathematics, then tests/aarch64.rs
+# (a short `learn`, `embed` with a real encoder). Debian; installs what is missing where it is root, else skips.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+skip() {
+    echo "test-aarch64: skipped: $*"
+    exit 0
+}
+[ "$(uname -sm)" = "Linux x86_64" ] || skip "it compares with x86-64, and this is $(uname -sm)"
+command -v apt-get >/dev/null || skip "the toolchain and the emulator come with apt-get, which is not here"
+if ! command -v qemu-aarch64-static >/dev/null; then
+    [ "$(id -u)" = 0 ] || skip "qemu-aarch64-static is missing (apt-get install qemu-user-static)"
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends qemu-user-static
+fi
+
+# The emulated program finds Arm's libraries where Debian has them (libc6:arm64; those of libc6-arm64-cross make threads hang).
+# ONNX Runtime asks /proc/cpuinfo what processor it is on, and does not survive the answer of an x86-64 machine.
+root=$PWD/target/cross/root
+mkdir -p "$root/proc"
+{
+    for core in 0 1; do
+        printf 'processor\t: %s\nBogoMIPS\t: 62.50\nFeatures\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid\n' $core
+        printf 'CPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: 0xd07\nCPU revision\t: 0\n\n'
+    done
+} >"$root/proc/cpuinfo"
+runner=$root/run
+printf '#!/bin/sh\nexec %s -L %s "$@"\n' "$(command -v qemu-aarch64-static)" "$root" >"$runner"
+chmod +x "$runner"
+
+tools/cross.sh build --bin afterimage
+for package in libc6:arm64 libstdc++6:arm64; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q "ok installed" ||
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$package"
+done
+library=$(tools/fetch_onnxruntime.sh --machine aarch64 | sed 's/.*: //')
+
+echo "== unit tests of the mathematics, emulated"
+tests=$(tools/cross.sh test --lib --no-run --message-format json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
+"$runner" "$tests" --test-threads 2 linalg:: objective:: optimizer:: head:: pairs:: encoder::prepare
+
+echo "== learn and embed, emulated, against x86-64"
+program=$PWD/target/cross/aarch64-unknown-linux-gnu/release/afterimage
+printf '#!/bin/sh\nexport ORT_DYLIB_PATH=%s\nexec %s %s "$@"\n' "$library" "$runner" "$program" >"$root/afterimage"
+chmod +x "$root/afterimage"
+AFTERIMAGE_AARCH64=$root/afterimage cargo test --release --locked --test aarch64 -- --nocapture
