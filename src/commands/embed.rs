@@ -46,7 +46,7 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
     let heart = Heart::of_process()?;
     let (metrics, _server) = figures::open(&config)?;
     let readers = Outlets::open(&config)?;
-    metrics.live(readers.as_ref().and_then(Outlets::socket));
+    metrics.live(readers.as_ref().map(Outlets::watch));
     let source = source::open_all(&args.source, &config.source)?;
     config.export.embeddings = true;
     files::create_folder(&args.out)?;

@@ -51,7 +51,7 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
     board::check(&config.board)?;
     let (metrics, _server) = figures::open(&config)?;
     let readers = Outlets::open(&config)?;
-    metrics.live(readers.as_ref().and_then(Outlets::socket));
+    metrics.live(readers.as_ref().map(Outlets::watch));
     let mut opened = Opened::open(&args.encoder, &config)?;
     let mut source = source::open_all(&args.source, &config.source)?;
     let live = source.live();

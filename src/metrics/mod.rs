@@ -6,11 +6,11 @@ mod page;
 mod text;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, TryLockError};
+use std::sync::{Mutex, OnceLock, TryLockError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::encoder::Encoder;
-use crate::export::live::{self, Live};
+use crate::export::outlets::Watch;
 use crate::learner::{Counts, Learner, Snapshot, State};
 use crate::source::SourceCounts;
 use crate::telemetry;
@@ -109,7 +109,7 @@ pub struct Metrics {
     queue: [Counter; 2],
     encoder: OnceLock<OpenEncoder>,
     head: Mutex<HeadInUse>,
-    live: OnceLock<Arc<live::Counts>>,
+    live: OnceLock<Watch>,
     /// Milliseconds after `started`, plus one, of the last embedding, or of the start of the pipeline; 0: not yet.
     last_frame: AtomicU64,
     /// Milliseconds without a frame that a live source is allowed; 0: it is no live source.
@@ -162,9 +162,9 @@ impl Metrics {
     }
 
     /// Records go to `live` too. Of several calls the first counts.
-    pub fn live(&self, live: Option<&Live>) {
+    pub fn live(&self, live: Option<Watch>) {
         if let Some(live) = live {
-            self.live.get_or_init(|| live.counts().clone());
+            self.live.get_or_init(|| live);
         }
     }
 

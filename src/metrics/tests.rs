@@ -48,3 +48,37 @@ fn nothing_is_told_of_what_is_not_there() {
     assert!(page.contains("\nafterimage_frames_total 0\n"), "{page}");
     assert!(page.contains("\nprocess_resident_memory_bytes "), "{page}");
 }
+
+#[test]
+fn the_ring_and_the_broker_are_told_of_while_they_are_open() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nobody listens there: what is published waits, and beyond a megabyte the oldest goes.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let sets = [
+        format!("live.ring={:?}", folder.path().join("ring")),
+        "live.ring_slot_kilobytes=1".into(),
+        format!("mqtt.broker=\"mqtt://{nobody}\""),
+        "mqtt.buffer_megabytes=1".into(),
+    ];
+    let config = crate::config::load::load(None, &sets).unwrap();
+    let mut outlets = crate::export::outlets::Outlets::open(&config).unwrap().unwrap();
+    let metrics = Metrics::default();
+    metrics.live(Some(outlets.watch()));
+    let text = r#"{"camera":"a","frame":3,"stamp_ns":4,"segment":0,"space":"s","head":1,"novelty":null}"#;
+    let record = serde_json::from_str(text).unwrap();
+    (0..3).for_each(|_| outlets.publish(&record, &[1.0; 64]).unwrap());
+    outlets.publish(&record, &vec![1.0; 250_000]).unwrap();
+    let page = metrics.page();
+    for line in [
+        "ring_records_total 3",
+        "ring_records_lost_total 1",
+        "mqtt_records_total 0",
+        "mqtt_records_lost_total 3",
+        "mqtt_records_waiting 1",
+        "mqtt_connections_total 0",
+        "mqtt_reconnects_total 0",
+    ] {
+        assert!(page.contains(&format!("\nafterimage_{line}\n")), "{line} is not in\n{page}");
+    }
+    assert!(!page.contains("afterimage_live_"), "{page}");
+}

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::page::Page;
 use super::{BOUNDS, Metrics, STATES, Times};
+use crate::export::outlets::mqtt;
 use crate::telemetry;
 
 impl Metrics {
@@ -135,12 +136,31 @@ impl Metrics {
     fn readers(&self, page: &mut Page) {
         let Some(live) = self.live.get() else { return };
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        page.family("afterimage_live_readers", "gauge", "Readers of the local socket, when a record last left.");
-        page.sample(&[], get(&live.readers));
-        page.family("afterimage_live_records_total", "counter", "Records put into the queues of readers.");
-        page.sample(&[], get(&live.sent));
-        page.family("afterimage_live_records_lost_total", "counter", "Records that a reader's queue had no room for.");
-        page.sample(&[], get(&live.lost));
+        if let Some(socket) = &live.socket {
+            page.family("afterimage_live_readers", "gauge", "Readers of the local socket, when a record last left.");
+            page.sample(&[], get(&socket.readers));
+            page.family("afterimage_live_records_total", "counter", "Records put into the queues of readers.");
+            page.sample(&[], get(&socket.sent));
+            let help = "Records that a reader's queue had no room for.";
+            page.family("afterimage_live_records_lost_total", "counter", help).sample(&[], get(&socket.lost));
+        }
+        if let Some(ring) = &live.ring {
+            page.family("afterimage_ring_records_total", "counter", "Records written into the ring.");
+            page.sample(&[], get(&ring.written));
+            let help = "Records that were too long for a slot of the ring.";
+            page.family("afterimage_ring_records_lost_total", "counter", help).sample(&[], get(&ring.too_long));
+        }
+        if let Some(mqtt) = live.mqtt.as_ref().map(mqtt::Watch::counts) {
+            for (name, kind, help, count) in [
+                ("records_total", "counter", "Records that the broker has acknowledged, or was sent.", mqtt.delivered),
+                ("records_lost_total", "counter", "Records that had to make room for newer ones.", mqtt.lost),
+                ("records_waiting", "gauge", "Records that wait for the broker or its word.", mqtt.waiting),
+                ("connections_total", "counter", "Connections made to the broker.", mqtt.connections),
+                ("reconnects_total", "counter", "Those after the first.", mqtt.connections.saturating_sub(1)),
+            ] {
+                page.family(&format!("afterimage_mqtt_{name}"), kind, help).sample(&[], count);
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::live::{Live, message};
+use super::live::{self, Live, message};
 use crate::config::Config;
 use crate::error::Result;
 use crate::export::Record;
@@ -21,6 +21,17 @@ pub struct Outlets {
     ring: Option<ring::Writer>,
     mqtt: Option<mqtt::Publisher>,
     seq: u64,
+}
+
+/// What becomes of the messages of each, while they are open; `None` of what is not.
+#[derive(Debug, Clone, Default)]
+pub struct Watch {
+    /// The local socket.
+    pub socket: Option<Arc<live::Counts>>,
+    /// The ring.
+    pub ring: Option<Arc<ring::Counts>>,
+    /// The broker.
+    pub mqtt: Option<mqtt::Watch>,
 }
 
 impl Outlets {
@@ -38,9 +49,13 @@ impl Outlets {
         Ok(any.then_some(Self { socket, ring, mqtt, seq: 0 }))
     }
 
-    /// The local socket, for its counts.
-    pub fn socket(&self) -> Option<&Live> {
-        self.socket.as_ref()
+    /// What tells of them from another thread.
+    pub fn watch(&self) -> Watch {
+        Watch {
+            socket: self.socket.as_ref().map(|socket| socket.counts().clone()),
+            ring: self.ring.as_ref().map(|ring| ring.counts().clone()),
+            mqtt: self.mqtt.as_ref().map(mqtt::Publisher::watch),
+        }
     }
 
     /// One record with its embedding to all; never waits.

@@ -20,6 +20,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use memmap2::{Mmap, MmapMut};
@@ -33,6 +34,15 @@ const SLOT_HEAD_BYTES: usize = 16;
 const WRITTEN: usize = 16;
 const CLOSED: usize = 24;
 
+/// What became of the messages.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Messages that readers could take.
+    pub written: AtomicU64,
+    /// Messages that did not fit a slot.
+    pub too_long: AtomicU64,
+}
+
 /// The one writer.
 #[derive(Debug)]
 pub struct Writer {
@@ -41,7 +51,7 @@ pub struct Writer {
     slot_bytes: usize,
     slots: usize,
     written: u64,
-    too_long: u64,
+    counts: Arc<Counts>,
 }
 
 impl Writer {
@@ -72,7 +82,14 @@ impl Writer {
             files::remove_leftover(&partial);
             failed(error)
         })?;
-        Ok(Self { map: map(&file).map_err(failed)?, path: path.to_owned(), slot_bytes, slots, written: 0, too_long: 0 })
+        Ok(Self {
+            map: map(&file).map_err(failed)?,
+            path: path.to_owned(),
+            slot_bytes,
+            slots,
+            written: 0,
+            counts: Arc::default(),
+        })
     }
 
     /// Writes the next message over the oldest one; never waits. One that is longer than a slot is counted, and its
@@ -82,14 +99,14 @@ impl Writer {
         let at = HEADER_BYTES + (n % self.slots as u64) as usize * self.slot_bytes;
         self.written += 1;
         if message.len() > self.slot_bytes - SLOT_HEAD_BYTES {
-            if self.too_long == 0 {
+            if self.too_long() == 0 {
                 tracing::warn!(
                     "a message of {} bytes does not fit the slots of the ring {}; raise live.ring_slot_kilobytes",
                     message.len(),
                     self.path.display()
                 );
             }
-            self.too_long += 1;
+            self.counts.too_long.fetch_add(1, Ordering::Relaxed);
         } else {
             self.number(at).store(2 * n + 1, Ordering::Relaxed);
             fence(Ordering::Release);
@@ -97,13 +114,19 @@ impl Writer {
             body[..4].copy_from_slice(&(message.len() as u32).to_le_bytes());
             body[8..8 + message.len()].copy_from_slice(message);
             self.number(at).store(2 * n + 2, Ordering::Release);
+            self.counts.written.fetch_add(1, Ordering::Relaxed);
         }
         self.number(WRITTEN).store(self.written, Ordering::Release);
     }
 
     /// Messages that did not fit a slot.
     pub fn too_long(&self) -> u64 {
-        self.too_long
+        self.counts.too_long.load(Ordering::Relaxed)
+    }
+
+    /// What became of the messages so far.
+    pub fn counts(&self) -> &Arc<Counts> {
+        &self.counts
     }
 
     fn number(&self, at: usize) -> &AtomicU64 {

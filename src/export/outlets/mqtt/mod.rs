@@ -32,6 +32,17 @@ pub struct Counts {
     pub connections: u64,
 }
 
+/// Tells what comes of the messages, from any thread.
+#[derive(Debug, Clone)]
+pub struct Watch(Arc<Shared>);
+
+impl Watch {
+    /// What came of the messages so far.
+    pub fn counts(&self) -> Counts {
+        self.0.counts()
+    }
+}
+
 /// The way to the broker: a thread of its own, and what waits for it.
 #[derive(Debug)]
 pub struct Publisher {
@@ -122,6 +133,11 @@ impl Publisher {
     /// What came of the messages so far.
     pub fn counts(&self) -> Counts {
         self.shared.counts()
+    }
+
+    /// Tells the same from another thread.
+    pub fn watch(&self) -> Watch {
+        Watch(self.shared.clone())
     }
 
     /// Gives what waits a second more, says `offline`, and ends the connection.
