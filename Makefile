@@ -61,7 +61,7 @@ soak: build ## an hour of live synthetic frames: in the second half memory and o
 	.venv/$*/bin/pip install --quiet --disable-pip-version-check --no-deps -r tools/requirements$(if $(filter torch,$*),-torch).txt
 	touch $@
 
-test-tools: .venv/tools/ready ## the Python tools that need no PyTorch (300 MB of packages)
+test-tools: .venv/tools/ready ## the Python tools that need no PyTorch (600 MB of packages; the program must be built)
 	cd tools && ../.venv/tools/bin/python -W ignore -m unittest discover -t . -s tests
 
 test-export: .venv/torch/ready ## all Python tools, with PyTorch (4.3 GB of packages; the program must be built)

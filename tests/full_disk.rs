@@ -59,11 +59,15 @@ fn reference(place: &Place, more: &[&str]) {
 
 #[test]
 fn exports_stop_and_resume_and_heads_are_kept() {
-    for every_frames in ["checkpoint.every_frames=0", "checkpoint.every_frames=100"] {
+    for (every_frames, format) in [
+        ("checkpoint.every_frames=0", "export.format=npy"),
+        ("checkpoint.every_frames=100", "export.format=parquet"),
+        ("checkpoint.every_frames=100", "export.format=safetensors"),
+    ] {
         let place = Place::new();
         let Some(disk) = SmallDisk::mount(&place, 16 * 1024) else { return };
         // A reserve for heads that exports would take too, if it were given up as a whole.
-        let more = [&CUTS[..], &["--set", every_frames, "--set", "head.hidden=2000"]].concat();
+        let more = [&CUTS[..], &["--set", every_frames, "--set", format, "--set", "head.hidden=2000"]].concat();
         reference(&place, &more[4..]);
         let ballast = disk.fill(60 + 480);
         let run = place.at("disk/run");

@@ -28,9 +28,20 @@ fn survives(sets: &[&str]) {
 
 #[test]
 fn contrastive() {
-    survives(&["learn.objective=nt-xent", "learn.optimizer=sgd", "learn.positives=2", "learn.ema=0.99"]);
+    survives(&[
+        "learn.objective=nt-xent",
+        "learn.optimizer=sgd",
+        "learn.positives=2",
+        "learn.ema=0.99",
+        "export.format=parquet",
+    ]);
     survives(&["learn.objective=dcl + 0.1 vicreg", "learn.false_negatives=window", "learn.anchor=0.5"]);
-    survives(&["learn.objective=supcon", "learn.optimizer=lars", "learn.learning_rate=0.01"]);
+    survives(&[
+        "learn.objective=supcon",
+        "learn.optimizer=lars",
+        "learn.learning_rate=0.01",
+        "export.format=safetensors",
+    ]);
     survives(&["learn.objective=instance", "learn.views=0.5", "learn.replay=reservoir"]);
 }
 

@@ -113,6 +113,7 @@ pub(super) const WORDS: &[(&str, &[&str])] = &[
     ("learn.optimizer", &["adamw", "sgd", "lars"]),
     ("learn.schedule", &["constant", "cosine"]),
     ("learn.cpc_embedding", &["projected", "context"]),
+    ("export.format", &["npy", "parquet", "safetensors"]),
     ("export.dtype", &["f32", "f16"]),
     ("boxes.method", &["auto", "crop", "roi"]),
     ("mqtt.payload", &["binary", "json"]),

@@ -300,13 +300,15 @@ pub struct Judge {
 pub struct Export {
     /// Write embeddings while running.
     pub embeddings: bool,
+    /// `npy`, `parquet` or `safetensors`.
+    pub format: String,
     /// `f32` or `f16`.
     pub dtype: String,
     /// A file of embeddings is closed at this size, megabytes.
     pub rotate_megabytes: f64,
     /// Write the frozen latents too (f32), so that `replay` can learn from them again.
     pub latents: bool,
-    /// Write the embedding of every cell of grid latents too: `grids/NNNN.npy`, a row of `h * w * k` numbers a frame,
+    /// Write the embedding of every cell of grid latents too: files in `grids/`, a row of `h * w * k` numbers a frame,
     /// `[h, w, k]` row by row, every cell of unit length.
     pub grid: bool,
     /// Records of a novelty above this are marked as novel; 0: none is.
@@ -513,6 +515,7 @@ impl Default for Export {
     fn default() -> Self {
         Self {
             embeddings: true,
+            format: "npy".into(),
             dtype: "f32".into(),
             rotate_megabytes: 64.0,
             latents: false,

@@ -8,9 +8,9 @@ pub const HEADER_BYTES: usize = 128;
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 
 /// Most dimensions of a row that are read.
-const MAX_DIM: u64 = 1 << 16;
+pub(super) const MAX_DIM: u64 = 1 << 16;
 
-/// What a header says.
+/// What the header of a file says, of any format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
     /// Type of the numbers.

@@ -4,8 +4,8 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::export::npy::{self, HEADER_BYTES, Shape};
-use crate::export::{Dtype, RECORDS, ROWS};
+use crate::export::npy::{self, Shape};
+use crate::export::{Format, Layout, RECORDS, Record, safetensors};
 use crate::files;
 
 /// Both files have the same whole rows at any time; their names come at the end.
@@ -14,6 +14,24 @@ pub(super) struct Pair {
     rows: Part,
     records: Part,
     shape: Shape,
+    heading: Heading,
+    header_bytes: u64,
+}
+
+/// What stands before the rows. Its length does not depend on their number, which is filled in at the end.
+#[derive(Debug)]
+enum Heading {
+    Npy,
+    Safetensors(safetensors::Heading),
+}
+
+impl Heading {
+    fn bytes(&self, shape: Shape) -> Vec<u8> {
+        match self {
+            Heading::Npy => npy::header(shape).to_vec(),
+            Heading::Safetensors(heading) => heading.bytes(shape),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -54,21 +72,27 @@ impl Part {
 }
 
 impl Pair {
-    pub(super) fn create(folder: &Path, number: u64, dtype: Dtype, dim: usize) -> Result<Self> {
+    /// Of rows of `dim` numbers, of which `first` is the first record.
+    pub(super) fn create(folder: &Path, number: u64, layout: Layout, dim: usize, first: &Record) -> Result<Self> {
         let part = |end| Part::create(folder.join(files::numbered_name(number, end)));
-        let rows = part(ROWS)?;
+        let (rows, shape) = (part(layout.format.end())?, Shape { dtype: layout.dtype, rows: 0, dim });
+        let heading = match layout.format {
+            Format::Safetensors => Heading::Safetensors(safetensors::Heading::new(layout.column, first)),
+            Format::Npy | Format::Parquet => Heading::Npy,
+        };
         let mut pair = match part(RECORDS) {
-            Ok(records) => Self { rows, records, shape: Shape { dtype, rows: 0, dim } },
+            Ok(records) => Self { rows, records, shape, heading, header_bytes: 0 },
             Err(error) => {
                 files::remove_leftover(&rows.partial);
                 return Err(error);
             }
         };
-        if let Err(error) = pair.rows.append(&npy::header(pair.shape)) {
+        if let Err(error) = pair.rows.append(&pair.heading.bytes(shape)) {
             let error = pair.rows.failed(error);
             pair.discard();
             return Err(error);
         }
+        pair.header_bytes = pair.rows.length;
         Ok(pair)
     }
 
@@ -104,7 +128,7 @@ impl Pair {
     pub(super) fn close(mut self) -> Result<()> {
         debug_assert_eq!(
             self.rows.length,
-            HEADER_BYTES as u64 + self.rows() * (self.dim() * self.shape.dtype.bytes()) as u64
+            self.header_bytes + self.rows() * (self.dim() * self.shape.dtype.bytes()) as u64
         );
         let closed = self.complete();
         if closed.is_err() {
@@ -116,7 +140,7 @@ impl Pair {
     }
 
     fn complete(&mut self) -> Result<()> {
-        let header = npy::header(self.shape);
+        let header = self.heading.bytes(self.shape);
         let fill = |file: &mut File| {
             file.seek(SeekFrom::Start(0))?;
             file.write_all(&header)

@@ -8,7 +8,8 @@ use half::slice::HalfFloatSliceExt;
 
 use crate::error::{Error, Result};
 use crate::export::npy::{self, Shape};
-use crate::export::{Dtype, RECORDS, ROWS, Record};
+use crate::export::parquet::Groups;
+use crate::export::{Dtype, Format, RECORDS, Record, row_files, safetensors};
 use crate::files;
 
 /// A header or a record of more bytes was not written by us.
@@ -23,15 +24,11 @@ pub struct Reader {
     rows: u64,
 }
 
+/// A file that is being read.
 #[derive(Debug)]
-struct Open {
-    path: PathBuf,
-    shape: Shape,
-    left: u64,
-    rows: BufReader<File>,
-    records: BufReader<File>,
-    line: Vec<u8>,
-    bytes: Vec<u8>,
+enum Open {
+    Pair(Pair),
+    Sheet(Sheet),
 }
 
 impl Reader {
@@ -41,21 +38,25 @@ impl Reader {
     /// No files, a missing number, or a file that is not as it should be (named, with what is wrong).
     pub fn open(folder: &Path) -> Result<Self> {
         let names = files::names_in(folder)?;
-        let numbers = files::numbered(&names, ROWS);
-        let Some(first) = numbers.first() else {
+        let found = row_files(&names);
+        let Some((first, _)) = found.first() else {
             return Err(Error::work(format!(
-                "no embeddings in {}: expected NNNN.npy with NNNN.jsonl, as `learn` and `embed` write them",
+                "no embeddings in {}: expected NNNN.npy with NNNN.jsonl, NNNN.parquet, or NNNN.safetensors with \
+                 NNNN.jsonl, as `learn` and `embed` write them",
                 folder.display()
             )));
         };
         let mut ahead = Vec::new();
         let mut rows: u64 = 0;
-        for (expected, number) in (*first..).zip(&numbers) {
-            let path = folder.join(files::numbered_name(*number, ROWS));
+        for (expected, (number, format)) in (*first..).zip(&found) {
+            let path = folder.join(files::numbered_name(*number, format.end()));
+            if *number < expected {
+                return Err(bad(&path, format!("there is another file of the number {number:04}")));
+            }
             if *number != expected {
                 return Err(bad(&path, format!("the file before it, {expected:04}, is missing")));
             }
-            let (shape, _) = header(&path)?;
+            let shape = shape(&path)?;
             rows = rows.saturating_add(shape.rows);
             ahead.push((path, shape));
         }
@@ -63,11 +64,11 @@ impl Reader {
         Ok(Self { ahead, open: None, rows })
     }
 
-    /// One file `NNNN.npy` alone, with its `NNNN.jsonl`.
+    /// One file of rows alone, with its file of records where it has one.
     /// # Errors
     /// It is not as it should be, with what is wrong.
     pub fn file(path: &Path) -> Result<Self> {
-        let (shape, _) = header(path)?;
+        let shape = shape(path)?;
         Ok(Self { ahead: vec![(path.to_path_buf(), shape)], open: None, rows: shape.rows })
     }
 
@@ -78,11 +79,10 @@ impl Reader {
 
     fn read(&mut self) -> Result<Option<(Record, Vec<f32>)>> {
         loop {
-            if let Some(open) = &mut self.open {
-                if open.left > 0 {
-                    return open.read().map(Some);
-                }
-                open.at_end()?;
+            if let Some(open) = &mut self.open
+                && let Some(row) = open.read()?
+            {
+                return Ok(Some(row));
             }
             let Some((path, shape)) = self.ahead.pop() else { return Ok(None) };
             self.open = Some(Open::new(path, shape)?);
@@ -102,8 +102,93 @@ impl Iterator for Reader {
     }
 }
 
-fn bad(path: &Path, what: impl std::fmt::Display) -> Error {
+pub(super) fn bad(path: &Path, what: impl std::fmt::Display) -> Error {
     Error::work(format!("cannot use {}: {what}", path.display()))
+}
+
+fn format_of(path: &Path) -> Option<Format> {
+    path.extension().and_then(|end| end.to_str()).and_then(|end| end.parse().ok())
+}
+
+/// What the header or footer of a file says.
+fn shape(path: &Path) -> Result<Shape> {
+    Ok(if format_of(path) == Some(Format::Parquet) { Groups::open(path)?.0 } else { header(path)?.0 })
+}
+
+/// The numbers of one row; all must be finite.
+fn numbers(shape: Shape, bytes: &[u8], number: u64, path: &Path) -> Result<Vec<f32>> {
+    let mut row = vec![0.0; shape.dim];
+    match shape.dtype {
+        Dtype::F32 => bytemuck::cast_slice_mut(&mut row).copy_from_slice(bytes),
+        Dtype::F16 => {
+            let halves: Vec<f16> = bytemuck::pod_collect_to_vec(bytes);
+            halves.convert_to_f32_slice(&mut row);
+        }
+    }
+    if !row.iter().all(|value| value.is_finite()) {
+        return Err(bad(path, format!("row {number} has a number that is not finite")));
+    }
+    Ok(row)
+}
+
+impl Open {
+    fn new(path: PathBuf, expected: Shape) -> Result<Self> {
+        let parquet = format_of(&path) == Some(Format::Parquet);
+        let (shape, open) = if parquet { Sheet::open(path)? } else { Pair::open(path)? };
+        if shape != expected {
+            return Err(bad(open.path(), "it changed while it was read"));
+        }
+        Ok(open)
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Open::Pair(pair) => &pair.path,
+            Open::Sheet(sheet) => &sheet.path,
+        }
+    }
+
+    fn read(&mut self) -> Result<Option<(Record, Vec<f32>)>> {
+        match self {
+            Open::Pair(pair) if pair.left > 0 => pair.read().map(Some),
+            Open::Pair(pair) => pair.at_end().map(|()| None),
+            Open::Sheet(sheet) => sheet.read(),
+        }
+    }
+}
+
+/// A file with its records in it, a group at a time.
+#[derive(Debug)]
+struct Sheet {
+    path: PathBuf,
+    shape: Shape,
+    number: u64,
+    groups: Groups,
+    records: std::vec::IntoIter<Record>,
+    rows: Vec<u8>,
+    at: usize,
+}
+
+impl Sheet {
+    fn open(path: PathBuf) -> Result<(Shape, Open)> {
+        let (shape, groups) = Groups::open(&path)?;
+        let records = Vec::new().into_iter();
+        Ok((shape, Open::Sheet(Self { path, shape, number: 0, groups, records, rows: Vec::new(), at: 0 })))
+    }
+
+    fn read(&mut self) -> Result<Option<(Record, Vec<f32>)>> {
+        loop {
+            if let Some(record) = self.records.next() {
+                let end = self.at + self.shape.dim * self.shape.dtype.bytes();
+                let bytes = self.rows.get(self.at..end).unwrap_or_default();
+                let row = numbers(self.shape, bytes, self.number, &self.path)?;
+                (self.at, self.number) = (end, self.number + 1);
+                return Ok(Some((record, row)));
+            }
+            let Some((records, rows)) = self.groups.next(&self.path)? else { return Ok(None) };
+            (self.records, self.rows, self.at) = (records.into_iter(), rows, 0);
+        }
+    }
 }
 
 /// What the header of a file says, and the file at its first row.
@@ -113,39 +198,39 @@ fn header(path: &Path) -> Result<(Shape, File)> {
     let size = file.metadata().map_err(failed)?.len();
     let mut start = Vec::new();
     file.by_ref().take(MAX_TEXT_BYTES).read_to_end(&mut start).map_err(failed)?;
-    let (shape, begin) = npy::parse(&start, size).map_err(|what| bad(path, what))?;
+    let parse = if format_of(path) == Some(Format::Safetensors) { safetensors::parse } else { npy::parse };
+    let (shape, begin) = parse(&start, size).map_err(|what| bad(path, what))?;
     file.seek(SeekFrom::Start(begin)).map_err(failed)?;
     Ok((shape, file))
 }
 
-impl Open {
-    fn new(path: PathBuf, expected: Shape) -> Result<Self> {
+/// A file of rows with its file of records.
+#[derive(Debug)]
+struct Pair {
+    path: PathBuf,
+    shape: Shape,
+    left: u64,
+    rows: BufReader<File>,
+    records: BufReader<File>,
+    line: Vec<u8>,
+    bytes: Vec<u8>,
+}
+
+impl Pair {
+    fn open(path: PathBuf) -> Result<(Shape, Open)> {
         let (shape, rows) = header(&path)?;
-        if shape != expected {
-            return Err(bad(&path, "it changed while it was read"));
-        }
         let records = path.with_extension(RECORDS);
         let records = File::open(&records).map_err(|error| Error::io("cannot read", &records, error))?;
         let bytes = vec![0; shape.dim * shape.dtype.bytes()];
         let (rows, records) = (BufReader::new(rows), BufReader::new(records));
-        Ok(Self { path, shape, left: shape.rows, rows, records, line: Vec::new(), bytes })
+        Ok((shape, Open::Pair(Self { path, shape, left: shape.rows, rows, records, line: Vec::new(), bytes })))
     }
 
     fn read(&mut self) -> Result<(Record, Vec<f32>)> {
         let number = self.shape.rows - self.left;
         let record = self.record(number)?;
         self.rows.read_exact(&mut self.bytes).map_err(|error| Error::io("cannot read", &self.path, error))?;
-        let mut row = vec![0.0; self.shape.dim];
-        match self.shape.dtype {
-            Dtype::F32 => bytemuck::cast_slice_mut(&mut row).copy_from_slice(&self.bytes),
-            Dtype::F16 => {
-                let halves: Vec<f16> = bytemuck::pod_collect_to_vec(&self.bytes);
-                halves.convert_to_f32_slice(&mut row);
-            }
-        }
-        if !row.iter().all(|value| value.is_finite()) {
-            return Err(bad(&self.path, format!("row {number} has a number that is not finite")));
-        }
+        let row = numbers(self.shape, &self.bytes, number, &self.path)?;
         self.left -= 1;
         Ok((record, row))
     }

@@ -96,6 +96,15 @@ impl Maker {
 }
 
 impl Record {
+    /// What all records of a file have in common, by key; formats with metadata say it once more there.
+    pub(super) fn common(&self) -> Vec<(&'static str, String)> {
+        let mut all = vec![("schema", self.schema.to_string()), ("space", self.space.to_string())];
+        if let Some(maker) = &self.maker {
+            all.extend([("encoder", maker.encoder.to_string()), ("preparation", maker.preparation.to_string())]);
+        }
+        all
+    }
+
     /// Sets the novelty, and whether it is above `threshold` (0: never).
     pub fn set_novelty(&mut self, novelty: Option<f32>, threshold: f32) {
         self.novelty = novelty;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use super::*;
 use crate::files::small_disk::SmallDisk;
 
+const NPY: Layout = Layout { format: Format::Npy, dtype: Dtype::F32, column: Layout::EMBEDDING };
+
 fn record(frame: u64, space: &str) -> Record {
     Record {
         schema: SCHEMA,
@@ -51,10 +53,78 @@ fn frames(folder: &Path, dim: usize) -> Vec<u64> {
     frames
 }
 
+/// Names of the files of one number.
+fn files_of(number: u64, layout: Layout) -> Vec<String> {
+    let records = (layout.format != Format::Parquet).then_some("jsonl");
+    let mut all: Vec<_> =
+        records.into_iter().chain([layout.format.end()]).map(|end| files::numbered_name(number, end)).collect();
+    all.sort();
+    all
+}
+
+fn every_format() -> [Layout; 3] {
+    Format::ALL.map(|format| Layout::embeddings(format, Dtype::F32))
+}
+
+#[test]
+fn every_format_gives_the_same_records_and_numbers_and_the_same_bytes_every_time() {
+    let full = |frame: u64| Record {
+        wall_ns: (!frame.is_multiple_of(5)).then_some(i64::MAX - frame as i64),
+        level: [Level::Frame, Level::Grid, Level::Box][frame as usize % 3],
+        maker: (frame > 3).then(|| Maker::new("e1", "p2")),
+        learner: (frame % 4 > 1).then_some(["learning", "holding"][frame as usize % 2].into()),
+        novel: frame.is_multiple_of(7),
+        track: (frame % 6 == 1).then_some(-1),
+        class: (frame % 6 == 2).then_some(frame as i64),
+        score: (frame % 6 > 3).then_some(0.7),
+        camera: ["a", "b", "ä"][frame as usize % 3].into(),
+        ..record(frame, "s")
+    };
+    for dtype in [Dtype::F32, Dtype::F16] {
+        for column in [Layout::EMBEDDING, Layout::LATENT] {
+            for dim in [1, 100] {
+                let read = Format::ALL.map(|format| {
+                    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+                    let trees = folders.each_ref().map(|folder| {
+                        let layout = Layout { format, dtype, column };
+                        let mut writer = Writer::open(folder.path(), 0, layout, 100_000).unwrap();
+                        (0..700).for_each(|frame| writer.push(&full(frame), &row(frame, dim)).unwrap());
+                        assert_eq!(writer.finish().unwrap().rows, 700);
+                        let read = |name: String| (fs::read(folder.path().join(&name)).unwrap(), name);
+                        names(folder.path()).into_iter().map(read).collect::<Vec<_>>()
+                    });
+                    assert!(trees[0] == trees[1] && trees[0].iter().all(|(_, name)| !name.contains("partial")));
+                    Reader::open(folders[0].path()).unwrap().map(|item| item.unwrap()).collect::<Vec<_>>()
+                });
+                assert_eq!(
+                    read[0].iter().map(|(record, _)| record.clone()).collect::<Vec<_>>(),
+                    (0..700).map(full).collect::<Vec<_>>()
+                );
+                assert!(read[0] == read[1] && read[0] == read[2], "{dtype:?} {column} {dim}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_run_that_goes_on_in_another_format_is_read_as_one() {
+    let folder = tempfile::tempdir().unwrap();
+    for (number, layout) in (0..).zip(every_format()) {
+        let mut writer = Writer::open(folder.path(), number, layout, 1 << 20).unwrap();
+        writer.push(&record(number, "a"), &row(number, 3)).unwrap();
+    }
+    assert_eq!(next_number(folder.path()).unwrap(), 3);
+    assert_eq!(frames(folder.path(), 3), [0, 1, 2]);
+    fs::copy(folder.path().join("0001.parquet"), folder.path().join("0000.parquet")).unwrap();
+    assert!(Reader::open(folder.path()).unwrap_err().chain().contains("another file of the number 0000"));
+    discard_from(folder.path(), 1).unwrap();
+    assert_eq!(names(folder.path()), ["0000.jsonl", "0000.npy", "0000.parquet"]);
+}
+
 #[test]
 fn rows_and_records_come_back_over_several_files() {
     let folder = tempfile::tempdir().unwrap();
-    let mut writer = Writer::open(folder.path(), 1, Dtype::F32, 150_000).unwrap();
+    let mut writer = Writer::open(folder.path(), 1, NPY, 150_000).unwrap();
     writer.rotate().unwrap();
     for frame in 0..1000 {
         writer.push(&record(frame, "a"), &row(frame, 100)).unwrap();
@@ -74,7 +144,7 @@ fn rows_and_records_come_back_over_several_files() {
 #[test]
 fn another_space_or_dimension_begins_a_new_file() {
     let folder = tempfile::tempdir().unwrap();
-    let mut writer = Writer::open(folder.path(), 0, Dtype::F32, 1 << 20).unwrap();
+    let mut writer = Writer::open(folder.path(), 0, NPY, 1 << 20).unwrap();
     for (frame, space, dim) in [(0, "a", 3), (1, "a", 3), (2, "b", 3), (3, "b", 5), (4, "b", 5)] {
         writer.push(&record(frame, space), &row(frame, dim)).unwrap();
     }
@@ -90,7 +160,7 @@ fn another_space_or_dimension_begins_a_new_file() {
 #[test]
 fn halves_are_rounded_to_nearest() {
     let folder = tempfile::tempdir().unwrap();
-    let mut writer = Writer::open(folder.path(), 7, Dtype::F16, 1 << 20).unwrap();
+    let mut writer = Writer::open(folder.path(), 7, Layout::embeddings(Format::Npy, Dtype::F16), 1 << 20).unwrap();
     writer.push(&record(0, "a"), &[0.1, -1.0, 1e-9]).unwrap();
     writer.finish().unwrap();
     let (_, read) = Reader::open(folder.path()).unwrap().next().unwrap().unwrap();
@@ -100,23 +170,52 @@ fn halves_are_rounded_to_nearest() {
 
 #[test]
 fn a_resumed_run_discards_what_came_after_and_never_overwrites() {
-    let folder = tempfile::tempdir().unwrap();
-    discard_from(&folder.path().join("none"), 0).unwrap();
-    let mut writer = Writer::open(folder.path(), 1, Dtype::F32, 1).unwrap();
-    for frame in 0..5 {
-        writer.push(&record(frame, "a"), &row(frame, 2)).unwrap();
+    for layout in every_format() {
+        let (folder, end) = (tempfile::tempdir().unwrap(), layout.format.end());
+        discard_from(&folder.path().join("none"), 0).unwrap();
+        let mut writer = Writer::open(folder.path(), 1, layout, 1).unwrap();
+        for frame in 0..5 {
+            writer.push(&record(frame, "a"), &row(frame, 2)).unwrap();
+        }
+        writer.finish().unwrap();
+        // What a run leaves that is killed while it writes, and while it gives a pair its names.
+        fs::write(folder.path().join(format!(".0006.{end}.partial")), "x").unwrap();
+        fs::write(folder.path().join("0006.jsonl"), "{}\n").unwrap();
+        fs::write(folder.path().join("notes.txt"), "mine").unwrap();
+        assert_eq!(frames(folder.path(), 2), [0, 1, 2, 3, 4]);
+        let refused = Writer::open(folder.path(), 4, layout, 1).unwrap_err().chain();
+        assert!(refused.contains(&format!("0005.{end} is there")), "{refused}");
+        discard_from(folder.path(), 3).unwrap();
+        assert_eq!(frames(folder.path(), 2), [0, 1]);
+        let stay = |name: &String| name.starts_with("0001.") || name.starts_with("0002.") || name == "notes.txt";
+        assert!(names(folder.path()).iter().all(stay), "{:?}", names(folder.path()));
+        Writer::open(folder.path(), 3, layout, 1).unwrap();
     }
-    writer.finish().unwrap();
-    // What a run leaves that is killed while it writes, and while it gives a pair its names.
-    fs::write(folder.path().join(".0006.npy.partial"), "x").unwrap();
-    fs::write(folder.path().join("0006.jsonl"), "{}\n").unwrap();
-    fs::write(folder.path().join("notes.txt"), "mine").unwrap();
-    assert_eq!(frames(folder.path(), 2), [0, 1, 2, 3, 4]);
-    let refused = Writer::open(folder.path(), 4, Dtype::F32, 1).unwrap_err().chain();
-    assert!(refused.contains("0005.npy is there"), "{refused}");
-    discard_from(folder.path(), 3).unwrap();
-    assert_eq!(names(folder.path()), ["0001.jsonl", "0001.npy", "0002.jsonl", "0002.npy", "notes.txt"]);
-    Writer::open(folder.path(), 3, Dtype::F32, 1).unwrap();
+}
+
+#[test]
+fn a_file_with_one_bit_changed_or_cut_off_is_noticed_or_says_the_same() {
+    for layout in every_format() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = Writer::open(folder.path(), 0, layout, 1 << 20).unwrap();
+        (0..20).for_each(|frame| writer.push(&record(frame, "a"), &row(frame, 5)).unwrap());
+        drop(writer);
+        let path = folder.path().join(format!("0000.{}", layout.format.end()));
+        let whole = fs::read(&path).unwrap();
+        let read = || Reader::open(folder.path()).and_then(|reader| reader.collect::<crate::error::Result<Vec<_>>>());
+        let right = read().unwrap();
+        let mut unnoticed = 0;
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << (at % 8);
+            fs::write(&path, bytes).unwrap();
+            unnoticed += u32::from(read().is_ok_and(|rows| rows != right));
+            fs::write(&path, &whole[..at]).unwrap();
+            read().unwrap_err();
+        }
+        // Only Parquet has sums over the numbers.
+        assert_eq!(unnoticed == 0, layout.format == Format::Parquet, "{layout:?}: {unnoticed}");
+    }
 }
 
 #[test]
@@ -125,7 +224,7 @@ fn files_that_are_not_as_they_should_be_are_named() {
     let at = |name: &str| folder.path().join(name);
     let write = || {
         discard_from(folder.path(), 0).unwrap();
-        let mut writer = Writer::open(folder.path(), 1, Dtype::F32, 1).unwrap();
+        let mut writer = Writer::open(folder.path(), 1, NPY, 1).unwrap();
         for frame in 0..3 {
             writer.push(&record(frame, "a"), &row(frame, 2)).unwrap();
         }
@@ -173,59 +272,63 @@ fn files_that_are_not_as_they_should_be_are_named() {
 #[test]
 fn an_empty_row_and_a_folder_that_cannot_be_written_are_errors() {
     let folder = tempfile::tempdir().unwrap();
-    let mut writer = Writer::open(folder.path(), 1, Dtype::F32, 1).unwrap();
+    let mut writer = Writer::open(folder.path(), 1, NPY, 1).unwrap();
     assert!(writer.push(&record(3, "a"), &[]).unwrap_err().chain().contains("frame 3"));
     fs::remove_dir_all(folder.path()).unwrap();
     assert!(writer.push(&record(3, "a"), &[1.0]).unwrap_err().chain().contains("0001.npy"));
     let file = tempfile::NamedTempFile::new().unwrap();
-    Writer::open(file.path(), 1, Dtype::F32, 1).unwrap_err();
+    Writer::open(file.path(), 1, NPY, 1).unwrap_err();
     assert_eq!("f16".parse::<Dtype>().unwrap(), Dtype::F16);
     assert!("f64".parse::<Dtype>().unwrap_err().chain().contains("export.dtype"));
 }
 
 #[test]
 fn a_full_disk_stops_exports_until_there_is_room_and_numbers_have_no_holes() {
-    let Some(disk) = SmallDisk::mount(512) else { return };
-    let folder = disk.path().join("embeddings");
-    let mut writer = Writer::open(&folder, 1, Dtype::F32, 1 << 20).unwrap();
-    let pushed = 1000;
-    for frame in 0..pushed {
-        writer.push(&record(frame, "a"), &row(frame, 250)).unwrap();
+    for layout in every_format() {
+        let Some(disk) = SmallDisk::mount(512) else { return };
+        let folder = disk.path().join("embeddings");
+        let mut writer = Writer::open(&folder, 1, layout, 1 << 20).unwrap();
+        let pushed = 1000;
+        for frame in 0..pushed {
+            writer.push(&record(frame, "a"), &row(frame, 250)).unwrap();
+        }
+        let stopped = writer.counts();
+        assert_eq!((stopped.files, stopped.rows + stopped.lost_rows), (1, pushed));
+        assert!(stopped.rows > 200 && stopped.lost_rows > 200, "{stopped:?}");
+        assert_eq!(names(&folder), files_of(1, layout));
+        assert_eq!(frames(&folder, 250), (0..stopped.rows).collect::<Vec<_>>());
+        // Still full after the wait.
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        writer.push(&record(pushed, "a"), &row(pushed, 250)).unwrap();
+        assert_eq!(writer.counts().lost_rows, stopped.lost_rows + 1);
+        assert_eq!(names(&folder), files_of(1, layout));
+        // Room again.
+        discard_from(&folder, 0).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        for frame in pushed + 1..pushed + 11 {
+            writer.push(&record(frame, "a"), &row(frame, 250)).unwrap();
+        }
+        let counts = writer.finish().unwrap();
+        let expected = Counts { files: 2, rows: stopped.rows + 10, lost_rows: stopped.lost_rows + 1 };
+        assert_eq!(counts, expected);
+        assert_eq!(names(&folder), files_of(2, layout));
+        assert_eq!(frames(&folder, 250), (pushed + 1..pushed + 11).collect::<Vec<_>>());
     }
-    let stopped = writer.counts();
-    assert_eq!((stopped.files, stopped.rows + stopped.lost_rows), (1, pushed));
-    assert!(stopped.rows > 200 && stopped.lost_rows > 200, "{stopped:?}");
-    assert_eq!(names(&folder), ["0001.jsonl", "0001.npy"]);
-    assert_eq!(frames(&folder, 250), (0..stopped.rows).collect::<Vec<_>>());
-    // Still full after the wait.
-    std::thread::sleep(std::time::Duration::from_millis(1100));
-    writer.push(&record(pushed, "a"), &row(pushed, 250)).unwrap();
-    assert_eq!(writer.counts().lost_rows, stopped.lost_rows + 1);
-    assert_eq!(names(&folder), ["0001.jsonl", "0001.npy"]);
-    // Room again.
-    discard_from(&folder, 0).unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(1100));
-    for frame in pushed + 1..pushed + 11 {
-        writer.push(&record(frame, "a"), &row(frame, 250)).unwrap();
-    }
-    let counts = writer.finish().unwrap();
-    let expected = Counts { files: 2, rows: stopped.rows + 10, lost_rows: stopped.lost_rows + 1 };
-    assert_eq!(counts, expected);
-    assert_eq!(names(&folder), ["0002.jsonl", "0002.npy"]);
-    assert_eq!(frames(&folder, 250), (pushed + 1..pushed + 11).collect::<Vec<_>>());
 }
 
 #[test]
 fn on_a_disk_that_is_full_from_the_start_nothing_is_left_behind() {
-    let Some(disk) = SmallDisk::mount(64) else { return };
-    let folder = disk.path().join("embeddings");
-    let mut writer = Writer::open(&folder, 1, Dtype::F32, 1 << 20).unwrap();
-    disk.fill();
-    for frame in 0..300 {
-        writer.push(&record(frame, "a"), &row(frame, 250)).unwrap();
+    for layout in every_format() {
+        let Some(disk) = SmallDisk::mount(64) else { return };
+        let folder = disk.path().join("embeddings");
+        let mut writer = Writer::open(&folder, 1, layout, 1 << 20).unwrap();
+        disk.fill();
+        for frame in 0..300 {
+            writer.push(&record(frame, "a"), &row(frame, 250)).unwrap();
+        }
+        assert_eq!(writer.finish().unwrap(), Counts { files: 0, rows: 0, lost_rows: 300 });
+        assert_eq!(names(&folder), Vec::<String>::new());
     }
-    assert_eq!(writer.finish().unwrap(), Counts { files: 0, rows: 0, lost_rows: 300 });
-    assert_eq!(names(&folder), Vec::<String>::new());
 }
 
 #[test]

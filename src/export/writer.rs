@@ -1,20 +1,16 @@
-//! Embeddings on disk as they come: `NNNN.npy` (`[n, d]`) with `NNNN.jsonl` (a [`Record`] a row), closed by size.
+//! Embeddings on disk as they come: numbered files of rows `[n, d]`, each with its [`Record`], closed by size.
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use half::f16;
-use half::slice::HalfFloatSliceExt;
 use serde::Serialize;
 
 use crate::error::{Error, Kind, Result};
-use crate::export::{Dtype, RECORDS, ROWS, Record, pair::Pair};
+use crate::export::gathered::{GATHER_BYTES, Gathered, Open};
+use crate::export::{Format, Layout, RECORDS, Record};
 use crate::files;
-
-/// Rows are gathered in memory up to so many bytes, then written.
-const GATHER_BYTES: usize = 1 << 16;
 
 /// On a full disk, room is looked for this often.
 const RETRY: Duration = Duration::from_secs(1);
@@ -30,7 +26,7 @@ pub struct Counts {
     pub lost_rows: u64,
 }
 
-/// Writes rows and their records. Each pair of files is complete or absent; numbers have no holes.
+/// Writes rows and their records. Each file (or pair of files) is complete or absent; numbers have no holes.
 ///
 /// On a full disk: one line in the log, what is whole is kept, further rows are counted as lost; once a second room is
 /// looked for, and one line says when it goes on. Dropped without [`Writer::finish`] it closes the open pair.
@@ -38,15 +34,13 @@ pub struct Counts {
 pub struct Writer {
     folder: PathBuf,
     number: u64,
-    dtype: Dtype,
+    layout: Layout,
     rotate_bytes: u64,
     counts: Counts,
-    open: Option<(Pair, Arc<str>)>,
-    /// Rows and records that are not written yet, as they will be in the files.
-    rows: Vec<u8>,
-    records: Vec<u8>,
-    gathered: u64,
-    halves: Vec<f16>,
+    open: Option<(Open, Arc<str>)>,
+    /// What is not written yet, and how much that may be.
+    gathered: Gathered,
+    least: usize,
     /// The disk is full; when room was last looked for.
     full: Option<Instant>,
     /// Lost rows that the log has told of.
@@ -57,10 +51,10 @@ impl Writer {
     /// Opens `folder` (created if missing) for files from `next_number` on; a pair is closed at `rotate_bytes`.
     /// # Errors
     /// The I/O error, or that there are files of this number or above: they are never overwritten.
-    pub fn open(folder: &Path, next_number: u64, dtype: Dtype, rotate_bytes: u64) -> Result<Self> {
+    pub fn open(folder: &Path, next_number: u64, layout: Layout, rotate_bytes: u64) -> Result<Self> {
         files::create_folder(folder)?;
         let names = files::names_in(folder)?;
-        for end in [ROWS, RECORDS] {
+        for end in Format::ALL.map(Format::end).into_iter().chain([RECORDS]) {
             if let Some(found) = files::numbered(&names, end).last().filter(|last| **last >= next_number) {
                 let name = files::numbered_name(*found, end);
                 let folder = folder.display();
@@ -73,14 +67,12 @@ impl Writer {
         Ok(Self {
             folder: folder.to_path_buf(),
             number: next_number,
-            dtype,
+            layout,
             rotate_bytes,
             counts: Counts::default(),
             open: None,
-            rows: Vec::with_capacity(GATHER_BYTES * 2),
-            records: Vec::with_capacity(GATHER_BYTES * 2),
-            gathered: 0,
-            halves: Vec::new(),
+            gathered: Gathered::default(),
+            least: Open::least(layout.format, rotate_bytes),
             full: None,
             told: 0,
         })
@@ -97,13 +89,14 @@ impl Writer {
             self.counts.lost_rows += 1;
             return Ok(());
         }
-        if self.open.as_ref().is_some_and(|(pair, space)| pair.dim() != row.len() || **space != *record.space) {
+        if self.open.as_ref().is_some_and(|(open, space)| open.dim() != row.len() || **space != *record.space) {
             self.rotate()?;
         }
-        self.gather(record, row)?;
-        let written = self.write_gathered(GATHER_BYTES, row.len(), &record.space);
+        self.gathered.add(self.layout, record, row)?;
+        self.counts.rows += 1;
+        let written = self.write_gathered(row.len(), record);
         self.survive(written)?;
-        if self.open.as_ref().is_some_and(|(pair, _)| self.size(pair) >= self.rotate_bytes) {
+        if self.open.as_ref().is_some_and(|(open, _)| self.size(open) >= self.rotate_bytes) {
             self.rotate()?;
         }
         Ok(())
@@ -135,67 +128,43 @@ impl Writer {
         self.number
     }
 
-    /// Bytes of the open pair, with what is gathered.
-    fn size(&self, pair: &Pair) -> u64 {
-        pair.bytes() + (self.rows.len() + self.records.len()) as u64
+    /// Bytes of the open file, with what is gathered.
+    fn size(&self, open: &Open) -> u64 {
+        open.bytes() + self.gathered.bytes() as u64
     }
 
-    fn gather(&mut self, record: &Record, row: &[f32]) -> Result<()> {
-        serde_json::to_writer(&mut self.records, record).map_err(|error| {
-            Error::work(format!("cannot write the record of frame {}", record.frame)).because(error)
-        })?;
-        self.records.push(b'\n');
-        match self.dtype {
-            Dtype::F32 => self.rows.extend_from_slice(bytemuck::cast_slice(row)),
-            Dtype::F16 => {
-                self.halves.resize(row.len(), f16::ZERO);
-                self.halves.convert_from_f32_slice(row);
-                self.rows.extend_from_slice(bytemuck::cast_slice(&self.halves));
-            }
-        }
-        self.gathered += 1;
-        self.counts.rows += 1;
-        Ok(())
-    }
-
-    /// Writes what is gathered once it has `least` bytes; opens a pair where none is.
-    fn write_gathered(&mut self, least: usize, dim: usize, space: &Arc<str>) -> Result<()> {
+    /// Writes what is gathered once it is enough; opens a file where none is.
+    fn write_gathered(&mut self, dim: usize, record: &Record) -> Result<()> {
         if self.open.is_none() {
-            let pair = Pair::create(&self.folder, self.number, self.dtype, dim)?;
-            self.open = Some((pair, space.clone()));
+            let open = Open::create(&self.folder, self.number, self.layout, dim, record)?;
+            self.open = Some((open, record.space.clone()));
         }
         match &mut self.open {
-            Some((pair, _)) if self.rows.len() + self.records.len() >= least => {
-                pair.append(&self.rows, &self.records, self.gathered)?;
-                self.forget_gathered();
+            Some((open, _)) if self.gathered.bytes() >= self.least => {
+                open.append(&self.gathered)?;
+                self.gathered.forget();
                 Ok(())
             }
             _ => Ok(()),
         }
     }
 
-    fn forget_gathered(&mut self) {
-        self.rows.clear();
-        self.records.clear();
-        self.gathered = 0;
-    }
-
     fn close(&mut self) -> Result<()> {
-        let Some((pair, _)) = &mut self.open else { return Ok(()) };
-        pair.append(&self.rows, &self.records, self.gathered)?;
-        self.forget_gathered();
+        let Some((open, _)) = &mut self.open else { return Ok(()) };
+        open.append(&self.gathered)?;
+        self.gathered.forget();
         self.close_whole()
     }
 
-    /// Closes the open pair with the rows that are in its files; one that cannot be closed is removed.
+    /// Closes the open file with the rows that are in it; one that cannot be closed is removed.
     fn close_whole(&mut self) -> Result<()> {
-        let Some((pair, _)) = self.open.take() else { return Ok(()) };
-        let rows = pair.rows();
+        let Some((open, _)) = self.open.take() else { return Ok(()) };
+        let rows = open.rows();
         if rows == 0 {
-            pair.discard();
+            open.discard();
             return Ok(());
         }
-        let closed = pair.close();
+        let closed = open.close();
         if closed.is_ok() {
             self.counts.files += 1;
             self.number += 1;
@@ -216,8 +185,8 @@ impl Writer {
         if error.kind() != Kind::DiskFull {
             return Err(error);
         }
-        self.lose(self.gathered);
-        self.forget_gathered();
+        self.lose(self.gathered.count());
+        self.gathered.forget();
         self.full = Some(Instant::now());
         tracing::error!(
             "{}; exports stop, work goes on, and so do they when there is room (free some on this disk)",

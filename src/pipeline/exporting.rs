@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::config::{self, Board};
 use crate::error::Result;
 use crate::export::outlets::Outlets;
-use crate::export::{self, Budget, Counts, Dtype, Level, Maker, Record, Removed, Writer};
+use crate::export::{self, Budget, Counts, Dtype, Format, Layout, Level, Maker, Record, Removed, Writer};
 use crate::head::Grid;
 use crate::learner::{Origin, Snapshot};
 
@@ -106,16 +106,18 @@ impl Exporter {
     ) -> Result<Option<Self>> {
         let grid = origin.shape();
         let bytes = (config.rotate_megabytes * 1e6) as u64;
-        let open = |name: &str, on: bool, dtype: Dtype, number: u64| -> Result<Option<Writer>> {
+        let (format, dtype): (Format, Dtype) = (config.format.parse()?, config.dtype.parse()?);
+        let open = |name: &str, on: bool, layout: Layout, number: u64| -> Result<Option<Writer>> {
             let folder: PathBuf = folder.join(name);
             if folder.is_dir() {
                 export::discard_from(&folder, number)?;
             }
-            if on { Writer::open(&folder, number, dtype, bytes).map(Some) } else { Ok(None) }
+            if on { Writer::open(&folder, number, layout, bytes).map(Some) } else { Ok(None) }
         };
-        let embeddings = open("embeddings", config.embeddings, config.dtype.parse()?, next.embeddings)?;
-        let latents = open("latents", config.latents, Dtype::F32, next.latents)?;
-        let grids = open("grids", config.grid && grid.is_some(), config.dtype.parse()?, next.grids)?;
+        let embeddings = open("embeddings", config.embeddings, Layout::embeddings(format, dtype), next.embeddings)?;
+        let latents = Layout { format, dtype: Dtype::F32, column: Layout::LATENT };
+        let latents = open("latents", config.latents, latents, next.latents)?;
+        let grids = open("grids", config.grid && grid.is_some(), Layout::embeddings(format, dtype), next.grids)?;
         let grids = grid.zip(grids);
         if embeddings.is_none() && latents.is_none() && grids.is_none() && live.is_none() {
             return Ok(None);

@@ -6,7 +6,7 @@ use super::heads::Heads;
 use crate::commands::common::Progress;
 use crate::commands::findings::Findings;
 use crate::error::{Error, Result};
-use crate::export::{RECORDS, ROWS, Reader};
+use crate::export::{Format, RECORDS, Reader, row_files};
 use crate::files;
 use crate::linalg::norm;
 
@@ -31,13 +31,15 @@ pub(super) fn check(all: &mut Findings, run: &Path, name: &str, next: u64, lengt
         Ok(names) => names,
         Err(error) => return all.fail(name, error.chain(), "make the folder readable"),
     };
-    let (rows, records) = (files::numbered(&names, ROWS), files::numbered(&names, RECORDS));
+    let (rows, records) = (row_files(&names), files::numbered(&names, RECORDS));
     if rows.is_empty() && records.is_empty() && next == 0 {
         return;
     }
-    let (first, end) = (rows.first().copied().unwrap_or(0), rows.last().map_or(0, |last| last + 1));
-    for number in (first..end).filter(|number| rows.binary_search(number).is_err()) {
-        let file = files::numbered_name(number, ROWS);
+    let (first, end) = (rows.first().map_or(0, |first| first.0), rows.last().map_or(0, |last| last.0 + 1));
+    for number in (first..end).filter(|number| rows.binary_search_by_key(number, |file| file.0).is_err()) {
+        // Those before it tell the format that it had.
+        let format = rows.iter().rfind(|file| file.0 < number).map_or(Format::Npy, |file| file.1);
+        let file = files::numbered_name(number, format.end());
         all.fail(format!("{name}/{file}"), "is missing between others", "put it back from a copy; its rows are lost");
     }
     for number in records.into_iter().filter(|number| *number >= end) {
@@ -50,8 +52,8 @@ pub(super) fn check(all: &mut Findings, run: &Path, name: &str, next: u64, lengt
     }
     let mut progress = Progress::new("check", None);
     let (mut tally, mut count, mut whole) = (Tally::new(), 0, 0);
-    for number in &rows {
-        let file = files::numbered_name(*number, ROWS);
+    for (number, format) in &rows {
+        let file = files::numbered_name(*number, format.end());
         match read(&folder.join(&file), length, &mut tally, &mut || {
             count += 1;
             progress.set(count);

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::checkpoint::{HeadFile, save, save_head, space_of};
-use crate::export::{Dtype, Level, Record, SCHEMA, Writer};
+use crate::export::{Dtype, Format, Layout, Level, Record, SCHEMA, Writer};
 use crate::head::{Form, Head, Learned};
 use crate::journal::Journal;
 use crate::learner::Origin;
@@ -76,7 +76,8 @@ fn run() -> TempDir {
     let meta = [("format", "afterimage state 1".to_owned()), ("place", serde_json::to_string(&place).unwrap())];
     let meta: BTreeMap<String, String> = meta.map(|(key, value)| (key.to_owned(), value)).into();
     save(&run.join("state.safetensors"), &meta, &[]).unwrap();
-    let mut writer = Writer::open(&run.join("embeddings"), 0, Dtype::F32, 1 << 20).unwrap();
+    let layout = Layout::embeddings(Format::Npy, Dtype::F32);
+    let mut writer = Writer::open(&run.join("embeddings"), 0, layout, 1 << 20).unwrap();
     let frozen = heads::frozen_space(&info);
     for frame in 0..4 {
         writer.push(&record(frame, 0, &frozen), &[0.6, 0.8, 0.0]).unwrap();

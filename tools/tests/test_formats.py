@@ -1,0 +1,151 @@
+"""Exports as .npy, Parquet and safetensors: the same run says the same in all of them, field by field."""
+import json
+import pathlib
+import tempfile
+import unittest
+
+import duckdb
+import numpy as np
+import pandas
+import pyarrow
+import pyarrow.parquet
+import safetensors
+import safetensors.numpy
+
+from .common import ROOT, program
+
+# With novelty, a crop's box, cuts and several files; `learn` so that heads and spaces change.
+KEYS = {
+    "schema": "uint32", "camera": "string", "frame": "uint64", "stamp_ns": "int64", "wall_ns": "int64",
+    "segment": "uint64", "level": "string", "space": "string", "head": "uint64", "encoder": "string",
+    "preparation": "string", "learner": "string", "novelty": "float", "novel": "bool", "track": "int64", "class": "int64",
+    "score": "float",
+}
+LEARN = """
+encoder.threads = 1
+prepare.motion_crop = true
+learn = { first_fit_frames = 128, refit_growth = 1.5, frames_per_step = 4, batch_pairs = 16, promote_lag_frames = 32 }
+head = { dim = 24, candidates = ['slow'], hidden = 32 }
+judge = { min_blocks = 4, block_secs = 1.5, quantile = 0.2, min_promotion_secs = 0 }
+export = { latents = true, rotate_megabytes = 0.1, novel_above = 0.001 }
+"""
+
+
+class Formats(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        cls.folder = pathlib.Path(folder.name)
+        (cls.folder / "learn.toml").write_text(LEARN)
+        for dtype in ("f32", "f16"):
+            for form in ("npy", "parquet", "safetensors"):
+                program(
+                    "learn", "--config", "learn.toml", "--encoder", ROOT / "tests/data/tiny.onnx", "--source",
+                    "pattern://7?frames=1200&segments=120&width=64&height=48", "--out", f"{form}-{dtype}", "--set",
+                    f"export.format={form}", "--set", f"export.dtype={dtype}", cwd=cls.folder,
+                )
+
+    def files(self, form, dtype, kind, end=None):
+        found = sorted((self.folder / f"{form}-{dtype}" / kind).glob(f"*.{end or form}"))
+        self.assertGreater(len(found), 1)
+        return found
+
+    def each(self):
+        """Rows, records, and the name of the numbers, of each kind of export in each type."""
+        for dtype in ("f32", "f16"):
+            for kind, name in (("embeddings", "embedding"), ("latents", "latent")):
+                with self.subTest(dtype=dtype, kind=kind):
+                    yield dtype, kind, name
+
+    def npy(self, dtype, kind):
+        lines = [line for path in self.files("npy", dtype, kind, "jsonl") for line in path.read_text().splitlines()]
+        return [np.load(path) for path in self.files("npy", dtype, kind)], [json.loads(line) for line in lines]
+
+    def assert_records(self, found, wanted):
+        """`found`: rows as dictionaries with every key; `wanted`: as in the lines of JSON, where keys may be absent."""
+        self.assertEqual(len(found), len(wanted))
+        for row, record in zip(found, wanted):
+            self.assertEqual(set(row), {*KEYS, "box"})
+            for key, value in row.items():
+                if key in ("novelty", "score") and value is not None:
+                    self.assertEqual(np.float32(value), np.float32(record[key]))
+                elif key == "novel":
+                    self.assertEqual(bool(value), record.get(key, False))
+                else:
+                    self.assertEqual(list(value) if key == "box" and value is not None else value, record.get(key), key)
+
+    def test_the_run_has_what_is_compared(self):
+        _, records = self.npy("f32", "embeddings")
+        self.assertGreater(len({record["space"] for record in records}), 1)
+        self.assertTrue(any("box" in record for record in records) and any("box" not in record for record in records))
+        self.assertTrue(any(record["novelty"] is None for record in records))
+        self.assertTrue(any(record.get("novel") for record in records))
+
+    def test_pyarrow(self):
+        for dtype, kind, name in self.each():
+            arrays, records = self.npy(dtype, kind)
+            paths = self.files("parquet", dtype, kind)
+            files = [pyarrow.parquet.read_table(path, page_checksum_verification=True) for path in paths]
+            numbers = pyarrow.float16() if arrays[0].dtype == np.float16 else pyarrow.float32()
+            rows, all_rows = [], []
+            for file in files:
+                schema = file.schema
+                width = schema.field(name).type.list_size
+                self.assertEqual(schema.field(name).type, pyarrow.list_(pyarrow.field("element", numbers, False), width))
+                self.assertEqual(schema.field("box").type.list_size, 4)
+                for key, kind_of in KEYS.items():
+                    self.assertEqual(str(schema.field(key).type), kind_of)
+                meta = {key.decode(): value.decode() for key, value in schema.metadata.items()}
+                flat = file[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+                rows += list(flat.reshape(-1, width))
+                plain = file.drop_columns([name]).to_pylist()
+                self.assertEqual({(row["space"], row["encoder"], row["preparation"]) for row in plain}, {
+                    tuple(meta[f"afterimage.{key}"] for key in ("space", "encoder", "preparation"))})
+                self.assertEqual((meta["afterimage.schema"], meta["afterimage.dim"]), ("2", str(width)))
+                all_rows += plain
+            self.assert_records(all_rows, records)
+            wanted = [row for array in arrays for row in array]
+            self.assertEqual(len(rows), len(wanted))
+            for a, b in zip(rows, wanted):
+                np.testing.assert_array_equal(a, b)
+                self.assertEqual(a.dtype, b.dtype)
+
+    def test_pandas(self):
+        for dtype, kind, name in self.each():
+            arrays, records = self.npy(dtype, kind)
+            frame = pandas.concat([pandas.read_parquet(path) for path in self.files("parquet", dtype, kind)])
+            np.testing.assert_array_equal(np.concatenate(frame[name].to_list()), np.concatenate([a.ravel() for a in arrays]))
+            self.assertEqual(frame["frame"].to_list(), [record["frame"] for record in records])
+            self.assertEqual(frame["stamp_ns"].to_list(), [record["stamp_ns"] for record in records])
+            self.assertEqual(frame["camera"].to_list(), [record["camera"] for record in records])
+
+    def test_duckdb(self):
+        for dtype, kind, name in self.each():
+            arrays, records = self.npy(dtype, kind)
+            files = [str(path) for path in self.files("parquet", dtype, kind)]
+            query = duckdb.execute("SELECT * FROM read_parquet(?) ORDER BY frame", [files])
+            keys = [column[0] for column in query.description]
+            found = [dict(zip(keys, row)) for row in query.fetchall()]
+            wanted = [row for array in arrays for row in array]
+            for row, numbers in zip(found, wanted, strict=True):
+                np.testing.assert_array_equal(np.array(row.pop(name), numbers.dtype), numbers)
+            self.assert_records(found, records)
+
+    def test_safetensors(self):
+        for dtype, kind, name in self.each():
+            arrays, records = self.npy(dtype, kind)
+            paths = self.files("safetensors", dtype, kind)
+            lines = [path.with_suffix(".jsonl").read_text().splitlines() for path in paths]
+            self.assertEqual([json.loads(line) for file in lines for line in file], records)
+            found = [safetensors.numpy.load_file(path) for path in paths]
+            for tensors, file in zip(found, lines):
+                self.assertEqual(list(tensors), [name])
+                self.assertEqual(len(tensors[name]), len(file))
+            rows = [row for tensors in found for row in tensors[name]]
+            for a, b in zip(rows, (row for array in arrays for row in array), strict=True):
+                np.testing.assert_array_equal(a, b)
+                self.assertEqual(a.dtype, b.dtype)
+            with safetensors.safe_open(paths[0], "numpy") as file:
+                self.assertEqual(file.metadata()["afterimage.space"], json.loads(lines[0][0])["space"])
+                self.assertEqual(file.metadata()["afterimage.schema"], "2")
