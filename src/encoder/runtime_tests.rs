@@ -61,7 +61,7 @@ fn every_place_is_listed_in_order() {
     assert_eq!(all[0].to_string(), "encoder.onnxruntime: /somewhere/lib.so: not there");
     let order: Vec<Origin> = all.iter().map(|c| c.origin).filter(|o| *o != Origin::Environment).collect();
     use Origin::{BesideBinary, Cache, Config, System};
-    assert_eq!(order, [Config, BesideBinary, Cache, System, System, System, System]);
+    assert_eq!(order, [Config, BesideBinary, Cache, System, System, System, System, System]);
     assert!(find("").iter().all(|c| c.origin != Config));
     let cached = all.iter().find(|c| c.origin == Cache).unwrap();
     assert!(cached.path.to_str().unwrap().contains("afterimage/onnxruntime/libonnxruntime.so"));
