@@ -3,7 +3,7 @@
 #
 #     tools/cross.sh [COMMAND [ARGUMENTS]]        without any: build --bin afterimage
 #
-# With `cross`, where that is installed and a container engine answers; else with Debian's own cross toolchain, which is
+# COMMAND prepare installs what is missing and builds nothing. With `cross`, where that is installed and a container engine answers; else with Debian's own cross toolchain, which is
 # installed where it is missing (root). Both leave target/cross/aarch64-unknown-linux-gnu/release/afterimage.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -20,6 +20,7 @@ shift
 
 engine() { docker info >/dev/null 2>&1 || podman info >/dev/null 2>&1; }
 if command -v cross >/dev/null && engine; then
+    [ "$command" != prepare ] || exit 0
     exec cross "$command" --release --locked --target "$target" "$@"
 fi
 
@@ -40,6 +41,8 @@ if [ -n "$missing" ]; then
         DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
     } >&2 || fail "apt-get could not install$missing"
 fi
+
+[ "$command" != prepare ] || exit 0
 
 # Debian's cargo, and none of rustup's beside it; its own home, since two versions of cargo need not agree on one.
 home=$PWD/$CARGO_TARGET_DIR/cargo-home

@@ -10,9 +10,17 @@ skip() {
 }
 [ "$(uname -sm)" = "Linux x86_64" ] || skip "it compares with x86-64, and this is $(uname -sm)"
 command -v apt-get >/dev/null || skip "the toolchain and the emulator come with apt-get, which is not here"
-if ! command -v qemu-aarch64-static >/dev/null; then
-    [ "$(id -u)" = 0 ] || skip "qemu-aarch64-static is missing (apt-get install qemu-user-static)"
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends qemu-user-static
+tools/cross.sh prepare || skip "the toolchain cannot be installed"
+missing=
+for package in qemu-user-static libc6:arm64 libstdc++6:arm64; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q "ok installed" || missing="$missing $package"
+done
+if [ -n "$missing" ]; then
+    [ "$(id -u)" = 0 ] || skip "missing:$missing (apt-get install$missing, as root)"
+    dpkg --add-architecture arm64
+    apt-get update -q
+    # shellcheck disable=SC2086 # names, one a word
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing || skip "apt-get cannot install$missing"
 fi
 
 # The emulated program finds Arm's libraries where Debian has them (libc6:arm64; those of libc6-arm64-cross make threads hang).
@@ -30,10 +38,6 @@ printf '#!/bin/sh\nexec %s -L %s "$@"\n' "$(command -v qemu-aarch64-static)" "$r
 chmod +x "$runner"
 
 tools/cross.sh build --bin afterimage
-for package in libc6:arm64 libstdc++6:arm64; do
-    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q "ok installed" ||
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$package"
-done
 library=$(tools/fetch_onnxruntime.sh --machine aarch64 | sed 's/.*: //')
 
 echo "== unit tests of the mathematics, emulated"
