@@ -18,7 +18,7 @@ done
 if [ -n "$missing" ]; then
     [ "$(id -u)" = 0 ] || skip "missing:$missing (apt-get install$missing, as root)"
     dpkg --add-architecture arm64
-    apt-get update -q
+    apt-get update -q || skip "apt-get update fails"
     # shellcheck disable=SC2086 # names, one a word
     DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing || skip "apt-get cannot install$missing"
 fi
