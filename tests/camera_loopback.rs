@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,8 @@ use image::{ExtendedColorType, ImageEncoder};
 const DEVICE: &str = "/dev/video0";
 const WIDTH: u32 = 320;
 const HEIGHT: u32 = 180;
+/// A camera must be back so soon after its device is.
+const SOON: Duration = Duration::from_secs(10);
 /// Longest time that anything may take; whatever takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Set for the copy of this program that another user runs.
@@ -47,7 +49,7 @@ fn clip() -> Vec<Vec<u8>> {
     let uri = format!("pattern://11?frames=8&segments=8&width={WIDTH}&height={HEIGHT}");
     let mut source = source::open(&uri, &config::Source::default()).unwrap();
     let (mut frame, mut clip) = (Frame::default(), Vec::new());
-    while source.next(&mut frame, PATIENCE).unwrap() == Pull::Frame {
+    while source.next(&mut frame, SOON).unwrap() == Pull::Frame {
         clip.push(frame.pixels.clone());
     }
     clip
@@ -81,6 +83,10 @@ impl Feeder {
     fn play(pixels: &str, frames: &[Vec<u8>]) -> Feeder {
         let file = std::env::temp_dir().join("clip");
         fs::write(&file, frames.concat()).unwrap();
+        Self::again(pixels, &file)
+    }
+
+    fn again(pixels: &str, file: &Path) -> Feeder {
         let feeder = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/camvm/feeder.py");
         // The system's Python starts faster than what may stand before it in the path.
         let python = ["/usr/bin/python3", "python3"].into_iter().find(|program| Path::new(program).exists());
@@ -125,10 +131,10 @@ fn which(frame: &Frame, clip: &[Vec<u8>]) -> (usize, f64) {
 }
 
 /// Pulls until `seen` says so, with `each` for the frames.
-fn until(source: &mut dyn Source, mut each: impl FnMut(&Frame), seen: impl Fn(&SourceCounts) -> bool) {
+fn until(source: &mut dyn Source, limit: Duration, mut each: impl FnMut(&Frame), seen: impl Fn(&SourceCounts) -> bool) {
     let (began, mut frame) = (Instant::now(), Frame::default());
     while !seen(&source.counts()) {
-        assert!(began.elapsed() < PATIENCE, "{:?}", source.counts());
+        assert!(began.elapsed() < limit, "{:?}", source.counts());
         if source.next(&mut frame, Duration::from_millis(50)).unwrap() == Pull::Frame {
             each(&frame);
         }
@@ -156,7 +162,7 @@ fn pictures_are_those_of_the_clip() {
             seen[at] += 1;
             worst = worst.max(far);
         };
-        until(source.as_mut(), each, |counts| counts.frames == 60);
+        until(source.as_mut(), PATIENCE, each, |counts| counts.frames == 60);
         println!("{pixels}: mean difference at most {worst:.2} of 255; each picture so often: {seen:?}");
         assert!(worst <= most && seen.iter().all(|count| *count > 0), "{pixels}: {worst} {seen:?}");
         assert_eq!(source.counts().unreadable, 0);
@@ -183,7 +189,7 @@ fn broken_jpegs_amid_good_ones_are_counted_and_left_out() {
         seen[at] += 1;
         worst = worst.max(far);
     };
-    until(source.as_mut(), each, |counts| counts.frames >= 60 && counts.unreadable >= 5);
+    until(source.as_mut(), PATIENCE, each, |counts| counts.frames >= 60 && counts.unreadable >= 5);
     let counts = source.counts();
     println!("{counts:?}, each picture so often: {seen:?}, mean difference at most {worst:.2}");
     for (at, count) in seen.iter().enumerate() {
@@ -191,6 +197,31 @@ fn broken_jpegs_amid_good_ones_are_counted_and_left_out() {
     }
     assert!(worst < 6.0, "{worst}");
     assert_eq!((counts.stalls, counts.failures, counts.reopens), (0, 0, 0), "a broken picture is no broken camera");
+}
+
+#[test]
+fn a_feeder_that_is_killed_and_comes_back_is_read_again() {
+    if !here() {
+        return;
+    }
+    let clip = clip();
+    let frames: Vec<Vec<u8>> = clip.iter().map(|pixels| jpeg(pixels)).collect();
+    let feeder = Feeder::play("MJPG", &frames);
+    let mut source = source::open("v4l2:0", &wanted()).unwrap();
+    until(source.as_mut(), PATIENCE, |_| (), |counts| counts.frames == 10);
+    drop(feeder);
+    until(source.as_mut(), PATIENCE, |_| (), |counts| counts.stalls + counts.failures == 1);
+    // Away for some tries.
+    let away = Instant::now();
+    until(source.as_mut(), PATIENCE, |_| (), |_| away.elapsed() > Duration::from_secs(3));
+    let file: PathBuf = std::env::temp_dir().join("clip");
+    let feeder = Feeder::again("MJPG", &file);
+    let (back, before) = (Instant::now(), source.counts().frames);
+    until(source.as_mut(), SOON, |_| (), |counts| counts.frames >= before + 5);
+    let counts = source.counts();
+    println!("fed again, back after {:?}: {counts:?}", back.elapsed());
+    assert_eq!((counts.stalls + counts.failures, counts.reopens), (1, 1), "{counts:?}");
+    drop(feeder);
 }
 
 #[test]

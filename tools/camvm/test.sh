@@ -9,21 +9,21 @@ skip() { echo "test-camera: skipped: $*"; exit 0; }
 command -v apt-get >/dev/null || skip "qemu and a kernel are fetched with apt-get, which is not here"
 cargo build --release --locked
 failed=0
-# camera, file of tests
+# camera, file of tests, parameters of the module
 part() {
     tools/camvm/run.sh --cam "$1" --prepare || { echo "test-camera: $1 skipped: the virtual machine cannot be made ready"; return 0; }
     local test
     test=$(cargo test --release --locked --test "$2" --no-run --message-format=json 2>/dev/null |
         sed -n 's/.*"executable":"\([^"]*'"$2"'-[^"]*\)".*/\1/p' | tail -n 1)
     export AFTERIMAGE_CAMERA_VM=$1
-    CAMVM_ENV=AFTERIMAGE_CAMERA_VM tools/camvm/run.sh --cam "$1" --timeout 420 -- "$test" --test-threads 1 --nocapture ||
+    CAMVM_ENV=AFTERIMAGE_CAMERA_VM tools/camvm/run.sh --cam "$1" --cam-args "${3:-}" --timeout 420 -- "$test" --test-threads 1 --nocapture ||
         { echo "test-camera: $1 failed ($?)"; failed=1; }
 }
 [ $# -gt 0 ] || set -- vivid loopback
 for camera; do
     case $camera in
     vivid) part vivid camera_vm ;;
-    loopback) part loopback camera_loopback ;;
+    loopback) part loopback camera_loopback exclusive_caps=0 ;; # with 1 it takes no second feeder
     *) echo "test-camera: $camera is neither vivid nor loopback" >&2; exit 2 ;;
     esac
 done
