@@ -1,5 +1,5 @@
-//! A column of one row group as bytes: a page of values, for text after a page with the dictionary. Not compressed: the
-//! numbers hardly shrink, and the rest is small beside them. Every page has a CRC-32, which is checked.
+//! A column of one row group as bytes: a page of values, for text after a page with the dictionary. Not compressed.
+//! Every page has a CRC-32, which is checked.
 //! Source: <https://parquet.apache.org/docs/file-format/>.
 use std::sync::Arc;
 
