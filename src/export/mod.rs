@@ -11,6 +11,7 @@ mod parquet;
 pub mod reader;
 mod record;
 mod safetensors;
+mod spaces;
 #[cfg(test)]
 mod tests;
 pub mod trackers;
@@ -27,6 +28,7 @@ pub(crate) use format::row_files;
 pub use format::{Dtype, Format, Layout};
 pub use reader::Reader;
 pub use record::{Level, Maker, Record, SCHEMA};
+pub use spaces::{one_space, space_of_file};
 pub use writer::{Counts, Writer};
 
 /// End of the names of the files of records.
