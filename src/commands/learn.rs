@@ -53,6 +53,9 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
     let readers = Outlets::open(&config)?;
     metrics.live(readers.as_ref().map(Outlets::watch));
     let mut opened = Opened::open(&args.encoder, &config)?;
+    if old {
+        resume::clock(run)?;
+    }
     let mut source = source::open_all(&args.source, &config.source)?;
     let live = source.live();
     let info = RunInfo::new(&args.encoder, &opened.origin, &args.source, live, &cameras, &config);

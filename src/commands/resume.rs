@@ -7,11 +7,14 @@ use serde_json::json;
 use crate::checkpoint::newest_head;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::export::newest_file;
+use crate::frame::Stamp;
 use crate::journal::Journal;
 use crate::learner::Learner;
 use crate::pipeline::exporting::Rotated;
 use crate::pipeline::folder::RunInfo;
 use crate::pipeline::saved::{self, Restored};
+use crate::source::clock::go_on_after;
 
 /// Refuses what cannot go on: another encoder; on a bounded source also another source or configuration, since the
 /// result would be no continuation.
@@ -47,6 +50,24 @@ pub(super) fn allowed(run: &Path, now: &RunInfo) -> Result<()> {
         run.display(),
         changed.join(", ")
     )))
+}
+
+/// Has capture times go on from the newest record of a live run, however far the wall clock has stepped back since. Before
+/// the source is opened.
+pub(super) fn clock(run: &Path) -> Result<()> {
+    let folder = run.join("embeddings");
+    if !RunInfo::load(run)?.live || !folder.is_dir() {
+        return Ok(());
+    }
+    let stamps = newest_file(&folder)?.into_iter().flatten().map_while(Result::ok).map(|(record, _)| record.stamp_ns);
+    let Some(last) = stamps.max() else { return Ok(()) };
+    if !go_on_after(Stamp(last)) {
+        tracing::warn!(
+            "the clock of this machine stands before the newest frame of run {}: capture times go on from that frame,              wall_ns says what the clock says",
+            run.display()
+        );
+    }
+    Ok(())
 }
 
 /// The sources with their cameras.

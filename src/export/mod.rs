@@ -41,6 +41,14 @@ pub fn next_number(folder: &Path) -> Result<u64> {
     Ok(row_files(&files::names_in(folder)?).last().map_or(0, |(last, _)| last + 1))
 }
 
+/// The rows of the last whole file in `folder`; `None` where there is none.
+/// # Errors
+/// The folder cannot be read, or the header of the file.
+pub fn newest_file(folder: &Path) -> Result<Option<Reader>> {
+    let newest = row_files(&files::names_in(folder)?).pop();
+    newest.map(|(number, format)| Reader::file(&folder.join(files::numbered_name(number, format.end())))).transpose()
+}
+
 /// Removes the files numbered `number` and above, and what a run that was cut off left unfinished: a resumed run
 /// writes them again. No folder: nothing to do.
 /// # Errors

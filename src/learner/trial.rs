@@ -228,10 +228,11 @@ impl Learner {
         gain.is_finite().then_some(gain)
     }
 
-    /// Stream time until the next promotion may come, seconds; `None`: it may.
+    /// Stream time until the next promotion may come, seconds; `None`: it may. So it may where the last one lies in the
+    /// future: the clock was set back by years, and nobody is to wait for them.
     fn secs_to_wait(&self) -> Option<f64> {
         let since = self.now.secs_since(self.promoted_at?);
         let rest = self.config.judge.min_promotion_secs - since;
-        (rest > 0.0).then_some(rest)
+        (rest > 0.0 && since >= 0.0).then_some(rest)
     }
 }

@@ -9,6 +9,14 @@ use crate::frame::Stamp;
 /// other rightly even when it is set anew, or a camera is opened again.
 static START: OnceLock<(Instant, i64)> = OnceLock::new();
 
+/// Stamps of this process come after `last`, the newest of the run that goes on: a board without a battery for its clock
+/// wakes up in the past. Before any source is opened. False where the wall clock is behind, and stamps go on from `last`.
+pub fn go_on_after(last: Stamp) -> bool {
+    let least = last.0.saturating_add(1);
+    let (_, begin) = *START.get_or_init(|| (Instant::now(), wall_clock_nanos().max(least)));
+    begin > least
+}
+
 /// The stamp of `moment`.
 pub(super) fn stamp(moment: Instant) -> Stamp {
     let (start, wall) = *START.get_or_init(|| (Instant::now(), wall_clock_nanos()));

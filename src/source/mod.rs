@@ -1,7 +1,7 @@
 //! Where frames come from. Every source is opened from a URI and sits behind one trait.
 pub mod camera;
 pub mod child;
-mod clock;
+pub mod clock;
 pub mod folder;
 pub mod guard;
 pub mod joined;

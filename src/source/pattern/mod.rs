@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 pub use self::recipe::Recipe;
 use self::scene::Scene;
 use crate::error::{Error, Result};
-use crate::frame::{Frame, Stamp};
-use crate::source::{Pull, Source, SourceCounts, stamp_at, wall_clock_nanos};
+use crate::frame::Frame;
+use crate::source::{Pull, Source, SourceCounts, clock, stamp_at};
 
 /// A synthetic source.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct Pattern {
     /// Segment of the frame handed out last; live frames that are dropped must not take a cut with them.
     last_segment: Option<u64>,
     /// Live only: when position 0 was due, on the monotonic clock and as a stamp.
-    started: Option<(Instant, i64)>,
+    started: Option<Instant>,
     counts: SourceCounts,
 }
 
@@ -58,7 +58,7 @@ impl Pattern {
 
     /// Newest wins: the frame that is due by now; those due before it are dropped.
     fn next_live(&mut self, frame: &mut Frame, wait: Duration) -> Pull {
-        let (start, wall) = *self.started.get_or_insert_with(|| (Instant::now(), wall_clock_nanos()));
+        let start = *self.started.get_or_insert_with(Instant::now);
         let due_secs = self.at as f64 / self.recipe.rate - start.elapsed().as_secs_f64();
         if due_secs > 0.0 {
             let due = Duration::try_from_secs_f64(due_secs).unwrap_or(wait);
@@ -71,8 +71,8 @@ impl Pattern {
         let newest = ((start.elapsed().as_secs_f64() * self.recipe.rate) as u64).clamp(self.at, last);
         self.counts.dropped += newest - self.at;
         self.hand_out(frame, newest);
-        frame.stamp = Stamp(wall.saturating_add(frame.stamp.0));
-        frame.arrived = start.checked_add(Duration::from_secs_f64(newest as f64 / self.recipe.rate));
+        let arrived = start.checked_add(Duration::from_secs_f64(newest as f64 / self.recipe.rate)).unwrap_or(start);
+        (frame.stamp, frame.arrived) = (clock::stamp(arrived), Some(arrived));
         Pull::Frame
     }
 }
