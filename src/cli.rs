@@ -283,6 +283,8 @@ pub struct Bench {
 pub enum BenchWhat {
     /// One gradient step of each objective, on made-up latents and one thread.
     Step(BenchStep),
+    /// What exports cost the pipeline, and how long records take through the ring.
+    Exports(BenchExports),
     /// What every objective and candidate head gains on labelled data sets, as a table.
     Learning(BenchLearning),
     /// How often a track of boxes is found again, frozen against adapted.
@@ -302,6 +304,26 @@ pub struct BenchStep {
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub steps: u32,
     /// Times that each objective has its turn; the median counts.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub rounds: u32,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "described by its type")]
+    pub common: Common,
+}
+
+/// `bench exports`
+#[derive(Debug, Args)]
+pub struct BenchExports {
+    /// The encoder (ONNX).
+    #[arg(long, value_name = "MODEL.onnx")]
+    pub encoder: PathBuf,
+    /// Where frames come from, as in `learn`; the first ones are kept in memory and go round.
+    #[arg(long, value_name = "URI")]
+    pub source: String,
+    /// Length of each stretch, seconds.
+    #[arg(long, default_value_t = 3.0)]
+    pub secs: f64,
+    /// Times that all stretches are run, interleaved.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
     #[command(flatten)]

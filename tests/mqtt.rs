@@ -4,6 +4,8 @@
 //! `AFTERIMAGE_MQTT_SECS=60 cargo test --release --test mqtt` publishes for a minute instead of a few seconds.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod common;
+
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -106,7 +108,7 @@ fn embedding(frame: u64) -> Vec<f32> {
 }
 
 fn outlets(sets: &[String]) -> Outlets {
-    Outlets::open(&load(None, sets).unwrap()).unwrap().unwrap()
+    Outlets::open(&load(None, sets).unwrap(), None).unwrap().unwrap()
 }
 
 fn until(what: &str, secs: u64, mut holds: impl FnMut() -> bool) {
@@ -261,5 +263,68 @@ fn tls_and_passwords() {
         std::thread::sleep(Duration::from_millis(1500));
         let counts = outlets.counts().1.unwrap();
         assert_eq!((counts.connections, counts.delivered, counts.waiting), (0, 0, 1), "{wrong:?}");
+    }
+}
+
+#[test]
+fn detectors_ask_through_the_broker() {
+    if missing() {
+        return;
+    }
+    for (payload, json) in [("json", true), ("binary", false)] {
+        let place = common::Place::new();
+        let broker = Broker::start(place.path(), "allow_anonymous true");
+        let (_reader, out) = broker.subscribe("afterimage/#", &[]);
+        let sets = [format!("mqtt.broker=mqtt://localhost:{}", broker.port), format!("mqtt.payload={payload}")];
+        let source = "pattern://7?frames=2000&segments=100&width=64&height=48&rate=20&live=true";
+        let running = place.start(
+            &[
+                &["embed", "--source", source, "--encoder", common::ENCODER, "--out", "live", "--camera", "front/door"]
+                    [..],
+                &["--set", &sets[0], "--set", &sets[1], "--set", "mqtt.boxes=true"],
+            ]
+            .concat(),
+        );
+        let came = |topic: &str| -> Vec<Vec<u8>> {
+            let text = fs::read_to_string(&out).unwrap();
+            let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+            whole.lines().filter_map(|line| Some(bytes(line.strip_prefix(topic)?.strip_prefix(' ')?))).collect()
+        };
+        until("embeddings come", 60, || !came("afterimage/front_door/embedding").is_empty());
+        let ask = |text: &str| {
+            let port = broker.port.to_string();
+            let args = ["-h", "localhost", "-p", &port, "-q", "1", "-t", "afterimage/front_door/boxes", "-m", text];
+            assert!(Command::new("mosquitto_pub").args(args).status().unwrap().success());
+        };
+        ask(r#"{"id": 5, "boxes": [{"box": [0, 0, 64, 48], "track": 3}, {"box": [70, 0, 80, 9]}]}"#);
+        ask("no request");
+        let answers = || came("afterimage/front_door/box");
+        until("three answers come", 60, || answers().len() >= 3);
+        // The header of each, and its embedding as bits.
+        let read = |payload: &[u8]| -> (serde_json::Value, Vec<u32>) {
+            if json {
+                let answer: serde_json::Value = serde_json::from_slice(payload).unwrap();
+                let values = answer["embedding"].as_array().unwrap();
+                let bits = values.iter().map(|value| (value.as_f64().unwrap() as f32).to_bits()).collect();
+                return (answer, bits);
+            }
+            let header = 4 + u32::from_le_bytes(payload[..4].try_into().unwrap()) as usize;
+            let bits = payload[header..].chunks_exact(4).map(|four| u32::from_le_bytes(four.try_into().unwrap()));
+            (serde_json::from_slice(&payload[4..header]).unwrap(), bits.collect())
+        };
+        // What is no request is answered at once, boxes when they are embedded.
+        let mut found: Vec<_> = answers().iter().map(|payload| read(payload)).collect();
+        found.sort_by_key(|(answer, _)| answer["error"] == "bad-request");
+        let (first, whole) = &found[0];
+        assert_eq!((&first["id"], &first["index"], &first["track"]), (&5.into(), &0.into(), &3.into()));
+        assert_eq!((&first["camera"], &first["level"]), (&"front/door".into(), &"box".into()));
+        assert_eq!((&found[1].0["error"], found[1].1.len()), (&"outside".into(), 0));
+        assert_eq!(found[2].0["error"], "bad-request");
+        // A box that is the whole frame has the embedding of the frame.
+        let frames: Vec<_> = came("afterimage/front_door/embedding").iter().map(|payload| read(payload)).collect();
+        let (_, bits) = frames.iter().find(|(record, _)| record["frame"] == first["frame"]).unwrap();
+        assert_eq!(bits, whole);
+        running.signal("TERM");
+        running.end().ok();
     }
 }

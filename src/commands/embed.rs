@@ -5,11 +5,12 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::common::{Opened, OpenedRun, Progress, camera_names};
-use super::{Output, boxes, figures};
+use super::{Output, asked, boxes, figures};
 use crate::board::Heart;
 use crate::cli;
 use crate::config::load::load;
 use crate::error::{Error, Result};
+use crate::export::asked::Asked;
 use crate::export::outlets::Outlets;
 use crate::pairs::segments::Segmenter;
 use crate::pipeline::exporting::{Exporter, Rotated};
@@ -45,9 +46,11 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
     let stop = telemetry::stop_on_signals()?;
     let heart = Heart::of_process()?;
     let (metrics, _server) = figures::open(&config)?;
-    let readers = Outlets::open(&config)?;
+    let asked = Asked::open(&config)?;
+    let readers = Outlets::open(&config, asked.as_ref().map(Asked::sender))?;
     metrics.live(readers.as_ref().map(Outlets::watch));
     let source = source::open_all(&args.source, &config.source)?;
+    let desk = asked::desk(asked.as_ref(), &config, &opened, &cameras, source.live())?;
     config.export.embeddings = true;
     files::create_folder(&args.out)?;
     let (number, space, dim) = (snapshot.number, snapshot.space.clone(), snapshot.head.dim_out());
@@ -68,6 +71,7 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
             readers,
         )?,
         learning: None,
+        desk,
         encoder: &mut opened.encoder,
         config: &config,
         progress: Box::new(move |done| progress.set(done)),
@@ -88,6 +92,7 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
         "space": space.as_ref(),
         "dim": dim,
         "exports": totals.exports,
+        "boxes": totals.boxes,
         "bad_latents": totals.bad_latents,
         "dropped_rows": totals.dropped_rows,
         "speed": speed,

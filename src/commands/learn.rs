@@ -5,11 +5,12 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::common::{Opened, Progress, camera_names};
-use super::{Output, boxes, figures, probe, resume};
+use super::{Output, asked, boxes, figures, probe, resume};
 use crate::board::{self, Heart};
 use crate::cli;
 use crate::config::load::load;
 use crate::error::{Error, Result};
+use crate::export::asked::Asked;
 use crate::export::outlets::Outlets;
 use crate::journal::Journal;
 use crate::learner::Learner;
@@ -50,7 +51,8 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
     let heart = Heart::of_process()?;
     board::check(&config.board)?;
     let (metrics, _server) = figures::open(&config)?;
-    let readers = Outlets::open(&config)?;
+    let asked = Asked::open(&config)?;
+    let readers = Outlets::open(&config, asked.as_ref().map(Asked::sender))?;
     metrics.live(readers.as_ref().map(Outlets::watch));
     let mut opened = Opened::open(&args.encoder, &config)?;
     if old {
@@ -58,6 +60,7 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
     }
     let mut source = source::open_all(&args.source, &config.source)?;
     let live = source.live();
+    let desk = asked::desk(asked.as_ref(), &config, &opened, &cameras, live)?;
     let info = RunInfo::new(&args.encoder, &opened.origin, &args.source, live, &cameras, &config);
     if old {
         resume::allowed(run, &info)?;
@@ -101,6 +104,7 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
             segmenter,
             exporter: Exporter::open(run, &config.export, &config.board, &opened.origin, place.exports, readers)?,
             learning: Some(Learning::Learn(&mut worker)),
+            desk,
             encoder: &mut opened.encoder,
             config: &config,
             progress: Box::new(move |done| progress.set(done)),
@@ -176,6 +180,7 @@ fn report(run: &Path, opened: &Opened, totals: &Totals, worker: &Worker, as_json
         "gain": gain,
         "judge": last.map(|d| d.reason.as_str()),
         "exports": totals.exports,
+        "boxes": totals.boxes,
         "encoder": { "provider": opened.encoder.provider(), "threads": opened.encoder.threads(),
                      "fallback": opened.encoder.fallback(), "parity": opened.encoder.parity(),
                      "placement": opened.encoder.placement() },
@@ -233,6 +238,7 @@ fn text(run: &Path, opened: &Opened, totals: &Totals, worker: &Worker) -> String
         exports.embeddings.files,
         exports.embeddings.lost_rows + totals.dropped_rows
     ));
+    lines.extend(totals.boxes.as_ref().map(|boxes| boxes.told()));
     lines.push(format!(
         "speed      first embedding after {:.0} ms; {:.1} frames/s; latency p50 {:.1} ms, p99 {:.1} ms; peak {:.0} MB",
         speed.first_embedding_ms.unwrap_or(0.0),

@@ -1,4 +1,5 @@
 //! One file per verb. Each returns what it found; `main` prints it.
+mod asked;
 mod bench;
 mod boxes;
 mod build;

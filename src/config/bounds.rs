@@ -89,6 +89,8 @@ pub(super) const RANGES: &[(&str, f64, f64)] = &[
     ("live.queue_records", 1.0, 65536.0),
     ("live.ring_slots", 2.0, 65536.0),
     ("live.ring_slot_kilobytes", 1.0, 16384.0),
+    ("live.boxes_window_megabytes", 1.0, 65536.0),
+    ("live.boxes_wait_secs", 0.0, 60.0),
     ("mqtt.qos", 0.0, 1.0),
     ("mqtt.keep_alive_secs", 5.0, 3600.0),
     ("mqtt.buffer_megabytes", 1.0, 4096.0),

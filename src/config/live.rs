@@ -19,6 +19,14 @@ pub struct Live {
     pub ring_slots: usize,
     /// Room for one of them: 4 bytes a value and about 1 kB for the record.
     pub ring_slot_kilobytes: usize,
+    /// A socket where detectors ask for embeddings of boxes, named like `socket`; empty: none.
+    pub boxes: String,
+    /// Recent frames (or their grids) that are kept for them, megabytes.
+    pub boxes_window_megabytes: f64,
+    /// Longest that a request waits for its frame, and then for the encoder, seconds.
+    pub boxes_wait_secs: f64,
+    /// A run whose newest head embeds boxes, such as one that learned from boxes; empty: the head that embeds frames.
+    pub boxes_run: String,
 }
 
 impl Default for Live {
@@ -29,6 +37,10 @@ impl Default for Live {
             ring: String::new(),
             ring_slots: 256,
             ring_slot_kilobytes: 16,
+            boxes: String::new(),
+            boxes_window_megabytes: 64.0,
+            boxes_wait_secs: 1.0,
+            boxes_run: String::new(),
         }
     }
 }
@@ -48,8 +60,25 @@ impl Live {
     /// # Errors
     /// The key, what it is and what it must be.
     pub fn address(&self) -> Result<Option<LiveAddress>, String> {
-        let text = &self.socket;
-        let wrong = |why: &str| format!("live.socket = {text:?}: {why}");
+        Self::parse("live.socket", &self.socket)
+    }
+
+    /// The address of [`Live::boxes`].
+    ///
+    /// # Errors
+    /// As [`Live::address`]; and the same one twice.
+    pub fn boxes_address(&self) -> Result<Option<LiveAddress>, String> {
+        let address = Self::parse("live.boxes", &self.boxes)?;
+        // Port 0 is any that is free.
+        let taken = !self.boxes.is_empty() && self.boxes == self.socket && !self.boxes.ends_with(":0");
+        if taken {
+            return Err(format!("live.boxes = {:?}: live.socket has that address; give it one of its own", self.boxes));
+        }
+        Ok(address)
+    }
+
+    fn parse(key: &str, text: &str) -> Result<Option<LiveAddress>, String> {
+        let wrong = |why: &str| format!("{key} = {text:?}: {why}");
         if text.is_empty() {
             return Ok(None);
         }

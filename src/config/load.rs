@@ -193,6 +193,18 @@ fn check_together(config: &Config, problems: &mut Vec<String>) {
     }
     problems.extend(config.metrics.address().err());
     problems.extend(config.live.address().err());
+    problems.extend(config.live.boxes_address().err());
+    if config.mqtt.boxes && config.mqtt.broker.is_empty() {
+        problems.push("mqtt.boxes = true: there is no mqtt.broker to hear requests from".into());
+    }
+    let asked = config.mqtt.boxes || !config.live.boxes.is_empty();
+    if asked && config.prepare.motion_crop {
+        problems.push(
+            "prepare.motion_crop with live.boxes or mqtt.boxes: the window around what moves is no frame to find boxes in; \
+             leave one out"
+                .into(),
+        );
+    }
     problems.extend(config.live.ring_problem());
     config.board.check(&config.export, problems);
     mqtt::check(&config.mqtt, problems);

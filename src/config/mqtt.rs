@@ -31,6 +31,8 @@ pub struct Mqtt {
     pub keep_alive_secs: u32,
     /// Memory for messages that wait for the broker; when full, the oldest go (counted).
     pub buffer_megabytes: u32,
+    /// Detectors ask for embeddings of boxes at `TOPIC/CAMERA/boxes`, and are answered at `TOPIC/CAMERA/box`.
+    pub boxes: bool,
 }
 
 impl Default for Mqtt {
@@ -48,6 +50,7 @@ impl Default for Mqtt {
             key_file: String::new(),
             keep_alive_secs: 30,
             buffer_megabytes: 16,
+            boxes: false,
         }
     }
 }

@@ -1,4 +1,5 @@
 //! What leaves: embeddings as they come, and the ONNX file of encoder and head.
+pub mod asked;
 mod budget;
 mod format;
 mod gathered;

@@ -95,6 +95,10 @@ pub struct Metrics {
     pub dropped_rows: Counter,
     /// Rows handed to the export thread.
     pub rows: Counter,
+    /// Boxes embedded for detectors that asked ...
+    pub boxes: Counter,
+    /// ... and answered with a reason.
+    pub refused_boxes: Counter,
     source: [Counter; 7],
     age: Times,
     encode: Times,
@@ -128,6 +132,8 @@ impl Default for Metrics {
             dropped_latents: Counter::default(),
             dropped_rows: Counter::default(),
             rows: Counter::default(),
+            boxes: Counter::default(),
+            refused_boxes: Counter::default(),
             source: Default::default(),
             age: Times::default(),
             encode: Times::default(),

@@ -61,7 +61,7 @@ fn the_ring_and_the_broker_are_told_of_while_they_are_open() {
         "mqtt.buffer_megabytes=1".into(),
     ];
     let config = crate::config::load::load(None, &sets).unwrap();
-    let mut outlets = crate::export::outlets::Outlets::open(&config).unwrap().unwrap();
+    let mut outlets = crate::export::outlets::Outlets::open(&config, None).unwrap().unwrap();
     let metrics = Metrics::default();
     metrics.live(Some(outlets.watch()));
     let text = r#"{"camera":"a","frame":3,"stamp_ns":4,"segment":0,"space":"s","head":1,"novelty":null}"#;

@@ -48,6 +48,8 @@ impl Metrics {
                 "Rows that the export thread of a live source had no room for.",
                 &self.dropped_rows,
             ),
+            ("afterimage_boxes_total", "Boxes embedded for detectors that asked.", &self.boxes),
+            ("afterimage_boxes_refused_total", "Boxes that detectors were told no embedding of.", &self.refused_boxes),
             ("afterimage_views_total", "Augmented views encoded.", &self.views),
             ("afterimage_views_skipped_total", "Views left out because a frame waited.", &self.skipped_views),
             ("afterimage_segments_total", "Segments seen.", &self.segments),

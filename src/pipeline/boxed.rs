@@ -1,14 +1,17 @@
 //! From the boxes of a frame to their latents: each encoded by itself, or pooled out of the grid of the frame.
+use std::sync::Arc;
+
 use serde::Serialize;
 
 use crate::boxes::{Cells, Detection, Fault, Rect, RoiAlign};
+use crate::checkpoint::space_of;
 use crate::config::{self, Config};
 use crate::encoder::{Card, Encoder, Prepare};
 use crate::error::{Error, Result};
 use crate::files::sha256_hex;
 use crate::frame::Frame;
 use crate::head::Grid;
-use crate::learner::Origin;
+use crate::learner::{Origin, Snapshot};
 use crate::linalg::normalise;
 
 /// How a box becomes a latent.
@@ -137,7 +140,7 @@ impl Boxer {
                 Method::Crop => {
                     cut(frame, rect.pixels(), &mut self.crop);
                     let crop = std::mem::take(&mut self.crop);
-                    let found = self.encode(encoder, &crop)?.then(|| self.pooled());
+                    let found = self.encode(encoder, &crop)?.then(|| pooled(self.grid, &self.latent));
                     self.crop = crop;
                     found.flatten()
                 }
@@ -192,17 +195,25 @@ impl Boxer {
         let length = normalise(&mut self.latent);
         Ok(length > 0.0 && length.is_finite())
     }
+}
 
-    /// The latent of a crop: pooled, where it is a grid.
-    fn pooled(&self) -> Option<Vec<f32>> {
-        let Some(grid) = self.grid else { return Some(self.latent.clone()) };
-        let mut out = vec![0.0; grid.dim];
-        grid.pool(&self.latent, &mut out).then_some(out)
-    }
+/// The latent of a crop: pooled, where it is a grid.
+pub(super) fn pooled(grid: Option<Grid>, latent: &[f32]) -> Option<Vec<f32>> {
+    let Some(grid) = grid else { return Some(latent.to_vec()) };
+    let mut out = vec![0.0; grid.dim];
+    grid.pool(latent, &mut out).then_some(out)
+}
+
+/// `snapshot`, of a run over frames or over boxes, for latents of boxes of `origin`: a head over vectors, in the space of
+/// boxes.
+pub fn of_boxes(snapshot: &Snapshot, origin: &Origin) -> Snapshot {
+    let head = snapshot.head.of_cells().into_owned();
+    let space = space_of(&origin.encoder_sha256, &origin.card_hash, &head).into();
+    Snapshot { head: Arc::new(head), space, ..snapshot.clone() }
 }
 
 /// The pixels left, top, right, bottom of `frame` (which lie in it) as a frame of their own.
-fn cut(frame: &Frame, [left, top, right, bottom]: [u32; 4], out: &mut Frame) {
+pub(super) fn cut(frame: &Frame, [left, top, right, bottom]: [u32; 4], out: &mut Frame) {
     (out.width, out.height, out.index, out.stamp) = (right - left, bottom - top, frame.index, frame.stamp);
     out.pixels.clear();
     for y in top..bottom {

@@ -41,6 +41,21 @@ pub(super) struct Slot {
     pub(super) marks_cuts: bool,
     /// When the frame was there to be taken.
     pub(super) arrived: Instant,
+    /// The frame itself, where it is kept for boxes ([`Keep`]).
+    pub(super) frame: Frame,
+    /// Left, top, width and height of the part of it that the tensor shows.
+    pub(super) region: [f64; 4],
+}
+
+/// What boxes need of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// There are none.
+    Nothing,
+    /// They are pooled out of its grid.
+    Size,
+    /// They are cut out of it.
+    Pixels,
 }
 
 impl Slot {
@@ -58,6 +73,8 @@ impl Slot {
             cut: false,
             marks_cuts: false,
             arrived: Instant::now(),
+            frame: Frame::default(),
+            region: [0.0; 4],
         }
     }
 }
@@ -92,6 +109,7 @@ pub(super) struct Making {
     pub(super) views: Option<Views>,
     /// Position of the source's frame 0 in the run.
     pub(super) first: u64,
+    pub(super) keep: Keep,
 }
 
 impl Making {
@@ -110,6 +128,16 @@ impl Making {
             self.prepare.view(frame, &view, &mut slot.view)?;
         }
         Ok(())
+    }
+
+    /// Leaves in `slot` what boxes need of `frame`; the pixels change places, so that none is copied.
+    fn leave(&self, frame: &mut Frame, slot: &mut Slot) {
+        slot.region = self.prepare.region();
+        match self.keep {
+            Keep::Nothing => {}
+            Keep::Size => (slot.frame.width, slot.frame.height) = (frame.width, frame.height),
+            Keep::Pixels => std::mem::swap(frame, &mut slot.frame),
+        }
     }
 
     /// Says once, and again when it changes, whether the camera stands still enough to crop.
@@ -176,6 +204,7 @@ pub(super) fn run(
         metrics.source(&source.counts());
         slot.marks_cuts = source.marks_cuts_of(frame.camera);
         making.fill(&frame, &mut slot)?;
+        making.leave(&mut frame, &mut slot);
         making.tell(&mut told);
         if ways.filled.send(slot).is_err() {
             break;

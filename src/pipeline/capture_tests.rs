@@ -41,7 +41,7 @@ fn a_slow_encoder_gets_a_frame_that_is_no_older_than_one_pass() {
     }
     let (events, _keep) = crossbeam_channel::bounded(1);
     let ways = Ways { filled: filled_in, empty, events };
-    let making = Making { prepare: Prepare::new(&card, 32).unwrap(), views: None, first: 0 };
+    let making = Making { prepare: Prepare::new(&card, 32).unwrap(), views: None, first: 0, keep: Keep::Nothing };
     let (stop, halt, metrics) = (AtomicBool::new(false), AtomicBool::new(false), Metrics::default());
     let ends = Ends { stop: &stop, halt: &halt };
     let source = Box::new(Camera(clock.clone()));

@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, select};
 
 use super::capture::{Ends, Slot};
+use super::desk::DeskEnd;
 use super::exporting::{Row, ToExporter};
 use super::learning::{Marker, ToLearner};
 use super::report::Totals;
@@ -66,6 +67,8 @@ pub(super) struct Hot<'a> {
     pub(super) next_index: u64,
     pub(super) learner: Option<LearnerEnd<'a>>,
     pub(super) exporter: Option<ExporterEnd>,
+    /// Where detectors ask for embeddings of boxes.
+    pub(super) desk: Option<DeskEnd>,
     /// What happens to a live source, for the journal.
     pub(super) events: Receiver<crate::source::Event>,
     pub(super) started: Instant,
@@ -107,7 +110,7 @@ impl Hot<'_> {
                 return Ok(false);
             }
             self.pass_events()?;
-            let mut slot = match filled.recv_timeout(WAIT) {
+            let mut slot = match self.wait(filled)? {
                 Ok(slot) => slot,
                 Err(RecvTimeoutError::Timeout) => continue,
                 // A stop ends the capture thread too.
@@ -130,6 +133,7 @@ impl Hot<'_> {
                 let segment = self.embed(&slot)?;
                 self.encode_view(&slot, filled)?;
                 self.learn(&slot, segment)?;
+                self.keep(&mut slot, segment);
             } else {
                 bad += 1;
                 self.totals.bad_latents += 1;
@@ -150,6 +154,43 @@ impl Hot<'_> {
             // Fails only when the capture thread is done.
             empty.send(slot).ok();
         }
+    }
+
+    /// The next frame. A box is encoded while none waits: it holds up the next one by one pass at most.
+    fn wait(&mut self, filled: &Receiver<Slot>) -> Result<std::result::Result<Slot, RecvTimeoutError>> {
+        let Some(desk) = &self.desk else { return Ok(filled.recv_timeout(WAIT)) };
+        match filled.try_recv() {
+            Err(TryRecvError::Empty) => {}
+            ready => return Ok(ready.map_err(|_| RecvTimeoutError::Disconnected)),
+        }
+        select! {
+            recv(filled) -> slot => Ok(slot.map_err(|_| RecvTimeoutError::Disconnected)),
+            recv(desk.crops) -> crop => {
+                if let Ok(mut crop) = crop {
+                    self.encoder.encode(&crop.tensor, &mut crop.latent)?;
+                    // Fails only when nobody asks any more.
+                    desk.latents.send(crop).ok();
+                }
+                Ok(Err(RecvTimeoutError::Timeout))
+            }
+            default(WAIT) => Ok(Err(RecvTimeoutError::Timeout)),
+        }
+    }
+
+    /// Hands a frame over to the desk, which remembers it for a while; where that has no room, boxes of it are not embedded.
+    fn keep(&mut self, slot: &mut Slot, segment: u64) {
+        let (Some(desk), Some(snapshot)) = (&self.desk, self.snapshots.front()) else { return };
+        let mut kept = desk.spare.try_recv().unwrap_or_default();
+        std::mem::swap(&mut kept.frame, &mut slot.frame);
+        kept.frame.pixels.truncate(if desk.pixels { usize::MAX } else { 0 });
+        (kept.frame.index, kept.frame.stamp, kept.frame.camera) = (slot.index, slot.stamp, slot.camera);
+        kept.latent.clear();
+        if !desk.pixels {
+            kept.latent.extend_from_slice(&self.latent);
+        }
+        (kept.region, kept.wall_ns, kept.segment) = (slot.region, slot.wall_ns, segment);
+        kept.snapshot = Some(snapshot.clone());
+        desk.kept.try_send(kept).ok();
     }
 
     /// What happened to a live source, to the journal; where the learner has no room, the log has it alone.

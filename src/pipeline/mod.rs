@@ -13,6 +13,7 @@
 //! bounded source waits, so that a run over it is complete and the same every time.
 pub mod boxed;
 mod capture;
+pub mod desk;
 pub mod exporting;
 pub mod folder;
 mod hot;
@@ -21,6 +22,7 @@ mod pace;
 pub mod report;
 pub mod saved;
 mod turnstile;
+mod window;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -40,7 +42,8 @@ use crate::metrics::Metrics;
 use crate::pairs::segments::Segmenter;
 use crate::source::Source;
 
-use capture::{Ends, Slot};
+use capture::{Ends, Keep, Slot};
+use desk::Desk;
 use exporting::Exporter;
 use hot::{ExporterEnd, Hot, LearnerEnd};
 use learning::Learning;
@@ -81,6 +84,8 @@ pub struct Job<'a> {
     pub learning: Option<Learning<'a>>,
     /// The files, where there are exports.
     pub exporter: Option<Exporter>,
+    /// Where detectors ask for embeddings of boxes; live sources only.
+    pub desk: Option<Desk>,
     /// Figures for a monitoring system.
     pub metrics: Arc<Metrics>,
     /// Tells those who ask that the pipeline lives.
@@ -99,7 +104,7 @@ pub struct Job<'a> {
 /// The first worker that failed, with its reason; the other workers are ended in order.
 pub fn run(job: Job<'_>) -> Result<Totals> {
     let Job { source, prepare, encoder, config, cameras, snapshots, frozen_space, next_index, segmenter, .. } = job;
-    let Job { learning, exporter, metrics, heart, stop, started, mut progress, .. } = job;
+    let Job { learning, exporter, desk, metrics, heart, stop, started, mut progress, .. } = job;
     let (live, names) = (source.live(), cameras.iter().map(|name| name.as_ref().to_owned()).collect::<Vec<String>>());
     let slots = if live { SLOTS_LIVE } else { SLOTS_BOUNDED };
     let (filled_in, filled) = bounded(slots);
@@ -121,7 +126,8 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
         let (events_in, events) = bounded(EVENTS);
         let ways = capture::Ways { filled: filled_in, empty, events: events_in };
         let views = if learning.is_some() { Views::new(&config.learn) } else { None };
-        let making = capture::Making { prepare, views, first };
+        let keep = desk.as_ref().map_or(Keep::Nothing, Desk::keeps);
+        let making = capture::Making { prepare, views, first, keep };
         let capture = spawn(scope, "capture", move || capture::run(source, making, &ways, ends, figures))?;
         let (learner_end, learner) = match learning {
             Some(learning) => {
@@ -169,6 +175,13 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
             }
             None => (None, None),
         };
+        let (desk_end, asked) = match desk {
+            Some(desk) => {
+                let (end, ways) = desk::ways(keep == Keep::Pixels);
+                (Some(end), Some(spawn(scope, "boxes", move || desk.run(&ways, figures))?))
+            }
+            None => (None, None),
+        };
         let next_checkpoint = next_index + config.checkpoint.every_frames;
         let mut hot = Hot {
             live,
@@ -181,6 +194,7 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
             learner: learner_end,
             events,
             exporter: exporter_end,
+            desk: desk_end,
             started,
             totals: Totals::default(),
             metrics: figures,
@@ -207,9 +221,11 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
         drop((hot, filled, empty_in));
         let exports = exporting.map(|thread| joined("export", thread.join()));
         let learned = learner.map(|thread| joined("learner", thread.join()));
+        let asked = asked.map(|thread| joined("boxes", thread.join()));
         // A worker's own reason comes before the hot path's complaint that the worker is gone.
         learned.transpose()?;
         totals.exports = exports.transpose()?.unwrap_or_default();
+        totals.boxes = asked.transpose()?;
         let (source, each) = counts?;
         (totals.source, totals.cameras) = (source, names.into_iter().zip(each).collect());
         result?;

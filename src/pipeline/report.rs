@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::desk::DeskCounts;
 use super::exporting::ExportCounts;
 use crate::source::SourceCounts;
 use crate::telemetry::Latency;
@@ -39,6 +40,8 @@ pub struct Totals {
     pub source: SourceCounts,
     /// The same of each camera, by name.
     pub cameras: BTreeMap<String, SourceCounts>,
+    /// What became of boxes that detectors asked for; `None` where none could ask.
+    pub boxes: Option<DeskCounts>,
     /// What was written.
     pub exports: ExportCounts,
     /// The source came to its end (not stopped from outside).

@@ -10,7 +10,8 @@
 //! read into memory, and there is always one to be taken. See [`rig`] for what the learner gets to do.
 //! Every figure is the median over the rounds; ratios are taken within each round first.
 //!
-//! `bench step`, `bench learning` and `bench reid` measure something else: see [`step`], [`learning`] and [`reid`].
+//! `bench step`, `bench exports`, `bench learning` and `bench reid` measure something else: see the modules of these names.
+mod exports;
 mod learning;
 mod reid;
 mod rig;
@@ -23,6 +24,7 @@ use serde_json::{Value, json};
 
 use super::Output;
 use crate::cli;
+use crate::config::load::load;
 use crate::error::{Error, Result};
 use crate::telemetry;
 use rig::{Rig, Stretch};
@@ -46,6 +48,7 @@ struct Round {
 pub(super) fn run(args: &cli::Bench, started: Instant) -> Result<Output> {
     match &args.what {
         Some(cli::BenchWhat::Step(args)) => return step::run(args),
+        Some(cli::BenchWhat::Exports(args)) => return exports::run(args, started),
         Some(cli::BenchWhat::Learning(args)) => return learning::run(args, started),
         Some(cli::BenchWhat::Reid(args)) => return reid::run(args),
         None => {}
@@ -54,7 +57,11 @@ pub(super) fn run(args: &cli::Bench, started: Instant) -> Result<Output> {
         let (least, most) = (SECS.start(), SECS.end());
         return Err(Error::usage(format!("--secs is {}; it must lie between {least} and {most}", args.secs)));
     }
-    let mut rig = Rig::open(args, started)?;
+    let config = load(args.common.config.as_deref(), &args.common.set)?;
+    let (Some(encoder), Some(uri)) = (&args.encoder, &args.source) else {
+        return Err(Error::usage("bench needs --encoder and --source"));
+    };
+    let mut rig = Rig::open(encoder, uri, config, started)?;
     let secs = Duration::from_secs_f64(args.secs);
     let mut rounds = Vec::new();
     for number in 0..args.rounds {

@@ -8,7 +8,7 @@
 //! sample before a fit: the stretch begins with gradient steps and a fit. For this, and for this only, the schedule of
 //! fits is made even (`learn.refit_max_frames` not above `learn.first_fit_frames`). The figures are those of a
 //! learner in its busiest seconds.
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -20,8 +20,8 @@ use super::super::common::{Opened, Single};
 use super::super::probe;
 use crate::board::Heart;
 use crate::config::Config;
-use crate::config::load::load;
 use crate::error::{Error, Result};
+use crate::export::outlets::Outlets;
 use crate::frame::Stamp;
 use crate::journal::Journal;
 use crate::learner::{Learner, Snapshot};
@@ -31,7 +31,7 @@ use crate::pipeline::learning::{Learning, Worker};
 use crate::pipeline::{self, Job};
 use crate::source::memory::{Clip, Playing};
 use crate::telemetry::Latency;
-use crate::{cli, source, telemetry};
+use crate::{source, telemetry};
 
 /// Frames held in memory at most.
 const FRAMES: usize = 256;
@@ -53,6 +53,8 @@ pub(super) struct Stretch {
     pub(super) p99_ms: f64,
     /// Processor time of the thread that encodes, per frame: what is left of the noise of a busy machine.
     pub(super) cpu_ms: f64,
+    /// Rows that the export thread had no room for.
+    pub(super) dropped_rows: u64,
 }
 
 /// What the learner did within the stretches, and its processor time for it.
@@ -105,14 +107,10 @@ struct Within {
 
 impl Rig {
     /// Opens everything, reads the frames and encodes each once.
-    pub(super) fn open(args: &cli::Bench, started: Instant) -> Result<Self> {
-        let mut config = load(args.common.config.as_deref(), &args.common.set)?;
+    pub(super) fn open(encoder: &Path, uri: &str, mut config: Config, started: Instant) -> Result<Self> {
         config.export.embeddings = true;
         config.learn.refit_max_frames = config.learn.refit_max_frames.min(config.learn.first_fit_frames);
         let interrupted = telemetry::stop_on_signals()?;
-        let (Some(encoder), Some(uri)) = (&args.encoder, &args.source) else {
-            return Err(Error::usage("bench needs --encoder and --source"));
-        };
         let mut opened = Opened::open(encoder, &config)?;
         let mut source = source::open(uri, &config.source)?;
         let clip = Clip::read(&mut *source, FRAMES, BYTES, || !interrupted.load(Ordering::Relaxed))?;
@@ -166,13 +164,30 @@ impl Rig {
         let fps = frames as f64 / begun.elapsed().as_secs_f64();
         self.go_on()?;
         let (p50_ms, p99_ms) = (latency.percentile_ms(0.5), latency.percentile_ms(0.99));
-        Ok(Stretch { fps, p50_ms, p99_ms, cpu_ms: cpu_ms(used, frames as u64) })
+        Ok(Stretch { fps, p50_ms, p99_ms, cpu_ms: cpu_ms(used, frames as u64), dropped_rows: 0 })
     }
 
     /// The pipeline with the frozen encoder, without learning.
     pub(super) fn embed(&mut self, secs: Duration) -> Result<Stretch> {
+        let exporter = self.exporter(&self.config, None)?;
+        self.embed_into(secs, exporter)
+    }
+
+    /// The same with other exports.
+    pub(super) fn embed_into(&mut self, secs: Duration, exporter: Option<Exporter>) -> Result<Stretch> {
         let frozen = Arc::new(self.opened.frozen());
-        self.pipeline(secs, vec![frozen], false)
+        self.pipeline(secs, vec![frozen], false, exporter)
+    }
+
+    /// Exports as `config` has them, over what the stretch before has written, and to `live`.
+    pub(super) fn exporter(&self, config: &Config, live: Option<Outlets>) -> Result<Option<Exporter>> {
+        let (next, origin) = (Rotated::default(), &self.opened.origin);
+        Exporter::open(&self.folder.0, &config.export, &config.board, origin, next, live)
+    }
+
+    /// A path in the folder of the bench.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.0.join(name)
     }
 
     /// The pipeline with a learner that has a fit before it.
@@ -180,7 +195,8 @@ impl Rig {
         self.feed()?;
         let (counts, spent) = (self.worker.learner().counts().clone(), self.worker.learner().spent());
         let snapshots = self.worker.learner().snapshots_from(self.next.index, true);
-        let stretch = self.pipeline(secs, snapshots, true)?;
+        let exporter = self.exporter(&self.config, None)?;
+        let stretch = self.pipeline(secs, snapshots, true, exporter)?;
         let learner = self.worker.learner();
         self.within.steps += learner.counts().steps - counts.steps;
         self.within.fits += learner.counts().fits - counts.fits;
@@ -189,7 +205,13 @@ impl Rig {
         Ok(stretch)
     }
 
-    fn pipeline(&mut self, secs: Duration, snapshots: Vec<Arc<Snapshot>>, learn: bool) -> Result<Stretch> {
+    fn pipeline(
+        &mut self,
+        secs: Duration,
+        snapshots: Vec<Arc<Snapshot>>,
+        learn: bool,
+        exporter: Option<Exporter>,
+    ) -> Result<Stretch> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut segmenter = Segmenter::new(&self.config.learn);
         segmenter.restore(SegmenterState { next: self.next.segment, ..SegmenterState::default() });
@@ -209,17 +231,10 @@ impl Rig {
             snapshots,
             next_index: self.next.index,
             segmenter,
-            // Overwrites what the stretch before has written.
-            exporter: Exporter::open(
-                &self.folder.0,
-                &self.config.export,
-                &self.config.board,
-                &self.opened.origin,
-                Rotated::default(),
-                None,
-            )?,
+            exporter,
             metrics: Arc::default(),
             heart: Heart::default(),
+            desk: None,
             learning: learn.then_some(Learning::Learn(&mut self.worker)),
             encoder: &mut self.opened.encoder,
             config: &self.config,
@@ -236,6 +251,7 @@ impl Rig {
             p50_ms: speed.latency_p50_ms,
             p99_ms: speed.latency_p99_ms,
             cpu_ms: cpu_ms(used, totals.frames),
+            dropped_rows: totals.dropped_rows,
         })
     }
 

@@ -32,7 +32,7 @@ pub(in crate::commands) fn run(
     let stop = telemetry::stop_on_signals()?;
     config.export.embeddings = true;
     files::create_folder(&args.out)?;
-    let readers = Outlets::open(&config)?;
+    let readers = Outlets::open(&config, None)?;
     let next = Rotated::default();
     let exporter = Exporter::open(&args.out, &config.export, &config.board, &boxed.origin, next, readers)?;
     let mut exporter = exporter.ok_or_else(|| Error::work("there is nothing to write"))?;

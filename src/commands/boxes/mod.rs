@@ -4,7 +4,6 @@ mod learn;
 mod tracks;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -14,13 +13,12 @@ pub(super) use tracks::{Seen, collect, in_order};
 
 use super::common::{Opened, Progress};
 use crate::boxes::{Detection, Rect, mot};
-use crate::checkpoint::space_of;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::files::read_bounded;
 use crate::frame::{Frame, Stamp};
 use crate::learner::{Origin, Snapshot};
-use crate::pipeline::boxed::{Boxer, Method};
+use crate::pipeline::boxed::{Boxer, Method, of_boxes};
 use crate::source::{Pull, Source};
 
 /// A file of boxes larger than this is not one.
@@ -70,6 +68,11 @@ impl Boxed {
         if config.prepare.motion_crop {
             return Err(Error::config(
                 "prepare.motion_crop with --boxes: the window around what moves is no frame to find boxes in; leave one out",
+            ));
+        }
+        if config.mqtt.boxes || !config.live.boxes.is_empty() {
+            return Err(Error::config(
+                "live.boxes or mqtt.boxes with --boxes: boxes come from a file or from detectors that ask; leave one out",
             ));
         }
         if config.export.grid {
@@ -133,11 +136,9 @@ impl Boxed {
         Ok(walked)
     }
 
-    /// `snapshot`, of a run over frames or over boxes, for latents of boxes: a head over vectors, in the space of boxes.
+    /// `snapshot`, of a run over frames or over boxes, for latents of boxes.
     pub(super) fn snapshot(&self, snapshot: &Snapshot) -> Snapshot {
-        let head = snapshot.head.of_cells().into_owned();
-        let space = space_of(&self.origin.encoder_sha256, &self.origin.card_hash, &head).into();
-        Snapshot { head: Arc::new(head), space, ..snapshot.clone() }
+        of_boxes(snapshot, &self.origin)
     }
 
     /// What became of the boxes, for people.

@@ -11,44 +11,45 @@ use crate::error::{Error, Result};
 
 /// A listening socket. A file that it made is removed with it.
 #[derive(Debug)]
-pub(super) enum Door {
+pub(in crate::export) enum Door {
     Unix { listener: UnixListener, path: PathBuf, inode: Option<u64> },
     Tcp { listener: TcpListener, address: SocketAddr },
 }
 
 impl Door {
-    pub(super) fn open(address: &LiveAddress) -> Result<Self> {
+    /// `key` of the configuration names the address.
+    pub(in crate::export) fn open(address: &LiveAddress, key: &str) -> Result<Self> {
         match address {
-            LiveAddress::Unix(path) => Self::unix(path),
+            LiveAddress::Unix(path) => Self::unix(path, key),
             LiveAddress::Tcp(address) => {
                 let opened = TcpListener::bind(address).and_then(|l| l.local_addr().map(|address| (l, address)));
-                let (listener, address) = opened.map_err(|e| refused(&address.to_string(), &e))?;
+                let (listener, address) = opened.map_err(|e| refused(key, &address.to_string(), &e))?;
                 Ok(Self::Tcp { listener, address })
             }
         }
     }
 
-    fn unix(path: &Path) -> Result<Self> {
+    fn unix(path: &Path, key: &str) -> Result<Self> {
         let told = format!("unix:{}", path.display());
         if let Ok(found) = std::fs::symlink_metadata(path) {
             if !found.file_type().is_socket() {
                 return Err(Error::work(format!(
-                    "live.socket = \"{told}\": there is something else at that path; remove it, or take another"
+                    "{key} = \"{told}\": there is something else at that path; remove it, or take another"
                 )));
             }
             // Left by a program that was killed, unless somebody answers.
             if UnixStream::connect(path).is_ok() {
-                return Err(refused(&told, &ErrorKind::AddrInUse.into()));
+                return Err(refused(key, &told, &ErrorKind::AddrInUse.into()));
             }
-            std::fs::remove_file(path).map_err(|e| refused(&told, &e))?;
+            std::fs::remove_file(path).map_err(|e| refused(key, &told, &e))?;
         }
-        let listener = UnixListener::bind(path).map_err(|e| refused(&told, &e))?;
+        let listener = UnixListener::bind(path).map_err(|e| refused(key, &told, &e))?;
         let inode = std::fs::symlink_metadata(path).map(|file| file.ino()).ok();
         Ok(Self::Unix { listener, path: path.to_owned(), inode })
     }
 
     /// The next reader.
-    pub(super) fn next(&self) -> io::Result<Stream> {
+    pub(in crate::export) fn next(&self) -> io::Result<Stream> {
         match self {
             Self::Unix { listener, .. } => listener.accept().map(|(stream, _)| Stream::Unix(stream)),
             Self::Tcp { listener, .. } => listener.accept().map(|(stream, _)| Stream::Tcp(stream)),
@@ -56,7 +57,7 @@ impl Door {
     }
 
     /// Comes as a reader, so that whoever waits in [`Door::next`] goes on; false where that cannot be.
-    pub(super) fn wake(&self) -> bool {
+    pub(in crate::export) fn wake(&self) -> bool {
         match self {
             Self::Unix { path, .. } => UnixStream::connect(path).is_ok(),
             Self::Tcp { address, .. } => TcpStream::connect(address).is_ok(),
@@ -64,7 +65,7 @@ impl Door {
     }
 
     /// As it is written in the configuration.
-    pub(super) fn address(&self) -> String {
+    pub(in crate::export) fn address(&self) -> String {
         match self {
             Self::Unix { path, .. } => format!("unix:{}", path.display()),
             Self::Tcp { address, .. } => address.to_string(),
@@ -83,10 +84,10 @@ impl Drop for Door {
     }
 }
 
-fn refused(told: &str, error: &io::Error) -> Error {
+fn refused(key: &str, told: &str, error: &io::Error) -> Error {
     let what = match error.kind() {
         ErrorKind::AddrInUse => "another program listens there; end it, or take another address".to_owned(),
         _ => format!("it cannot be listened there: {error}"),
     };
-    Error::work(format!("live.socket = \"{told}\": {what}"))
+    Error::work(format!("{key} = \"{told}\": {what}"))
 }

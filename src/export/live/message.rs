@@ -15,7 +15,10 @@ use crate::export::Record;
 pub(in crate::export) const LENGTH_BYTES: usize = 4;
 
 /// Of this layout.
-const VERSION: u32 = 1;
+pub(in crate::export) const VERSION: u32 = 1;
+
+/// Of the numbers.
+pub(in crate::export) const DTYPE: &str = "f32";
 
 #[derive(Serialize)]
 struct Header<'a> {
@@ -28,11 +31,15 @@ struct Header<'a> {
     record: &'a Record,
 }
 
-/// The bytes of one message.
+/// The bytes of the message of a record.
 pub(in crate::export) fn write(record: &Record, seq: u64, embedding: &[f32]) -> Result<Vec<u8>> {
-    let header = Header { version: VERSION, seq, dim: embedding.len(), dtype: "f32", record };
+    compose(&Header { version: VERSION, seq, dim: embedding.len(), dtype: DTYPE, record }, embedding)
+}
+
+/// The bytes of one message.
+pub(in crate::export) fn compose(header: &impl Serialize, embedding: &[f32]) -> Result<Vec<u8>> {
     let header =
-        serde_json::to_vec(&header).map_err(|e| Error::work("a record cannot be written as JSON").because(e))?;
+        serde_json::to_vec(header).map_err(|e| Error::work("a record cannot be written as JSON").because(e))?;
     let body = 4 + header.len() + size_of_val(embedding);
     let length = |bytes: usize| u32::try_from(bytes).map_err(|_| Error::work("a live record of more than 4 GB"));
     let mut message = Vec::with_capacity(4 + body);

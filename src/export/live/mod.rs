@@ -3,9 +3,9 @@
 //! A reader connects and is sent every record from then on (`message` says how they are written). None can hold the
 //! pipeline: each has a bounded queue of its own; what it has no room for is left out, which it sees by the numbers of the
 //! messages, and one that takes nothing for 5 seconds is hung up on.
-mod door;
+pub(in crate::export) mod door;
 pub(in crate::export) mod message;
-mod reader;
+pub(in crate::export) mod reader;
 
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,6 +18,8 @@ use crate::error::{Error, Result};
 use door::Door;
 use reader::Reader;
 
+/// The key, for messages.
+const KEY: &str = "live.socket";
 /// Readers at once; more are hung up on.
 const MOST: usize = 16;
 
@@ -62,7 +64,7 @@ impl Live {
     /// The address makes no sense, or cannot be listened at.
     pub fn open(config: &config::Live) -> Result<Option<Self>> {
         let Some(address) = config.address().map_err(Error::config)? else { return Ok(None) };
-        let door = Arc::new(Door::open(&address)?);
+        let door = Arc::new(Door::open(&address, KEY)?);
         let readers = Mutex::default();
         let (counts, end) = (Arc::default(), AtomicBool::new(false));
         let shared = Arc::new(Shared { readers, counts, queue: config.queue_records, end });
@@ -123,6 +125,10 @@ fn let_in(door: &Door, shared: &Shared) {
         if readers.len() >= MOST {
             tracing::warn!("a reader of live records is turned away: {MOST} are connected already");
             continue;
+        }
+        if matches!(stream, reader::Stream::Unix(_)) {
+            // Nothing is heard from a reader.
+            stream.deaf();
         }
         match Reader::start(stream, shared.queue) {
             Ok(reader) => readers.push(reader),

@@ -1,5 +1,5 @@
 //! One reader: its queue, and the thread that writes to it.
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A connection.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(in crate::export) enum Stream {
     Unix(UnixStream),
     Tcp(TcpStream),
 }
@@ -41,18 +41,63 @@ impl Stream {
         Ok(())
     }
 
-    /// Nothing is read from a reader.
-    fn deaf(&self) -> io::Result<()> {
+    /// What is to be said goes out at once.
+    fn ready(&self) -> io::Result<()> {
         match self {
-            Self::Unix(stream) => stream.shutdown(Shutdown::Read),
+            Self::Unix(_) => Ok(()),
             Self::Tcp(stream) => stream.set_nodelay(true),
         }
+    }
+
+    /// The same connection once more.
+    pub(in crate::export) fn again(&self) -> io::Result<Self> {
+        match self {
+            Self::Unix(stream) => stream.try_clone().map(Self::Unix),
+            Self::Tcp(stream) => stream.try_clone().map(Self::Tcp),
+        }
+    }
+
+    /// Fills `bytes`; false where the other side ended before the first of them.
+    pub(in crate::export) fn read_whole(&self, bytes: &mut [u8]) -> io::Result<bool> {
+        let mut filled = 0;
+        while filled < bytes.len() {
+            let count = match self {
+                Self::Unix(stream) => (&mut &*stream).read(&mut bytes[filled..]),
+                Self::Tcp(stream) => (&mut &*stream).read(&mut bytes[filled..]),
+            };
+            match count {
+                Ok(0) if filled == 0 => return Ok(false),
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(count) => filled += count,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Nothing more is read; who waits in [`Stream::read_whole`] goes on.
+    pub(in crate::export) fn deaf(&self) {
+        self.shut(Shutdown::Read);
+    }
+
+    /// Ends the connection, wherever it is held.
+    pub(in crate::export) fn close(&self) {
+        self.shut(Shutdown::Both);
+    }
+
+    fn shut(&self, how: Shutdown) {
+        // Fails where the other side has ended it already.
+        match self {
+            Self::Unix(stream) => stream.shutdown(how).ok(),
+            Self::Tcp(stream) => stream.shutdown(how).ok(),
+        };
     }
 }
 
 /// A connected reader.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(in crate::export) struct Reader {
     queue: Sender<Arc<[u8]>>,
     thread: JoinHandle<()>,
     ending: Arc<AtomicBool>,
@@ -65,14 +110,15 @@ pub(super) enum Sent {
 }
 
 impl Reader {
-    pub(super) fn start(mut stream: Stream, queue: usize) -> io::Result<Self> {
-        stream.deaf()?;
+    pub(in crate::export) fn start(mut stream: Stream, queue: usize) -> io::Result<Self> {
+        stream.ready()?;
         let (queue, messages) = bounded(queue);
         let ending = Arc::new(AtomicBool::new(false));
         let end = ending.clone();
         let work = move || {
             if let Err(e) = write(&mut stream, &messages, &end) {
                 tracing::debug!("a reader of live records is gone: {e}");
+                stream.close();
             }
         };
         let thread = std::thread::Builder::new().name("live".into()).spawn(work)?;
@@ -86,6 +132,11 @@ impl Reader {
             Err(TrySendError::Full(_)) => Sent::Full,
             Err(TrySendError::Disconnected(_)) => Sent::Gone,
         }
+    }
+
+    /// Where messages may be put without waiting.
+    pub(in crate::export) fn queue(&self) -> Sender<Arc<[u8]>> {
+        self.queue.clone()
     }
 
     /// It has hung up, or was hung up on.
@@ -108,7 +159,7 @@ fn write(stream: &mut Stream, messages: &Receiver<Arc<[u8]>>, ending: &AtomicBoo
 }
 
 /// Closes the queues and waits until they are written, or their readers given up.
-pub(super) fn finish(readers: Vec<Reader>) {
+pub(in crate::export) fn finish(readers: Vec<Reader>) {
     let threads: Vec<JoinHandle<()>> = readers
         .into_iter()
         .map(|reader| {

@@ -9,6 +9,9 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 
+use crossbeam_channel::Sender;
+
+use super::asked::Request;
 use super::live::{self, Live, message};
 use crate::config::Config;
 use crate::error::Result;
@@ -35,16 +38,17 @@ pub struct Watch {
 }
 
 impl Outlets {
-    /// Opens what `[live]` and `[mqtt]` name; `None` where they name nothing. A broker need not be there yet.
+    /// Opens what `[live]` and `[mqtt]` name; `None` where they name nothing. A broker need not be there yet. What
+    /// detectors ask through it (`mqtt.boxes`) goes to `asked`.
     /// # Errors
     /// An address that is taken, a ring that finds no room, a password or certificate that cannot be read.
-    pub fn open(config: &Config) -> Result<Option<Self>> {
+    pub fn open(config: &Config, asked: Option<Sender<Request>>) -> Result<Option<Self>> {
         let (live, socket) = (&config.live, Live::open(&config.live)?);
         let slot_bytes = live.ring_slot_kilobytes * 1024;
         let ring = (!live.ring.is_empty())
             .then(|| ring::Writer::create(Path::new(&live.ring), slot_bytes, live.ring_slots))
             .transpose()?;
-        let mqtt = mqtt::Publisher::open(&config.mqtt)?;
+        let mqtt = mqtt::Publisher::open(&config.mqtt, asked)?;
         let any = socket.is_some() || ring.is_some() || mqtt.is_some();
         Ok(any.then_some(Self { socket, ring, mqtt, seq: 0 }))
     }

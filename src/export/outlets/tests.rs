@@ -109,12 +109,12 @@ fn the_ring_has_what_the_socket_has() {
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("ring");
     let config = load(None, &[format!("live.ring=\"{}\"", path.display())]).expect("taken");
-    let mut outlets = Outlets::open(&config).expect("opens").expect("configured");
+    let mut outlets = Outlets::open(&config, None).expect("opens").expect("configured");
     let mut reader = Reader::open(&path).expect("opens");
     outlets.publish(&record(7), &[1.0, -2.0]).expect("sent");
     let Found::Message(message, 0) = reader.read() else { panic!("nothing came") };
     assert_eq!(message, message::write(&record(7), 0, &[1.0, -2.0]).expect("written")[message::LENGTH_BYTES..]);
-    assert!(Outlets::open(&load(None, &[]).expect("defaults")).expect("opens").is_none());
+    assert!(Outlets::open(&load(None, &[]).expect("defaults"), None).expect("opens").is_none());
     let refused = load(None, &["live.ring=ring".into()]).expect_err("refused");
     assert!(refused.chain().contains("live.ring = \"ring\": must be a whole path"), "{}", refused.chain());
 }
@@ -124,7 +124,7 @@ fn a_broker_that_is_away_holds_up_nobody_and_the_oldest_messages_go() {
     // A port that refuses: bound once, not listened at.
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
     let sets = [format!("mqtt.broker=\"mqtt://127.0.0.1:{port}\""), "mqtt.buffer_megabytes=1".into()];
-    let mut outlets = Outlets::open(&load(None, &sets).expect("taken")).expect("opens").expect("configured");
+    let mut outlets = Outlets::open(&load(None, &sets).expect("taken"), None).expect("opens").expect("configured");
     for number in 0..1000 {
         outlets.publish(&record(number), &[0.5; 512]).expect("sent");
     }

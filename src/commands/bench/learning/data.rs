@@ -143,6 +143,7 @@ fn stream(
         next_index: 0,
         segmenter: Segmenter::new(&config.learn),
         learning: Some(Learning::Record(&mut recording)),
+        desk: None,
         exporter: None,
         metrics: Arc::default(),
         heart: Heart::default(),

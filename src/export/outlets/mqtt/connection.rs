@@ -9,6 +9,7 @@ use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, Incoming, MqttOptions, Outgoing, QoS,
 };
 
+use super::hearing::Hearing;
 use super::options::INFLIGHT;
 use super::{Post, Shared};
 
@@ -25,6 +26,7 @@ struct Sending<'a> {
     client: AsyncClient,
     status: Arc<str>,
     qos: QoS,
+    hearing: Option<Hearing>,
     connected: bool,
     /// In the order they were sent, with the number of the packet once that is known; `None`: a word on our state.
     under_way: VecDeque<(Option<u16>, Option<Post>)>,
@@ -57,6 +59,15 @@ impl Sending<'_> {
                 self.connected = true;
                 self.shared.connections.fetch_add(1, Ordering::Relaxed);
                 self.announce("online");
+                if let Some(hearing) = &self.hearing {
+                    // There is room: nothing else has been asked of this connection yet.
+                    self.client.try_subscribe(hearing.filter(), QoS::AtLeastOnce).ok();
+                }
+            }
+            Event::Incoming(Incoming::Publish(heard)) => {
+                if let Some(hearing) = &self.hearing {
+                    hearing.heard(&heard.topic, &heard.payload);
+                }
             }
             Event::Incoming(Incoming::PubAck(ack)) => self.arrived(ack.pkid),
             // Without acknowledgements, sent is all that can be known; such packets have the number 0.
@@ -100,11 +111,12 @@ impl Sending<'_> {
 }
 
 /// Until the run ends.
-pub(super) async fn drive(shared: &Shared, options: MqttOptions, status: Arc<str>, qos: QoS) {
+pub(super) async fn drive(shared: &Shared, options: MqttOptions, status: Arc<str>, qos: QoS, hearing: Option<Hearing>) {
     let (host, port) = options.broker_address();
     let broker = format!("{host}:{port}");
     let (client, mut events) = AsyncClient::new(options, usize::from(INFLIGHT) + 4);
-    let sending = RefCell::new(Sending { shared, client, status, qos, connected: false, under_way: VecDeque::new() });
+    let under_way = VecDeque::new();
+    let sending = RefCell::new(Sending { shared, client, status, qos, hearing, connected: false, under_way });
     let feeding = async {
         loop {
             shared.wake.notified().await;

@@ -3,8 +3,9 @@
 //! Messages wait in a bounded memory; when that is full, the oldest go and are counted. A broker that is away is tried
 //! again, slower each time up to 10 seconds. With `mqtt.qos = 1` what was not acknowledged is sent again after a loss of
 //! the connection, also to a broker that has forgotten the session (the client library would drop it there): such a
-//! message may come twice, told by its number.
+//! message may come twice, told by its number. With `mqtt.boxes` detectors are heard too (`hearing`).
 mod connection;
+mod hearing;
 mod options;
 
 use std::collections::VecDeque;
@@ -12,12 +13,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use crossbeam_channel::Sender;
 use serde::Serialize;
 use tokio::sync::Notify;
 
 use crate::config;
 use crate::error::{Error, Result};
 use crate::export::Record;
+use crate::export::asked::Request;
+
+use hearing::Hearing;
+pub use options::in_topic;
 
 /// What came of the messages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -90,10 +96,11 @@ struct Json<'a> {
 }
 
 impl Publisher {
-    /// Starts the thread; `None` where no broker is configured. The broker need not be there yet.
+    /// Starts the thread; `None` where no broker is configured. The broker need not be there yet. With `mqtt.boxes`,
+    /// detectors' requests go to `asked`.
     /// # Errors
     /// A password or certificate that cannot be read.
-    pub fn open(config: &config::Mqtt) -> Result<Option<Self>> {
+    pub fn open(config: &config::Mqtt, asked: Option<Sender<Request>>) -> Result<Option<Self>> {
         let Some(options) = options::options(config)? else { return Ok(None) };
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
@@ -107,11 +114,18 @@ impl Publisher {
         let runtime = runtime.map_err(|error| Error::work("cannot start the MQTT client").because(error))?;
         let of_thread = shared.clone();
         let (status, qos) = (options::status_topic(&config.topic), options::qos(config.qos));
+        let json = config.payload == "json";
+        let hearing = asked.filter(|_| config.boxes).map(|requests| Hearing {
+            requests,
+            topic: config.topic.clone(),
+            json,
+            shared: shared.clone(),
+        });
         let thread = std::thread::Builder::new()
             .name("mqtt".into())
-            .spawn(move || runtime.block_on(connection::drive(&of_thread, options, status.into(), qos)))
+            .spawn(move || runtime.block_on(connection::drive(&of_thread, options, status.into(), qos, hearing)))
             .map_err(|error| Error::work("cannot start the MQTT thread").because(error))?;
-        Ok(Some(Self { shared, thread: Some(thread), topic: config.topic.clone(), json: config.payload == "json" }))
+        Ok(Some(Self { shared, thread: Some(thread), topic: config.topic.clone(), json }))
     }
 
     /// One embedding; `message` is its binary form. Never waits.
@@ -125,7 +139,7 @@ impl Publisher {
         } else {
             message.to_vec()
         };
-        let topic = options::topic(&self.topic, &record.camera).into();
+        let topic = options::topic(&self.topic, &record.camera, "embedding").into();
         self.shared.add(Post { topic, payload });
         Ok(())
     }

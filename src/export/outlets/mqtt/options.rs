@@ -14,6 +14,8 @@ pub(super) const INFLIGHT: u16 = 100;
 const MAX_FILE_BYTES: u64 = 1 << 20;
 /// The longest message that is sent.
 const MAX_PACKET_BYTES: usize = 64 << 20;
+/// The longest message that is taken: a request of a detector.
+const MAX_REQUEST_BYTES: usize = 1 << 20;
 const OFFLINE: &str = "offline";
 
 /// Everything about the connection; `None` where no broker is configured.
@@ -25,7 +27,7 @@ pub(super) fn options(config: &Mqtt) -> Result<Option<MqttOptions>> {
     let mut options = MqttOptions::new(client_id(&config.client_id), broker.host, broker.port);
     options.set_keep_alive(Duration::from_secs(u64::from(config.keep_alive_secs)));
     options.set_inflight(INFLIGHT);
-    options.set_max_packet_size(1 << 16, MAX_PACKET_BYTES);
+    options.set_max_packet_size(if config.boxes { MAX_REQUEST_BYTES } else { 1 << 16 }, MAX_PACKET_BYTES);
     // What is not acknowledged is kept here; the broker need not know us again.
     options.set_clean_session(true);
     options.set_last_will(LastWill::new(status_topic(&config.topic), OFFLINE, QoS::AtLeastOnce, true));
@@ -43,10 +45,14 @@ pub(super) fn status_topic(topic: &str) -> String {
     format!("{topic}/status")
 }
 
-/// `TOPIC/CAMERA/embedding`; what would mean something in a topic becomes `_`.
-pub(super) fn topic(topic: &str, camera: &str) -> String {
-    let camera: String = camera.chars().map(|c| if matches!(c, '/' | '+' | '#' | '\0') { '_' } else { c }).collect();
-    format!("{topic}/{camera}/embedding")
+/// `TOPIC/CAMERA/what`
+pub(super) fn topic(topic: &str, camera: &str, what: &str) -> String {
+    format!("{topic}/{}/{what}", in_topic(camera))
+}
+
+/// The name of a camera within a topic: what would mean something there becomes `_`.
+pub fn in_topic(camera: &str) -> String {
+    camera.chars().map(|c| if matches!(c, '/' | '+' | '#' | '\0') { '_' } else { c }).collect()
 }
 
 /// 0 or 1, as the configuration was checked.
@@ -121,8 +127,8 @@ mod tests {
 
     #[test]
     fn cameras_cannot_leave_their_part_of_the_topic() {
-        assert_eq!(topic("site", "gate"), "site/gate/embedding");
-        assert_eq!(topic("site", "a/+#b"), "site/a___b/embedding");
+        assert_eq!(topic("site", "gate", "embedding"), "site/gate/embedding");
+        assert_eq!(topic("site", "a/+#b", "box"), "site/a___b/box");
     }
 
     #[test]

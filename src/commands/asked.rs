@@ -1,0 +1,50 @@
+//! The desk of detectors that ask while a pipeline runs (`live.boxes`, `mqtt.boxes`).
+use std::path::Path;
+use std::sync::Arc;
+
+use super::common::{Opened, newest};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::export::asked::Asked;
+use crate::learner::Snapshot;
+use crate::pipeline::boxed::Method;
+use crate::pipeline::desk::Desk;
+use crate::pipeline::folder::RunInfo;
+
+/// The desk for what comes through `asked`, before the frames of `cameras`.
+///
+/// # Errors
+/// Frames that are no live ones; a method or a run that does not go with the encoder.
+pub(super) fn desk(
+    asked: Option<&Asked>,
+    config: &Config,
+    opened: &Opened,
+    cameras: &[String],
+    live: bool,
+) -> Result<Option<Desk>> {
+    let Some(asked) = asked else { return Ok(None) };
+    if !live {
+        return Err(Error::usage(
+            "live.boxes or mqtt.boxes with a source that is not live: boxes of a folder or a video come in a file (--boxes)",
+        ));
+    }
+    let side = opened.encoder.side();
+    let method = Method::new(&config.boxes, &opened.card, &opened.origin, side)?;
+    let own = match config.live.boxes_run.as_str() {
+        "" => None,
+        run => Some(head_of(Path::new(run), opened, method)?),
+    };
+    let cameras: Vec<Arc<str>> = cameras.iter().map(|name| name.as_str().into()).collect();
+    let how = (method, opened.prepare()?, side);
+    Ok(Some(Desk::new(asked.requests(), cameras, how, config, &opened.origin, own)))
+}
+
+/// The newest head of `run`, which learned from boxes that are embedded this way, or from frames.
+fn head_of(run: &Path, opened: &Opened, method: Method) -> Result<Snapshot> {
+    let told = |error: Error| Error::config(format!("live.boxes_run = {:?}", run.display())).because(error);
+    let info = RunInfo::load(run).map_err(told)?;
+    let of_boxes = method.origin(&opened.origin);
+    let origin = if info.card_hash == of_boxes.card_hash { of_boxes } else { opened.origin.clone() };
+    info.same_origin(run, &origin).map_err(told)?;
+    newest(run, opened).map_err(told)
+}
