@@ -166,22 +166,35 @@ fn a_damaged_head_is_written_again_from_the_state() {
 #[test]
 fn a_damaged_run_json_or_record_is_named_and_nothing_is_touched() {
     let place = Place::new();
-    place.learn("pattern://1?frames=100&width=64&height=48", "run", &["--set", "export.latents=true"]).ok();
+    place.learn("pattern://1?frames=100&width=64&height=48", "run", &[]).ok();
     let run = place.at("run");
     let untouched = |act: &dyn Fn()| {
         let before = tree(&run);
         act();
         assert_same(&tree(&run), &before);
     };
-    let latents = fs::read(run.join("latents/0000.npy")).unwrap();
-    truncate(&run.join("latents/0000.npy"));
-    untouched(&|| {
-        place.run(&["replay", "--run", "run", "--out", "again"]).fails(1, &["latents/0000.npy"]);
-        assert!(!place.at("again").exists());
-    });
-    fs::write(run.join("latents/0000.npy"), latents).unwrap();
-    truncate(&run.join("latents/0000.jsonl"));
-    untouched(&|| drop(place.run(&["replay", "--run", "run", "--out", "again"]).fails(1, &["latents/0000.jsonl"])));
+    let refused = |name: &str, replayed: &str| {
+        let damaged = place.at(replayed).join(name);
+        let whole = fs::read(&damaged).unwrap();
+        truncate(&damaged);
+        let before = tree(&place.at(replayed));
+        place.run(&["replay", "--run", replayed, "--out", "again"]).fails(1, &[name]);
+        // Records are read row by row, the rest is looked at before anything is made.
+        assert!(name.ends_with("jsonl") || !place.at("again").exists());
+        fs::remove_dir_all(place.at("again")).ok();
+        assert_same(&tree(&place.at(replayed)), &before);
+        fs::write(damaged, whole).unwrap();
+    };
+    for (format, names) in [
+        ("npy", &["latents/0000.npy", "latents/0000.jsonl"][..]),
+        ("safetensors", &["latents/0000.safetensors", "latents/0000.jsonl"]),
+        ("parquet", &["latents/0000.parquet"]),
+    ] {
+        let set = format!("export.format={format}");
+        let more = ["--set", "export.latents=true", "--set", &set];
+        place.learn("pattern://1?frames=100&width=64&height=48", format, &more).ok();
+        names.iter().for_each(|name| refused(name, format));
+    }
     truncate(&run.join("run.json"));
     untouched(&|| {
         let says = ["run.json is damaged or of another version"];
