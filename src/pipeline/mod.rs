@@ -22,7 +22,6 @@ mod pace;
 pub mod report;
 pub mod saved;
 mod turnstile;
-mod window;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

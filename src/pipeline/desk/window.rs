@@ -11,17 +11,17 @@ const NEAR_NS: u64 = 500_000_000;
 
 /// What is remembered of a frame.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(in crate::pipeline) struct Kept {
     /// With its pixels, where boxes are cut out of it.
-    pub(super) frame: Frame,
+    pub(in crate::pipeline) frame: Frame,
     /// Its unit latent, where boxes are pooled out of that.
-    pub(super) latent: Vec<f32>,
+    pub(in crate::pipeline) latent: Vec<f32>,
     /// Left, top, width and height of the part of it that was encoded.
-    pub(super) region: [f64; 4],
-    pub(super) wall_ns: Option<i64>,
-    pub(super) segment: u64,
+    pub(in crate::pipeline) region: [f64; 4],
+    pub(in crate::pipeline) wall_ns: Option<i64>,
+    pub(in crate::pipeline) segment: u64,
     /// What it was embedded with.
-    pub(super) snapshot: Option<Arc<Snapshot>>,
+    pub(in crate::pipeline) snapshot: Option<Arc<Snapshot>>,
 }
 
 impl Kept {

@@ -1,0 +1,147 @@
+//! From a box of a remembered frame to its embedding.
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::select;
+
+use super::ways::Ways;
+use super::window::Kept;
+use super::{Desk, WAIT};
+use crate::boxes::{Detection, Fault, Rect, RoiAlign};
+use crate::export::asked::{Answer, Reason, Request};
+use crate::export::{Level, Record, SCHEMA};
+use crate::frame::Frame;
+use crate::learner::Snapshot;
+use crate::linalg::normalise;
+use crate::pipeline::boxed::{Method, cut, of_boxes, pooled};
+
+/// Why there is no embedding.
+type Refusal = (Reason, String);
+
+impl Desk {
+    pub(super) fn answer(&mut self, request: &Request, kept: &Kept, ways: &Ways) {
+        let until = Instant::now() + self.wait;
+        for (at, detection) in request.boxes.iter().enumerate() {
+            match self.embed(detection, kept, until, ways) {
+                Ok(record) => {
+                    self.counts.embedded += 1;
+                    request.reply.send(&Answer::embedded(request.id, at, &record, &self.embedding));
+                }
+                Err((reason @ (Reason::Busy | Reason::Ended), why)) => return self.refuse(request, at, reason, &why),
+                Err((reason, why)) => {
+                    self.counts.refused += 1;
+                    request.reply.send(&Answer::refused(request.id, Some(at), reason, &why));
+                }
+            }
+        }
+    }
+
+    /// The embedding of one box, left in its place, and its record.
+    fn embed(
+        &mut self,
+        detection: &Detection,
+        kept: &Kept,
+        until: Instant,
+        ways: &Ways,
+    ) -> std::result::Result<Record, Refusal> {
+        let rect = self.usable(detection, &kept.frame)?;
+        let latent = match self.method {
+            Method::Crop => self.crop_latent(rect, kept, until, ways)?,
+            Method::Roi(grid, cells) => RoiAlign::POOL.pool(grid, &kept.latent, cells.of(rect, kept.region, self.side)),
+        };
+        let (Some(latent), Some(snapshot)) = (latent, self.snapshot(kept)) else {
+            return Err((Reason::NoLatent, "the encoder gives nothing for it".into()));
+        };
+        self.embedding.resize(snapshot.head.dim_out(), 0.0);
+        snapshot.head.embed(&latent, &mut self.embedding, &mut self.scratch);
+        let camera = self.cameras.get(usize::from(kept.frame.camera)).cloned().unwrap_or_default();
+        Ok(Record {
+            schema: SCHEMA,
+            camera,
+            frame: kept.frame.index,
+            stamp_ns: kept.frame.stamp.0,
+            wall_ns: kept.wall_ns,
+            segment: kept.segment,
+            level: Level::Box,
+            space: snapshot.space.clone(),
+            head: snapshot.number,
+            maker: Some(self.maker.clone()),
+            learner: None,
+            novelty: None,
+            novel: false,
+            // Sides are at most 16,384 pixels.
+            window: Some(rect.pixels().map(|x| x as i32)),
+            track: detection.track,
+            class: detection.class,
+            score: detection.score,
+        })
+    }
+
+    /// The part of a box that lies in its frame.
+    fn usable(&self, detection: &Detection, frame: &Frame) -> std::result::Result<Rect, Refusal> {
+        if let Some(score) = detection.score.filter(|score| *score <= self.score_above) {
+            let why = format!("its score is {score}, wanted is more than {} (boxes.score_above)", self.score_above);
+            return Err((Reason::LowScore, why));
+        }
+        detection.rect.clipped(frame.width, frame.height, self.least).map_err(|fault| match fault {
+            Fault::Empty => (Reason::Empty, "it has no width or no height".into()),
+            Fault::Outside => {
+                (Reason::Outside, format!("it lies outside of {} x {} pixels", frame.width, frame.height))
+            }
+            Fault::Small => {
+                (Reason::Small, format!("less than {} pixels of it lie in the frame (boxes.least_pixels)", self.least))
+            }
+        })
+    }
+
+    /// Cuts the box out and has it encoded, by `until` or not at all.
+    fn crop_latent(
+        &mut self,
+        rect: Rect,
+        kept: &Kept,
+        until: Instant,
+        ways: &Ways,
+    ) -> std::result::Result<Option<Vec<f32>>, Refusal> {
+        let ended = || (Reason::Ended, "the program ends".to_owned());
+        cut(&kept.frame, rect.pixels(), &mut self.cut);
+        let mut crop = std::mem::take(&mut self.crop);
+        crop.tensor.resize(3 * self.side as usize * self.side as usize, 0.0);
+        crop.latent.resize(self.latent_dim, 0.0);
+        if let Err(error) = self.prepare.run(&self.cut, &mut crop.tensor) {
+            self.crop = crop;
+            return Err((Reason::NoLatent, error.chain()));
+        }
+        ways.crops.send(crop).map_err(|_| ended())?;
+        self.crop = loop {
+            select! {
+                recv(ways.latents) -> crop => break crop.map_err(|_| ended())?,
+                recv(ways.kept) -> kept => self.keep(kept.map_err(|_| ended())?, ways),
+                default(WAIT) => {}
+            }
+            // One that is being encoded already comes back soon.
+            if Instant::now() >= until
+                && let Ok(crop) = ways.withdrawn.try_recv()
+            {
+                self.crop = crop;
+                let why = "the encoder has no time beside the frames (live.boxes_wait_secs)";
+                return Err((Reason::Busy, why.into()));
+            }
+        };
+        let length = normalise(&mut self.crop.latent);
+        Ok((length > 0.0 && length.is_finite()).then(|| pooled(self.grid, &self.crop.latent)).flatten())
+    }
+
+    /// The head for boxes of a frame.
+    fn snapshot(&mut self, kept: &Kept) -> Option<Arc<Snapshot>> {
+        if let Some(own) = &self.own {
+            return Some(own.clone());
+        }
+        let of_frame = kept.snapshot.as_ref()?;
+        if let Some((_, ready)) = self.ready.as_ref().filter(|(from, _)| Arc::ptr_eq(from, of_frame)) {
+            return Some(ready.clone());
+        }
+        let ready = Arc::new(of_boxes(of_frame, &self.origin));
+        self.ready = Some((of_frame.clone(), ready.clone()));
+        Some(ready)
+    }
+}
