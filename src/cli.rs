@@ -78,8 +78,8 @@ pub struct Common {
 /// `learn`
 #[derive(Debug, Args)]
 pub struct Learn {
-    /// Where frames come from: a folder, a video file, /dev/video0, or a URI (dir:, file:, v4l2:, csi:, rtsp:, gst:,
-    /// pattern:). Repeated: several cameras that one head is learned from.
+    /// Where frames come from: a folder, a video file, an image, /dev/video0, - for pictures or a video on standard input,
+    /// or a URI (dir:, file:, v4l2:, csi:, rtsp:, gst:, pattern:). Repeated: several cameras that one head is learned from.
     #[arg(long, value_name = "URI", required = true)]
     pub source: Vec<String>,
     /// The encoder (ONNX); its card NAME.toml lies beside it.

@@ -21,7 +21,7 @@ use crate::pipeline::learning::{Learning, Worker};
 use crate::pipeline::report::Totals;
 use crate::pipeline::saved::Restored;
 use crate::pipeline::{self, Job};
-use crate::source;
+use crate::source::{self, uri::is_input};
 use crate::telemetry;
 
 /// Latents longer than this are worth a word: a gigabyte of statistics.
@@ -39,6 +39,12 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
             "{} holds a run already; --resume goes on with it, or choose another --out",
             run.display()
         )));
+    }
+    if args.resume && args.source.iter().any(|source| is_input(source)) {
+        return Err(Error::usage(
+            "--resume with --source -: standard input comes once, and what was learned from is gone; record it to a file, \
+             or begin a run of its own",
+        ));
     }
     let cameras = camera_names(&args.camera, args.source.len())?;
     if config.prepare.motion_crop && cameras.len() > 1 {

@@ -9,6 +9,7 @@ mod mailbox;
 pub mod memory;
 pub mod pattern;
 pub mod picture;
+mod piped;
 pub mod uri;
 mod yuv;
 
@@ -120,14 +121,15 @@ pub fn open(uri: &str, config: &config::Source) -> Result<Box<dyn Source>> {
         Uri::Camera(wanted) => open_camera(wanted, config),
         Uri::Csi(_) | Uri::Rtsp(_) | Uri::Gst(_) => open_live(uri, config),
         Uri::Folder(path) => Ok(Box::new(folder::Folder::open(&path, config.frame_rate)?)),
-        Uri::Video(path) => Ok(Box::new(child::Video::open(&path, config)?)),
+        Uri::Video(path) => open_file(&path, config),
+        Uri::Input => piped::open_input(config),
         Uri::Pattern(recipe) => Ok(Box::new(pattern::Pattern::open(recipe)?)),
         Uri::Path(path) => {
             let found = std::fs::metadata(&path).map_err(|e| nothing_at(&path).because(e))?.file_type();
             if found.is_dir() {
                 Ok(Box::new(folder::Folder::open(&path, config.frame_rate)?))
             } else if found.is_file() {
-                Ok(Box::new(child::Video::open(&path, config)?))
+                open_file(&path, config)
             } else if found.is_char_device() {
                 open_camera(Wanted::Path(path), config)
             } else {
@@ -154,8 +156,16 @@ pub fn open_all(uris: &[String], config: &config::Source) -> Result<Box<dyn Sour
 fn nothing_at(path: &Path) -> Error {
     let path = path.display();
     Error::work(format!(
-        "cannot open the source {path}; name a folder of images, a video file, a camera or pattern://SEED"
+        "cannot open the source {path}; name a folder of images, a video file, an image, a camera or pattern://SEED"
     ))
+}
+
+/// An image by its name, else a video.
+fn open_file(path: &Path, config: &config::Source) -> Result<Box<dyn Source>> {
+    if picture::is_image_name(path) {
+        return Ok(Box::new(folder::Folder::one(path, config.frame_rate)));
+    }
+    Ok(Box::new(child::Video::open(path, config)?))
 }
 
 fn open_camera(wanted: Wanted, config: &config::Source) -> Result<Box<dyn Source>> {

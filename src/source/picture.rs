@@ -18,7 +18,7 @@ use crate::frame::Frame;
 pub const EXTENSIONS: &[&str] = &["jpg", "jpeg", "png"];
 
 /// An image file larger than this is not read.
-const MAX_FILE_BYTES: u64 = 1 << 28;
+pub(super) const MAX_FILE_BYTES: u64 = 1 << 28;
 /// Working memory of a decoder.
 const MAX_ALLOC: u64 = 1 << 30;
 
@@ -123,21 +123,34 @@ fn corrupt(error: impl std::error::Error + Send + Sync + 'static) -> Error {
 ///
 /// Walks the marker segments (ITU-T T.81, B.1.1), so that the end of a thumbnail inside is not taken for the end.
 pub(crate) fn jpeg_end(bytes: &[u8]) -> Option<usize> {
-    if !bytes.starts_with(&[0xFF, 0xD8]) {
-        return None;
+    jpeg_end_from(bytes, &mut 0)
+}
+
+/// [`jpeg_end`] of bytes that grow: `at` (0 at first) is where the next call goes on when more have come.
+pub(super) fn jpeg_end_from(bytes: &[u8], at: &mut usize) -> Option<usize> {
+    if *at == 0 {
+        if !bytes.starts_with(&[0xFF, 0xD8]) {
+            return None;
+        }
+        *at = 2;
     }
-    let mut at = 2;
     loop {
-        at += bytes.get(at..)?.iter().position(|&byte| byte == 0xFF)? + 1;
-        match *bytes.get(at)? {
+        let rest = bytes.get(*at..)?;
+        let Some(marker) = rest.iter().position(|&byte| byte == 0xFF) else {
+            *at = bytes.len();
+            return None;
+        };
+        // A marker that is not whole yet is looked at again.
+        *at += marker;
+        match *bytes.get(*at + 1)? {
             // A fill byte: the marker comes later.
-            0xFF => {}
+            0xFF => *at += 1,
             // Stuffing, TEM, restarts and a second start: markers without a length.
-            0x00 | 0x01 | 0xD0..=0xD8 => at += 1,
-            0xD9 => return Some(at + 1),
+            0x00 | 0x01 | 0xD0..=0xD8 => *at += 2,
+            0xD9 => return Some(*at + 2),
             _ => {
-                let length = usize::from(u16::from_be_bytes([*bytes.get(at + 1)?, *bytes.get(at + 2)?]));
-                at += 1 + length.max(2);
+                let length = usize::from(u16::from_be_bytes([*bytes.get(*at + 2)?, *bytes.get(*at + 3)?]));
+                *at += 2 + length.max(2);
             }
         }
     }

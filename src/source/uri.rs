@@ -17,11 +17,13 @@ pub enum Uri {
     Gst(String),
     /// `dir:///frames`: a folder of images.
     Folder(PathBuf),
-    /// `file:///clip.mp4`: a video file.
+    /// `file:///clip.mp4`: a video file, or one image.
     Video(PathBuf),
     /// `pattern://SEED?frames=300`: synthetic frames.
     Pattern(Recipe),
-    /// A path without a scheme: a folder, a video file or a device, whichever is there when it is opened.
+    /// `-`: what comes on standard input.
+    Input,
+    /// A path without a scheme: a folder, a video file, an image or a device, whichever is there when it is opened.
     Path(PathBuf),
 }
 
@@ -48,8 +50,8 @@ impl std::fmt::Display for Wanted {
 
 /// What can be opened, for messages.
 const KNOWN: &str = "v4l2:///dev/video0 (camera), csi://0 (camera port of a Jetson), rtsp://host/path (network camera), \
-                     gst:PIPELINE (GStreamer), dir:///frames (folder of images), file:///clip.mp4 (video file), \
-                     pattern://SEED (synthetic), or a plain path to a camera, folder or video";
+                     gst:PIPELINE (GStreamer), dir:///frames (folder of images), file:///clip.mp4 (video file or image), \
+                     pattern://SEED (synthetic), - (standard input), or a plain path to a camera, folder, video or image";
 
 /// Every scheme.
 const SCHEMES: &[&str] = &["v4l2", "csi", "rtsp", "rtsps", "gst", "dir", "file", "pattern"];
@@ -65,7 +67,7 @@ impl Uri {
             return Err(Error::usage(format!("the name of the source is empty; known are {KNOWN}")));
         }
         let Some((scheme, whole)) = split_scheme(text) else {
-            return Ok(bare(text));
+            return Ok(if is_input(text) { Uri::Input } else { bare(text) });
         };
         let rest = whole.strip_prefix("//").unwrap_or(whole);
         match scheme.as_str() {
@@ -83,6 +85,11 @@ impl Uri {
             ))),
         }
     }
+}
+
+/// True for the name of standard input, which can be read once and not again.
+pub fn is_input(text: &str) -> bool {
+    text == "-"
 }
 
 /// `(scheme in lower case, rest)`. A colon makes a scheme when the word before it is one we know, or `//` follows;
@@ -279,6 +286,7 @@ mod tests {
         assert_eq!(Uri::parse("/dev/video12").unwrap(), camera("/dev/video12"));
         assert_eq!(Uri::parse("/dev/video").unwrap(), Uri::Path("/dev/video".into()));
         assert_eq!(Uri::parse("frames").unwrap(), Uri::Path("frames".into()));
+        assert_eq!((Uri::parse("-").unwrap(), Uri::parse("./-").unwrap()), (Uri::Input, Uri::Path("./-".into())));
         assert_eq!(Uri::parse("clip:1.mp4").unwrap(), Uri::Path("clip:1.mp4".into()));
         let Uri::Pattern(recipe) =
             Uri::parse("pattern://7?frames=30&rate=12.5&width=64&height=48&segments=3&live=true").unwrap()

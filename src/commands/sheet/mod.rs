@@ -20,6 +20,7 @@ use crate::cli;
 use crate::error::{Error, Result};
 use crate::knn::nearest;
 use crate::linalg::product;
+use crate::source::uri::is_input;
 
 use canvas::Picture;
 use gather::{Gathered, Place, gather, pictures};
@@ -32,6 +33,7 @@ const MOMENT_GAPS: f64 = 2.0;
 
 pub(super) fn run(args: &cli::Sheet) -> Result<Output> {
     check_name(&args.out)?;
+    twice(&args.source)?;
     let mut run = OpenedRun::open(&args.of, &args.common)?;
     let gathered = gather(&mut run.opened, &run.config, &args.source)?;
     let moments = Moments::new(&gathered, run.config.learn.gap_max_secs);
@@ -78,6 +80,16 @@ fn check_name(out: &Path) -> Result<()> {
     let png = out.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
     if !png || out.is_dir() {
         return Err(Error::usage(format!("--out {}: a contact sheet is a PNG file, name it OUT.png", out.display())));
+    }
+    Ok(())
+}
+
+/// Pictures are drawn in a second pass, which standard input has not.
+pub(in crate::commands) fn twice(source: &str) -> Result<()> {
+    if is_input(source) {
+        return Err(Error::usage(
+            "--source - for a contact sheet: its frames are read twice, and standard input comes once; name a file or folder",
+        ));
     }
     Ok(())
 }

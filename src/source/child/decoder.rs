@@ -19,6 +19,14 @@ pub(super) enum Tool {
     Gstreamer,
 }
 
+/// Where a video is read from.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Input<'a> {
+    File(&'a Path),
+    /// Its standard input, which is fed.
+    Stream,
+}
+
 /// Size and frames per second, as the header of the stream has them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Header {
@@ -68,7 +76,7 @@ impl Tool {
     }
 
     /// The call that writes a YUV4MPEG2 stream whose first line is the header. `sync` as in [`Tool::sync_options`].
-    pub(super) fn header_call(self, program: &Path, video: &Path, sync: &str) -> Result<Command> {
+    pub(super) fn header_call(self, program: &Path, video: Input, sync: &str) -> Result<Command> {
         match self {
             Tool::Ffmpeg => {
                 let tail = "-frames:v 1 -vf scale=16:16 -pix_fmt yuv420p -f yuv4mpegpipe pipe:1";
@@ -79,7 +87,7 @@ impl Tool {
     }
 
     /// The call that writes every frame, in order, none twice and none left out.
-    pub(super) fn frames_call(self, program: &Path, video: &Path, sync: &str, header: Header) -> Result<Command> {
+    pub(super) fn frames_call(self, program: &Path, video: Input, sync: &str, header: Header) -> Result<Command> {
         match self {
             Tool::Ffmpeg => Ok(ffmpeg(program, video, sync, "-f image2pipe -c:v ppm -pix_fmt rgb24 pipe:1")),
             Tool::Gstreamer => {
@@ -122,22 +130,31 @@ impl Tool {
     }
 }
 
-fn ffmpeg(program: &Path, video: &Path, sync: &str, tail: &str) -> Command {
-    // `file:` keeps names such as `-x.mp4` or `http:x` from being read as something else.
-    let mut input = OsString::from("file:");
-    input.push(video);
+fn ffmpeg(program: &Path, video: Input, sync: &str, tail: &str) -> Command {
+    let (input, stdin) = match video {
+        // `file:` keeps names such as `-x.mp4` or `http:x` from being read as something else.
+        Input::File(path) => {
+            let mut input = OsString::from("file:");
+            input.push(path);
+            (input, Stdio::null())
+        }
+        Input::Stream => ("pipe:0".into(), Stdio::piped()),
+    };
     let mut command = Command::new(program);
     command.args(["-hide_banner", "-nostdin", "-v", "error", "-i"]).arg(input);
-    command.args(["-map", "0:v:0", sync, "passthrough"]).args(tail.split(' ')).stdin(Stdio::null());
+    command.args(["-map", "0:v:0", sync, "passthrough"]).args(tail.split(' ')).stdin(stdin);
     command
 }
 
-fn gstreamer(program: &Path, video: &Path, middle: &str) -> Result<Command> {
-    // The file is handed over open, so that no character in its name has a meaning.
-    let file = File::open(video).map_err(|e| Error::io("cannot open the video", video, e))?;
+fn gstreamer(program: &Path, video: Input, middle: &str) -> Result<Command> {
+    let stdin = match video {
+        // The file is handed over open, so that no character in its name has a meaning.
+        Input::File(path) => File::open(path).map_err(|e| Error::io("cannot open the video", path, e))?.into(),
+        Input::Stream => Stdio::piped(),
+    };
     let pipeline = format!("fdsrc fd=0 ! decodebin ! {middle} ! fdsink fd=1");
     let mut command = Command::new(program);
-    command.arg("-q").args(pipeline.split(' ')).stdin(file);
+    command.arg("-q").args(pipeline.split(' ')).stdin(stdin);
     Ok(command)
 }
 

@@ -5,20 +5,23 @@
 //! The child writes raw frames into a pipe; the pipe and two waiting frames are all the room it has, so it runs no
 //! faster than its frames are taken. It is killed when it stalls and when the source is dropped.
 mod decoder;
+mod feed;
 mod live;
 mod pipeline;
+mod probe;
 mod process;
 mod reader;
 mod y4m;
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
-use std::process::ChildStdout;
+use std::io::{Cursor, Read};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use self::decoder::{Header, Tool, parse_header};
+use self::decoder::{Input, Tool};
+use self::feed::Feed;
 pub use self::live::Live;
+use self::probe::{Decoder, probe, stall_error};
 use self::process::Process;
 use self::reader::{Frames, Item};
 use super::{Pull, Source, SourceCounts, stall_time, stamp_at};
@@ -29,12 +32,18 @@ use crate::frame::Frame;
 /// How long a child that closed its pipe may take to end.
 const ENDING: Duration = Duration::from_secs(2);
 
-/// A video file as a source.
+/// So much of a stream is kept until its size and rate are known; more only where that was not enough.
+const BEGINNINGS: [usize; 3] = [1 << 20, 1 << 23, 1 << 26];
+
+/// A video as a source: a file, or a stream that comes once.
 #[derive(Debug)]
 pub struct Video {
-    path: PathBuf,
+    /// Its path, or what it comes on.
+    name: String,
     tool: Tool,
     process: Process,
+    /// Where the decoder is fed.
+    feed: Option<Feed>,
     frames: Frames,
     rate: f64,
     stall: Duration,
@@ -62,28 +71,42 @@ impl Video {
             return Err(Error::work(format!("{path} is not a video file; folders of images are named dir:{path}")));
         }
         let (tool, program) = Tool::find(&config.decoder, search)?;
-        let stall = stall_time(config)?;
-        let (header, sync) = probe(tool, &program, path, stall)?;
-        let rate = header.rate.unwrap_or_else(|| {
-            let (rate, path) = (config.frame_rate, path.display());
-            tracing::warn!("{path} names no usable frame rate; {rate} frames per second (source.frame_rate) are taken");
-            rate
-        });
-        let layout = tool.layout(header)?;
-        let (process, stdout) = Process::start(tool, tool.frames_call(&program, path, sync, header)?)?;
-        let frames = Frames::start(stdout, layout)?;
-        Ok(Self {
-            path: path.into(),
-            tool,
-            process,
-            frames,
-            rate,
-            stall,
-            last_taken: Instant::now(),
-            decoded: 0,
-            over: false,
-            counts: SourceCounts::default(),
-        })
+        let (name, stall) = (path.display().to_string(), stall_time(config)?);
+        let input = Input::File(path);
+        let found = probe(tool, &program, input, &name, None, stall)?;
+        let decoder = Decoder { name, tool, program, stall };
+        decoder.start(input, found, None::<std::io::Empty>, config)
+    }
+
+    /// Decodes the video that comes on `stream`, called `name` in messages: a container or bare stream that can be decoded
+    /// without seeking. Frames and stamps are those of a file with the same bytes.
+    /// # Errors
+    /// Work: no decoder installed, nothing in it that the decoder knows.
+    pub(super) fn of_stream(
+        name: &str,
+        mut stream: impl Read + Send + 'static,
+        config: &config::Source,
+    ) -> Result<Self> {
+        let search = std::env::var_os("PATH").unwrap_or_default();
+        let (tool, program) = Tool::find(&config.decoder, &search)?;
+        let (name, stall) = (name.to_owned(), stall_time(config)?);
+        let decoder = Decoder { name, tool, program, stall };
+        // A stream comes once, so its beginning is decoded twice: for size and rate, then as part of the whole.
+        let mut beginning = Vec::new();
+        for most in BEGINNINGS {
+            let more = (most - beginning.len()) as u64;
+            let read = (&mut stream).take(more).read_to_end(&mut beginning);
+            read.map_err(|e| Error::work(format!("cannot read {}", decoder.name)).because(e))?;
+            let last = beginning.len() < most || most == BEGINNINGS[BEGINNINGS.len() - 1];
+            match probe(tool, &decoder.program, Input::Stream, &decoder.name, Some(&beginning), stall) {
+                Ok(found) => {
+                    return decoder.start(Input::Stream, found, Some(Cursor::new(beginning).chain(stream)), config);
+                }
+                Err(error) if last => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Err(Error::work(format!("{} has no beginning", decoder.name)))
     }
 
     fn pull(&mut self, frame: &mut Frame, wait: Duration) -> Result<Pull> {
@@ -93,7 +116,7 @@ impl Video {
         let now = Instant::now();
         let deadline = now.checked_add(wait);
         loop {
-            let stalled = self.frames.last_byte().max(self.last_taken) + self.stall;
+            let stalled = self.last_sign() + self.stall;
             match self.frames.next(deadline.map_or(stalled, |deadline| deadline.min(stalled))) {
                 Some(Item::Frame(mut next)) => {
                     std::mem::swap(frame, &mut next);
@@ -107,7 +130,7 @@ impl Video {
                     return Ok(Pull::Frame);
                 }
                 Some(Item::End(broken)) => return self.end(broken),
-                None if Instant::now() >= self.frames.last_byte().max(self.last_taken) + self.stall => {
+                None if Instant::now() >= self.last_sign() + self.stall => {
                     self.over = true;
                     return Err(self.stalled());
                 }
@@ -117,9 +140,15 @@ impl Video {
         }
     }
 
+    /// When the decoder last did something, or had nothing to do.
+    fn last_sign(&self) -> Instant {
+        let own = self.frames.last_byte().max(self.last_taken);
+        self.feed.as_ref().map_or(own, |feed| own.max(feed.last_byte()))
+    }
+
     fn stalled(&mut self) -> Error {
         self.process.kill();
-        stall_error(self.tool, &self.path, self.stall, self.decoded, &self.process.words().0)
+        stall_error(self.tool, &self.name, self.stall, self.decoded, &self.process.words().0)
     }
 
     /// The stream of frames has ended: was that the end of the video?
@@ -127,7 +156,7 @@ impl Video {
         self.over = true;
         let status = self.process.finish(ENDING);
         let (words, complaints) = self.process.words();
-        let (tool, path, count) = (self.tool.name(), self.path.display(), self.decoded);
+        let (tool, path, count) = (self.tool.name(), &self.name, self.decoded);
         let how = match status {
             Some(status) => format!("{status}"),
             None => "it did not end by itself".into(),
@@ -162,7 +191,7 @@ impl Source for Video {
         let mut scratch = Frame::default();
         while self.decoded < index {
             if self.pull(&mut scratch, self.stall)? == Pull::End {
-                let (found, path) = (self.decoded, self.path.display());
+                let (found, path) = (self.decoded, &self.name);
                 return Err(Error::work(format!(
                     "the video {path} has {found} frames, too few to go on at frame {index}; is it the same file?"
                 )));
@@ -186,62 +215,6 @@ impl Source for Video {
     fn counts(&self) -> SourceCounts {
         self.counts.clone()
     }
-}
-
-/// Asks the decoder for size and rate, and finds the spelling of its options that it understands.
-fn probe(tool: Tool, program: &Path, path: &Path, stall: Duration) -> Result<(Header, &'static str)> {
-    let mut failure = None;
-    for sync in tool.sync_options() {
-        let (mut process, stdout) = Process::start(tool, tool.header_call(program, path, sync)?)?;
-        match first_line(stdout, stall)? {
-            Some(line) => {
-                if let Some(header) = parse_header(&line) {
-                    return Ok((header, sync));
-                }
-                failure = Some(format!("it answered `{}`", line.trim_end().escape_debug()));
-            }
-            None => {
-                process.kill();
-                return Err(stall_error(tool, path, stall, 0, &process.words().0));
-            }
-        }
-        let status = process.finish(ENDING);
-        let (words, _) = process.words();
-        if !words.contains("Unrecognized option") {
-            let how = status.map_or_else(|| "it did not end by itself".into(), |status| format!("{status}"));
-            failure = Some(format!("{how}; {words}"));
-            break;
-        }
-    }
-    let (tool, path) = (tool.name(), path.display());
-    let failure = failure.unwrap_or_default();
-    Err(Error::work(format!(
-        "{tool} cannot read the video {path} ({failure}). Is it a video that this {tool} can decode?"
-    )))
-}
-
-/// The first line (at most 256 bytes) of `stdout`; `None` when it has not come within `stall`.
-fn first_line(stdout: ChildStdout, stall: Duration) -> Result<Option<String>> {
-    let (send, line) = crossbeam_channel::bounded(1);
-    let work = move || {
-        let mut text = Vec::new();
-        // What cannot be read counts as said nothing.
-        let _ = BufReader::new(stdout).take(256).read_until(b'\n', &mut text);
-        let _ = send.send(String::from_utf8_lossy(&text).into_owned());
-    };
-    let thread = std::thread::Builder::new().name("decoder-header".into()).spawn(work);
-    thread.map_err(|e| Error::work("cannot start the thread that reads the video decoder").because(e))?;
-    Ok(line.recv_timeout(stall).ok())
-}
-
-fn stall_error(tool: Tool, path: &Path, stall: Duration, frames: u64, words: &str) -> Error {
-    Error::work(format!(
-        "the video decoder {} stalled: no byte for {} s (source.stall_secs) after {frames} frames of {}; {words}. It \
-         was ended; try the file with another player, or a larger source.stall_secs on a slow disk",
-        tool.name(),
-        stall.as_secs_f64(),
-        path.display()
-    ))
 }
 
 #[cfg(test)]

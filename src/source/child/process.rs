@@ -2,7 +2,7 @@
 use std::collections::VecDeque;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -48,6 +48,11 @@ impl Process {
         let listener = std::thread::Builder::new().name("decoder-words".into());
         process.listener = Some(listener.spawn(move || listen(stderr, tool, &words)).map_err(failed)?);
         Ok((process, stdout))
+    }
+
+    /// Its standard input, once, where that is a pipe.
+    pub(super) fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
     }
 
     /// True where the child has ended by itself, or does so within `patience`.

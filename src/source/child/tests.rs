@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 use super::*;
 use crate::source::tests::all_frames;
+use std::path::PathBuf;
 use std::process::Command;
 
 fn config(decoder: &str) -> config::Source {

@@ -1,4 +1,4 @@
-//! `dir:`: the images of a folder and its sub-folders, in name order.
+//! `dir:`: the images of a folder and its sub-folders, in name order; and an image by itself.
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -82,10 +82,12 @@ fn walk(folder: &Path, above: &mut Vec<PathBuf>, segments: &mut u64, entries: &m
     Ok(())
 }
 
-/// A folder of images as a source.
+/// A folder of images, or one image, as a source.
 #[derive(Debug)]
 pub struct Folder {
     folder: PathBuf,
+    /// It was asked for by its own name: its error is that of the source.
+    one: bool,
     entries: Vec<Entry>,
     rate: f64,
     /// Position of the next image.
@@ -103,8 +105,18 @@ impl Folder {
     pub fn open(folder: &Path, rate: f64) -> Result<Self> {
         let entries = list(folder)?;
         let marks_cuts = entries.iter().any(|entry| entry.cut);
-        let counts = SourceCounts::default();
-        Ok(Self { folder: folder.into(), entries, rate, at: 0, last_segment: None, marks_cuts, counts })
+        Ok(Self { marks_cuts, ..Self::of(folder, entries, rate) })
+    }
+
+    /// The image at `path`; whether it can be read is seen when it is pulled.
+    pub fn one(path: &Path, rate: f64) -> Self {
+        let entries = vec![Entry { path: path.into(), segment: 0, cut: false }];
+        Self { one: true, ..Self::of(path, entries, rate) }
+    }
+
+    fn of(folder: &Path, entries: Vec<Entry>, rate: f64) -> Self {
+        let (folder, counts) = (folder.into(), SourceCounts::default());
+        Self { folder, one: false, entries, rate, at: 0, last_segment: None, marks_cuts: false, counts }
     }
 
     fn unreadable(&mut self, error: &Error) {
@@ -137,6 +149,7 @@ impl Source for Folder {
                     self.counts.frames += 1;
                     return Ok(Pull::Frame);
                 }
+                Err(error) if self.one => return Err(error),
                 Err(error) => {
                     self.unreadable(&error);
                     if self.counts.unreadable == self.entries.len() as u64 {

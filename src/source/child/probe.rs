@@ -1,0 +1,112 @@
+//! What a video is, asked of its decoder (size, rate, and how it wants to be called), and its start.
+use std::io::{BufRead, BufReader, Cursor, Read};
+use std::path::{Path, PathBuf};
+use std::process::ChildStdout;
+use std::time::{Duration, Instant};
+
+use super::decoder::{Header, Input, Tool, parse_header};
+use super::feed::Feed;
+use super::process::Process;
+use super::reader::Frames;
+use super::{ENDING, Video};
+use crate::config;
+use crate::error::{Error, Result};
+use crate::source::SourceCounts;
+
+/// What decodes a video.
+pub(super) struct Decoder {
+    pub(super) name: String,
+    pub(super) tool: Tool,
+    pub(super) program: PathBuf,
+    pub(super) stall: Duration,
+}
+
+impl Decoder {
+    /// Starts it on `input`; `stream`: what it is fed with, where it is fed.
+    pub(super) fn start(
+        self,
+        input: Input,
+        (header, sync): (Header, &'static str),
+        stream: Option<impl Read + Send + 'static>,
+        config: &config::Source,
+    ) -> Result<Video> {
+        let Self { name, tool, program, stall } = self;
+        let rate = header.rate.unwrap_or_else(|| {
+            let rate = config.frame_rate;
+            tracing::warn!("{name} names no usable frame rate; {rate} frames per second (source.frame_rate) are taken");
+            rate
+        });
+        let layout = tool.layout(header)?;
+        let (mut process, stdout) = Process::start(tool, tool.frames_call(&program, input, sync, header)?)?;
+        let fed = process.take_stdin().zip(stream);
+        let feed = fed.map(|(stdin, stream)| Feed::start(stdin, stream)).transpose()?;
+        let frames = Frames::start(stdout, layout)?;
+        let (last_taken, counts) = (Instant::now(), SourceCounts::default());
+        Ok(Video { name, tool, process, feed, frames, rate, stall, last_taken, decoded: 0, over: false, counts })
+    }
+}
+
+/// Asks the decoder for size and rate, and finds the spelling of its options that it understands.
+/// `beginning`: what a stream begins with.
+pub(super) fn probe(
+    tool: Tool,
+    program: &Path,
+    input: Input,
+    name: &str,
+    beginning: Option<&[u8]>,
+    stall: Duration,
+) -> Result<(Header, &'static str)> {
+    let mut failure = None;
+    for sync in tool.sync_options() {
+        let (mut process, stdout) = Process::start(tool, tool.header_call(program, input, sync)?)?;
+        if let Some((stdin, bytes)) = process.take_stdin().zip(beginning) {
+            Feed::start(stdin, Cursor::new(bytes.to_vec()))?;
+        }
+        match first_line(stdout, stall)? {
+            Some(line) => {
+                if let Some(header) = parse_header(&line) {
+                    return Ok((header, sync));
+                }
+                failure = Some(format!("it answered `{}`", line.trim_end().escape_debug()));
+            }
+            None => {
+                process.kill();
+                return Err(stall_error(tool, name, stall, 0, &process.words().0));
+            }
+        }
+        let status = process.finish(ENDING);
+        let (words, _) = process.words();
+        if !words.contains("Unrecognized option") {
+            let how = status.map_or_else(|| "it did not end by itself".into(), |status| format!("{status}"));
+            failure = Some(format!("{how}; {words}"));
+            break;
+        }
+    }
+    let (tool, failure) = (tool.name(), failure.unwrap_or_default());
+    Err(Error::work(format!(
+        "{tool} cannot read the video {name} ({failure}). Is it a video that this {tool} can decode?"
+    )))
+}
+
+/// The first line (at most 256 bytes) of `stdout`; `None` when it has not come within `stall`.
+fn first_line(stdout: ChildStdout, stall: Duration) -> Result<Option<String>> {
+    let (send, line) = crossbeam_channel::bounded(1);
+    let work = move || {
+        let mut text = Vec::new();
+        // What cannot be read counts as said nothing.
+        let _ = BufReader::new(stdout).take(256).read_until(b'\n', &mut text);
+        let _ = send.send(String::from_utf8_lossy(&text).into_owned());
+    };
+    let thread = std::thread::Builder::new().name("decoder-header".into()).spawn(work);
+    thread.map_err(|e| Error::work("cannot start the thread that reads the video decoder").because(e))?;
+    Ok(line.recv_timeout(stall).ok())
+}
+
+pub(super) fn stall_error(tool: Tool, name: &str, stall: Duration, frames: u64, words: &str) -> Error {
+    Error::work(format!(
+        "the video decoder {} stalled: no byte for {} s (source.stall_secs) after {frames} frames of {name}; {words}. It \
+         was ended; try the file with another player, or a larger source.stall_secs on a slow disk",
+        tool.name(),
+        stall.as_secs_f64()
+    ))
+}

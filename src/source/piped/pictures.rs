@@ -1,0 +1,113 @@
+//! Pictures out of a stream as a source.
+use std::io::Read;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+
+use super::NAME;
+use super::cutter::{Cut, Cutter};
+use crate::config;
+use crate::error::{Error, Result};
+use crate::frame::Frame;
+use crate::source::picture::decode;
+use crate::source::{Pull, Source, SourceCounts, stamp_at};
+
+/// Pictures that may wait. A stream that is ahead waits.
+const WAITING: usize = 2;
+/// Unreadable pictures that are named one by one; the rest is only counted.
+const NAMED: u64 = 5;
+
+/// The pictures of a stream, read on a thread of their own, at `source.frame_rate` frames per second.
+#[derive(Debug)]
+pub(super) struct Pictures {
+    cuts: Receiver<Cut>,
+    rate: f64,
+    /// Position of the next picture.
+    index: u64,
+    over: bool,
+    counts: SourceCounts,
+}
+
+impl Pictures {
+    /// # Errors
+    /// Work: no thread can be started.
+    pub(super) fn start(stream: impl Read + Send + 'static, config: &config::Source) -> Result<Self> {
+        let (send, cuts) = bounded(WAITING);
+        let work = move || {
+            let mut cutter = Cutter::new(stream);
+            loop {
+                let cut = cutter.next();
+                let last = !matches!(cut, Cut::Picture(_));
+                if send.send(cut).is_err() || last {
+                    break;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("pictures".into()).spawn(work);
+        thread.map_err(|e| Error::work("cannot start the thread that reads pictures").because(e))?;
+        Ok(Self { cuts, rate: config.frame_rate, index: 0, over: false, counts: SourceCounts::default() })
+    }
+
+    fn end(&mut self, broken: Option<String>) -> Result<Pull> {
+        self.over = true;
+        let count = self.counts.frames;
+        match broken {
+            Some(why) if count == 0 => {
+                Err(Error::work(format!("the stream of pictures {NAME} gave no whole picture: {why}")))
+            }
+            None if count == 0 => Err(Error::work(format!(
+                "none of the {} pictures {NAME} can be read; the first ones are named above",
+                self.counts.unreadable
+            ))),
+            Some(why) => {
+                self.counts.unreadable += 1;
+                tracing::warn!("the stream of pictures {NAME} broke off after {count} pictures: {why}");
+                Ok(Pull::End)
+            }
+            None => Ok(Pull::End),
+        }
+    }
+}
+
+impl Source for Pictures {
+    fn next(&mut self, frame: &mut Frame, wait: Duration) -> Result<Pull> {
+        if self.over {
+            return Ok(Pull::End);
+        }
+        let bytes = match self.cuts.recv_timeout(wait) {
+            Ok(Cut::Picture(bytes)) => bytes,
+            Ok(Cut::End) => return self.end(None),
+            Ok(Cut::Broken(why)) => return self.end(Some(why)),
+            Err(RecvTimeoutError::Timeout) => return Ok(Pull::Idle),
+            Err(RecvTimeoutError::Disconnected) => return self.end(Some("the thread that reads it ended".into())),
+        };
+        let index = self.index;
+        self.index += 1;
+        if let Err(error) = decode(&bytes, frame) {
+            // As in a folder: it leaves a gap in positions and stamps.
+            self.counts.unreadable += 1;
+            if self.counts.unreadable <= NAMED {
+                tracing::warn!("skipped: picture {index} {NAME}: {}", error.chain());
+            }
+            return Ok(Pull::Idle);
+        }
+        (frame.index, frame.stamp, frame.cut, frame.arrived) = (index, stamp_at(index, self.rate), false, None);
+        self.counts.frames += 1;
+        Ok(Pull::Frame)
+    }
+
+    fn skip_to(&mut self, index: u64) -> Result<()> {
+        if index == 0 {
+            return Ok(());
+        }
+        Err(Error::usage(format!("frames {NAME} come once: going on at frame {index} needs a file or a folder")))
+    }
+
+    fn live(&self) -> bool {
+        false
+    }
+
+    fn counts(&self) -> SourceCounts {
+        self.counts.clone()
+    }
+}
