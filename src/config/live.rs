@@ -23,7 +23,7 @@ pub struct Live {
     pub boxes: String,
     /// Recent frames (or their grids) that are kept for them, megabytes.
     pub boxes_window_megabytes: f64,
-    /// Longest that a request waits for its frame, and then for the encoder, seconds.
+    /// Longest that a request waits for its frame, and each of its boxes for the encoder, seconds.
     pub boxes_wait_secs: f64,
     /// A run whose newest head embeds boxes, such as one that learned from boxes; empty: the head that embeds frames.
     pub boxes_run: String,

@@ -20,9 +20,8 @@ type Refusal = (Reason, String);
 
 impl Desk {
     pub(super) fn answer(&mut self, request: &Request, kept: &Kept, ways: &Ways) {
-        let until = Instant::now() + self.wait;
         for (at, detection) in request.boxes.iter().enumerate() {
-            match self.embed(detection, kept, until, ways) {
+            match self.embed(detection, kept, ways) {
                 Ok(record) => {
                     self.counts.embedded += 1;
                     request.reply.send(&Answer::embedded(request.id, at, &record, &self.embedding));
@@ -37,16 +36,10 @@ impl Desk {
     }
 
     /// The embedding of one box, left in its place, and its record.
-    fn embed(
-        &mut self,
-        detection: &Detection,
-        kept: &Kept,
-        until: Instant,
-        ways: &Ways,
-    ) -> std::result::Result<Record, Refusal> {
+    fn embed(&mut self, detection: &Detection, kept: &Kept, ways: &Ways) -> std::result::Result<Record, Refusal> {
         let rect = self.usable(detection, &kept.frame)?;
         let latent = match self.method {
-            Method::Crop => self.crop_latent(rect, kept, until, ways)?,
+            Method::Crop => self.crop_latent(rect, kept, ways)?,
             Method::Roi(grid, cells) => RoiAlign::POOL.pool(grid, &kept.latent, cells.of(rect, kept.region, self.side)),
         };
         let (Some(latent), Some(snapshot)) = (latent, self.snapshot(kept)) else {
@@ -94,14 +87,8 @@ impl Desk {
         })
     }
 
-    /// Cuts the box out and has it encoded, by `until` or not at all.
-    fn crop_latent(
-        &mut self,
-        rect: Rect,
-        kept: &Kept,
-        until: Instant,
-        ways: &Ways,
-    ) -> std::result::Result<Option<Vec<f32>>, Refusal> {
+    /// Cuts the box out and has it encoded, soon or not at all.
+    fn crop_latent(&mut self, rect: Rect, kept: &Kept, ways: &Ways) -> std::result::Result<Option<Vec<f32>>, Refusal> {
         let ended = || (Reason::Ended, "the program ends".to_owned());
         cut(&kept.frame, rect.pixels(), &mut self.cut);
         let mut crop = std::mem::take(&mut self.crop);
@@ -111,6 +98,7 @@ impl Desk {
             self.crop = crop;
             return Err((Reason::NoLatent, error.chain()));
         }
+        let until = Instant::now() + self.wait;
         ways.crops.send(crop).map_err(|_| ended())?;
         self.crop = loop {
             select! {
