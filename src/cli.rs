@@ -34,6 +34,8 @@ pub enum Verb {
     Export(Export),
     /// Learn again from the latents that `learn` recorded with `export.latents = true`.
     Replay(Replay),
+    /// The exported rows that are nearest to a picture, exactly; with a contact sheet where the source is named.
+    Search(Search),
     /// Contact sheet: frames of a source with their neighbours, frozen against adapted.
     Sheet(Sheet),
     /// One run out of several over the same encoder; statistics add up exactly.
@@ -123,6 +125,10 @@ pub struct Embed {
     /// Embed the boxes of a detector, as MOTChallenge writes them, instead of whole frames.
     #[arg(long, value_name = "FILE.txt")]
     pub boxes: Option<PathBuf>,
+    /// So many frames of a file or folder go through the encoder at once: for GPUs; on a CPU it gains little or nothing
+    /// (docs/encoders.md).
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub batch: u32,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
     pub common: Common,
@@ -204,6 +210,46 @@ pub struct Sheet {
     pub common: Common,
 }
 
+/// `search`
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("query").required(true).args(["image", "row", "frame"])))]
+pub struct Search {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "described by its type")]
+    pub of: OfRun,
+    /// The picture to look for, JPEG or PNG.
+    #[arg(long, value_name = "PICTURE")]
+    pub image: Option<PathBuf>,
+    /// A row to look for the neighbours of, as a search names it: 0003.npy:17.
+    #[arg(long, value_name = "FILE:ROW")]
+    pub row: Option<String>,
+    /// A frame to look for the neighbours of: camera:120.
+    #[arg(long, value_name = "CAMERA:N")]
+    pub frame: Option<String>,
+    /// So many neighbours.
+    #[arg(short, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub k: u32,
+    /// The space to search (or the beginning of its name); left out: that of the newest head with rows.
+    #[arg(long, value_name = "NAME")]
+    pub space: Option<String>,
+    /// Rows that `embed` or `migrate` wrote into this folder, instead of the run's own.
+    #[arg(long, value_name = "DIR")]
+    pub embeddings: Option<PathBuf>,
+    /// Of one camera, only the nearest frame within so many seconds (0: every frame); left out: 2, or twice
+    /// learn.gap_max_secs where that is longer.
+    #[arg(long, value_name = "SECS")]
+    pub apart_secs: Option<f64>,
+    /// What the rows were made from, as in `learn`: the pictures of the contact sheet are taken out of it.
+    #[arg(long, value_name = "URI", requires = "out")]
+    pub source: Vec<String>,
+    /// The contact sheet to write (PNG).
+    #[arg(long, value_name = "OUT.png", requires = "source")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "described by its type")]
+    pub common: Common,
+}
+
 /// `merge`
 #[derive(Debug, Args)]
 pub struct Merge {
@@ -270,6 +316,9 @@ pub struct Bench {
     /// Length of each stretch, seconds.
     #[arg(long, default_value_t = 3.0)]
     pub secs: f64,
+    /// Measure the raw encoder with so many frames a run too.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub batch: u32,
     /// Times that the three stretches are run, interleaved.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,

@@ -28,8 +28,9 @@ pub mod linear_probe;
 pub mod checkpoint;
 pub mod journal;
 pub mod learner;
-// Row 6: what leaves.
+// Row 6: what leaves, and how it is found again.
 pub mod export;
+pub mod search;
 // Row 7: the parts together.
 pub mod telemetry;
 pub mod metrics;

@@ -52,9 +52,14 @@ fn all_three_ways_are_measured_and_learning_happens() {
 #[test]
 fn people_get_a_table() {
     let folder = tempfile::tempdir().unwrap();
-    let done = bench("pattern://7?frames=60&segments=6", folder.path(), &["--set", "learn.first_fit_frames=32"]);
+    let done = bench(
+        "pattern://7?frames=60&segments=6",
+        folder.path(),
+        &["--set", "learn.first_fit_frames=32", "--batch", "3"],
+    );
     let text = String::from_utf8(done.stdout).unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(text.lines().any(|line| line.starts_with("batch 3 ")), "{text}");
     assert!(text.contains("of raw") && text.contains(">= 0.95") && text.contains("gradient steps"), "{text}");
 }
 

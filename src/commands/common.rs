@@ -269,9 +269,9 @@ impl Progress {
         let bar = terminal.then(|| {
             let bar = length.map_or_else(indicatif::ProgressBar::new_spinner, indicatif::ProgressBar::new);
             let shape = if length.is_some() {
-                "{msg} {wide_bar} {pos}/{len} {per_sec} {eta}"
+                "{msg} {wide_bar} {pos}/{len}, {per_sec}, {eta} left"
             } else {
-                "{msg} {spinner} {pos} {per_sec}"
+                "{msg} {spinner} {pos}, {per_sec}, {elapsed}"
             };
             if let Ok(style) = indicatif::ProgressStyle::with_template(shape) {
                 bar.set_style(style);

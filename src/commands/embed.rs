@@ -39,7 +39,13 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
     if args.out.join("embeddings").exists() {
         return Err(Error::usage(format!("{} has embeddings already; choose another --out", args.out.display())));
     }
+    let batch = args.batch as usize;
     if let Some(file) = &args.boxes {
+        if batch > 1 {
+            return Err(Error::usage(format!(
+                "--batch {batch} with --boxes: boxes are encoded one by one; leave one out"
+            )));
+        }
         return boxes::embed(args, file, config, opened, &snapshot);
     }
     let cameras = camera_names(&args.camera, args.source.len())?;
@@ -49,13 +55,20 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
     let asked = Asked::open(&config)?;
     let readers = Outlets::open(&config, asked.as_ref().map(Asked::sender))?;
     metrics.live(readers.as_ref().map(Outlets::watch));
+    opened.encoder.allow_batch(batch)?;
     let source = source::open_all(&args.source, &config.source)?;
+    if batch > 1 && source.live() {
+        return Err(Error::usage(format!(
+            "--batch {batch} with a live source: a frame would wait for those behind it; leave --batch out"
+        )));
+    }
     let desk = asked::desk(asked.as_ref(), &config, &opened, &cameras, source.live())?;
     config.export.embeddings = true;
     files::create_folder(&args.out)?;
     let (number, space, dim) = (snapshot.number, snapshot.space.clone(), snapshot.head.dim_out());
     let mut progress = Progress::new("embed", source.length());
     let totals = pipeline::run(Job {
+        batch,
         prepare: opened.prepare()?,
         frozen_space: opened.frozen().space,
         cameras: cameras.iter().map(|name| name.as_str().into()).collect(),

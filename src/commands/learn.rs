@@ -102,6 +102,7 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
             segmenter.restore(saved);
         }
         totals = pipeline::run(Job {
+            batch: 1,
             prepare,
             frozen_space: opened.frozen().space,
             cameras: cameras.iter().map(|name| name.as_str().into()).collect(),

@@ -18,6 +18,7 @@ mod merge;
 mod probe;
 mod replay;
 mod resume;
+mod search;
 mod sheet;
 mod shell;
 mod trial;
@@ -63,6 +64,7 @@ pub fn run(cli: &Cli, started: Instant) -> Result<Done> {
         Verb::Eval(args) => eval::run(args),
         Verb::Export(args) => export::run(args),
         Verb::Replay(args) => replay::run(args),
+        Verb::Search(args) => search::run(args),
         Verb::Sheet(args) => sheet::run(args),
         Verb::Merge(args) => merge::run(args),
         Verb::Inspect(args) => inspect::run(args),

@@ -5,6 +5,7 @@
 //! it with the `buffers` that it keeps, `gate` and `parity` say whether its latents are still those of the CPU, `placement` where its nodes run. What can be
 //! told from a file (`elf`, `needs`, `outline`) is told before the library that would choke on it sees it. Nothing here
 //! learns.
+mod batch;
 mod buffers;
 mod card;
 mod card_text;

@@ -166,6 +166,12 @@ impl Outline {
         Ok(Self { inputs, outputs: graph.output.iter().map(Port::new).collect(), external, reduced })
     }
 
+    /// Whether `input` says how many images it takes.
+    pub(super) fn fixed_images(&self, input: &str) -> bool {
+        let port = self.inputs.iter().find(|port| port.name == input);
+        port.and_then(|port| port.shape.as_ref()?.first()).is_some_and(|dim| dim.fixed.is_some())
+    }
+
     /// `inputs image: float32 [n, 3, h, w]; outputs latent: float32 [n, 32]`.
     pub(super) fn describe(&self) -> String {
         format!("inputs {}; outputs {}", list(&self.inputs), list(&self.outputs))

@@ -34,6 +34,8 @@ pub struct Encoder {
     pub(super) provider: &'static str,
     fallback: Option<String>,
     threads: usize,
+    /// Why it takes one image at a time; `None` where it takes several.
+    pub(super) one_only: Option<String>,
     sha256: String,
     pub(super) parts: Vec<LatentPart>,
     grid: Option<[usize; 3]>,
@@ -120,7 +122,9 @@ impl Encoder {
         what: &str,
         mut gate: Option<&mut Gate>,
     ) -> Result<Self> {
-        check(&Outline::read(part.bytes, what)?, part.input, Some(part.output), part.side, what)?;
+        let outline = Outline::read(part.bytes, what)?;
+        check(&outline, part.input, Some(part.output), part.side, what)?;
+        let fixed = outline.fixed_images(part.input);
         let mut failed: Vec<Error> = Vec::new();
         for provider in provider::asked(config)? {
             let opened = Self::on(provider, runtime, part, config, what).and_then(|mut encoder| {
@@ -132,6 +136,9 @@ impl Encoder {
             });
             match opened {
                 Ok(mut encoder) => {
+                    let fixed =
+                        fixed.then(|| "its graph takes one image at a time (its first dimension is not free)".into());
+                    encoder.one_only = fixed.or(provider.one_only(config));
                     if !failed.is_empty() {
                         let why = told(&failed);
                         tracing::warn!("{what} runs on {}: {why}", provider.name());
@@ -164,6 +171,7 @@ impl Encoder {
             provider: provider.name(),
             fallback: None,
             threads: provider::threads(config),
+            one_only: None,
             sha256: String::new(),
             parts: Vec::new(),
             grid: None,
@@ -222,7 +230,7 @@ impl Encoder {
         }
     }
 
-    /// Runs the model without fixed buffers and hands the output's shape and values to `take`; the error is a complete message.
+    /// Runs the model on one image or several, without fixed buffers, and hands the output's shape and values to `take`; the error is a complete message.
     pub(super) fn run<T>(
         &mut self,
         tensor: &[f32],
@@ -234,7 +242,8 @@ impl Encoder {
             format!("{what}: inference on {} failed: {why}{}", self.provider, faults::hint(&why))
         };
         let side = self.side as usize;
-        let input = TensorRef::from_array_view(([1, 3, side, side], tensor)).map_err(failed)?;
+        let images = tensor.len() / (3 * side * side).max(1);
+        let input = TensorRef::from_array_view(([images, 3, side, side], tensor)).map_err(failed)?;
         let outputs = self.session.run_with_options([SessionInputValue::from(input)], &self.options).map_err(failed)?;
         let (shape, values) = outputs[0].try_extract_tensor::<f32>().map_err(failed)?;
         take(shape, values).map_err(|why| format!("{what}: {why}"))

@@ -13,6 +13,7 @@ pub mod reader;
 mod record;
 mod safetensors;
 mod spaces;
+mod stored;
 #[cfg(test)]
 mod tests;
 pub mod trackers;
@@ -30,6 +31,7 @@ pub use format::{Dtype, Format, Layout};
 pub use reader::Reader;
 pub use record::{Level, Maker, Record, SCHEMA};
 pub use spaces::{one_space, space_of_file};
+pub use stored::Stored;
 pub use writer::{Counts, Writer};
 
 /// End of the names of the files of records.

@@ -13,7 +13,7 @@ use crate::export::{Dtype, Format, RECORDS, Record, row_files, safetensors};
 use crate::files;
 
 /// A header or a record of more bytes was not written by us.
-const MAX_TEXT_BYTES: u64 = 1 << 16;
+pub(super) const MAX_TEXT_BYTES: u64 = 1 << 16;
 
 /// Iterates over `(record, row)` of all files of a folder, by number. After an error it ends.
 #[derive(Debug)]
@@ -106,12 +106,12 @@ pub(super) fn bad(path: &Path, what: impl std::fmt::Display) -> Error {
     Error::work(format!("cannot use {}: {what}", path.display()))
 }
 
-fn format_of(path: &Path) -> Option<Format> {
+pub(super) fn format_of(path: &Path) -> Option<Format> {
     path.extension().and_then(|end| end.to_str()).and_then(|end| end.parse().ok())
 }
 
 /// What the header or footer of a file says.
-fn shape(path: &Path) -> Result<Shape> {
+pub(super) fn shape(path: &Path) -> Result<Shape> {
     Ok(if format_of(path) == Some(Format::Parquet) { Groups::open(path)?.0 } else { header(path)?.0 })
 }
 
@@ -198,10 +198,15 @@ fn header(path: &Path) -> Result<(Shape, File)> {
     let size = file.metadata().map_err(failed)?.len();
     let mut start = Vec::new();
     file.by_ref().take(MAX_TEXT_BYTES).read_to_end(&mut start).map_err(failed)?;
-    let parse = if format_of(path) == Some(Format::Safetensors) { safetensors::parse } else { npy::parse };
-    let (shape, begin) = parse(&start, size).map_err(|what| bad(path, what))?;
+    let (shape, begin) = parse(path, &start, size)?;
     file.seek(SeekFrom::Start(begin)).map_err(failed)?;
     Ok((shape, file))
+}
+
+/// What the first bytes of a file of `size` bytes say, and where its rows begin.
+pub(super) fn parse(path: &Path, start: &[u8], size: u64) -> Result<(Shape, u64)> {
+    let parse = if format_of(path) == Some(Format::Safetensors) { safetensors::parse } else { npy::parse };
+    parse(start, size).map_err(|what| bad(path, what))
 }
 
 /// A file of rows with its file of records.

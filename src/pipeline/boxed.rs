@@ -213,7 +213,7 @@ pub fn of_boxes(snapshot: &Snapshot, origin: &Origin) -> Snapshot {
 }
 
 /// The pixels left, top, right, bottom of `frame` (which lie in it) as a frame of their own.
-pub(super) fn cut(frame: &Frame, [left, top, right, bottom]: [u32; 4], out: &mut Frame) {
+pub(crate) fn cut(frame: &Frame, [left, top, right, bottom]: [u32; 4], out: &mut Frame) {
     (out.width, out.height, out.index, out.stamp) = (right - left, bottom - top, frame.index, frame.stamp);
     out.pixels.clear();
     for y in top..bottom {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, select};
 
+use super::batch::Batch;
 use super::capture::{Ends, Slot};
 use super::desk::DeskEnd;
 use super::exporting::{Row, ToExporter};
@@ -91,6 +92,8 @@ pub(super) struct Hot<'a> {
     pub(super) pooled: Vec<f32>,
     pub(super) embedding: Vec<f32>,
     pub(super) scratch: Scratch,
+    /// Frames that are encoded together.
+    pub(super) batch: Batch,
 }
 
 impl Hot<'_> {
@@ -110,7 +113,11 @@ impl Hot<'_> {
                 return Ok(false);
             }
             self.pass_events()?;
-            let mut slot = match self.wait(filled)? {
+            let next = match self.batch.take() {
+                Some(slot) => Ok(slot),
+                None => self.wait(filled)?,
+            };
+            let mut slot = match next {
                 Ok(slot) => slot,
                 Err(RecvTimeoutError::Timeout) => continue,
                 // A stop ends the capture thread too.
@@ -120,7 +127,11 @@ impl Hot<'_> {
                 self.checkpoint(slot.index, false, self.live)?;
             }
             let began = Instant::now();
-            self.encoder.encode(&slot.tensor, &mut self.latent)?;
+            let go_on = || {
+                self.heart.beat(|| self.metrics.summary());
+                !ends.now()
+            };
+            self.batch.latent(self.encoder, &slot, filled, go_on, &mut self.latent)?;
             self.metrics.encoded(began.elapsed());
             self.totals.encoded(slot.arrived, began);
             let norm = normalise(&mut self.latent);

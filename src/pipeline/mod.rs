@@ -11,6 +11,7 @@
 //! Buffers go round: each channel has one that brings the empty buffers back, so that nothing is allocated after the
 //! first frames. A live source drops what the learner or the disk cannot take (counted) and never waits for them; a
 //! bounded source waits, so that a run over it is complete and the same every time.
+mod batch;
 pub mod boxed;
 mod capture;
 pub mod desk;
@@ -41,6 +42,7 @@ use crate::metrics::Metrics;
 use crate::pairs::segments::Segmenter;
 use crate::source::Source;
 
+use batch::Batch;
 use capture::{Ends, Keep, Slot};
 use desk::Desk;
 use exporting::Exporter;
@@ -67,6 +69,8 @@ pub struct Job<'a> {
     pub prepare: Prepare,
     /// The frozen encoder.
     pub encoder: &'a mut Encoder,
+    /// Frames that go through the encoder together (bounded sources without learning); 1: each by itself.
+    pub batch: usize,
     /// The configuration.
     pub config: &'a Config,
     /// Names of the cameras, for the records, by their numbers.
@@ -102,10 +106,13 @@ pub struct Job<'a> {
 /// # Errors
 /// The first worker that failed, with its reason; the other workers are ended in order.
 pub fn run(job: Job<'_>) -> Result<Totals> {
-    let Job { source, prepare, encoder, config, cameras, snapshots, frozen_space, next_index, segmenter, .. } = job;
+    let Job {
+        source, prepare, encoder, batch, config, cameras, snapshots, frozen_space, next_index, segmenter, ..
+    } = job;
     let Job { learning, exporter, desk, metrics, heart, stop, started, mut progress, .. } = job;
     let (live, names) = (source.live(), cameras.iter().map(|name| name.as_ref().to_owned()).collect::<Vec<String>>());
-    let slots = if live { SLOTS_LIVE } else { SLOTS_BOUNDED };
+    // Twice a batch: one is encoded while the next fills.
+    let slots = if live { SLOTS_LIVE } else { SLOTS_BOUNDED.max(2 * batch) };
     let (filled_in, filled) = bounded(slots);
     let (empty_in, empty) = bounded(slots);
     for _ in 0..slots {
@@ -208,6 +215,7 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
             pooled: Vec::new(),
             embedding: Vec::new(),
             scratch: Scratch::default(),
+            batch: Batch::new(batch),
             encoder,
         };
         let ran = hot.run(&filled, &empty_in, ends, &mut *progress);

@@ -4,7 +4,8 @@
 //! machine does falls on all three alike:
 //! - *raw*: `Encoder::encode` over tensors that are prepared already;
 //! - *embed*: the whole pipeline without learning, as `embed` runs it, exporting into a temporary folder;
-//! - *learn*: the same with the learner, as on a camera: at `learn.cpu_share`, niced, never waited for.
+//! - *learn*: the same with the learner, as on a camera: at `learn.cpu_share`, niced, never waited for;
+//! - with `--batch N` also *batch*: the raw encoder with N frames a run.
 //!
 //! The source's own speed is left out on purpose (the rate of a camera, the decoder of a video): its first frames are
 //! read into memory, and there is always one to be taken. See [`rig`] for what the learner gets to do.
@@ -43,6 +44,7 @@ struct Round {
     raw: Stretch,
     embed: Stretch,
     learn: Stretch,
+    batch: Option<Stretch>,
 }
 
 pub(super) fn run(args: &cli::Bench, started: Instant) -> Result<Output> {
@@ -62,10 +64,12 @@ pub(super) fn run(args: &cli::Bench, started: Instant) -> Result<Output> {
         return Err(Error::usage("bench needs --encoder and --source"));
     };
     let mut rig = Rig::open(encoder, uri, config, started)?;
+    let batch = args.batch as usize;
+    rig.allow_batch(batch)?;
     let secs = Duration::from_secs_f64(args.secs);
     let mut rounds = Vec::new();
     for number in 0..args.rounds {
-        let round = round(&mut rig, secs, number as usize)?;
+        let round = round(&mut rig, secs, number as usize, batch)?;
         tracing::info!(
             "round {} of {}: raw {:.1}, embed {:.1}, learn {:.1} frames/s",
             number + 1,
@@ -76,24 +80,27 @@ pub(super) fn run(args: &cli::Bench, started: Instant) -> Result<Output> {
         );
         rounds.push(round);
     }
-    let json = figures(&rig, &rounds);
+    let json = figures(&rig, &rounds, batch);
     Ok(Output { text: text(&json)?, json, as_json: args.common.json })
 }
 
-/// The three stretches, beginning with another one each time.
-fn round(rig: &mut Rig, secs: Duration, number: usize) -> Result<Round> {
+/// All stretches, beginning with another one each time.
+fn round(rig: &mut Rig, secs: Duration, number: usize, batch: usize) -> Result<Round> {
     let [mut raw, mut embed, mut learn] = [Stretch::default(); 3];
-    for turn in number..number + 3 {
-        match turn % 3 {
+    let mut batched = None;
+    let kinds = if batch > 1 { 4 } else { 3 };
+    for turn in number..number + kinds {
+        match turn % kinds {
             0 => raw = rig.raw(secs)?,
             1 => embed = rig.embed(secs)?,
-            _ => learn = rig.learn(secs)?,
+            2 => learn = rig.learn(secs)?,
+            _ => batched = Some(rig.batched(secs, batch)?),
         }
     }
-    Ok(Round { raw, embed, learn })
+    Ok(Round { raw, embed, learn, batch: batched })
 }
 
-fn figures(rig: &Rig, rounds: &[Round]) -> Value {
+fn figures(rig: &Rig, rounds: &[Round], batch: usize) -> Value {
     let over = |figure: &dyn Fn(&Round) -> f64| median(rounds.iter().map(figure).collect());
     let held = rig.clip_bytes() as f64 / 1e6;
     let learned = rig.learned();
@@ -109,6 +116,12 @@ fn figures(rig: &Rig, rounds: &[Round]) -> Value {
             "step_ms": learned.step_ms, "steps": learned.steps, "fit_ms": learned.fit_ms, "fits": learned.fits,
             "dropped_latents": learned.dropped_latents,
         },
+        "batch": (batch > 1).then(|| json!({
+            "frames": batch, "fps": over(&|r| r.batch.map_or(f64::NAN, |b| b.fps)),
+            "p50_ms": over(&|r| r.batch.map_or(f64::NAN, |b| b.p50_ms)),
+            "p99_ms": over(&|r| r.batch.map_or(f64::NAN, |b| b.p99_ms)),
+            "of_raw": over(&|r| r.batch.map_or(f64::NAN, |b| b.fps / r.raw.fps)),
+        })),
         "ratios": {
             "embed_fps": over(&|r| r.embed.fps / r.raw.fps), "learn_fps": over(&|r| r.learn.fps / r.raw.fps),
             "learn_p99": over(&|r| r.learn.p99_ms / r.embed.p99_ms),
@@ -118,7 +131,7 @@ fn figures(rig: &Rig, rounds: &[Round]) -> Value {
         "peak_mb": telemetry::peak_memory_megabytes().map(|peak| peak - held),
         "frames_mb": held,
         "frames": rig.clip_frames(),
-        "rounds": rounds.iter().map(|r| json!({ "raw": r.raw, "embed": r.embed, "learn": r.learn })).collect::<Vec<_>>(),
+        "rounds": rounds.iter().map(|r| json!({ "raw": r.raw, "embed": r.embed, "learn": r.learn, "batch": r.batch })).collect::<Vec<_>>(),
         "encoder": rig.encoder(),
     })
 }
@@ -156,6 +169,16 @@ fn text(figures: &Value) -> Result<String> {
             met(ratio >= least),
             at(&format!("/{name}/p50_ms")),
             at(&format!("/{name}/p99_ms"))
+        ))?;
+    }
+    if figures["batch"].is_object() {
+        line(format_args!(
+            "batch {:<4} {:8.1}   {:6.3}                      {:8.2} {:8.2}\n",
+            at("/batch/frames"),
+            at("/batch/fps"),
+            at("/batch/of_raw"),
+            at("/batch/p50_ms"),
+            at("/batch/p99_ms")
         ))?;
     }
     let ratio = at("/ratios/learn_p99");

@@ -167,6 +167,34 @@ impl Rig {
         Ok(Stretch { fps, p50_ms, p99_ms, cpu_ms: cpu_ms(used, frames as u64), dropped_rows: 0 })
     }
 
+    /// Whether the encoder takes so many frames a run.
+    pub(super) fn allow_batch(&mut self, batch: usize) -> Result<()> {
+        self.opened.encoder.allow_batch(batch)
+    }
+
+    /// `Encoder::encode_batch` over `batch` of the same tensors at a time; copied beside each other, as the pipeline does. The
+    /// latency is that of a frame: its share of a run.
+    pub(super) fn batched(&mut self, secs: Duration, batch: usize) -> Result<Stretch> {
+        let mut latents = vec![0.0; batch * self.opened.origin.dim];
+        let (mut latency, mut together) = (Latency::default(), Vec::new());
+        let (begun, used) = (Instant::now(), telemetry::thread_cpu_time());
+        let mut frames = 0;
+        while begun.elapsed() < secs {
+            let run = Instant::now();
+            together.clear();
+            for at in frames..frames + batch {
+                together.extend_from_slice(&self.tensors[at % self.tensors.len()]);
+            }
+            self.opened.encoder.encode_batch(&together, &mut latents)?;
+            (0..batch).for_each(|_| latency.record(run.elapsed() / batch as u32));
+            frames += batch;
+        }
+        let fps = frames as f64 / begun.elapsed().as_secs_f64();
+        self.go_on()?;
+        let (p50_ms, p99_ms) = (latency.percentile_ms(0.5), latency.percentile_ms(0.99));
+        Ok(Stretch { fps, p50_ms, p99_ms, cpu_ms: cpu_ms(used, frames as u64), dropped_rows: 0 })
+    }
+
     /// The pipeline with the frozen encoder, without learning.
     pub(super) fn embed(&mut self, secs: Duration) -> Result<Stretch> {
         let exporter = self.exporter(&self.config, None)?;
@@ -224,6 +252,7 @@ impl Rig {
         };
         let (began, used) = (Instant::now(), telemetry::thread_cpu_time());
         let totals = pipeline::run(Job {
+            batch: 1,
             source: Box::new(Playing::new(self.clip.clone(), self.next.index, Stamp(self.next.stamp))),
             prepare: self.opened.prepare()?,
             frozen_space: self.opened.frozen().space,

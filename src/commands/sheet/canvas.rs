@@ -2,42 +2,42 @@
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
 
 /// Red, green, blue.
-pub(super) type Colour = [u8; 3];
+pub(in crate::commands) type Colour = [u8; 3];
 
 /// A picture, 8-bit RGB, no padding between rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Picture {
-    pub(super) width: usize,
-    pub(super) height: usize,
-    pub(super) pixels: Vec<u8>,
+pub(in crate::commands) struct Picture {
+    pub(in crate::commands) width: usize,
+    pub(in crate::commands) height: usize,
+    pub(in crate::commands) pixels: Vec<u8>,
 }
 
 /// Place and size in pixels.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Area {
-    pub(super) x: usize,
-    pub(super) y: usize,
-    pub(super) width: usize,
-    pub(super) height: usize,
+pub(in crate::commands) struct Area {
+    pub(in crate::commands) x: usize,
+    pub(in crate::commands) y: usize,
+    pub(in crate::commands) width: usize,
+    pub(in crate::commands) height: usize,
 }
 
 /// How letters look.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Style {
-    pub(super) size: RasterHeight,
-    pub(super) weight: FontWeight,
-    pub(super) colour: Colour,
+pub(in crate::commands) struct Style {
+    pub(in crate::commands) size: RasterHeight,
+    pub(in crate::commands) weight: FontWeight,
+    pub(in crate::commands) colour: Colour,
 }
 
 impl Style {
     /// Width in pixels of `letters` letters.
-    pub(super) fn width(self, letters: usize) -> usize {
+    pub(in crate::commands) fn width(self, letters: usize) -> usize {
         letters * get_raster_width(self.weight, self.size)
     }
 
     /// `text`, cut off with dots where it is wider than `width` pixels. The letters are those of ASCII; others become
     /// question marks.
-    pub(super) fn fit(self, text: &str, width: usize) -> String {
+    pub(in crate::commands) fn fit(self, text: &str, width: usize) -> String {
         let most = width / self.width(1);
         let plain: String = text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect();
         match plain.get(..most.saturating_sub(3)) {
@@ -49,7 +49,7 @@ impl Style {
 
 impl Picture {
     /// One colour.
-    pub(super) fn new(width: usize, height: usize, colour: Colour) -> Self {
+    pub(in crate::commands) fn new(width: usize, height: usize, colour: Colour) -> Self {
         Self { width, height, pixels: colour.repeat(width * height) }
     }
 
@@ -63,7 +63,7 @@ impl Picture {
     }
 
     /// A box with corners rounded by `radius` pixels. What lies outside is left out.
-    pub(super) fn fill(&mut self, area: Area, radius: usize, colour: Colour) {
+    pub(in crate::commands) fn fill(&mut self, area: Area, radius: usize, colour: Colour) {
         for dy in 0..area.height {
             for dx in 0..area.width {
                 // Distance into the square of a corner, along both axes.
@@ -79,7 +79,7 @@ impl Picture {
     }
 
     /// Puts `other` with its upper left corner at `(x, y)`. What lies outside is left out.
-    pub(super) fn put(&mut self, other: &Picture, x: usize, y: usize) {
+    pub(in crate::commands) fn put(&mut self, other: &Picture, x: usize, y: usize) {
         for (dy, row) in other.pixels.chunks_exact(other.width.max(1) * 3).enumerate() {
             for (dx, colour) in row.chunks_exact(3).enumerate() {
                 if let Some(pixel) = self.pixel(x + dx, y + dy) {
@@ -90,7 +90,7 @@ impl Picture {
     }
 
     /// Letters with their upper left corner at `(x, y)`; those that the font does not have stay blank.
-    pub(super) fn text(&mut self, text: &str, x: usize, y: usize, style: Style) {
+    pub(in crate::commands) fn text(&mut self, text: &str, x: usize, y: usize, style: Style) {
         for (place, letter) in text.chars().enumerate() {
             let Some(letter) = get_raster(letter, style.weight, style.size) else { continue };
             let left = x + style.width(place);

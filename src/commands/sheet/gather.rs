@@ -168,7 +168,10 @@ pub(super) fn pictures(
 }
 
 /// Hands the frames of a source to `each`, until that says false.
-fn for_each(source: &mut dyn Source, each: &mut dyn FnMut(&Frame) -> Result<bool>) -> Result<()> {
+pub(in crate::commands) fn for_each(
+    source: &mut dyn Source,
+    each: &mut dyn FnMut(&Frame) -> Result<bool>,
+) -> Result<()> {
     let mut frame = Frame::default();
     loop {
         match source.next(&mut frame, WAIT)? {
@@ -179,7 +182,8 @@ fn for_each(source: &mut dyn Source, each: &mut dyn FnMut(&Frame) -> Result<bool
     }
 }
 
-fn scaled(frame: &Frame, width: usize, max_height: usize) -> Result<Picture> {
+/// `frame` scaled to `width` pixels, or less where it would be higher than `max_height`.
+pub(in crate::commands) fn scaled(frame: &Frame, width: usize, max_height: usize) -> Result<Picture> {
     let failed = |e: String| Error::work(format!("frame {}: cannot resize: {e}", frame.index));
     let (wide, high) = (f64::from(frame.width), f64::from(frame.height));
     let scale = (width as f64 / wide).min(max_height as f64 / high);

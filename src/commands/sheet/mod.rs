@@ -1,6 +1,6 @@
 //! `sheet`: a contact sheet: frames of a source with their nearest frames, frozen encoder against adapted head.
-mod canvas;
-mod gather;
+pub(super) mod canvas;
+pub(super) mod gather;
 mod page;
 #[cfg(test)]
 mod tests;
@@ -76,7 +76,7 @@ pub(super) fn run(args: &cli::Sheet) -> Result<Output> {
 }
 
 /// Before minutes of work: can this be the picture's name?
-fn check_name(out: &Path) -> Result<()> {
+pub(super) fn check_name(out: &Path) -> Result<()> {
     let png = out.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
     if !png || out.is_dir() {
         return Err(Error::usage(format!("--out {}: a contact sheet is a PNG file, name it OUT.png", out.display())));
@@ -85,7 +85,7 @@ fn check_name(out: &Path) -> Result<()> {
 }
 
 /// Pictures are drawn in a second pass, which standard input has not.
-pub(in crate::commands) fn twice(source: &str) -> Result<()> {
+pub(super) fn twice(source: &str) -> Result<()> {
     if is_input(source) {
         return Err(Error::usage(
             "--source - for a contact sheet: its frames are read twice, and standard input comes once; name a file or folder",
@@ -202,7 +202,8 @@ fn row_json(row: &Row) -> Value {
     })
 }
 
-fn png(picture: &Picture) -> Result<Vec<u8>> {
+/// The file of a picture.
+pub(super) fn png(picture: &Picture) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     PngEncoder::new(&mut bytes)
         .write_image(&picture.pixels, picture.width as u32, picture.height as u32, ExtendedColorType::Rgb8)

@@ -142,6 +142,20 @@ impl Provider {
         }
     }
 
+    /// Why it takes one image at a time under `config`, where it does.
+    pub(super) fn one_only(self, config: &config::Encoder) -> Option<String> {
+        let name = self.name();
+        match self {
+            Self::TensorRt if config.tensorrt.max_batch <= 1 => {
+                Some("encoder.tensorrt.max_batch = 1: the engine is built for one image".into())
+            }
+            Self::TensorRt | Self::Cuda if matches!(self.place(config), Place::Gpu { graph: true, .. }) => {
+                Some(format!("encoder.{name}.cuda_graph = true: a CUDA graph is captured for one image"))
+            }
+            _ => None,
+        }
+    }
+
     /// The library of this provider; `None` for those that are part of ONNX Runtime.
     pub(super) fn library(self, runtime: &Runtime) -> Option<PathBuf> {
         dependencies::library(&runtime.path, self.name())

@@ -3,6 +3,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use super::chunk::Cells;
 use super::compact::{self, Struct, Value};
 use super::schema::{self, Column};
 use super::{DIM, MAGIC, NAMES, chunk, records};
@@ -58,14 +59,44 @@ impl Groups {
         Ok((shape, Self { file, size, columns, ahead }))
     }
 
+    /// Rows of the next group; `None` after the last.
+    pub(in crate::export) fn rows_ahead(&self) -> Option<u64> {
+        self.ahead.last().map(|group| group.int(3).and_then(|rows| u64::try_from(rows).ok()).unwrap_or(0))
+    }
+
+    /// Leaves the next group out.
+    pub(in crate::export) fn pass(&mut self) {
+        self.ahead.pop();
+    }
+
     /// The next records, with the bytes of all their numbers.
     pub(in crate::export) fn next(&mut self, path: &Path) -> Result<Option<(Vec<Record>, Vec<u8>)>> {
+        let Some(cells) = self.cells(path, 0)? else { return Ok(None) };
+        let (records, rows) = records::records(cells).ok_or_else(|| bad(path, "a record in it is not whole"))?;
+        if let Some(odd) = records.iter().find(|record| !(1..=crate::export::SCHEMA).contains(&record.schema)) {
+            return Err(bad(
+                path,
+                format!("its records are of version {}, which this program does not read", odd.schema),
+            ));
+        }
+        Ok(Some((records, rows)))
+    }
+
+    /// The bytes of all numbers of the next group, without its records.
+    pub(in crate::export) fn next_rows(&mut self, path: &Path) -> Result<Option<Vec<u8>>> {
+        // They stand in the last column.
+        let cells = self.cells(path, self.columns.len().saturating_sub(1))?;
+        Ok(cells.and_then(|mut cells| cells.pop()).map(|numbers| numbers.bytes))
+    }
+
+    /// The columns of the next group from number `from` on.
+    fn cells(&mut self, path: &Path, from: usize) -> Result<Option<Vec<Cells>>> {
         let Some(group) = self.ahead.pop() else { return Ok(None) };
         let odd = || bad(path, "its footer does not fit its columns");
         let rows = group.int(3).and_then(|rows| u32::try_from(rows).ok()).ok_or_else(odd)?;
         let chunks = group.list(1).filter(|chunks| chunks.len() == self.columns.len()).ok_or_else(odd)?;
         let mut cells = Vec::new();
-        for (column, said) in self.columns.iter().zip(chunks) {
+        for (column, said) in self.columns.iter().zip(chunks).skip(from) {
             let place = said.as_struct().and_then(|said| said.inner(3)).and_then(|said| {
                 let begin = u64::try_from(said.int(11).or_else(|| said.int(9))?).ok()?;
                 let length = u64::try_from(said.int(7)?).ok()?;
@@ -81,14 +112,7 @@ impl Groups {
                 .map_err(|error| Error::io("cannot read", path, error))?;
             cells.push(chunk::read(&bytes, column, rows as usize).map_err(|what| bad(path, what))?);
         }
-        let (records, rows) = records::records(cells).ok_or_else(|| bad(path, "a record in it is not whole"))?;
-        if let Some(odd) = records.iter().find(|record| !(1..=crate::export::SCHEMA).contains(&record.schema)) {
-            return Err(bad(
-                path,
-                format!("its records are of version {}, which this program does not read", odd.schema),
-            ));
-        }
-        Ok(Some((records, rows)))
+        Ok(Some(cells))
     }
 }
 

@@ -133,6 +133,7 @@ fn stream(
     let mut prepare = opened.prepare()?;
     prepare.start(None, true);
     let totals = pipeline::run(Job {
+        batch: 1,
         source: Box::new(source),
         prepare,
         encoder: &mut opened.encoder,

@@ -1,0 +1,257 @@
+//! The contact sheet of a search: what was looked for on the left, the hits beside it, with pictures out of the source.
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use noto_sans_mono_bitmap::{FontWeight, RasterHeight};
+use serde_json::{Value, json};
+
+use super::query::Query;
+use super::told::time;
+use crate::cli;
+use crate::commands::export::write as write_file;
+use crate::commands::sheet::canvas::{Area, Colour, Picture, Style};
+use crate::commands::sheet::gather::{for_each, scaled};
+use crate::commands::sheet::png;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::export::{Level, Record};
+use crate::frame::Frame;
+use crate::pipeline::boxed::cut;
+use crate::search::Hit;
+use crate::source;
+
+/// Hits in a row.
+const COLUMNS: usize = 5;
+/// Width of a picture in pixels; a higher one than [`HIGH`] is narrower.
+const WIDE: usize = 202;
+const HIGH: usize = 300;
+const MARGIN: usize = 40;
+/// Between the query and the hits.
+const APART: usize = 26;
+/// From the edge of the panel to its pictures.
+const INSIDE: usize = 16;
+/// Between two pictures.
+const BETWEEN: usize = 12;
+const ROW_GAP: usize = 22;
+const CAPTION_GAP: usize = 6;
+const BORDER: usize = 3;
+
+const PAPER: Colour = [250, 249, 246];
+const PANEL: Colour = [222, 234, 231];
+const INK: Colour = [38, 40, 43];
+const QUIET: Colour = [112, 114, 117];
+const ACCENT: Colour = [196, 128, 48];
+const TITLE: Style = Style { size: RasterHeight::Size24, weight: FontWeight::Bold, colour: INK };
+const BOLD: Style = Style { size: RasterHeight::Size16, weight: FontWeight::Bold, colour: INK };
+const NOTE: Style = Style { size: RasterHeight::Size16, weight: FontWeight::Regular, colour: QUIET };
+const LINE: usize = 18;
+/// Lines under a picture.
+const LINES: usize = 3;
+
+/// A picture with what stands below it: bold on the left and the right, and two lines.
+struct Cell {
+    picture: Picture,
+    left: String,
+    right: String,
+    lines: [String; LINES - 1],
+}
+
+/// Draws it and writes it to `out`; what was written, for scripts.
+pub(super) fn write(
+    out: &Path,
+    args: &cli::Search,
+    config: &Config,
+    query: &Query,
+    hits: &[Hit],
+    notes: Vec<String>,
+) -> Result<Value> {
+    let mut records: Vec<&Record> = hits.iter().map(|hit| &hit.record).collect();
+    records.extend(&query.record);
+    let mut pictures = pictures(&args.source, config, &records)?;
+    let own = match (&query.picture, &query.record) {
+        (Some(frame), _) => scaled(frame, WIDE, HIGH)?,
+        (None, Some(_)) => pictures.pop().unwrap_or_default(),
+        (None, None) => Picture::default(),
+    };
+    let under = query.record.as_ref().map_or_else(|| [query.name.clone(), String::new()], lines);
+    let own = Cell { picture: own, left: "query".into(), right: String::new(), lines: under };
+    let cells = (1..).zip(hits).zip(pictures).map(|((rank, hit), picture): ((usize, &Hit), Picture)| Cell {
+        picture,
+        left: rank.to_string(),
+        right: format!("{:.4}", hit.place.similarity),
+        lines: lines(&hit.record),
+    });
+    let sheet = draw(&format!("Nearest to {}", query.name), &notes, &own, &cells.collect::<Vec<_>>());
+    write_file(out, &png(&sheet)?)?;
+    Ok(json!({ "path": out.display().to_string(), "width": sheet.width, "height": sheet.height }))
+}
+
+/// When it was, and what it is of.
+fn lines(record: &Record) -> [String; LINES - 1] {
+    let track = record.track.map(|track| format!(" #{track}")).unwrap_or_default();
+    [time(record), format!("{} {}{track}", record.camera, record.frame)]
+}
+
+/// The pictures of `records`, in their order, out of the sources that the rows were made from.
+///
+/// # Errors
+/// A live source, one that has not all of these frames, and its own.
+fn pictures(sources: &[String], config: &Config, records: &[&Record]) -> Result<Vec<Picture>> {
+    let named = sources.join(", ");
+    let mut source = source::open_all(sources, &config.source)?;
+    if source.live() {
+        return Err(Error::usage(format!(
+            "{named} is live: the pictures of a search are of the past; name the file or folder that the rows were made from"
+        )));
+    }
+    let mut wanted: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+    for (at, record) in records.iter().enumerate() {
+        wanted.entry(record.frame).or_default().push(at);
+    }
+    let mut found = vec![Picture::default(); records.len()];
+    let (mut frames, mut shifted) = (0, None);
+    if !wanted.is_empty() {
+        for_each(source.as_mut(), &mut |frame| {
+            frames = frame.index + 1;
+            for at in wanted.remove(&frame.index).unwrap_or_default() {
+                if records[at].stamp_ns != frame.stamp.0 {
+                    shifted = Some(frame.index);
+                }
+                found[at] = picture(frame, records[at])?;
+            }
+            Ok(!wanted.is_empty())
+        })?;
+    }
+    if let Some(frame) = wanted.keys().next() {
+        return Err(Error::work(format!(
+            "{named} has no frame {frame} (its last is {}), which was found: it is not what the rows were made from. Name that \
+             source, or leave --source and --out out",
+            frames.saturating_sub(1)
+        )));
+    }
+    if let Some(frame) = shifted {
+        tracing::warn!(
+            "frame {frame} of {named} has another time than its record: is it what the rows were made from? The pictures may \
+             be others"
+        );
+    }
+    Ok(found)
+}
+
+/// A box by itself; a frame whole, with the window that was encoded.
+fn picture(frame: &Frame, record: &Record) -> Result<Picture> {
+    let Some([left, top, right, bottom]) = record.window else { return scaled(frame, WIDE, HIGH) };
+    let (x, y) = (|x: i32| x.clamp(0, frame.width as i32) as u32, |y: i32| y.clamp(0, frame.height as i32) as u32);
+    let area = [x(left), y(top), x(right), y(bottom)];
+    if area[2] <= area[0] || area[3] <= area[1] {
+        return scaled(frame, WIDE, HIGH);
+    }
+    if record.level == Level::Box {
+        let mut part = Frame::default();
+        cut(frame, area, &mut part);
+        return scaled(&part, WIDE, HIGH);
+    }
+    let mut whole = scaled(frame, WIDE, HIGH)?;
+    let scale = whole.width as f64 / f64::from(frame.width);
+    let [left, top, right, bottom] = area.map(|side| (f64::from(side) * scale).round() as usize);
+    let (width, height) = (right - left, bottom - top);
+    for (x, y, width, height) in [
+        (left, top, width, 2),
+        (left, bottom.saturating_sub(2), width, 2),
+        (left, top, 2, height),
+        (right.saturating_sub(2), top, 2, height),
+    ] {
+        whole.fill(Area { x, y, width, height }, 0, ACCENT);
+    }
+    Ok(whole)
+}
+
+fn draw(title: &str, notes: &[String], query: &Cell, hits: &[Cell]) -> Picture {
+    let panel_width = COLUMNS * WIDE + (COLUMNS - 1) * BETWEEN + 2 * INSIDE;
+    let width = 2 * MARGIN + WIDE + APART + panel_width;
+    let high = hits.iter().chain([query]).map(|cell| cell.picture.height).max().unwrap_or(0);
+    let row = high + CAPTION_GAP + LINES * LINE + ROW_GAP;
+    let panel = MARGIN + TITLE.size.val() + 10 + notes.len() * LINE + 18;
+    let rows = hits.len().div_ceil(COLUMNS).max(1);
+    let panel_height = 2 * INSIDE + rows * row - ROW_GAP;
+    let mut sheet = Picture::new(width, panel + panel_height + MARGIN, PAPER);
+    sheet.text(&TITLE.fit(title, width - 2 * MARGIN), MARGIN, MARGIN, TITLE);
+    for (i, line) in notes.iter().enumerate() {
+        sheet.text(&NOTE.fit(line, width - 2 * MARGIN), MARGIN, MARGIN + TITLE.size.val() + 10 + i * LINE, NOTE);
+    }
+    let left = MARGIN + WIDE + APART;
+    sheet.fill(Area { x: left, y: panel, width: panel_width, height: panel_height }, 10, PANEL);
+    draw_cell(&mut sheet, query, MARGIN, panel + INSIDE, high, true);
+    for (i, cell) in hits.iter().enumerate() {
+        let (x, y) = (left + INSIDE + i % COLUMNS * (WIDE + BETWEEN), panel + INSIDE + i / COLUMNS * row);
+        draw_cell(&mut sheet, cell, x, y, high, false);
+    }
+    sheet
+}
+
+fn draw_cell(sheet: &mut Picture, cell: &Cell, x: usize, y: usize, high: usize, framed: bool) {
+    // Lower pictures stand on the caption, narrower ones in the middle.
+    let Picture { width, height, .. } = cell.picture;
+    let (left, top) = (x + WIDE.saturating_sub(width) / 2, y + high.saturating_sub(height));
+    if framed {
+        let around = Area { x: left - BORDER, y: top - BORDER, width: width + 2 * BORDER, height: height + 2 * BORDER };
+        sheet.fill(around, 0, ACCENT);
+    }
+    sheet.put(&cell.picture, left, top);
+    let y = y + high + CAPTION_GAP;
+    sheet.text(&BOLD.fit(&cell.left, WIDE), x, y, BOLD);
+    sheet.text(&cell.right, x + WIDE.saturating_sub(BOLD.width(cell.right.len())), y, BOLD);
+    for (i, line) in (1..).zip(&cell.lines) {
+        sheet.text(&NOTE.fit(line, WIDE), x, y + i * LINE, NOTE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(level: Level, window: Option<[i32; 4]>) -> Record {
+        let text = r#"{"camera":"a","frame":3,"stamp_ns":4,"segment":0,"space":"s","head":1,"novelty":null}"#;
+        let record: Record = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}"));
+        Record { level, window, ..record }
+    }
+
+    #[test]
+    fn a_box_is_shown_by_itself_and_a_window_on_its_frame() {
+        let mut frame = Frame { width: 200, height: 100, pixels: vec![9; 200 * 100 * 3], ..Frame::default() };
+        for y in 40..60 {
+            frame.pixels[(y * 200 + 50) * 3..(y * 200 + 70) * 3].fill(90);
+        }
+        let shown = |level, window| picture(&frame, &record(level, window)).unwrap_or_default();
+        let whole = shown(Level::Frame, None);
+        assert_eq!((whole.width, whole.height), (WIDE, WIDE / 2));
+        let part = shown(Level::Box, Some([50, 40, 70, 60]));
+        assert_eq!((part.width, part.height), (WIDE, WIDE));
+        assert!(part.pixels.iter().all(|value| *value == 90));
+        let marked = shown(Level::Frame, Some([-50, 0, 70, 500]));
+        let accents = marked.pixels.chunks_exact(3).filter(|pixel| *pixel == ACCENT).count();
+        assert!(accents > 200 && accents < 1000 && (marked.width, marked.height) == (WIDE, WIDE / 2), "{accents}");
+        // A box that is none.
+        assert_eq!(shown(Level::Box, Some([300, 0, 400, 50])), whole);
+    }
+
+    #[test]
+    fn hits_stand_in_rows_of_five() {
+        let cell = |shade| Cell {
+            picture: Picture::new(WIDE, 60, [shade; 3]),
+            left: "1".into(),
+            right: ".5".into(),
+            lines: ["a".into(), "b".into()],
+        };
+        let height = |hits: u8| draw("t", &["n".into()], &cell(1), &(2..2 + hits).map(cell).collect::<Vec<_>>()).height;
+        assert_eq!((height(0), height(1)), (height(5), height(5)));
+        assert_eq!(height(10) - height(5), 60 + CAPTION_GAP + LINES * LINE + ROW_GAP);
+        let sheet = draw("t", &[], &cell(1), &(2..9).map(cell).collect::<Vec<_>>());
+        let left = |shade: u8| {
+            let mut rows = sheet.pixels.chunks_exact(sheet.width * 3);
+            rows.find_map(|row| row.chunks_exact(3).position(|pixel| pixel == [shade; 3]))
+        };
+        assert_eq!((left(1), left(2), left(7)), (Some(MARGIN), left(7), left(2)));
+        assert_eq!(left(6).zip(left(2)).map(|(a, b)| a - b), Some(4 * (WIDE + BETWEEN)));
+    }
+}

@@ -1,0 +1,205 @@
+//! What is looked for: a picture, embedded with the head of the space; or a row that is there already.
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::exports::{Exports, Space};
+use crate::boxes::{Detection, Rect};
+use crate::checkpoint::{head_path, load_head, space_of};
+use crate::cli;
+use crate::commands::common::{OpenedRun, Single};
+use crate::error::{Error, Result};
+use crate::export::{Level, Record};
+use crate::frame::Frame;
+use crate::head::{Head, Scratch};
+use crate::linalg::normalise;
+use crate::pipeline::boxed::{Boxer, Method};
+use crate::source::folder::read_image;
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Wanted {
+    Picture(PathBuf),
+    /// A row of a file, by the file's name.
+    Row {
+        file: PathBuf,
+        row: u64,
+    },
+    /// A frame of a camera.
+    Frame {
+        camera: String,
+        frame: u64,
+    },
+}
+
+/// What is looked for.
+pub(super) struct Query {
+    /// Unit length.
+    pub(super) embedding: Vec<f32>,
+    /// Of a row that is there already.
+    pub(super) record: Option<Record>,
+    /// The picture that was given.
+    pub(super) picture: Option<Frame>,
+    /// What it is called.
+    pub(super) name: String,
+}
+
+impl Wanted {
+    pub(super) fn new(args: &cli::Search) -> Result<Self> {
+        let numbered = |text: &str, flag: &str, example: &str| {
+            let parts = text.rsplit_once(':').filter(|(before, _)| !before.is_empty());
+            let parts = parts.and_then(|(before, number)| Some((before.to_owned(), number.parse::<u64>().ok()?)));
+            parts.ok_or_else(|| {
+                Error::usage(format!("{flag} {text:?}: write a number from 0 behind a colon, as in {example}"))
+            })
+        };
+        match (&args.image, &args.row, &args.frame) {
+            (Some(path), _, _) => Ok(Wanted::Picture(path.clone())),
+            (_, Some(text), _) => {
+                numbered(text, "--row", "--row 0003.npy:17").map(|(file, row)| Wanted::Row { file: file.into(), row })
+            }
+            (_, _, Some(text)) => {
+                numbered(text, "--frame", "--frame camera:120").map(|(camera, frame)| Wanted::Frame { camera, frame })
+            }
+            _ => Err(Error::usage("name an --image, a --row or a --frame to look for")),
+        }
+    }
+}
+
+impl Query {
+    pub(super) fn new(wanted: &Wanted, args: &cli::Search, exports: &Exports, space: &Space) -> Result<Self> {
+        match wanted {
+            Wanted::Picture(path) => {
+                let mut picture = Frame::default();
+                read_image(path, &mut picture)?;
+                let embedding = embedded(args, space, &picture)?;
+                let name = path.display().to_string();
+                Ok(Self { embedding, record: None, picture: Some(picture), name })
+            }
+            Wanted::Row { file, row } => {
+                let stored = space.file(file).ok_or_else(|| {
+                    Error::usage(format!("--row: {} is of another space than {}", file.display(), space.name))
+                })?;
+                let found = stored.row(*row)?.ok_or_else(|| {
+                    let (file, rows) = (stored.path().display(), stored.rows());
+                    Error::usage(format!("--row: {file} has {rows} rows, from 0; there is no row {row}"))
+                })?;
+                Ok(Self::of_row(found, format!("row {row} of {}", file.display())))
+            }
+            Wanted::Frame { camera, frame } => {
+                for stored in space.all() {
+                    let rows: Vec<u64> = (0..stored.rows()).collect();
+                    for rows in rows.chunks(1 << 12) {
+                        let records = stored.records(rows)?;
+                        let here = |record: &Record| *record.camera == **camera && record.frame == *frame;
+                        if let Some(at) = records.iter().position(here)
+                            && let Some(found) = stored.row(rows[at])?
+                        {
+                            return Ok(Self::of_row(found, format!("frame {frame} of {camera}")));
+                        }
+                    }
+                }
+                Err(Error::usage(format!(
+                    "--frame {camera}:{frame}: no such frame among the {} rows of space {}; {}",
+                    space.rows,
+                    space.name,
+                    match exports.others(space).count() {
+                        0 => "look up camera and frame in the records".to_owned(),
+                        n => format!("it may be of another one ({n} more: --space NAME)"),
+                    }
+                )))
+            }
+        }
+    }
+
+    fn of_row((record, embedding): (Record, Vec<f32>), name: String) -> Self {
+        Self { embedding, record: Some(record), picture: None, name }
+    }
+
+    pub(super) fn json(&self) -> Value {
+        json!({
+            "name": self.name, "camera": self.record.as_ref().map(|record| record.camera.as_ref()),
+            "frame": self.record.as_ref().map(|record| record.frame),
+        })
+    }
+}
+
+/// `picture` in the space of the rows: through the encoder, and the head that made them.
+fn embedded(args: &cli::Search, space: &Space, picture: &Frame) -> Result<Vec<f32>> {
+    let mut run = OpenedRun::open_for_boxes(&args.of, &args.common)?;
+    let head = head(&run, &args.of.run, space)?;
+    let mut latent = Vec::new();
+    if space.level == Level::Box {
+        let (config, opened) = (&run.config, &mut run.opened);
+        let side = opened.encoder.side();
+        let method = Method::new(&config.boxes, &opened.card, &opened.origin, side)?;
+        let mut boxer = Boxer::new(method, config, opened.prepare()?, &opened.origin, side);
+        let (right, bottom) = (f64::from(picture.width), f64::from(picture.height));
+        let rect = Rect { left: 0.0, top: 0.0, right, bottom };
+        let whole = Detection { frame: 0, rect, track: None, score: None, class: None, line: 1 };
+        boxer.frame(&mut opened.encoder, picture, &[whole], |_, _, found| {
+            latent.extend_from_slice(found);
+            Ok(())
+        })?;
+    } else {
+        let mut single = Single::new(&run.opened)?;
+        latent.extend_from_slice(single.latent(&mut run.opened, picture)?);
+        if let Some(grid) = run.opened.origin.shape().filter(|_| head.dim_in() != latent.len()) {
+            let mut pooled = vec![0.0; grid.dim];
+            grid.pool(&latent, &mut pooled);
+            latent = pooled;
+        }
+    }
+    if latent.len() != head.dim_in() {
+        return Err(Error::work(format!(
+            "the picture has a latent of {} numbers, head {} takes {}",
+            latent.len(),
+            space.head,
+            head.dim_in()
+        )));
+    }
+    let mut embedding = vec![0.0; head.dim_out()];
+    head.embed(&latent, &mut embedding, &mut Scratch::new());
+    let length = normalise(&mut embedding);
+    if length.is_finite() && length > 0.0 {
+        return Ok(embedding);
+    }
+    Err(Error::refused("the picture has an embedding that is zero or not finite"))
+}
+
+/// The head that made the rows of `space`, as it is in the run.
+fn head(run: &OpenedRun, folder: &std::path::Path, space: &Space) -> Result<Arc<Head>> {
+    let frozen = run.opened.frozen();
+    let (mut head, mut name) = (frozen.head, frozen.space);
+    if space.head > 0 {
+        let path = head_path(folder, space.head);
+        let file = load_head(&path).map_err(|e| {
+            Error::new(
+                e.kind(),
+                format!(
+                    "a picture cannot be brought into space {}: its head {} is not there any more, or not whole. Search \
+                     another space (--space NAME), or for a row (--row FILE:ROW), which needs no head",
+                    space.name, space.head
+                ),
+            )
+            .because(e)
+        })?;
+        (head, name) = (Arc::new(file.head), file.space.into());
+    }
+    if space.level == Level::Box && name != space.name {
+        let opened = &run.opened;
+        let method = Method::new(&run.config.boxes, &opened.card, &opened.origin, opened.encoder.side())?;
+        let origin = method.origin(&opened.origin);
+        head = Arc::new(head.of_cells().into_owned());
+        name = space_of(&origin.encoder_sha256, &origin.card_hash, &head).into();
+    }
+    if name == space.name {
+        return Ok(head);
+    }
+    Err(Error::refused(format!(
+        "rows of space {} say that they are of head {}, which with this encoder is of space {name}: they were made by another \
+         run, encoder or preparation. Name that run, or bring the rows over with `afterimage migrate`",
+        space.name, space.head
+    )))
+}

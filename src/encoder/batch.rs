@@ -1,0 +1,140 @@
+//! Several images in one run of the model.
+use super::first::fixed_image;
+use super::session::Encoder;
+use crate::error::{Error, Result};
+use crate::linalg::dot;
+
+/// Least cosine between the latent of an image by itself and as one of several.
+const LEAST_COSINE: f64 = 0.999_999;
+
+impl Encoder {
+    /// Looks whether `most` images may go through the model at once: whether it takes so many, and gives each the latent
+    /// that it has by itself (a model that scales its numbers by the largest of all images does not).
+    ///
+    /// # Errors
+    /// Usage: it takes one at a time. Refused: the latents are others. The inference's.
+    pub fn allow_batch(&mut self, most: usize) -> Result<()> {
+        if most <= 1 {
+            return Ok(());
+        }
+        let what = &self.what;
+        if let Some(why) = &self.one_only {
+            return Err(Error::usage(format!("--batch {most} with {what}: {why}; leave --batch out")));
+        }
+        let image = fixed_image(self.side);
+        // Of different brightness, so that what one does to another is seen.
+        let images: Vec<f32> = (0..most).flat_map(|n| image.iter().map(move |x| x * scale(n))).collect();
+        let mut together = vec![0.0; most * self.dim];
+        self.encode_batch(&images, &mut together)?;
+        let (mut alone, mut worst) = (vec![0.0; self.dim], 1.0_f64);
+        for (image, row) in images.chunks_exact(image.len()).zip(together.chunks_exact(self.dim)) {
+            self.encode(image, &mut alone)?;
+            worst = worst.min(cosine(&alone, row));
+        }
+        if worst >= LEAST_COSINE {
+            tracing::info!("{}: {most} frames a run, each as by itself (least cosine {worst:.9})", self.what);
+            return Ok(());
+        }
+        Err(Error::refused(format!(
+            "--batch {most} with {}: an image among {most} has another latent than by itself (least cosine {worst:.7}, \
+             {LEAST_COSINE} needed): the model mixes the images of a run. Leave --batch out",
+            self.what
+        )))
+    }
+
+    /// The latents of several prepared images, as [`Encoder::encode`] gives that of one: `tensors` `[n, 3, side, side]`,
+    /// `out` `[n, dim]`. ONNX Runtime brings its own memory for each run.
+    ///
+    /// # Errors
+    /// Lengths that do not fit, and the inference's.
+    pub fn encode_batch(&mut self, tensors: &[f32], out: &mut [f32]) -> Result<()> {
+        let (values, dim) = (3 * self.side as usize * self.side as usize, self.dim);
+        let images = tensors.len() / values.max(1);
+        if images == 0 || tensors.len() != images * values || out.len() != images * dim {
+            return Err(Error::work(format!(
+                "{}: takes {values} values an image and gives {dim}; the buffers have {} and {}",
+                self.what,
+                tensors.len(),
+                out.len()
+            )));
+        }
+        self.run(tensors, |shape, values| {
+            if values.len() != out.len() || shape.first() != Some(&(images as i64)) {
+                return Err(format!("the output is {shape:?} for {images} images of {dim} values each"));
+            }
+            out.copy_from_slice(values);
+            Ok(())
+        })
+        .map_err(Error::work)
+    }
+}
+
+/// 1, -.5, .25, 2, and round.
+fn scale(n: usize) -> f32 {
+    [1.0, -0.5, 0.25, 2.0][n % 4]
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let [ab, aa, bb] = [(a, b), (a, a), (b, b)].map(|(a, b)| f64::from(dot(a, b)));
+    ab / (aa * bb).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::config;
+    use crate::encoder::tests::runtime;
+    use crate::onnx::build::Builder;
+    use crate::onnx::surgery::{Change, Surgery, any_rows, rows_of};
+
+    fn open(name: &str) -> Encoder {
+        let bytes = std::fs::read(format!("{}/tests/data/{name}.onnx", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        opened(&bytes, "latent")
+    }
+
+    fn opened(bytes: &[u8], output: &str) -> Encoder {
+        let config = config::Encoder { threads: 1, ..config::Encoder::default() };
+        Encoder::from_bytes(&runtime(), bytes, "image", output, 32, &config, "model").unwrap()
+    }
+
+    #[test]
+    fn images_together_have_the_latents_that_they_have_alone() {
+        let mut encoder = open("tiny");
+        encoder.allow_batch(5).unwrap();
+        let image = fixed_image(32);
+        let images: Vec<f32> = (0..3).flat_map(|n| image.iter().map(move |x| x * scale(n))).collect();
+        let (mut together, mut alone) = (vec![0.0; 3 * 32], vec![0.0; 32]);
+        encoder.encode_batch(&images, &mut together).unwrap();
+        for (image, row) in images.chunks_exact(image.len()).zip(together.chunks_exact(32)) {
+            encoder.encode(image, &mut alone).unwrap();
+            assert!(cosine(&alone, row) > LEAST_COSINE);
+        }
+        assert!(encoder.encode_batch(&images[1..], &mut together).is_err());
+        assert!(encoder.encode_batch(&images, &mut together[1..]).is_err());
+        assert!(encoder.encode_batch(&[], &mut []).is_err());
+    }
+
+    #[test]
+    fn a_model_of_one_image_is_refused_by_name() {
+        let error = open("fixed").allow_batch(2).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.chain().contains("takes one image at a time"), "{}", error.chain());
+        open("fixed").allow_batch(1).unwrap();
+    }
+
+    #[test]
+    fn a_model_that_mixes_images_is_refused() {
+        let bytes = std::fs::read(format!("{}/tests/data/tiny.onnx", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let model = Surgery::read(&bytes).unwrap();
+        let mut graph = Builder::new(&model.free_prefix());
+        let largest = graph.node("ReduceMax", &["latent"]);
+        let mixed = graph.node("Sub", &["latent", &largest]);
+        let (nodes, weights) = graph.finish(&mixed);
+        let outputs = vec![rows_of(&mixed, any_rows(), 32)];
+        let bytes = model.apply(&Change { nodes, weights, outputs, prune: true, ..Change::default() }).unwrap();
+        let error = opened(&bytes, &mixed).allow_batch(4).unwrap_err();
+        assert_eq!(error.exit_code(), 3);
+        assert!(error.chain().contains("mixes the images"), "{}", error.chain());
+    }
+}
