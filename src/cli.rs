@@ -1,7 +1,9 @@
 //! The command line: text only, nothing is opened here.
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::export::onnx::Batch;
 
 /// On-device learning for edge cameras: frames in, embeddings out, and a head that learns on the way and is exported
 /// only when it helps.
@@ -168,12 +170,52 @@ pub struct Export {
     /// The ONNX file to write.
     #[arg(long, value_name = "OUT.onnx")]
     pub onnx: PathBuf,
-    /// Frames to compare on, as in `learn`; a synthetic pattern when left out.
-    #[arg(long, value_name = "URI", default_value = "pattern://7?frames=64")]
-    pub source: String,
+    /// Numbers of the model. f16: the encoder computes in 16-bit floats, and the file is half as large.
+    #[arg(long, value_name = "TYPE", value_enum, default_value_t = Float::F32)]
+    pub dtype: Float,
+    /// Numbers of input and outputs. f16 only with --dtype f16.
+    #[arg(long, value_name = "TYPE", value_enum, default_value_t = Float::F32)]
+    pub io: Float,
+    /// Images at once: `dynamic` (any number), or 1 to 256, always so many; what the encoder's file says when left out.
+    #[arg(long, value_name = "N", value_parser = batch)]
+    pub batch: Option<Batch>,
+    /// A second output `cells`, the embeddings of all cells; of encoders that give grids.
+    #[arg(long)]
+    pub grid: bool,
+    /// Frames to compare on, as in `learn`; those of the run when left out (a synthetic pattern where they are gone).
+    #[arg(long, value_name = "URI")]
+    pub source: Option<String>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
     pub common: Common,
+}
+
+/// Floating point numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Float {
+    /// 32 bits.
+    F32,
+    /// 16 bits.
+    F16,
+}
+
+impl Float {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Float::F32 => "f32",
+            Float::F16 => "f16",
+        }
+    }
+}
+
+/// `dynamic`, or a number of images.
+fn batch(text: &str) -> std::result::Result<Batch, String> {
+    match (text, text.parse()) {
+        ("dynamic", _) => Ok(Batch::Dynamic),
+        (_, Ok(n @ 1..=256)) => Ok(Batch::Fixed(n)),
+        _ => Err("must be `dynamic`, or a number from 1 to 256".into()),
+    }
 }
 
 /// `replay`

@@ -22,11 +22,23 @@ const PARTIAL: &str = ".partial";
 /// # Errors
 /// The I/O error with the path; of kind [`crate::error::Kind::DiskFull`] when there is no room.
 pub fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
+    replace_checked(path, write, |_| Ok(()))
+}
+
+/// [`replace`], where `check` is given the temporary file after it was written and may refuse it.
+/// # Errors
+/// Those of [`replace`]; that of `check`, after which the temporary file is gone and `path` as before.
+pub fn replace_checked(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+    check: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
     let temporary = partial(path)?;
-    let written = write_synced(&temporary, write).and_then(|()| fs::rename(&temporary, path));
-    if let Err(error) = written {
+    let failed = |error| Error::io("cannot write", path, error);
+    let written = write_synced(&temporary, write).map_err(failed).and_then(|()| check(&temporary));
+    if let Err(error) = written.and_then(|()| fs::rename(&temporary, path).map_err(failed)) {
         remove_leftover(&temporary);
-        return Err(Error::io("cannot write", path, error));
+        return Err(error);
     }
     sync_folder(folder_of(path))
 }

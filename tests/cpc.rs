@@ -76,6 +76,12 @@ fn a_run_over_grids_learns_exports_cells_and_is_replayed() {
         assert_same(&heads(&place.at(&again)), &heads(&run));
         let merged = place.run(&["export", "--run", embedding, "--onnx", "m.onnx", "--json"]).ok().json();
         assert!(merged["least_cosine"].as_f64().unwrap() >= 0.99999, "{merged}");
+        // The cells too; each is compared with `Head::embed_cells`, as `export.grid` writes them.
+        for (dtype, needed) in [("f32", 0.99999), ("f16", 0.999)] {
+            let args = ["export", "--run", embedding, "--onnx", "m.onnx", "--json", "--grid", "--dtype", dtype];
+            let merged = place.run(&args).ok().json();
+            assert!(merged["least_cosine"].as_f64().unwrap() >= needed, "{merged}");
+        }
     }
 }
 
@@ -166,7 +172,17 @@ fn the_merged_model_computes_every_kind_of_head_over_a_grid() {
     let model = LatentModel::new(&runtime, fs::read(&path).unwrap(), &card, "grid.onnx").unwrap();
     let mut found = Vec::new();
     for head in [Head::Identity { dim: 32 }, pooled.clone(), pooled.pooling(grid), over(None), over(Some(context))] {
-        let merged = onnx::merge(&model.bytes, &model.output, Some(grid), &head, &[]).unwrap();
+        let merged = onnx::Merge {
+            model: &model.bytes,
+            input: None,
+            latent: &model.output,
+            grid: Some(grid),
+            head: &head,
+            cells: false,
+            meta: &[],
+        }
+        .bytes()
+        .unwrap();
         let mut merged =
             Encoder::from_bytes(&runtime, &merged, &card.input, onnx::OUTPUT, 32, &config, "merged").unwrap();
         let (mut ours, mut theirs) = (vec![0.0; head.dim_out()], vec![0.0; head.dim_out()]);

@@ -237,6 +237,37 @@ sha256 = "{hashlib.sha256(data).hexdigest()}"
     save(folder, "two_outputs", small + pooled("grid", "latent"), small_weights, both)
     # Takes one image of 32 x 32 and nothing else.
     save(folder, "fixed", small + pooled("grid", "latent"), small_weights, [("latent", [1, 4])], shape=[1, 3, 32, 32])
+    # The same with constants of one image: a reshape, which can take more all the same, and a token, which cannot.
+    target, one_image = numpy_helper.from_array(np.array([1, 4], np.int64), "target"), [1, 3, 32, 32]
+    reshape = helper.make_node("Reshape", ["mean", "target"], ["latent"])
+    save(folder, "reshaped", small + pooled("grid", "flat")[:1] + [reshape], small_weights + [target],
+         [("latent", [1, 4])], shape=one_image)
+    token = [
+        helper.make_node("Expand", ["token", "target"], ["tokens"], name="tokens"),
+        helper.make_node("Concat", ["flat", "tokens"], ["latent"], axis=1),
+    ]
+    save(folder, "token", small + pooled("grid", "flat") + token,
+         small_weights + [constant("token", [1, 2, 3, 4]), target], [("latent", [1, 8])], shape=one_image)
+    # Mixes the images of a batch, without a word.
+    mixed = [
+        helper.make_node("ReduceMax", ["flat"], ["all"], axes=[0], keepdims=1),
+        helper.make_node("Add", ["flat", "all"], ["latent"]),
+    ]
+    save(folder, "mixed", small + pooled("grid", "flat") + mixed, small_weights, [("latent", ["n", 4])])
+    # A value that is beyond 16-bit floats.
+    wide = [helper.make_node("Conv", ["grid", "wide"], ["wider"])] + pooled("wider", "latent")
+    save(folder, "large", small + wide, small_weights + [constant("wide", np.eye(4).reshape(4, 4, 1, 1) * 70000)],
+         [("latent", ["n", 4])])
+    # The same far from the end, and made small again: its first convolutions in 32 bits are enough.
+    factors = [70000, 1 / 70000, 1, 1, 1, 1, 1, 1]
+    deep = [helper.make_node("Conv", [f"d{i}" if i else "grid", f"by{i}"], [f"d{i + 1}"]) for i in range(len(factors))]
+    by = [constant(f"by{i}", np.eye(4).reshape(4, 4, 1, 1) * factor) for i, factor in enumerate(factors)]
+    save(folder, "deep", small + deep + pooled("d8", "latent"), small_weights + by, [("latent", ["n", 4])])
+    # A little transformer-like model    # The same far from the end, and made small again: its first convolutions in 32 bits are enough.
+    factors = [70000, 1 / 70000, 1, 1, 1, 1, 1, 1]
+    deep = [helper.make_node("Conv", [f"d{i}" if i else "grid", f"by{i}"], [f"d{i + 1}"]) for i in range(len(factors))]
+    by = [constant(f"by{i}", np.eye(4).reshape(4, 4, 1, 1) * factor) for i, factor in enumerate(factors)]
+    save(folder, "deep", small + deep + pooled("d8", "latent"), small_weights + by, [("latent", ["n", 4])])
     # A little transformer-like model: a map, tokens (the first, a class token, is the largest of the others), an output.
     tokens = [
         helper.make_node("Relu", ["grid"], ["map"]),

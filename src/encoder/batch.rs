@@ -86,7 +86,7 @@ mod tests {
     use crate::config;
     use crate::encoder::tests::runtime;
     use crate::onnx::build::Builder;
-    use crate::onnx::surgery::{Change, Surgery, any_rows, rows_of};
+    use crate::onnx::surgery::{Change, Surgery, any_rows, tensor_of};
 
     fn open(name: &str) -> Encoder {
         let bytes = std::fs::read(format!("{}/tests/data/{name}.onnx", env!("CARGO_MANIFEST_DIR"))).unwrap();
@@ -131,7 +131,7 @@ mod tests {
         let largest = graph.node("ReduceMax", &["latent"]);
         let mixed = graph.node("Sub", &["latent", &largest]);
         let (nodes, weights) = graph.finish(&mixed);
-        let outputs = vec![rows_of(&mixed, any_rows(), 32)];
+        let outputs = vec![tensor_of(&mixed, any_rows(), &[32])];
         let bytes = model.apply(&Change { nodes, weights, outputs, prune: true, ..Change::default() }).unwrap();
         let error = opened(&bytes, &mixed).allow_batch(4).unwrap_err();
         assert_eq!(error.exit_code(), 3);

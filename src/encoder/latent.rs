@@ -13,7 +13,7 @@ use crate::config::taps::{OUTPUT, Pooling, Tap};
 use crate::error::{Error, Result};
 use crate::onnx::Found;
 use crate::onnx::build::Builder;
-use crate::onnx::surgery::{Change, Surgery, any_rows, rows_of};
+use crate::onnx::surgery::{Change, Surgery, any_rows, tensor_of};
 
 /// Values below this are raised to it before [`Pooling::Gem`] takes their power.
 const GEM_FLOOR: f32 = 1e-6;
@@ -72,7 +72,7 @@ impl LatentModel {
         };
         let dim = parts.iter().map(|part| part.len).sum();
         let (nodes, weights) = graph.finish(&output);
-        let outputs = vec![rows_of(&output, any_rows(), dim)];
+        let outputs = vec![tensor_of(&output, any_rows(), &[dim])];
         let change = Change { nodes, weights, outputs, prune: true, ..Change::default() };
         let bytes = model.apply(&change).map_err(refused)?;
         Ok(Self { bytes, output, parts, grid })

@@ -2,7 +2,8 @@
 //!
 //! `card` says what a model expects, `prepare` makes its input from a frame, `runtime` finds ONNX Runtime, `provider`
 //! opens the model on the hardware asked for, `latent` makes it give what is asked of it (taps, grids), `session` runs
-//! it with the `buffers` that it keeps, `gate` and `parity` say whether its latents are still those of the CPU, `placement` where its nodes run. What can be
+//! it with the `buffers` that it keeps, `gate` and `parity` say whether its latents are still those of the CPU, `placement` where its nodes run, `whole` runs a finished file as others
+//! do. What can be
 //! told from a file (`elf`, `needs`, `outline`) is told before the library that would choke on it sees it. Nothing here
 //! learns.
 mod batch;
@@ -29,6 +30,7 @@ mod provider;
 pub mod runtime;
 mod session;
 mod views;
+mod whole;
 
 pub use card::{Card, Channels, Fit, Kind, Layout, Reference};
 pub use exposure::MAX_GAIN;
@@ -40,6 +42,7 @@ pub use prepare::{Background, BackgroundState, Prepare, Window};
 pub use provider::{Options, Subject, cache_of, compiled, gpus, missing_libraries, options_of};
 pub use session::Encoder;
 pub use views::{View, Views};
+pub use whole::{Whole, float_tensors};
 
 #[cfg(test)]
 mod tests {

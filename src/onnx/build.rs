@@ -17,10 +17,15 @@ impl Builder {
 
     /// All nodes and weights; the output of the last node is called `output`.
     pub(crate) fn finish(mut self, output: &str) -> (Vec<Node>, Vec<Tensor>) {
+        self.call_last(output);
+        (self.nodes, self.weights)
+    }
+
+    /// Calls the output of the last node `output`.
+    pub(crate) fn call_last(&mut self, output: &str) {
         if let Some(node) = self.nodes.last_mut() {
             node.output = vec![output.to_owned()];
         }
-        (self.nodes, self.weights)
     }
 
     /// A node without attributes; returns the name of its output.

@@ -12,12 +12,22 @@ pub(crate) const MODEL_METADATA: u32 = 14;
 pub(crate) const GRAPH_NODE: u32 = 1;
 /// `GraphProto.initializer`
 pub(crate) const GRAPH_INITIALIZER: u32 = 5;
+/// `GraphProto.input`
+pub(crate) const GRAPH_INPUT: u32 = 11;
 /// `GraphProto.output`
 pub(crate) const GRAPH_OUTPUT: u32 = 12;
+/// `GraphProto.value_info`
+pub(crate) const GRAPH_VALUE_INFO: u32 = 13;
+/// `NodeProto.input`
+pub(crate) const NODE_INPUT: u32 = 1;
+/// `NodeProto.output`
+pub(crate) const NODE_OUTPUT: u32 = 2;
 /// `TensorProto.DataType.FLOAT`
 pub(crate) const FLOAT: i32 = 1;
 /// `TensorProto.DataType.INT64`
 pub(crate) const INT64: i32 = 7;
+/// `TensorProto.DataType.FLOAT16`
+pub(crate) const FLOAT16: i32 = 10;
 /// `AttributeProto.AttributeType.INT`
 pub(crate) const ATTRIBUTE_INT: i32 = 2;
 /// `AttributeProto.AttributeType.INTS`
@@ -165,6 +175,8 @@ pub(crate) struct NodeView {
     pub(crate) op_type: String,
     #[prost(message, repeated, tag = "5")]
     pub(crate) attribute: Vec<AttributeView>,
+    #[prost(string, tag = "7")]
+    pub(crate) domain: String,
 }
 
 /// What is checked of an `AttributeProto`.
@@ -183,6 +195,10 @@ pub(crate) struct AttributeView {
 /// What is checked of a `TensorProto`.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct TensorView {
+    #[prost(int64, repeated, tag = "1")]
+    pub(crate) dims: Vec<i64>,
+    #[prost(int32, tag = "2")]
+    pub(crate) data_type: i32,
     #[prost(string, tag = "8")]
     pub(crate) name: String,
     #[prost(int32, tag = "14")]
@@ -252,7 +268,8 @@ impl GraphView {
         }
     }
 
-    fn subgraphs(&self) -> impl Iterator<Item = &GraphView> {
+    /// Graphs within nodes.
+    pub(crate) fn subgraphs(&self) -> impl Iterator<Item = &GraphView> {
         let attributes = self.node.iter().flat_map(|node| &node.attribute);
         attributes.flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs))
     }

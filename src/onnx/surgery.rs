@@ -28,8 +28,10 @@ pub(crate) struct Change<'a> {
     pub(crate) weights: Vec<Tensor>,
     /// They take the place of the model's own outputs.
     pub(crate) outputs: Vec<ValueInfo>,
-    /// A tensor of the model that gives its name up, and its new name.
-    pub(crate) rename: Option<(&'a str, &'a str)>,
+    /// Declares the input of this name anew. What the model says of shapes within it may be wrong then, and is left out.
+    pub(crate) input: Option<ValueInfo>,
+    /// Tensors of the model that give their names up, and their new names.
+    pub(crate) rename: Vec<(&'a str, &'a str)>,
     /// Leave out what the outputs do not need: ONNX Runtime would compute it for nobody.
     pub(crate) prune: bool,
     /// Entries of `metadata_props`; they replace those of the same key.
@@ -91,10 +93,16 @@ impl<'a> Surgery<'a> {
                 proto::GRAPH_INITIALIZER => count(&mut weights),
                 _ => 0,
             };
-            match change.rename {
-                _ if field.number == proto::GRAPH_OUTPUT || unneeded.contains(&(field.number, place)) => {}
-                Some((from, to)) => wire::rename(&field, wire::Kind::Graph, from, to, &mut graph)?,
-                None => graph.extend_from_slice(field.whole),
+            let shapes = change.input.is_some() && field.number == proto::GRAPH_VALUE_INFO;
+            if field.number == proto::GRAPH_OUTPUT || unneeded.contains(&(field.number, place)) || shapes {
+                continue;
+            }
+            match &change.input {
+                Some(input) if field.number == proto::GRAPH_INPUT && is_of(field.payload, &input.name)? => {
+                    wire::put_message(proto::GRAPH_INPUT, input, &mut graph);
+                }
+                _ if change.rename.is_empty() => graph.extend_from_slice(field.whole),
+                _ => wire::rename(&field, wire::Kind::Graph, &change.rename, &mut graph)?,
             }
         }
         change.nodes.iter().for_each(|node| wire::put_message(proto::GRAPH_NODE, node, &mut graph));
@@ -127,12 +135,17 @@ fn count(so_far: &mut usize) -> usize {
     *so_far - 1
 }
 
-/// An output `name: [rows, dim]` of f32.
-pub(crate) fn rows_of(name: &str, rows: Dimension, dim: usize) -> ValueInfo {
-    let columns = Dimension { dim_value: Some(dim as i64), dim_param: None };
-    let shape = TensorShape { dim: vec![rows, columns] };
+/// `name: [rows, ..dims]` of f32.
+pub(crate) fn tensor_of(name: &str, rows: Dimension, dims: &[usize]) -> ValueInfo {
+    let fixed = dims.iter().map(|n| sized(*n));
+    let shape = TensorShape { dim: std::iter::once(rows).chain(fixed).collect() };
     let tensor_type = TensorType { elem_type: proto::FLOAT, shape: Some(shape) };
     ValueInfo { name: name.into(), r#type: Some(Type { tensor_type: Some(tensor_type) }) }
+}
+
+/// A dimension of `n`.
+pub(crate) fn sized(n: usize) -> Dimension {
+    Dimension { dim_value: Some(n as i64), dim_param: None }
 }
 
 /// A first dimension of any size.
@@ -149,6 +162,12 @@ fn free_prefix(names: &BTreeSet<&str>) -> String {
         prefix = format!("afterimage{count}_");
     }
     prefix
+}
+
+/// Whether this `ValueInfoProto` is that of the tensor `name`.
+fn is_of(info: &[u8], name: &str) -> Found<bool> {
+    let info = ValueInfo::decode(info).map_err(|error| error.to_string())?;
+    Ok(info.name == name)
 }
 
 /// Whether this entry of `metadata_props` has a key that `meta` sets anew.

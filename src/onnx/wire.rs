@@ -1,6 +1,8 @@
 //! Protocol buffers on the wire (protobuf.dev, "Encoding"): fields as they lie in the bytes, to copy them verbatim.
 use prost::Message;
 
+use super::proto::{NODE_INPUT, NODE_OUTPUT};
+
 /// Graphs within nodes go this deep at most.
 const MAX_DEPTH: usize = 64;
 
@@ -76,6 +78,43 @@ pub(crate) fn only_message(message: &[u8], number: u32) -> Result<&[u8], String>
     found.ok_or_else(|| format!("the encoder's file is not ONNX: field {number} is missing"))
 }
 
+/// The message with `part` in the place of its field `number`.
+pub(crate) fn with_message(message: &[u8], number: u32, part: &[u8]) -> Result<Vec<u8>, String> {
+    let mut out = Vec::with_capacity(message.len());
+    for field in fields(message) {
+        let field = field?;
+        if field.number == number {
+            put_bytes(number, part, &mut out);
+        } else {
+            out.extend_from_slice(field.whole);
+        }
+    }
+    Ok(out)
+}
+
+/// A `NodeProto` whose inputs and outputs are called as `input` and `output` say; `None`: as before.
+pub(crate) fn node_with(
+    node: &[u8],
+    input: impl Fn(&str) -> Option<String>,
+    output: impl Fn(&str) -> Option<String>,
+) -> Result<Vec<u8>, String> {
+    let mut out = Vec::with_capacity(node.len());
+    for field in fields(node) {
+        let field = field?;
+        let name = std::str::from_utf8(field.payload);
+        let other = match (field.number, name) {
+            (NODE_INPUT, Ok(name)) => input(name),
+            (NODE_OUTPUT, Ok(name)) => output(name),
+            _ => None,
+        };
+        match other {
+            Some(name) => put_bytes(field.number, name.as_bytes(), &mut out),
+            None => out.extend_from_slice(field.whole),
+        }
+    }
+    Ok(out)
+}
+
 /// Appends a field of bytes (or of an encoded message).
 pub(crate) fn put_bytes(number: u32, bytes: &[u8], out: &mut Vec<u8>) {
     put_varint(u64::from(number) << 3 | BYTES, out);
@@ -132,23 +171,25 @@ fn kind(of: Kind, number: u32) -> Option<Kind> {
     })
 }
 
-/// Appends `field` of a message of the kind `of`, with the tensor `from` called `to` wherever it occurs in it, also in
-/// graphs within nodes (they may use names of the graph around them).
-pub(crate) fn rename(field: &Field, of: Kind, from: &str, to: &str, out: &mut Vec<u8>) -> Result<(), String> {
-    rename_to_depth(field, of, (from, to), MAX_DEPTH, out)
+/// Appends `field` of a message of the kind `of`, with tensors called by their new names (`names`: from, to) wherever they
+/// occur in it, also in graphs within nodes (they may use names of the graph around them).
+pub(crate) fn rename(field: &Field, of: Kind, names: &[(&str, &str)], out: &mut Vec<u8>) -> Result<(), String> {
+    rename_to_depth(field, of, names, MAX_DEPTH, out)
 }
 
 fn rename_to_depth(
     field: &Field,
     of: Kind,
-    names: (&str, &str),
+    names: &[(&str, &str)],
     depth: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), String> {
     match kind(of, field.number).filter(|_| field.is_bytes) {
         None => out.extend_from_slice(field.whole),
-        Some(Kind::Name) if field.payload == names.0.as_bytes() => put_bytes(field.number, names.1.as_bytes(), out),
-        Some(Kind::Name) => out.extend_from_slice(field.whole),
+        Some(Kind::Name) => match names.iter().find(|(from, _)| field.payload == from.as_bytes()) {
+            Some((_, to)) => put_bytes(field.number, to.as_bytes(), out),
+            None => out.extend_from_slice(field.whole),
+        },
         Some(kind) => {
             let depth = depth.checked_sub(1).ok_or("the encoder's graphs lie too deep in each other")?;
             let mut inner = Vec::with_capacity(field.payload.len());

@@ -70,6 +70,11 @@ pub(super) fn plain(runtime: &Runtime, bytes: &[u8]) -> ort::Result<Session> {
     builder.commit_from_memory(bytes)
 }
 
+/// Opens the model in `bytes` on the CPU as programs do that ask for nothing.
+pub(super) fn usual(runtime: &Runtime, bytes: &[u8]) -> ort::Result<Session> {
+    Session::builder(&runtime.environment)?.with_intra_threads(1)?.commit_from_memory(bytes)
+}
+
 /// Name, as in `encoder.providers`, of every provider that a build may have, and whether this one has it. That a
 /// library has one does not say that this machine can use it.
 ///

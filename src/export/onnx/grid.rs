@@ -19,7 +19,32 @@ pub(super) fn build(graph: &mut Builder, head: &Head, grid: Grid, latent: &str) 
     }
 }
 
+/// Appends the nodes for the embeddings of all cells of the tensor `latent`, `[n, h w d]` to `[n, h, w, k]`: as
+/// [`Head::embed_cells`].
+pub(super) fn cells(graph: &mut Builder, head: &Head, grid: Grid, latent: &str) {
+    let unit = match head {
+        Head::Pooled { head, .. } => return cells(graph, head, grid, latent),
+        Head::Grid(over) => {
+            let z = values(graph, over, latent);
+            graph.unit(&z, over.learned.slow.ncols())
+        }
+        Head::Identity { .. } | Head::Learned(_) => {
+            let rows = graph.reshape(latent, &[-1, grid.dim as i64]);
+            super::head::embedding(graph, head, &rows)
+        }
+    };
+    graph.reshape(&unit, &[-1, grid.rows as i64, grid.columns as i64, head.dim_out() as i64]);
+}
+
 fn embedding(graph: &mut Builder, head: &GridHead, latent: &str) {
+    let z = values(graph, head, latent);
+    let pooled = mean(graph, head.grid, &z);
+    let flat = graph.flatten(&pooled);
+    graph.unit(&flat, head.learned.slow.ncols());
+}
+
+/// What the head makes of every cell, not yet of length 1: `[n, h w, k]`.
+fn values(graph: &mut Builder, head: &GridHead, latent: &str) -> String {
     let grid = head.grid;
     let cells = cells_of(graph, grid, latent);
     // All cells of an image over the length of their mean.
@@ -31,16 +56,12 @@ fn embedding(graph: &mut Builder, head: &GridHead, latent: &str) {
     let tiny = graph.scalar(f32::MIN_POSITIVE);
     let safe = graph.node("Max", &[&length, &tiny]);
     let cells = graph.node("Div", &[&cells, &safe]);
-    let mut z = projected(graph, &head.learned, &cells);
-    if let Some(network) = &head.context {
-        let unit = graph.unit(&z, network.channels());
-        let length = graph.scalar((network.channels() as f32).sqrt());
-        let equal = graph.node("Mul", &[&unit, &length]);
-        z = context(graph, grid, network, equal);
-    }
-    let pooled = mean(graph, grid, &z);
-    let flat = graph.flatten(&pooled);
-    graph.unit(&flat, head.learned.slow.ncols());
+    let z = projected(graph, &head.learned, &cells);
+    let Some(network) = &head.context else { return z };
+    let unit = graph.unit(&z, network.channels());
+    let length = graph.scalar((network.channels() as f32).sqrt());
+    let equal = graph.node("Mul", &[&unit, &length]);
+    context(graph, grid, network, equal)
 }
 
 /// `[n, h w d]` to `[n, h w, d]`.

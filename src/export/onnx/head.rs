@@ -10,10 +10,17 @@ const NORM_EPSILON: f32 = 1e-5;
 /// Appends the nodes of `head` over the tensor `latent`, a vector for each image.
 pub(super) fn build(graph: &mut Builder, head: &Head, latent: &str) {
     match head {
-        Head::Identity { dim } => drop(graph.unit(latent, *dim)),
-        Head::Learned(head) => drop(learned(graph, head, latent)),
+        Head::Identity { .. } | Head::Learned(_) => drop(embedding(graph, head, latent)),
         Head::Pooled { grid, .. } => super::grid::build(graph, head, *grid, latent),
         Head::Grid(over) => super::grid::build(graph, head, over.grid, latent),
+    }
+}
+
+/// The embeddings of rows `latent: [.., d]`, of a head over vectors.
+pub(super) fn embedding(graph: &mut Builder, head: &Head, latent: &str) -> String {
+    match head {
+        Head::Learned(head) => learned(graph, head, latent),
+        other => graph.unit(latent, other.dim_in()),
     }
 }
 

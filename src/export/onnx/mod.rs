@@ -2,7 +2,10 @@
 //!
 //! The encoder's bytes are copied as they are; nodes and weights of the head are appended to its graph, so nothing of
 //! the encoder that we do not know gets lost. Only operators of opset 9 and later in their unchanged form are used.
+//! `halves` turns the encoder within a merged file to 16-bit floats.
+mod batch;
 mod grid;
+mod halves;
 mod head;
 #[cfg(test)]
 mod tests;
@@ -11,60 +14,117 @@ use crate::error::{Error, Result};
 use crate::head::{Grid, Head};
 use crate::onnx::Found;
 use crate::onnx::build::Builder;
-use crate::onnx::proto::{self, Dimension, GraphView};
-use crate::onnx::surgery::{Change, Surgery, any_rows, rows_of};
+use crate::onnx::proto::{self, Dimension, GraphView, ValueInfo};
+use crate::onnx::surgery::{Change, Surgery, any_rows, sized, tensor_of};
 
-/// Name of the merged model's one output: `[n, d]`, unit rows.
+pub use batch::{batch_of, fixed_targets, free};
+pub use halves::{Halves, halve, heavy, names_of};
+
+/// Name of the merged model's output: `[n, d]`, unit rows.
 pub const OUTPUT: &str = "embedding";
+/// Name of its second output, where that is asked for: `[n, h, w, d]`, unit cells.
+pub const CELLS: &str = "cells";
 
-/// `model` (the bytes of an ONNX file) with `head` after its output `card_output` (the latent, `[n, d]`): the only
-/// output is [`OUTPUT`], `[n, head dim]`. Where the latent is a `grid`, `[n, h w d]`, a head over vectors gets it pooled.
-/// `meta` are entries for `metadata_props`.
-///
-/// Unit length is `x / max(|x|, least positive f32)`, as at run time; the sums run in f32.
-/// # Errors
-/// What is not ONNX, too old, has weights in other files, has no such output, or one that is no `[n, d]` of f32 with
-/// the head's `d`.
-pub fn merge(
-    model: &[u8],
-    card_output: &str,
-    grid: Option<Grid>,
-    head: &Head,
-    meta: &[(String, String)],
-) -> Result<Vec<u8>> {
-    merged(model, card_output, grid, head, meta)
-        .map_err(|why| Error::work(format!("cannot merge encoder and head: {why}")))
+/// Images that the merged model takes at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Batch {
+    /// Any number.
+    Dynamic,
+    /// So many, always.
+    Fixed(usize),
 }
 
-fn merged(
-    model: &[u8],
-    card_output: &str,
-    grid: Option<Grid>,
-    head: &Head,
-    meta: &[(String, String)],
-) -> Found<Vec<u8>> {
-    let model = Surgery::read(model)?;
-    let (dim_in, dim_out) = (grid.map_or(head.dim_in(), Grid::numbers), head.dim_out());
-    let rows = rows_of_latent(model.graph(), card_output, dim_in)?;
-    let prefix = model.free_prefix();
+/// The input of the merged model: `[n, 3, side, side]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// Its name in the encoder.
+    pub name: &'a str,
+    /// Pixels.
+    pub side: u32,
+    /// `n`
+    pub batch: Batch,
+}
 
-    // An encoder that calls a tensor of its own `embedding` gives that name up.
-    let renamed = format!("{prefix}encoder_{OUTPUT}");
-    let taken = model.graph().names().contains(&OUTPUT);
-    if taken && model.graph().input.iter().any(|input| input.name == OUTPUT) {
-        return Err(format!("the encoder has an input named {OUTPUT:?}, which is the name of the merged output"));
-    }
-    let latent = if taken && card_output == OUTPUT { renamed.as_str() } else { card_output };
+/// What becomes one file.
+#[derive(Debug, Clone, Copy)]
+pub struct Merge<'a> {
+    /// Bytes of an ONNX file.
+    pub model: &'a [u8],
+    /// Its input as it is declared anew; `None`: as it is.
+    pub input: Option<Input<'a>>,
+    /// Its output that is the latent, `[n, d]`, or `[n, h w d]` where that is a grid.
+    pub latent: &'a str,
+    /// Shape of the latent, where it is a grid.
+    pub grid: Option<Grid>,
+    /// Over vectors it gets a grid pooled.
+    pub head: &'a Head,
+    /// With [`CELLS`]; needs a grid.
+    pub cells: bool,
+    /// Entries for `metadata_props`.
+    pub meta: &'a [(String, String)],
+}
 
-    let mut graph = Builder::new(&prefix);
-    match grid {
-        Some(shape) => grid::build(&mut graph, head, shape, latent),
-        None => head::build(&mut graph, head, latent),
+impl Merge<'_> {
+    /// The model with the head after its latent. Outputs: [`OUTPUT`], `[n, head dim]`, and [`CELLS`] where asked for. What
+    /// they do not need is left out.
+    ///
+    /// Unit length is `x / max(|x|, least positive f32)`, as at run time; the sums run in f32.
+    /// # Errors
+    /// What is not ONNX, too old, has weights in other files, has no such output, or one that is no `[n, d]` of f32 with
+    /// the head's `d`.
+    pub fn bytes(&self) -> Result<Vec<u8>> {
+        self.merged().map_err(|why| Error::work(format!("cannot merge encoder and head: {why}")))
     }
-    let (nodes, weights) = graph.finish(OUTPUT);
-    let outputs = vec![rows_of(OUTPUT, rows, dim_out)];
-    let rename = taken.then_some((OUTPUT, renamed.as_str()));
-    model.apply(&Change { nodes, weights, outputs, rename, prune: false, meta })
+
+    fn merged(&self) -> Found<Vec<u8>> {
+        let model = Surgery::read(self.model)?;
+        let head = self.head;
+        let dim_in = self.grid.map_or(head.dim_in(), Grid::numbers);
+        let declared = rows_of_latent(model.graph(), self.latent, dim_in)?;
+        let (input, rows) = match self.input {
+            None => (None, declared),
+            Some(input) => (Some(input.declared()), input.rows()),
+        };
+        // An encoder that calls a tensor of its own as an output of ours gives that name up.
+        let prefix = model.free_prefix();
+        let names = model.graph().names();
+        let taken: Vec<&str> = [OUTPUT, CELLS].into_iter().filter(|name| names.contains(name)).collect();
+        if let Some(name) = taken.iter().find(|name| model.graph().input.iter().any(|input| input.name == **name)) {
+            return Err(format!("the encoder has an input named {name:?}, which is the name of a merged output"));
+        }
+        let renamed: Vec<String> = taken.iter().map(|name| format!("{prefix}encoder_{name}")).collect();
+        let rename: Vec<(&str, &str)> = taken.iter().copied().zip(renamed.iter().map(String::as_str)).collect();
+        let latent = rename.iter().find(|(from, _)| *from == self.latent).map_or(self.latent, |(_, to)| to);
+
+        let mut graph = Builder::new(&prefix);
+        let mut outputs = vec![tensor_of(OUTPUT, rows.clone(), &[head.dim_out()])];
+        if self.cells {
+            let grid = self.grid.ok_or("the latents are vectors, there are no cells")?;
+            grid::cells(&mut graph, head, grid, latent);
+            graph.call_last(CELLS);
+            outputs.push(tensor_of(CELLS, rows, &[grid.rows, grid.columns, head.dim_out()]));
+        }
+        match self.grid {
+            Some(shape) => grid::build(&mut graph, head, shape, latent),
+            None => head::build(&mut graph, head, latent),
+        }
+        let (nodes, weights) = graph.finish(OUTPUT);
+        model.apply(&Change { nodes, weights, outputs, input, rename, prune: true, meta: self.meta })
+    }
+}
+
+impl Input<'_> {
+    fn rows(&self) -> Dimension {
+        match self.batch {
+            Batch::Dynamic => any_rows(),
+            Batch::Fixed(n) => sized(n),
+        }
+    }
+
+    fn declared(&self) -> ValueInfo {
+        let side = self.side as usize;
+        tensor_of(self.name, self.rows(), &[3, side, side])
+    }
 }
 
 /// The first dimension of the latent, after checking that it is `[n, dim]` of f32 as far as the model says.

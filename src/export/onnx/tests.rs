@@ -150,13 +150,17 @@ fn learned(form: Form, with_mlp: bool) -> Head {
     Head::Learned(Learned { mean: random(d), slow, mlp: with_mlp.then_some(mlp), alpha: 0.3, form })
 }
 
+fn merge(model: &[u8], latent: &str, head: &Head, meta: &[(String, String)]) -> Result<Vec<u8>> {
+    Merge { model, input: None, latent, grid: None, head, cells: false, meta }.bytes()
+}
+
 fn merge_to_model(model: &Model, output: &str, head: &Head) -> Model {
     let meta = [("space".to_owned(), "abc".to_owned()), ("k".to_owned(), "new".to_owned())];
-    Model::decode(&*merge(&model.encode_to_vec(), output, None, head, &meta).unwrap()).unwrap()
+    Model::decode(&*merge(&model.encode_to_vec(), output, head, &meta).unwrap()).unwrap()
 }
 
 fn why(model: &Model, output: &str) -> String {
-    merge(&model.encode_to_vec(), output, None, &learned(Form::Single, true), &[]).unwrap_err().chain()
+    merge(&model.encode_to_vec(), output, &learned(Form::Single, true), &[]).unwrap_err().chain()
 }
 
 /// Computes the appended nodes, for one row, from their definitions in the ONNX standard.
@@ -253,7 +257,8 @@ fn the_encoder_stays_as_it_is_and_the_head_comes_after_it() {
     let graph = after.graph.clone().unwrap();
     let kept = Graph {
         node: graph.node[..2].to_vec(),
-        initializer: graph.initializer[..1].to_vec(),
+        // Nothing needs it.
+        initializer: before.graph.clone().unwrap().initializer,
         output: before.graph.clone().unwrap().output,
         ..graph.clone()
     };
@@ -316,20 +321,25 @@ fn an_encoder_with_a_tensor_named_as_the_output_gives_the_name_up() {
     graph.node[1].output = vec![OUTPUT.into()];
     graph.output[1].name = OUTPUT.into();
     graph.value_info.push(info(OUTPUT, &[param("batch"), value(3)]));
-    // A node whose inner graph uses the tensor of the graph around it.
-    let inner = Graph { node: vec![node("Neg", &[OUTPUT], &["negative"])], ..Graph::default() };
-    let branch = Attribute { name: "then_branch".into(), i: None, g: Some(inner), r#type: 5 };
-    graph.node.push(NodeWithGraph { attribute: vec![branch], ..node("If", &["w"], &["pooled2"]) });
     let after = merge_to_model(&model, OUTPUT, &learned(Form::Single, true)).graph.unwrap();
     let renamed = "afterimage_encoder_embedding";
     assert_eq!(after.node[1].output, [renamed]);
-    assert_eq!(after.node[2].attribute[0].g.as_ref().unwrap().node[0].input, [renamed]);
     assert_eq!(after.value_info[1].name, renamed);
     assert_eq!(compute(&after, (renamed, &[1.0, 2.0, 3.0])).len(), 2);
+    // A tensor within, in a node whose inner graph uses the tensor of the graph around it.
+    let mut within = self::model();
+    let graph = within.graph.as_mut().unwrap();
+    graph.node[0].output = vec![OUTPUT.into()];
+    let inner = Graph { node: vec![node("Neg", &[OUTPUT], &["negative"])], ..Graph::default() };
+    let branch = Attribute { name: "then_branch".into(), i: None, g: Some(inner), r#type: 5 };
+    graph.node.insert(1, NodeWithGraph { attribute: vec![branch], ..node("If", &["w"], &["pooled"]) });
+    let merged = merge_to_model(&within, "latent", &learned(Form::Single, true)).graph.unwrap();
+    assert_eq!(merged.node[0].output, [renamed]);
+    assert_eq!(merged.node[1].attribute[0].g.as_ref().unwrap().node[0].input, [renamed]);
     // What was merged once can be merged again.
     let again = Model { graph: Some(after), ..model.clone() };
     let head = Head::Identity { dim: 2 };
-    assert!(merge(&again.encode_to_vec(), OUTPUT, None, &head, &[]).is_ok());
+    assert!(merge(&again.encode_to_vec(), OUTPUT, &head, &[]).is_ok());
     model.graph.as_mut().unwrap().input[0].name = OUTPUT.into();
     assert!(why(&model, OUTPUT).contains("an input named \"embedding\""));
 }
@@ -365,7 +375,7 @@ fn an_encoder_that_cannot_be_merged_is_refused_with_the_reason() {
     };
     assert!(with(&inner).contains("other files"));
     let twice = [model().encode_to_vec(), model().encode_to_vec()].concat();
-    assert!(merge(&twice, "latent", None, &learned(Form::Single, true), &[]).unwrap_err().chain().contains("twice"));
+    assert!(merge(&twice, "latent", &learned(Form::Single, true), &[]).unwrap_err().chain().contains("twice"));
 }
 
 #[test]
@@ -397,12 +407,12 @@ fn every_truncation_is_refused_or_whole() {
     let head = learned(Form::BesideFrozen, true);
     for length in 0..bytes.len() {
         // A cut at the end of a field leaves a shorter model, which is refused or merged; none may panic.
-        if let Ok(merged) = merge(&bytes[..length], "latent", None, &head, &[]) {
+        if let Ok(merged) = merge(&bytes[..length], "latent", &head, &[]) {
             Model::decode(&*merged).unwrap();
         }
     }
-    merge(b"not a model at all", "latent", None, &head, &[]).unwrap_err();
-    merge(&[0xff; 40], "latent", None, &head, &[]).unwrap_err();
+    merge(b"not a model at all", "latent", &head, &[]).unwrap_err();
+    merge(&[0xff; 40], "latent", &head, &[]).unwrap_err();
 }
 
 proptest! {
@@ -413,7 +423,7 @@ proptest! {
         for (at, value) in changes {
             bytes[at % length] = value;
         }
-        if let Ok(merged) = merge(&bytes, "latent", None, &learned(Form::BesideFrozen, true), &[]) {
+        if let Ok(merged) = merge(&bytes, "latent", &learned(Form::BesideFrozen, true), &[]) {
             ModelView::decode(&*merged).unwrap();
         }
     }

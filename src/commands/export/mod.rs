@@ -1,0 +1,198 @@
+//! `export`: encoder and head as one ONNX file.
+mod compare;
+mod metadata;
+
+use std::io::Write;
+use std::path::Path;
+
+use serde_json::json;
+
+use self::compare::{Compared, Frames};
+use super::Output;
+use super::common::OpenedRun;
+use crate::cli::{self, Float};
+use crate::encoder::runtime::{self, Runtime};
+use crate::encoder::{LatentModel, Whole, float_tensors};
+use crate::error::{Error, Kind, Result};
+use crate::export::onnx::{self, Batch, Halves, Input, Merge};
+use crate::files;
+
+/// A model larger than this cannot be one protobuf message.
+const MAX_MODEL_BYTES: u64 = 2 << 30;
+/// Where f16 is not near enough, so many of the first convolutions stay in f32, then twice as many.
+const FIRST: usize = 4;
+
+pub(super) fn run(args: &cli::Export) -> Result<Output> {
+    if args.io == Float::F16 && args.dtype == Float::F32 {
+        return Err(Error::usage("--io f16 goes with --dtype f16: input and outputs of an f32 model stay in f32"));
+    }
+    // On the CPU, as the merged model: no engine is built, and what differs is not another processor's.
+    let mut common = args.common.clone();
+    common.set.insert(0, "encoder.providers=[\"cpu\"]".into());
+    let mut run = OpenedRun::open(&args.of, &common)?;
+    let grid = run.opened.origin.shape();
+    if args.grid && grid.is_none() {
+        return Err(Error::usage(format!(
+            "--grid: the latents of {} are vectors, there are no cells to export; leave it out",
+            run.opened.card.name
+        )));
+    }
+    let runtime = runtime::load(&run.config.encoder.onnxruntime)?;
+    let bytes = files::read_bounded(&run.model, MAX_MODEL_BYTES)?;
+    let own = onnx::batch_of(&bytes, &run.opened.card.input)?;
+    let batch = args.batch.unwrap_or(own);
+    let encoder = onnx::names_of(&bytes)?;
+    let latent = LatentModel::new(&runtime, bytes, &run.opened.card, &run.model.display().to_string())?;
+    let (head, side) = (run.adapted.head.clone(), run.opened.encoder.side());
+    let name = run.opened.card.input.clone();
+    let mut merged = Merge {
+        model: &latent.bytes,
+        input: Some(Input { name: &name, side, batch }),
+        latent: &latent.output,
+        grid,
+        head: &head,
+        cells: args.grid,
+        meta: &metadata::entries(&run, args, batch),
+    }
+    .bytes()?;
+    drop(latent);
+    if let Batch::Fixed(n) = own
+        && batch != own
+    {
+        merged = onnx::free(&merged, n)?;
+    }
+    let mut trial = Trial { runtime: &runtime, frames: Frames::open(&run, args.source.as_deref())?, args, batch, own };
+    let done = match args.dtype {
+        Float::F32 => trial.write(&mut run, &merged)?,
+        Float::F16 => {
+            let floats = float_tensors(&runtime, &merged).map_err(|error| trial.held(&merged, error))?;
+            let io = args.io == Float::F16;
+            let halves = Halves { model: &merged, input: &name, encoder: &encoder, floats: &floats, io, first: 0 };
+            trial.write_halves(&mut run, halves)?
+        }
+    };
+    Ok(report(&run, args, batch, &done, trial.frames.uri()))
+}
+
+/// What was written.
+struct Done {
+    bytes: usize,
+    compared: Compared,
+    /// First convolutions and products that stayed in f32, where others are in f16, and how many there are in all.
+    kept: Option<[usize; 2]>,
+}
+
+/// Writes a model and compares it before it gets its name.
+struct Trial<'a> {
+    runtime: &'a Runtime,
+    frames: Frames,
+    args: &'a cli::Export,
+    batch: Batch,
+    /// The batch of the encoder's file.
+    own: Batch,
+}
+
+impl Trial<'_> {
+    /// In f16 as far as that passes: with more and more of the first convolutions in f32.
+    fn write_halves(&mut self, run: &mut OpenedRun, mut halves: Halves) -> Result<Done> {
+        let heavy = onnx::heavy(&halves)?;
+        loop {
+            let tried = onnx::halve(&halves).and_then(|model| self.write(run, &model));
+            let next = (2 * halves.first).max(FIRST);
+            match tried {
+                Ok(done) => return Ok(Done { kept: Some([halves.first, heavy]), ..done }),
+                Err(error) if error.kind() == Kind::Refused && 2 * next <= heavy => {
+                    tracing::info!(
+                        "{error}; trying again with the first {next} of {heavy} convolutions and products in f32"
+                    );
+                    halves.first = next;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn write(&mut self, run: &mut OpenedRun, model: &[u8]) -> Result<Done> {
+        let path = &self.args.onnx;
+        let mut compared = Compared::default();
+        write_checked(path, model, |written| {
+            // What was written, not what was meant to be.
+            let bytes = files::read_bounded(written, MAX_MODEL_BYTES)?;
+            let side = run.opened.encoder.side();
+            compared = Whole::open(self.runtime, &bytes, side)
+                .and_then(|mut whole| compare::compare(run, &mut whole, &mut self.frames, self.batch, self.args))
+                .map_err(|error| self.held(&bytes, error))?;
+            match compared.fault(self.args.dtype, self.frames.uri()) {
+                Some(fault) => Err(Error::refused(format!("{fault}; {} was not written", path.display()))),
+                None => Ok(()),
+            }
+        })?;
+        Ok(Done { bytes: model.len(), compared, kept: None })
+    }
+
+    /// What to say where a model cannot be run: another batch than the encoder's own is the first thing to think of.
+    fn held(&self, model: &[u8], error: Error) -> Error {
+        let Batch::Fixed(n) = self.own else { return error };
+        if self.batch == self.own || error.kind() != Kind::Refused {
+            return error;
+        }
+        let held = onnx::fixed_targets(model, n);
+        let held = if held.is_empty() { String::new() } else { format!(" ({})", held.join("; ")) };
+        Error::refused(format!(
+            "the encoder's graph holds its batch of {n}{held}, so that it cannot take another: export the encoder with a \
+             free batch (PyTorch: dynamic_axes = {{\"image\": {{0: \"n\"}}}}), or take --batch {n}"
+        ))
+        .because(error)
+    }
+}
+
+/// What the user is told.
+fn report(run: &OpenedRun, args: &cli::Export, batch: Batch, done: &Done, uri: &str) -> Output {
+    let Done { bytes, compared, kept } = done;
+    let (dim, number) = (run.adapted.head.dim_out(), run.adapted.number);
+    let json = json!({
+        "onnx": args.onnx.display().to_string(), "head": number, "space": run.adapted.space.as_ref(), "dim": dim,
+        "dtype": args.dtype.name(), "io": args.io.name(), "batch": metadata::batch(batch),
+        "least_cosine": compared.least, "least_batch_cosine": compared.least_of_batch, "frames": compared.frames,
+        "source": uri, "bytes": bytes, "f32_convolutions": kept.map(|[first, _]| first),
+    });
+    let cells = run.opened.origin.shape().filter(|_| args.grid);
+    let cells = cells.map(|g| format!(", `{}` [n, {}, {}, {dim}]", onnx::CELLS, g.rows, g.columns)).unwrap_or_default();
+    let rows = match compared.least_of_batch {
+        Some(cosine) => format!("\nrows of batches of 3 and 8 against the frame alone: least cosine {cosine:.7}"),
+        None => String::new(),
+    };
+    let kept = match kept {
+        Some([first, heavy]) if *first > 0 => {
+            format!(
+                "\nthe first {first} of {heavy} convolutions and products stay in f32, which f16 needs to be near enough"
+            )
+        }
+        _ => String::new(),
+    };
+    let text = format!(
+        "{}: encoder and head {number} in one, {}, batch {}, output `{}` [n, {dim}]{cells}, {:.1} MB\n\
+         compared through ONNX Runtime with the run's own embeddings on {} frames of {uri}: least cosine {:.7}{rows}{kept}",
+        args.onnx.display(),
+        args.dtype.name(),
+        metadata::batch(batch),
+        onnx::OUTPUT,
+        *bytes as f64 / 1e6,
+        compared.frames,
+        compared.least,
+    );
+    Output { text, json, as_json: args.common.json }
+}
+
+/// Writes `path` whole or not at all, making its folder.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_checked(path, bytes, |_| Ok(()))
+}
+
+/// [`write`], where `check` may refuse the file before it gets its name.
+fn write_checked(path: &Path, bytes: &[u8], check: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        files::create_folder(folder)?;
+    }
+    files::replace_checked(path, |out| out.write_all(bytes), check)
+}
