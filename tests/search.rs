@@ -169,7 +169,7 @@ fn what_cannot_be_searched_is_said() {
     place.run(&["search", "--run", "none", "--image", "q.png"]).fails(2, &["none", "run.json"]);
     // Everything of one moment: nothing is left, and that is said.
     let ran = search(&["--frame", "camera:9", "--apart-secs", "1000"]).ok();
-    assert!(ran.out.contains("a smaller --apart-secs"), "{}", ran.out);
+    assert!(ran.out.contains("0 of 10: ") && ran.out.contains("a smaller --apart-secs"), "{}", ran.out);
     // Another encoder.
     fs::copy(Path::new(ENCODER).with_file_name("two_outputs.onnx"), place.at("m.onnx")).unwrap();
     let text = fs::read_to_string(Path::new(ENCODER).with_extension("toml")).unwrap();

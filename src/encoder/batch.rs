@@ -12,14 +12,16 @@ impl Encoder {
     /// that it has by itself (a model that scales its numbers by the largest of all images does not).
     ///
     /// # Errors
-    /// Usage: it takes one at a time. Refused: the latents are others. The inference's.
+    /// Usage: it does not take so many. Refused: the latents are others. The inference's.
     pub fn allow_batch(&mut self, most: usize) -> Result<()> {
         if most <= 1 {
             return Ok(());
         }
-        let what = &self.what;
-        if let Some(why) = &self.one_only {
-            return Err(Error::usage(format!("--batch {most} with {what}: {why}; leave --batch out")));
+        if let Some((limit, why)) = &self.most_images
+            && most > *limit
+        {
+            let what = &self.what;
+            return Err(Error::usage(format!("--batch {most} with {what}: {why}; make it smaller, or leave it out")));
         }
         let image = fixed_image(self.side);
         // Of different brightness, so that what one does to another is seen.
@@ -84,6 +86,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::config;
+    use crate::encoder::provider::Provider;
     use crate::encoder::tests::runtime;
     use crate::onnx::build::Builder;
     use crate::onnx::surgery::{Change, Surgery, any_rows, tensor_of};
@@ -121,6 +124,16 @@ mod tests {
         assert_eq!(error.exit_code(), 2);
         assert!(error.chain().contains("takes one image at a time"), "{}", error.chain());
         open("fixed").allow_batch(1).unwrap();
+        let mut encoder = open("tiny");
+        encoder.most_images = Some((4, "four seats".into()));
+        encoder.allow_batch(4).unwrap();
+        assert!(encoder.allow_batch(5).unwrap_err().chain().contains("--batch 5 with model: four seats"));
+        let graph = config::Encoder::default();
+        assert_eq!(Provider::TensorRt.most_images(&graph).map(|(most, _)| most), Some(1));
+        assert!(Provider::Cuda.most_images(&graph).is_none() && Provider::Cpu.most_images(&graph).is_none());
+        let cuda = config::providers::Cuda { cuda_graph: true, ..graph.cuda.clone() };
+        let graph = config::Encoder { cuda, ..graph };
+        assert!(Provider::Cuda.most_images(&graph).is_some_and(|(most, why)| most == 1 && why.contains("cuda_graph")));
     }
 
     #[test]

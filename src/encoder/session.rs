@@ -34,8 +34,8 @@ pub struct Encoder {
     pub(super) provider: &'static str,
     fallback: Option<String>,
     threads: usize,
-    /// Why it takes one image at a time; `None` where it takes several.
-    pub(super) one_only: Option<String>,
+    /// How many images it takes at most at a time, and why; `None` where any number.
+    pub(super) most_images: Option<(usize, String)>,
     sha256: String,
     pub(super) parts: Vec<LatentPart>,
     grid: Option<[usize; 3]>,
@@ -136,9 +136,8 @@ impl Encoder {
             });
             match opened {
                 Ok(mut encoder) => {
-                    let fixed =
-                        fixed.then(|| "its graph takes one image at a time (its first dimension is not free)".into());
-                    encoder.one_only = fixed.or(provider.one_only(config));
+                    let one = || (1, "its graph takes one image at a time (its first dimension is not free)".into());
+                    encoder.most_images = fixed.then(one).or(provider.most_images(config));
                     if !failed.is_empty() {
                         let why = told(&failed);
                         tracing::warn!("{what} runs on {}: {why}", provider.name());
@@ -171,7 +170,7 @@ impl Encoder {
             provider: provider.name(),
             fallback: None,
             threads: provider::threads(config),
-            one_only: None,
+            most_images: None,
             sha256: String::new(),
             parts: Vec::new(),
             grid: None,
@@ -230,7 +229,8 @@ impl Encoder {
         }
     }
 
-    /// Runs the model on one image or several, without fixed buffers, and hands the output's shape and values to `take`; the error is a complete message.
+    /// Runs the model on one image or several, without fixed buffers, and hands the output's shape and values to `take`; the
+    /// error is a complete message.
     pub(super) fn run<T>(
         &mut self,
         tensor: &[f32],

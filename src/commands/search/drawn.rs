@@ -1,30 +1,27 @@
 //! The contact sheet of a search: what was looked for on the left, the hits beside it, with pictures out of the source.
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight};
 use serde_json::{Value, json};
 
+use super::pictures::pictures;
 use super::query::Query;
 use super::told::time;
 use crate::cli;
 use crate::commands::export::write as write_file;
 use crate::commands::sheet::canvas::{Area, Colour, Picture, Style};
-use crate::commands::sheet::gather::{for_each, scaled};
+use crate::commands::sheet::gather::scaled;
 use crate::commands::sheet::png;
 use crate::config::Config;
-use crate::error::{Error, Result};
-use crate::export::{Level, Record};
-use crate::frame::Frame;
-use crate::pipeline::boxed::cut;
+use crate::error::Result;
+use crate::export::Record;
 use crate::search::Hit;
-use crate::source;
 
 /// Hits in a row.
 const COLUMNS: usize = 5;
 /// Width of a picture in pixels; a higher one than [`HIGH`] is narrower.
-const WIDE: usize = 202;
-const HIGH: usize = 300;
+pub(super) const WIDE: usize = 202;
+pub(super) const HIGH: usize = 300;
 const MARGIN: usize = 40;
 /// Between the query and the hits.
 const APART: usize = 26;
@@ -40,7 +37,7 @@ const PAPER: Colour = [250, 249, 246];
 const PANEL: Colour = [222, 234, 231];
 const INK: Colour = [38, 40, 43];
 const QUIET: Colour = [112, 114, 117];
-const ACCENT: Colour = [196, 128, 48];
+pub(super) const ACCENT: Colour = [196, 128, 48];
 const TITLE: Style = Style { size: RasterHeight::Size24, weight: FontWeight::Bold, colour: INK };
 const BOLD: Style = Style { size: RasterHeight::Size16, weight: FontWeight::Bold, colour: INK };
 const NOTE: Style = Style { size: RasterHeight::Size16, weight: FontWeight::Regular, colour: QUIET };
@@ -92,80 +89,6 @@ fn lines(record: &Record) -> [String; LINES - 1] {
     [time(record), format!("{} {}{track}", record.camera, record.frame)]
 }
 
-/// The pictures of `records`, in their order, out of the sources that the rows were made from.
-///
-/// # Errors
-/// A live source, one that has not all of these frames, and its own.
-fn pictures(sources: &[String], config: &Config, records: &[&Record]) -> Result<Vec<Picture>> {
-    let named = sources.join(", ");
-    let mut source = source::open_all(sources, &config.source)?;
-    if source.live() {
-        return Err(Error::usage(format!(
-            "{named} is live: the pictures of a search are of the past; name the file or folder that the rows were made from"
-        )));
-    }
-    let mut wanted: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
-    for (at, record) in records.iter().enumerate() {
-        wanted.entry(record.frame).or_default().push(at);
-    }
-    let mut found = vec![Picture::default(); records.len()];
-    let (mut frames, mut shifted) = (0, None);
-    if !wanted.is_empty() {
-        for_each(source.as_mut(), &mut |frame| {
-            frames = frame.index + 1;
-            for at in wanted.remove(&frame.index).unwrap_or_default() {
-                if records[at].stamp_ns != frame.stamp.0 {
-                    shifted = Some(frame.index);
-                }
-                found[at] = picture(frame, records[at])?;
-            }
-            Ok(!wanted.is_empty())
-        })?;
-    }
-    if let Some(frame) = wanted.keys().next() {
-        return Err(Error::work(format!(
-            "{named} has no frame {frame} (its last is {}), which was found: it is not what the rows were made from. Name that \
-             source, or leave --source and --out out",
-            frames.saturating_sub(1)
-        )));
-    }
-    if let Some(frame) = shifted {
-        tracing::warn!(
-            "frame {frame} of {named} has another time than its record: is it what the rows were made from? The pictures may \
-             be others"
-        );
-    }
-    Ok(found)
-}
-
-/// A box by itself; a frame whole, with the window that was encoded.
-fn picture(frame: &Frame, record: &Record) -> Result<Picture> {
-    let Some([left, top, right, bottom]) = record.window else { return scaled(frame, WIDE, HIGH) };
-    let (x, y) = (|x: i32| x.clamp(0, frame.width as i32) as u32, |y: i32| y.clamp(0, frame.height as i32) as u32);
-    let area = [x(left), y(top), x(right), y(bottom)];
-    if area[2] <= area[0] || area[3] <= area[1] {
-        return scaled(frame, WIDE, HIGH);
-    }
-    if record.level == Level::Box {
-        let mut part = Frame::default();
-        cut(frame, area, &mut part);
-        return scaled(&part, WIDE, HIGH);
-    }
-    let mut whole = scaled(frame, WIDE, HIGH)?;
-    let scale = whole.width as f64 / f64::from(frame.width);
-    let [left, top, right, bottom] = area.map(|side| (f64::from(side) * scale).round() as usize);
-    let (width, height) = (right - left, bottom - top);
-    for (x, y, width, height) in [
-        (left, top, width, 2),
-        (left, bottom.saturating_sub(2), width, 2),
-        (left, top, 2, height),
-        (right.saturating_sub(2), top, 2, height),
-    ] {
-        whole.fill(Area { x, y, width, height }, 0, ACCENT);
-    }
-    Ok(whole)
-}
-
 fn draw(title: &str, notes: &[String], query: &Cell, hits: &[Cell]) -> Picture {
     let panel_width = COLUMNS * WIDE + (COLUMNS - 1) * BETWEEN + 2 * INSIDE;
     let width = 2 * MARGIN + WIDE + APART + panel_width;
@@ -209,31 +132,6 @@ fn draw_cell(sheet: &mut Picture, cell: &Cell, x: usize, y: usize, high: usize, 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn record(level: Level, window: Option<[i32; 4]>) -> Record {
-        let text = r#"{"camera":"a","frame":3,"stamp_ns":4,"segment":0,"space":"s","head":1,"novelty":null}"#;
-        let record: Record = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}"));
-        Record { level, window, ..record }
-    }
-
-    #[test]
-    fn a_box_is_shown_by_itself_and_a_window_on_its_frame() {
-        let mut frame = Frame { width: 200, height: 100, pixels: vec![9; 200 * 100 * 3], ..Frame::default() };
-        for y in 40..60 {
-            frame.pixels[(y * 200 + 50) * 3..(y * 200 + 70) * 3].fill(90);
-        }
-        let shown = |level, window| picture(&frame, &record(level, window)).unwrap_or_default();
-        let whole = shown(Level::Frame, None);
-        assert_eq!((whole.width, whole.height), (WIDE, WIDE / 2));
-        let part = shown(Level::Box, Some([50, 40, 70, 60]));
-        assert_eq!((part.width, part.height), (WIDE, WIDE));
-        assert!(part.pixels.iter().all(|value| *value == 90));
-        let marked = shown(Level::Frame, Some([-50, 0, 70, 500]));
-        let accents = marked.pixels.chunks_exact(3).filter(|pixel| *pixel == ACCENT).count();
-        assert!(accents > 200 && accents < 1000 && (marked.width, marked.height) == (WIDE, WIDE / 2), "{accents}");
-        // A box that is none.
-        assert_eq!(shown(Level::Box, Some([300, 0, 400, 50])), whole);
-    }
 
     #[test]
     fn hits_stand_in_rows_of_five() {

@@ -33,7 +33,12 @@ impl Exports {
     pub(super) fn open(folder: &Path) -> Result<Self> {
         let mut spaces: Vec<Space> = Vec::new();
         for (number, format) in row_files(&files::names_in(folder)?) {
-            let stored = Stored::open(&folder.join(files::numbered_name(number, format.end())))?;
+            let path = folder.join(files::numbered_name(number, format.end()));
+            let stored = match Stored::open(&path) {
+                // A run that keeps to a budget removes its oldest files while it goes on.
+                Err(_) if !path.exists() => continue,
+                stored => stored?,
+            };
             // A file has rows of one space only: its first record tells.
             let Some((first, _)) = Reader::file(stored.path())?.next().transpose()? else { continue };
             let at = spaces.iter().position(|space| space.name == first.space).unwrap_or_else(|| {

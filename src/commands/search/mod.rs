@@ -1,6 +1,7 @@
 //! `search`: the exported rows of a run that are nearest to a picture, a row or a frame.
 mod drawn;
 mod exports;
+mod pictures;
 mod query;
 mod told;
 
@@ -64,7 +65,7 @@ pub(super) fn run(args: &cli::Search) -> Result<Output> {
         }).collect::<Vec<_>>(),
         "apart_secs": moment.secs, "hits": told::json(files, &hits), "sheet": sheet,
     });
-    let text = told::text(files, &hits, space, &query, args.out.as_deref());
+    let text = told::text(args, files, &hits, space, &query, moment);
     Ok(Output { text, json, as_json: args.common.json })
 }
 

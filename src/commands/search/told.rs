@@ -1,10 +1,9 @@
 //! What was found, for people and for scripts.
-use std::path::Path;
-
 use serde_json::{Value, json};
 
 use super::exports::{Exports, Space};
 use super::query::Query;
+use crate::cli;
 use crate::export::{Record, Stored};
 use crate::search::{Hit, Moment};
 
@@ -12,7 +11,14 @@ const NANOS: i64 = 1_000_000_000;
 const DAY_SECS: i64 = 86_400;
 
 /// A line for each hit.
-pub(super) fn text(files: &[Stored], hits: &[Hit], space: &Space, query: &Query, sheet: Option<&Path>) -> String {
+pub(super) fn text(
+    args: &cli::Search,
+    files: &[Stored],
+    hits: &[Hit],
+    space: &Space,
+    query: &Query,
+    moment: Moment,
+) -> String {
     let mut lines = vec![format!(
         "nearest to {} among {} rows of space {}, head {}",
         query.name, space.rows, space.name, space.head
@@ -35,10 +41,18 @@ pub(super) fn text(files: &[Stored], hits: &[Hit], space: &Space, query: &Query,
             row(files, hit)
         ));
     }
-    if hits.is_empty() {
-        lines.push("nothing: all rows are of the query's own moment; a smaller --apart-secs lets them through".into());
+    if (hits.len() as u32) < args.k {
+        let why = if moment.secs > 0.0 {
+            format!(
+                "all others are within {:.1} s of these or of the query; a smaller --apart-secs lets more in",
+                moment.secs
+            )
+        } else {
+            "there are no more rows".into()
+        };
+        lines.push(format!("{} of {}: {why}", hits.len(), args.k));
     }
-    lines.extend(sheet.map(|path| format!("contact sheet: {}", path.display())));
+    lines.extend(args.out.as_ref().map(|path| format!("contact sheet: {}", path.display())));
     lines.join("\n")
 }
 

@@ -147,18 +147,15 @@ impl Provider {
         }
     }
 
-    /// Why it takes one image at a time under `config`, where it does.
-    pub(super) fn one_only(self, config: &config::Encoder) -> Option<String> {
+    /// How many images it takes at most at a time under `config`, and why; `None`: any number.
+    pub(super) fn most_images(self, config: &config::Encoder) -> Option<(usize, String)> {
         let name = self.name();
-        match self {
-            Self::TensorRt if config.tensorrt.max_batch <= 1 => {
-                Some("encoder.tensorrt.max_batch = 1: the engine is built for one image".into())
-            }
-            Self::TensorRt | Self::Cuda if matches!(self.place(config), Place::Gpu { graph: true, .. }) => {
-                Some(format!("encoder.{name}.cuda_graph = true: a CUDA graph is captured for one image"))
-            }
-            _ => None,
+        if matches!(self.place(config), Place::Gpu { graph: true, .. }) {
+            return Some((1, format!("encoder.{name}.cuda_graph = true: a CUDA graph is captured for one image")));
         }
+        let most = config.tensorrt.max_batch;
+        let why = || (most as usize, format!("encoder.tensorrt.max_batch = {most}: the engine is built for so many"));
+        (self == Self::TensorRt).then(why)
     }
 
     /// The library of this provider; `None` for those that are part of ONNX Runtime.
