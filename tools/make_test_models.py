@@ -237,10 +237,14 @@ sha256 = "{hashlib.sha256(data).hexdigest()}"
     save(folder, "two_outputs", small + pooled("grid", "latent"), small_weights, both)
     # Takes one image of 32 x 32 and nothing else.
     save(folder, "fixed", small + pooled("grid", "latent"), small_weights, [("latent", [1, 4])], shape=[1, 3, 32, 32])
-    # The same with constants of one image: a reshape, which can take more all the same, and a token, which cannot.
+    # The same with constants of one image: reshapes, which can take more all the same, and a token, which cannot.
     target, one_image = numpy_helper.from_array(np.array([1, 4], np.int64), "target"), [1, 3, 32, 32]
-    reshape = helper.make_node("Reshape", ["mean", "target"], ["latent"])
-    save(folder, "reshaped", small + pooled("grid", "flat")[:1] + [reshape], small_weights + [target],
+    reshapes = [
+        helper.make_node("Constant", [], ["square"], value=numpy_helper.from_array(np.array([1, 2, -1], np.int64))),
+        helper.make_node("Reshape", ["mean", "square"], ["two"]),
+        helper.make_node("Reshape", ["two", "target"], ["latent"]),
+    ]
+    save(folder, "reshaped", small + pooled("grid", "flat")[:1] + reshapes, small_weights + [target],
          [("latent", [1, 4])], shape=one_image)
     token = [
         helper.make_node("Expand", ["token", "target"], ["tokens"], name="tokens"),
