@@ -187,6 +187,25 @@ mod tests {
         assert!(cutter.bytes.len() <= 2 * PIECE, "what is no picture is not gathered");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_or_go_on_for_ever(
+            png in proptest::bool::ANY,
+            bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..3000),
+            step in 1usize..500,
+        ) {
+            let start = if png { PNG } else { JPEG };
+            let all = [start, &bytes].concat();
+            let mut cutter = Cutter::new(Slow(&all, step));
+            let mut taken = 0;
+            while let Cut::Picture(picture) = cutter.next() {
+                taken += picture.len();
+                proptest::prop_assert!(picture.starts_with(JPEG) || picture.starts_with(PNG));
+            }
+            proptest::prop_assert!(taken <= all.len());
+        }
+    }
+
     #[test]
     fn a_picture_that_never_ends_is_bounded() {
         struct Endless(usize);
