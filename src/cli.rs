@@ -42,6 +42,8 @@ pub enum Verb {
     Sheet(Sheet),
     /// One run out of several over the same encoder; statistics add up exactly.
     Merge(Merge),
+    /// Stored embeddings of an older space of a run as embeddings of a newer one, without the frames.
+    Migrate(Migrate),
     /// The story of a run: fits, candidates, promotions, rollbacks and health, told and drawn.
     Inspect(Inspect),
     /// What is installed, what works, and what to do where something does not.
@@ -306,6 +308,35 @@ pub struct Merge {
     pub common: Common,
 }
 
+/// `migrate`
+#[derive(Debug, Args)]
+pub struct Migrate {
+    /// Files of embeddings (.npy with .jsonl, .parquet, .safetensors with .jsonl), or folders of them.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// The space to bring them into: its name as in the records, or "latest".
+    #[arg(long, value_name = "SPACE")]
+    pub to: String,
+    /// The run whose heads made them.
+    #[arg(long, value_name = "DIR")]
+    pub run: PathBuf,
+    /// Folder for the new files, under the names of the old ones.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Refuse where a smaller share of the hits is expected to be kept on the way (docs/spaces.md); 0: take anything.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.8, value_parser = share)]
+    pub least: f64,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "described by its type")]
+    pub common: Common,
+}
+
+/// A share of 0 to 1.
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| format!("{text:?} is no share of 0 to 1"))
+}
+
 /// `inspect`
 #[derive(Debug, Args)]
 pub struct Inspect {
@@ -380,6 +411,8 @@ pub enum BenchWhat {
     Learning(BenchLearning),
     /// How often a track of boxes is found again, frozen against adapted.
     Reid(BenchReid),
+    /// How often neighbours are found across promotions, by labels: old embeddings as they are and mapped.
+    Spaces(BenchSpaces),
 }
 
 /// `bench step`
@@ -443,6 +476,23 @@ pub struct BenchLearning {
     /// Folder for learning.md and learning.json.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "described by its type")]
+    pub common: Common,
+}
+
+/// `bench spaces`
+#[derive(Debug, Args)]
+pub struct BenchSpaces {
+    /// Folders with stream/SEGMENT/FRAME, gallery/CLASS/* and query/CLASS/* (classes may be nested).
+    #[arg(required = true, value_name = "DATA")]
+    pub data: Vec<PathBuf>,
+    /// The encoder (ONNX).
+    #[arg(long, value_name = "MODEL.onnx")]
+    pub encoder: PathBuf,
+    /// One learner goes through all of DATA, one after the other, instead of one through each.
+    #[arg(long)]
+    pub in_sequence: bool,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
     pub common: Common,

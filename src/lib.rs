@@ -25,6 +25,7 @@ pub mod health;
 pub mod judge;
 pub mod knn;
 pub mod linear_probe;
+pub mod spaces;
 pub mod checkpoint;
 pub mod journal;
 pub mod learner;

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use afterimage::checkpoint::{load, load_head};
+use afterimage::checkpoint::{load, load_head, load_map};
 use afterimage::export::Reader;
 use afterimage::{files, journal};
-use common::{CUTS, PATTERN, Paced, Place, assert_same, frames, heads, rows, tree, write_folder};
+use common::{CUTS, PATTERN, Paced, Place, assert_same, frames, heads, maps, rows, tree, write_folder};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -41,6 +41,8 @@ fn check(run: &Path, seen: &mut BTreeMap<String, Vec<u8>>) {
         assert_eq!(there.get(name), Some(bytes), "head {name} was lost or changed");
     }
     for name in there.keys() {
+        // Where a head is in use, there is the way into its space.
+        load_map(&run.join("maps").join(name)).unwrap();
         load_head(&run.join("heads").join(name)).unwrap();
     }
     let events = journal::read(run).unwrap();
@@ -80,6 +82,8 @@ fn fifty_kills_change_nothing() {
     };
     let (expected_heads, expected_rows) = (heads(&place.at("whole")), rows(&place.at("whole/embeddings")));
     let expected_model = export("whole", "whole.onnx");
+    let expected_maps = maps(&place.at("whole"));
+    assert_eq!(expected_maps.len() as u64, report["promotions"].as_u64().unwrap(), "a map for each promotion");
     // A life must be long enough to get past its own start, and short enough that a run takes many.
     let start = Duration::from_secs_f64(report["speed"]["first_embedding_ms"].as_f64().unwrap() / 1e3);
     let longest = start * 2 + took / 8;
@@ -108,6 +112,7 @@ fn fifty_kills_change_nothing() {
         }
         check(&place.at(&run), &mut seen);
         assert_same(&heads(&place.at(&run)), &expected_heads);
+        assert_same(&maps(&place.at(&run)), &expected_maps);
         assert!(rows(&place.at(&run).join("embeddings")) == expected_rows, "the embeddings of {run} differ");
         assert!(export(&run, "again.onnx") == expected_model, "the exported model of {run} differs");
         let left = tree(&place.at(&run));

@@ -237,5 +237,6 @@ fn record(frame: u64) -> Record {
         track: None,
         class: None,
         score: None,
+        migrated_from: None,
     }
 }

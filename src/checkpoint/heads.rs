@@ -9,7 +9,7 @@ use crate::files;
 use crate::head::{Head, Scatter};
 
 /// End of the names of heads.
-const END: &str = "safetensors";
+pub(super) const END: &str = "safetensors";
 
 /// What the entry `format` of a head says.
 const FORMAT: &str = "afterimage head 1";

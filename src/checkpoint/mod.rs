@@ -1,6 +1,7 @@
 //! Heads and state on disk: `safetensors` files with a checksum, written whole or not at all.
 mod arrays;
 mod heads;
+mod maps;
 mod parts;
 mod reserve;
 mod stored;
@@ -9,6 +10,7 @@ mod tests;
 
 pub use arrays::{Element, Tensor, Values};
 pub use heads::{HeadFile, head_path, load_head, newest_head, save_head, space_of};
+pub use maps::{MAPS, MapFile, load_map, map_path, save_map};
 pub use parts::Contents;
 pub use reserve::Reserve;
 pub use stored::{Stored, load, save};

@@ -375,3 +375,53 @@ fn any_number_of_arrays_may_be_empty() {
     assert_eq!(stored.take::<f32>("full", &[2]).unwrap(), [1.0, 2.0]);
     assert!(stored.take::<u64>("b7", &[0]).unwrap().is_empty());
 }
+
+#[test]
+fn a_map_comes_back_and_any_damage_is_noticed() {
+    use crate::spaces::{Hits, Kind, Map};
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path();
+    let map = Map {
+        kind: Kind::Affine,
+        matrix: Array2::from_shape_fn((3, 5), |(i, j)| i as f32 - 0.3 * j as f32),
+        offset: Array1::from_shape_fn(5, |i| 0.1 * i as f32),
+    };
+    let file = MapFile {
+        from: "a".repeat(16),
+        from_head: 1,
+        to: "b".repeat(16),
+        to_head: 2,
+        encoder_sha256: "e".into(),
+        card_hash: "c".into(),
+        map,
+        references: 2048,
+        queries: 99,
+        hits: Some(Hits { within: 0.75, across: 0.1 + 0.6 }),
+        as_is: None,
+    };
+    save_map(run, &file).unwrap();
+    let path = map_path(run, 2);
+    assert_eq!(path, run.join("maps/0002.safetensors"));
+    let whole = fs::read(&path).unwrap();
+    assert_eq!(load_map(&path).unwrap(), file);
+    save_map(run, &file).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), whole, "the same bytes each time");
+    for at in 0..whole.len() {
+        fs::write(&path, &whole[..at]).unwrap();
+        assert!(load_map(&path).is_err(), "cut at {at}");
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (at % 8);
+        fs::write(&path, &bytes).unwrap();
+        assert!(load_map(&path).is_err(), "bit {} of byte {at}", at % 8);
+    }
+    fs::write(map_path(run, 3), &whole).unwrap();
+    assert!(load_map(&map_path(run, 3)).unwrap_err().chain().contains("leads to head 2"));
+    // A head is no map.
+    save_head(run, &head_file(4, false)).unwrap();
+    assert!(load_map(&head_path(run, 4)).unwrap_err().chain().contains("afterimage map 1"));
+    // From the frozen latents the head itself is the map: no weights.
+    let none = Map { kind: Kind::Head, matrix: Array2::zeros((0, 0)), offset: Array1::zeros(0) };
+    let first = MapFile { from_head: 0, to_head: 1, map: none, hits: None, as_is: Some(0.5), ..file };
+    save_map(run, &first).unwrap();
+    assert_eq!(load_map(&map_path(run, 1)).unwrap(), first);
+}

@@ -15,6 +15,7 @@ mod inspect;
 mod labelled;
 mod learn;
 mod merge;
+mod migrate;
 mod probe;
 mod replay;
 mod resume;
@@ -67,6 +68,7 @@ pub fn run(cli: &Cli, started: Instant) -> Result<Done> {
         Verb::Search(args) => search::run(args),
         Verb::Sheet(args) => sheet::run(args),
         Verb::Merge(args) => merge::run(args),
+        Verb::Migrate(args) => migrate::run(args),
         Verb::Inspect(args) => inspect::run(args),
         Verb::Build(args) => build::run(args),
         Verb::Bench(args) => bench::run(args, started),

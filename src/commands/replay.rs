@@ -1,4 +1,7 @@
 //! `replay`: the learner once more over recorded latents; no camera, no encoder.
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::common::{Opened, Progress, run_config};
@@ -7,6 +10,8 @@ use crate::cli;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::export::reader::Reader;
+use crate::export::{row_files, space_of_file};
+use crate::files;
 use crate::frame::Stamp;
 use crate::journal::Journal;
 use crate::learner::Learner;
@@ -45,6 +50,7 @@ pub(super) fn run(args: &cli::Replay) -> Result<Output> {
         recorded.same_origin(&args.run, &opened.origin)?;
         probe::open(&config.judge.probe, &mut opened)?
     };
+    of_one_space(&folder)?;
     let reader = Reader::open(&folder)?;
     RunInfo { config: config.clone(), ..recorded.clone() }.save(run)?;
     let mut journal = Journal::open(run)?;
@@ -94,6 +100,26 @@ pub(super) fn run(args: &cli::Replay) -> Result<Output> {
         learner.exported().number
     );
     Ok(Output { text, json, as_json: args.common.json })
+}
+
+/// Files of latents from elsewhere among those of the run: of another encoder or preparation.
+fn of_one_space(folder: &Path) -> Result<()> {
+    let mut first: Option<(PathBuf, Arc<str>)> = None;
+    for (number, format) in row_files(&files::names_in(folder)?) {
+        let path = folder.join(files::numbered_name(number, format.end()));
+        let Some(space) = space_of_file(&path)? else { continue };
+        let (before, known) = first.get_or_insert_with(|| (path.clone(), space.clone()));
+        if *known != space {
+            return Err(Error::refused(format!(
+                "{} is of space {known} and {} of space {space}: latents of two encoders or preparations cannot be learned \
+                 from together; take the files of another run out of {}",
+                before.display(),
+                path.display(),
+                folder.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Recorded latents are what they are: no key that makes latents may change.

@@ -266,6 +266,8 @@ pub struct Head {
     pub hidden: usize,
     /// Weight of the residual MLP in the embedding.
     pub alpha: f64,
+    /// A promoted head is turned onto the one before it, so that old embeddings stay as near as they can to new ones.
+    pub align: bool,
 }
 
 /// `[judge]`
@@ -484,7 +486,7 @@ impl Learn {
 impl Default for Head {
     fn default() -> Self {
         let candidates = ["slow", "slow dim=192", "slow+mlp", "mean", "frozen+slow"].map(str::to_owned).to_vec();
-        Self { dim: 256, candidates, shrinkage: 0.2, hidden: 512, alpha: 1.0 }
+        Self { dim: 256, candidates, shrinkage: 0.2, hidden: 512, alpha: 1.0, align: true }
     }
 }
 

@@ -8,7 +8,6 @@ use crate::error::{Error, Result};
 use crate::export::pair::Pair;
 use crate::export::parquet::Sheet;
 use crate::export::{Dtype, Format, Layout, Record};
-use crate::files;
 
 /// Rows are gathered up to so many bytes, then written.
 pub(super) const GATHER_BYTES: usize = 1 << 16;
@@ -78,13 +77,11 @@ pub(super) enum Open {
 }
 
 impl Open {
-    pub(super) fn create(folder: &Path, number: u64, layout: Layout, dim: usize, first: &Record) -> Result<Self> {
+    /// At `path`, which has the ending of the format.
+    pub(super) fn create(path: &Path, layout: Layout, dim: usize, first: &Record) -> Result<Self> {
         Ok(match layout.format {
-            Format::Parquet => {
-                let path = folder.join(files::numbered_name(number, layout.format.end()));
-                Open::Sheet(Box::new(Sheet::create(path, layout, dim, first)?))
-            }
-            Format::Npy | Format::Safetensors => Open::Pair(Pair::create(folder, number, layout, dim, first)?),
+            Format::Parquet => Open::Sheet(Box::new(Sheet::create(path.to_path_buf(), layout, dim, first)?)),
+            Format::Npy | Format::Safetensors => Open::Pair(Pair::create(path, layout, dim, first)?),
         })
     }
 

@@ -72,15 +72,15 @@ impl Part {
 }
 
 impl Pair {
-    /// Of rows of `dim` numbers, of which `first` is the first record.
-    pub(super) fn create(folder: &Path, number: u64, layout: Layout, dim: usize, first: &Record) -> Result<Self> {
-        let part = |end| Part::create(folder.join(files::numbered_name(number, end)));
-        let (rows, shape) = (part(layout.format.end())?, Shape { dtype: layout.dtype, rows: 0, dim });
+    /// At `path` (and beside it), of rows of `dim` numbers, of which `first` is the first record.
+    pub(super) fn create(path: &Path, layout: Layout, dim: usize, first: &Record) -> Result<Self> {
+        let rows = Part::create(path.to_path_buf())?;
+        let shape = Shape { dtype: layout.dtype, rows: 0, dim };
         let heading = match layout.format {
             Format::Safetensors => Heading::Safetensors(safetensors::Heading::new(layout.column, first)),
             Format::Npy | Format::Parquet => Heading::Npy,
         };
-        let mut pair = match part(RECORDS) {
+        let mut pair = match Part::create(path.with_extension(RECORDS)) {
             Ok(records) => Self { rows, records, shape, heading, header_bytes: 0 },
             Err(error) => {
                 files::remove_leftover(&rows.partial);

@@ -72,6 +72,12 @@ impl Reader {
         Ok(Self { ahead: vec![(path.to_path_buf(), shape)], open: None, rows: shape.rows })
     }
 
+    /// Type and dimensions of the numbers of the first file.
+    pub fn layout(&self) -> Option<(Dtype, usize)> {
+        let (_, shape) = self.ahead.last()?;
+        Some((shape.dtype, shape.dim))
+    }
+
     /// Rows in all files.
     pub fn rows(&self) -> u64 {
         self.rows
@@ -106,7 +112,8 @@ pub(super) fn bad(path: &Path, what: impl std::fmt::Display) -> Error {
     Error::work(format!("cannot use {}: {what}", path.display()))
 }
 
-pub(super) fn format_of(path: &Path) -> Option<Format> {
+/// By the ending of the name.
+pub(crate) fn format_of(path: &Path) -> Option<Format> {
     path.extension().and_then(|end| end.to_str()).and_then(|end| end.parse().ok())
 }
 

@@ -74,6 +74,14 @@ pub struct Record {
     /// How sure the detector was; boxes only, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<f32>,
+    /// The space that it was embedded in, where it was brought into `space` later, by `migrate`.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "write_some_text",
+        deserialize_with = "read_some_text"
+    )]
+    pub migrated_from: Option<Arc<str>>,
 }
 
 /// The frozen part: encoder and preparation.
@@ -128,6 +136,14 @@ fn read_schema<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Err
 
 fn write_text<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(text)
+}
+
+fn write_some_text<S: Serializer>(text: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
+    text.as_deref().serialize(serializer)
+}
+
+fn read_some_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Arc<str>>, D::Error> {
+    Option::<String>::deserialize(deserializer).map(|text| text.map(Arc::from))
 }
 
 fn read_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
@@ -190,6 +206,7 @@ mod tests {
             track: Some(8),
             class: Some(-9),
             score: Some(0.25),
+            migrated_from: Some("before".into()),
         };
         let text = serde_json::to_string(&record).unwrap_or_default();
         assert!(text.contains("\"encoder\":\"eeeeeeeeeeeeeeee\",\"preparation\":\"cccccccccccccccc\""), "{text}");

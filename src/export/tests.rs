@@ -27,6 +27,7 @@ fn record(frame: u64, space: &str) -> Record {
         track: None,
         class: None,
         score: None,
+        migrated_from: None,
     }
 }
 

@@ -136,7 +136,8 @@ impl Writer {
     /// Writes what is gathered once it is enough; opens a file where none is.
     fn write_gathered(&mut self, dim: usize, record: &Record) -> Result<()> {
         if self.open.is_none() {
-            let open = Open::create(&self.folder, self.number, self.layout, dim, record)?;
+            let path = self.folder.join(files::numbered_name(self.number, self.layout.format.end()));
+            let open = Open::create(&path, self.layout, dim, record)?;
             self.open = Some((open, record.space.clone()));
         }
         match &mut self.open {

@@ -4,6 +4,7 @@ mod embed;
 mod grid;
 mod mlp;
 pub mod slow;
+mod turn;
 
 use ndarray::{Array1, Array2};
 

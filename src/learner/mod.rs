@@ -9,6 +9,7 @@ mod ladder;
 mod measure;
 mod merge;
 mod method;
+mod passage;
 mod shared;
 mod snapshot;
 mod state;
@@ -41,6 +42,7 @@ pub use decision::{Candidate, Decision, Judgement};
 use form::{Form, fits};
 use method::Residual;
 pub use method::Workbench;
+pub use passage::Passage;
 pub use shared::SharedFits;
 pub use snapshot::Snapshot;
 pub use tried::Tried;
@@ -167,6 +169,8 @@ pub struct Outcome {
     pub snapshot: Arc<Snapshot>,
     /// The figures.
     pub decision: Decision,
+    /// From the space before to that of a promoted head.
+    pub passage: Option<Passage>,
 }
 
 /// See the module. A copy measures nothing and never rests, until it is told how to behave.
@@ -318,20 +322,22 @@ impl Learner {
         let begun = self.conduct.used();
         let trial = self.trial(index, last);
         self.spent.fits += self.conduct.used().saturating_sub(begun);
-        let Some((decision, promoted)) = trial else { return Ok(None) };
+        let Some((mut decision, promoted)) = trial else { return Ok(None) };
         self.counts.fits += 1;
         self.fitted_samples = self.counts.samples;
         let learn = &self.config.learn;
         let grown = (self.counts.samples as f64 * learn.refit_growth) as u64;
         self.next_fit = grown.min(self.counts.samples.saturating_add(learn.refit_max_frames));
-        let head = match promoted {
+        let (head, passage) = match promoted {
             Some(promoted) => {
                 self.counts.promotions += 1;
                 self.promoted_at = Some(self.now);
                 self.judged = promoted.judged;
-                promoted.head
+                let (head, passage) = self.passage_to(promoted.head);
+                let fault = |e: crate::error::Error| decision.faults.push(format!("no map: {}", e.chain()));
+                (head, passage.map_err(fault).ok())
             }
-            None => self.exported.head.clone(),
+            None => (self.exported.head.clone(), None),
         };
         let number = decision.exported;
         let space = space_of(&self.origin.encoder_sha256, &self.origin.card_hash, &head).into();
@@ -341,7 +347,7 @@ impl Learner {
         self.exported = snapshot.clone();
         self.handed_out.push(snapshot.clone());
         self.last = Some(decision.clone());
-        Ok(Some(Outcome { snapshot, decision }))
+        Ok(Some(Outcome { snapshot, decision, passage }))
     }
 
     /// Behaves so from now on.
@@ -456,10 +462,12 @@ impl Learner {
         let (d, head) = (self.form.dim() as u64, &self.config.head);
         let k = self.candidates.iter().filter_map(|candidate| candidate.dim).fold(head.dim, usize::max) as u64;
         let weights = 4 * (d + d * k + head.hidden as u64 * (2 * k + 3) + k);
+        // The largest map leads to a head beside the frozen latents, or comes from one.
+        let map = 4 * (d + k) * (k + 1);
         let views = if self.config.learn.views > 0.0 { d * (d + 1) / 2 } else { 0 };
         let scatter = 8 * (d + d * (d + 1) + views);
         // Names, shapes and text, and a line in the journal.
-        weights + self.form.context_bytes(k, &self.config) + scatter + 65536
+        weights + map + self.form.context_bytes(k, &self.config) + scatter + 65536
     }
 
     /// What happened since this was last called, oldest first.
@@ -473,6 +481,9 @@ impl Learner {
     }
 }
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod passage_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;

@@ -8,21 +8,21 @@ use crate::linalg::normalise;
 use crate::linalg::random::uniform;
 use crate::pairs::Sample;
 
-const DIM: usize = 32;
+pub(super) const DIM: usize = 32;
 
 /// A stream of scenes: what they are lies in the first eight entries, and stays; the rest is another for every frame, and
 /// louder.
-struct Stream {
+pub(super) struct Stream {
     rng: ChaCha8Rng,
     scene: Vec<f32>,
-    index: u64,
+    pub(super) index: u64,
     frames_per_scene: u64,
     /// Strength of what stays, and of what does not.
     loudness: [f32; 2],
 }
 
 impl Stream {
-    fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         let rng = ChaCha8Rng::seed_from_u64(seed);
         Self { rng, scene: Vec::new(), index: 0, frames_per_scene: 20, loudness: [1.0, 1.2] }
     }
@@ -31,7 +31,7 @@ impl Stream {
         2.0 * uniform(&mut self.rng) as f32 - 1.0
     }
 
-    fn next(&mut self) -> Sample {
+    pub(super) fn next(&mut self) -> Sample {
         if self.index.is_multiple_of(self.frames_per_scene) {
             self.scene = (0..8).map(|_| self.noise()).collect();
         }
@@ -51,7 +51,7 @@ impl Stream {
     }
 }
 
-fn config(overrides: &[&str]) -> Config {
+pub(super) fn config(overrides: &[&str]) -> Config {
     let small = [
         "learn.first_fit_frames=512",
         "head.dim=16",
@@ -63,11 +63,11 @@ fn config(overrides: &[&str]) -> Config {
     config::load::load(None, &all).unwrap()
 }
 
-fn origin() -> Origin {
+pub(super) fn origin() -> Origin {
     Origin { encoder_sha256: "e".into(), card_hash: "c".into(), dim: DIM, ..Origin::default() }
 }
 
-fn learner(overrides: &[&str]) -> Learner {
+pub(super) fn learner(overrides: &[&str]) -> Learner {
     Learner::new(&config(overrides), origin(), None).unwrap()
 }
 
@@ -102,7 +102,7 @@ fn a_provoked_collapse_is_rolled_back_and_what_is_exported_stays() {
 }
 
 /// A head that keeps the entries of a range only.
-fn keeps(range: Range<usize>) -> Head {
+pub(super) fn keeps(range: Range<usize>) -> Head {
     let slow = Array2::from_shape_fn((DIM, range.len()), |(i, j)| f32::from(u8::from(i == range.start + j)));
     Head::Learned(Learned { mean: Array1::zeros(DIM), slow, mlp: None, alpha: 1.0, form: Form::Single })
 }

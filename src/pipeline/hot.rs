@@ -260,6 +260,7 @@ impl Hot<'_> {
             track: None,
             class: None,
             score: None,
+            migrated_from: None,
         };
         self.export(record, snapshot)?;
         Ok(segment)

@@ -13,12 +13,12 @@ use super::pace::Pace;
 use super::saved;
 use super::turnstile::{OpenAtEnd, Turnstile};
 use crate::board::{self, Change, Strain};
-use crate::checkpoint::{HeadFile, Reserve, head_path, load_head, save_head};
+use crate::checkpoint::{HeadFile, MapFile, Reserve, head_path, load_head, save_head, save_map};
 use crate::encoder::Background;
 use crate::error::{Error, Kind, Result};
 use crate::frame::Stamp;
 use crate::journal::{self, Journal};
-use crate::learner::{Event, Learner, Origin, Outcome, Snapshot, State};
+use crate::learner::{Event, Learner, Origin, Outcome, Passage, Snapshot, State};
 use crate::metrics::Metrics;
 use crate::pairs::{Sample, SegmenterState};
 use crate::source;
@@ -179,8 +179,8 @@ pub struct Worker {
     run: PathBuf,
     journal: Journal,
     reserve: Reserve,
-    /// Promoted heads that the disk had no room for yet.
-    unsaved: Vec<HeadFile>,
+    /// Promoted heads that the disk had no room for yet, each with the map into its space.
+    unsaved: Vec<(Option<MapFile>, HeadFile)>,
     last: Option<(u64, Stamp)>,
     /// Since the start of the process.
     demotions: u64,
@@ -232,7 +232,7 @@ impl Worker {
             let made_at = made_at.unwrap_or(snapshot.activate_at.saturating_sub(lag));
             let mut file = self.head_file(&snapshot, made_at);
             (file.activate_at, file.scatter) = (made_at + lag, None);
-            self.unsaved.push(file);
+            self.unsaved.push((None, file));
         }
         self.save_heads()
     }
@@ -311,10 +311,11 @@ impl Worker {
     }
 
     fn outcome(&mut self, outcome: Outcome) -> Result<Arc<Snapshot>> {
-        let Outcome { snapshot, decision } = outcome;
+        let Outcome { snapshot, decision, passage } = outcome;
         let stamp = self.last.map_or(0, |(_, stamp)| stamp.0);
         if decision.promoted.is_some() {
-            self.unsaved.push(self.head_file(&snapshot, decision.frame));
+            let map = passage.as_ref().map(|passage| self.map_file(&snapshot, passage));
+            self.unsaved.push((map, self.head_file(&snapshot, decision.frame)));
         }
         self.save_heads()?;
         tracing::info!("frame {}: {}", decision.frame, decision.reason);
@@ -330,6 +331,13 @@ impl Worker {
             map.insert("stamp_ns".into(), stamp.into());
             map.insert("space".into(), snapshot.space.as_ref().into());
             map.insert("activate_at".into(), snapshot.activate_at.into());
+            if let Some(Passage { from, from_head, fitted }) = &passage {
+                let from = json!({
+                    "space": from.as_ref(), "head": from_head, "kind": fitted.map.kind, "references": fitted.references,
+                    "queries": fitted.queries, "hits": fitted.hits, "as_is": fitted.as_is,
+                });
+                map.insert("from".into(), from);
+            }
         }
         self.journal.write(event, fields)?;
         self.sync()?;
@@ -349,10 +357,32 @@ impl Worker {
         }
     }
 
-    /// Promoted heads to the disk; what does not fit stays in memory and is tried again.
+    fn map_file(&self, snapshot: &Snapshot, passage: &Passage) -> MapFile {
+        let fitted = &passage.fitted;
+        MapFile {
+            from: passage.from.to_string(),
+            from_head: passage.from_head,
+            to: snapshot.space.to_string(),
+            to_head: snapshot.number,
+            encoder_sha256: self.origin.encoder_sha256.clone(),
+            card_hash: self.origin.card_hash.clone(),
+            map: fitted.map.clone(),
+            references: fitted.references,
+            queries: fitted.queries,
+            hits: fitted.hits,
+            as_is: fitted.as_is,
+        }
+    }
+
+    /// Promoted heads to the disk; what does not fit stays in memory and is tried again. A map comes before its head: where
+    /// a head is in use, there is the way into its space.
     fn save_heads(&mut self) -> Result<()> {
-        while let Some(head) = self.unsaved.first() {
-            match self.reserve.spend_on(|| save_head(&self.run, head)) {
+        while let Some((map, head)) = self.unsaved.first() {
+            let write = || {
+                map.iter().try_for_each(|map| save_map(&self.run, map))?;
+                save_head(&self.run, head)
+            };
+            match self.reserve.spend_on(write) {
                 Ok(()) => {
                     self.unsaved.remove(0);
                 }
@@ -440,7 +470,7 @@ impl Worker {
     pub fn close(&mut self) -> Result<()> {
         self.save_heads()?;
         self.sync()?;
-        let Some(head) = self.unsaved.first() else { return Ok(()) };
+        let Some((_, head)) = self.unsaved.first() else { return Ok(()) };
         Err(Error::new(
             Kind::DiskFull,
             format!(

@@ -48,6 +48,7 @@ fn record(i: usize) -> Record {
         track: None,
         class: None,
         score: None,
+        migrated_from: None,
     }
 }
 

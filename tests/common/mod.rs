@@ -278,6 +278,11 @@ pub(crate) fn heads(run: &Path) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
+/// The maps between the spaces of a run.
+pub(crate) fn maps(run: &Path) -> BTreeMap<String, Vec<u8>> {
+    if run.join("maps").is_dir() { tree(&run.join("maps")) } else { BTreeMap::new() }
+}
+
 /// All exported rows of a folder with their records, as bits, whatever files they lie in.
 pub(crate) fn rows(folder: &Path) -> Vec<(afterimage::export::Record, Vec<u32>)> {
     let reader = afterimage::export::Reader::open(folder).unwrap();

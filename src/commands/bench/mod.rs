@@ -11,11 +11,13 @@
 //! read into memory, and there is always one to be taken. See [`rig`] for what the learner gets to do.
 //! Every figure is the median over the rounds; ratios are taken within each round first.
 //!
-//! `bench step`, `bench exports`, `bench learning` and `bench reid` measure something else: see the modules of these names.
+//! `bench step`, `bench exports`, `bench learning`, `bench reid` and `bench spaces` measure something else: see the modules of
+//! these names.
 mod exports;
 mod learning;
 mod reid;
 mod rig;
+mod spaces;
 mod step;
 
 use std::fmt::Write;
@@ -53,6 +55,7 @@ pub(super) fn run(args: &cli::Bench, started: Instant) -> Result<Output> {
         Some(cli::BenchWhat::Exports(args)) => return exports::run(args, started),
         Some(cli::BenchWhat::Learning(args)) => return learning::run(args, started),
         Some(cli::BenchWhat::Reid(args)) => return reid::run(args),
+        Some(cli::BenchWhat::Spaces(args)) => return spaces::run(args, started),
         None => {}
     }
     if !SECS.contains(&args.secs) {

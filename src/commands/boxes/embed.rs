@@ -98,5 +98,6 @@ fn record(found: &Found<'_>, camera: &Arc<str>, snapshot: &Snapshot) -> Record {
         track: detection.track,
         class: detection.class,
         score: detection.score,
+        migrated_from: None,
     }
 }

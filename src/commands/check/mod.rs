@@ -2,6 +2,7 @@
 mod exports;
 mod heads;
 mod history;
+mod maps;
 #[cfg(test)]
 mod tests;
 
@@ -85,6 +86,7 @@ fn folder(all: &mut Findings, run: &Path, info: &Result<RunInfo>, model: bool) {
     history::journal(all, run, &heads);
     let place = history::states(all, run);
     let frozen = known.map(heads::frozen_space);
+    maps::check(all, run, frozen.as_deref(), &heads);
     let spaces = exports::Spaces { frozen, heads };
     let next = place.map(|place| place.exports).unwrap_or_default();
     // The row of a grid holds its cells, each of unit length.
@@ -120,7 +122,7 @@ fn own_encoder(all: &mut Findings, info: &RunInfo) {
 
 /// Files that were being written when a run was cut off, or are being written now.
 fn leftovers(all: &mut Findings, run: &Path) {
-    for folder in ["", "heads", "embeddings", "latents", "grids"] {
+    for folder in ["", "heads", "maps", "embeddings", "latents", "grids"] {
         let names = match files::names_in(&run.join(folder)) {
             Ok(names) => names,
             Err(error) => {

@@ -7,13 +7,14 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use crate::checkpoint::{HeadFile, save, save_head, space_of};
+use crate::checkpoint::{HeadFile, MapFile, map_path, save, save_head, save_map, space_of};
 use crate::export::{Dtype, Format, Layout, Level, Record, SCHEMA, Writer};
 use crate::head::{Form, Head, Learned};
 use crate::journal::Journal;
 use crate::learner::Origin;
 use crate::pipeline::exporting::Rotated;
 use crate::pipeline::folder::Place;
+use crate::spaces::{Hits, Kind, Map};
 
 const DIM: usize = 3;
 
@@ -48,6 +49,7 @@ fn record(frame: u64, head: u64, space: &str) -> Record {
         track: None,
         class: None,
         score: None,
+        migrated_from: None,
     }
 }
 
@@ -70,6 +72,7 @@ fn run() -> TempDir {
         let file = head_file(number);
         save_head(run, &file).unwrap();
         journal.write("promotion", json!({ "promoted": number, "space": file.space })).unwrap();
+        save_map(run, &map_file(number, &heads::frozen_space(&info))).unwrap();
     }
     let exports = Rotated { embeddings: 2, latents: 0, grids: 0 };
     let place = Place { next_index: 9, ended: true, segmenter: None, exports };
@@ -87,6 +90,23 @@ fn run() -> TempDir {
     }
     writer.finish().unwrap();
     folder
+}
+
+fn map_file(to_head: u64, frozen: &str) -> MapFile {
+    let (kind, size) = if to_head == 1 { (Kind::Head, 0) } else { (Kind::Affine, 2) };
+    MapFile {
+        from: if to_head == 1 { frozen.to_owned() } else { head_file(1).space },
+        from_head: to_head - 1,
+        to: head_file(to_head).space,
+        to_head,
+        encoder_sha256: origin().encoder_sha256,
+        card_hash: origin().card_hash,
+        map: Map { kind, matrix: Array2::eye(size), offset: Array1::zeros(size) },
+        references: 7,
+        queries: 9,
+        hits: Some(Hits { within: 0.5, across: 0.4 }),
+        as_is: None,
+    }
 }
 
 /// The report on a run, and the exit code.
@@ -122,6 +142,8 @@ fn a_whole_run_is_whole() {
         "ok    heads/0002.safetensors: 3 to 2 values",
         "ok    latest: 0002",
         "ok    journal.jsonl: 3 events",
+        "ok    maps/0001.safetensors: from space",
+        "affine, 7 references, keeps 80.0 % of the hits (9 queries)",
         "ok    state.safetensors: whole, goes on at frame 9; the source has ended",
         "ok    embeddings: 2 of 2 files whole, 9 rows",
         "ok    embeddings: 4 rows of the frozen encoder",
@@ -132,6 +154,19 @@ fn a_whole_run_is_whole() {
     }
     // The encoder it was made with is not here, which is no damage.
     assert!(code == 0 && text.contains("warn  encoder") && text.matches("warn").count() == 1, "{text}");
+}
+
+#[test]
+fn maps_are_read_and_must_join_the_spaces_of_their_heads() {
+    let gone = |run: &Path| fs::remove_file(map_path(run, 2)).unwrap();
+    assert!(failures(gone).is_empty(), "older runs have none");
+    let lines = failures(|run| edit(&map_path(run, 2), |bytes| bytes[300] ^= 1));
+    assert!(lines.len() == 1 && lines[0].contains("maps/0002.safetensors"), "{lines:?}");
+    let other = |run: &Path| {
+        save_map(run, &MapFile { from: "of another run".into(), ..map_file(2, "") }).unwrap();
+    };
+    let lines = failures(other);
+    assert!(lines.len() == 1 && lines[0].contains("joins space of another run as that of head 1"), "{lines:?}");
 }
 
 #[test]
@@ -168,9 +203,10 @@ fn heads_that_are_gone_or_not_this_runs_are_named() {
         other.number = 3;
         save_head(run, &other).unwrap();
     });
-    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert_eq!(lines.len(), 4, "{lines:?}");
     assert!(lines[0].contains("another encoder or preparation"), "{lines:?}");
-    assert!(lines[1].contains("but by the journal") && lines[2].contains("but head 2 is of space"), "{lines:?}");
+    assert!(lines[1].contains("but by the journal") && lines[3].contains("but head 2 is of space"), "{lines:?}");
+    assert!(lines[2].contains("maps/0002.safetensors: joins space"), "{lines:?}");
 }
 
 #[test]

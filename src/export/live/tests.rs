@@ -32,6 +32,7 @@ fn record(frame: u64) -> Record {
         track: None,
         class: None,
         score: None,
+        migrated_from: None,
     }
 }
 

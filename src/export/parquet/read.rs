@@ -46,7 +46,8 @@ impl Groups {
             let own = footer.list(2)?;
             let all = NAMES.into_iter().flat_map(|name| [Dtype::F32, Dtype::F16].map(|dtype| (name, dtype)));
             let (dtype, columns) = all
-                .map(|(name, dtype)| (dtype, schema::columns(name, dtype, dim)))
+                .flat_map(|(name, dtype)| [false, true].map(|migrated| (name, dtype, migrated)))
+                .map(|(name, dtype, migrated)| (dtype, schema::columns(name, dtype, dim, migrated)))
                 .find(|(_, columns)| schema::elements(columns) == Value::List(own.to_vec()))?;
             let groups: Option<Vec<Struct>> = footer.list(4)?.iter().map(|group| group.as_struct().cloned()).collect();
             let mut ahead = groups?;

@@ -6,8 +6,11 @@ use super::chunk::Cells;
 use super::runs::{self, Run};
 use crate::export::{Level, Maker, Record};
 
+/// Columns of rows that were not migrated; where a migrated row says where it comes from stands before the last.
+const COLUMNS: usize = 19;
+
 /// A filled column for each of [`super::schema::columns`]; `rows` are the bytes of all numbers.
-pub(super) fn cells(records: &[Record], rows: &[u8]) -> Vec<Cells> {
+pub(super) fn cells(records: &[Record], rows: &[u8], migrated: bool) -> Vec<Cells> {
     let level = |record: &Record| match record.level {
         Level::Frame => "frame",
         Level::Grid => "grid",
@@ -15,7 +18,7 @@ pub(super) fn cells(records: &[Record], rows: &[u8]) -> Vec<Cells> {
     };
     let maker = |record: &Record, of: fn(&Maker) -> &Arc<str>| record.maker.as_ref().map(|maker| of(maker).clone());
     let number = |of: fn(&Record) -> u64| numbers(records, |record| Some(of(record).to_le_bytes()));
-    vec![
+    let mut all = vec![
         numbers(records, |record| Some(record.schema.to_le_bytes())),
         texts(records, |record| Some(record.camera.clone())),
         number(|record| record.frame),
@@ -41,13 +44,18 @@ pub(super) fn cells(records: &[Record], rows: &[u8]) -> Vec<Cells> {
         numbers(records, |record| record.track.map(i64::to_le_bytes)),
         numbers(records, |record| record.class.map(i64::to_le_bytes)),
         numbers(records, |record| record.score.map(f32::to_le_bytes)),
-        Cells { present: vec![true; records.len()], bytes: rows.to_vec(), ..Cells::default() },
-    ]
+    ];
+    if migrated {
+        all.push(texts(records, |record| record.migrated_from.clone()));
+    }
+    all.push(Cells { present: vec![true; records.len()], bytes: rows.to_vec(), ..Cells::default() });
+    all
 }
 
 /// The records of `cells`, and the bytes of all numbers. `None`: there is text that no record has.
-pub(super) fn records(cells: Vec<Cells>) -> Option<(Vec<Record>, Vec<u8>)> {
-    let cells: [Cells; 19] = cells.try_into().ok()?;
+pub(super) fn records(mut cells: Vec<Cells>) -> Option<(Vec<Record>, Vec<u8>)> {
+    let migrated = (cells.len() == COLUMNS + 1).then(|| cells.remove(COLUMNS - 1));
+    let cells: [Cells; COLUMNS] = cells.try_into().ok()?;
     let [
         schema,
         camera,
@@ -77,6 +85,7 @@ pub(super) fn records(cells: Vec<Cells>) -> Option<(Vec<Record>, Vec<u8>)> {
     let (mut encoder, mut preparation, mut learner) = (words(&encoder), words(&preparation), words(&learner));
     let (mut track, mut class, mut score) = (back::<8>(&track), back::<8>(&class), back::<4>(&score));
     let (mut novelty, mut sides) = (back::<4>(&novelty), back::<16>(&sides));
+    let mut migrated = migrated.as_ref().map(words);
     let mut records = Vec::with_capacity(rows_there);
     for row in 0..rows_there {
         let maker = encoder.next()?.zip(preparation.next()?);
@@ -103,6 +112,10 @@ pub(super) fn records(cells: Vec<Cells>) -> Option<(Vec<Record>, Vec<u8>)> {
             track: track.next()?.map(i64::from_le_bytes),
             class: class.next()?.map(i64::from_le_bytes),
             score: score.next()?.map(f32::from_le_bytes),
+            migrated_from: match &mut migrated {
+                Some(migrated) => migrated.next()?,
+                None => None,
+            },
             novel: novel.bytes.get(row / 8)? >> (row % 8) & 1 == 1,
             window: match window {
                 Some(all) => Some([side(all, 0)?, side(all, 4)?, side(all, 8)?, side(all, 12)?]),

@@ -25,13 +25,14 @@ pub(super) struct Column {
 }
 
 /// All columns of files whose numbers, `dim` of them a row, are called `name`. In this order [`super::records`] fills them.
-pub(super) fn columns(name: &'static str, dtype: Dtype, dim: usize) -> Vec<Column> {
+/// Only files of `migrated` rows say where these come from, so that all others stay as readers know them.
+pub(super) fn columns(name: &'static str, dtype: Dtype, dim: usize, migrated: bool) -> Vec<Column> {
     let column = |name, of, optional| Column { name, of, optional, list: None };
     let number = match dtype {
         Dtype::F32 => Type::Float,
         Dtype::F16 => Type::Half,
     };
-    vec![
+    let mut all = vec![
         column("schema", Type::Int(32, false), false),
         column("camera", Type::Text, false),
         column("frame", Type::Int(64, false), false),
@@ -50,8 +51,12 @@ pub(super) fn columns(name: &'static str, dtype: Dtype, dim: usize) -> Vec<Colum
         column("track", Type::Int(64, true), true),
         column("class", Type::Int(64, true), true),
         column("score", Type::Float, true),
-        Column { list: Some(dim), ..column(name, number, false) },
-    ]
+    ];
+    if migrated {
+        all.push(column("migrated_from", Type::Text, true));
+    }
+    all.push(Column { list: Some(dim), ..column(name, number, false) });
+    all
 }
 
 /// The columns as Parquet's schema, the root first.

@@ -20,6 +20,7 @@ pub(in crate::export) struct Sheet {
     columns: Vec<Column>,
     about: Vec<Value>,
     dim: usize,
+    migrated: bool,
     rows: u64,
     groups: Vec<Value>,
     /// Where the next group goes: the end of the last one.
@@ -30,7 +31,8 @@ pub(in crate::export) struct Sheet {
 impl Sheet {
     pub(in crate::export) fn create(path: PathBuf, layout: Layout, dim: usize, first: &Record) -> Result<Self> {
         let partial = files::partial(&path)?;
-        let columns = schema::columns(layout.column, layout.dtype, dim);
+        let migrated = first.migrated_from.is_some();
+        let columns = schema::columns(layout.column, layout.dtype, dim, migrated);
         let pair = |key: &str, value: &str| Value::Struct(Struct::default().with(1, key.into()).with(2, value.into()));
         let mut about = vec![pair("ARROW:schema", &schema::arrow(&columns)), pair(DIM, &dim.to_string())];
         about.extend(first.common().iter().map(|(key, value)| pair(&format!("afterimage.{key}"), value)));
@@ -40,7 +42,7 @@ impl Sheet {
             Error::io("cannot write", &path, error)
         })?;
         let (end, footer, groups) = (MAGIC.len() as u64, Vec::new(), Vec::new());
-        Ok(Self { path, partial, file, columns, about, dim, rows: 0, groups, end, footer })
+        Ok(Self { path, partial, file, columns, about, dim, migrated, rows: 0, groups, end, footer })
     }
 
     pub(in crate::export) fn dim(&self) -> usize {
@@ -61,7 +63,7 @@ impl Sheet {
             return Ok(());
         }
         let (mut group, mut chunks) = (Vec::with_capacity(rows.len() + (1 << 16)), Vec::new());
-        for (column, cells) in self.columns.iter().zip(records::cells(of, rows)) {
+        for (column, cells) in self.columns.iter().zip(records::cells(of, rows, self.migrated)) {
             let begin = self.end + group.len() as u64;
             let said = chunk::write(&mut group, self.end, column, &cells);
             let chunk = Struct::default().with(2, Value::I64(begin as i64)).with(3, Value::Struct(said));

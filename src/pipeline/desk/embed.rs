@@ -67,6 +67,7 @@ impl Desk {
             track: detection.track,
             class: detection.class,
             score: detection.score,
+            migrated_from: None,
         })
     }
 

@@ -9,7 +9,7 @@ use ndarray::Array2;
 use serde_json::{Value, json};
 
 use super::super::super::common::{Opened, Progress};
-use super::super::super::labelled::{Halves, Image, halves, numbers};
+use super::super::super::labelled::{self, Image, halves, numbers};
 use crate::board::Heart;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -19,14 +19,15 @@ use crate::pipeline::learning::{Learning, Recording};
 use crate::pipeline::{self, Job};
 use crate::source::Source;
 use crate::source::folder::Folder;
+use crate::spaces::Halves;
 use crate::{knn, linear_probe};
 
 /// See the module.
-pub(super) struct DataSet {
+pub(in crate::commands::bench) struct DataSet {
     /// Name of its folder.
-    pub(super) name: String,
+    pub(in crate::commands::bench) name: String,
     /// The stream as the learner gets it, views included.
-    pub(super) samples: Vec<Sample>,
+    pub(in crate::commands::bench) samples: Vec<Sample>,
     /// Shape of latents that are grids.
     grid: Option<Grid>,
     gallery: Array2<f32>,
@@ -35,21 +36,21 @@ pub(super) struct DataSet {
     query_labels: Vec<usize>,
     classes: usize,
     /// Time that the encoder took for all, seconds.
-    pub(super) encode_secs: f64,
+    pub(in crate::commands::bench) encode_secs: f64,
 }
 
 /// What labels say of a head.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
-pub(super) struct Accuracy {
-    pub(super) knn1: f64,
-    pub(super) knn5: f64,
+pub(in crate::commands::bench) struct Accuracy {
+    pub(in crate::commands::bench) knn1: f64,
+    pub(in crate::commands::bench) knn5: f64,
     /// By [`linear_probe::accuracy`].
-    pub(super) linear: f64,
+    pub(in crate::commands::bench) linear: f64,
 }
 
 impl Accuracy {
     /// Of 1-NN and 5-NN.
-    pub(super) fn mean(&self) -> f64 {
+    pub(in crate::commands::bench) fn mean(&self) -> f64 {
         (self.knn1 + self.knn5) / 2.0
     }
 }
@@ -59,7 +60,7 @@ impl DataSet {
     ///
     /// # Errors
     /// A folder is missing or empty, or a labelled image lies in no class folder.
-    pub(super) fn read(
+    pub(in crate::commands::bench) fn read(
         folder: &Path,
         opened: &mut Opened,
         config: &Config,
@@ -70,7 +71,7 @@ impl DataSet {
         let name =
             folder.file_name().map_or_else(|| folder.display().to_string(), |n| n.to_string_lossy().into_owned());
         let samples = stream(&folder.join("stream"), opened, config, stop, started)?;
-        let Halves { gallery, queries, classes: names } = halves(folder)?;
+        let labelled::Halves { gallery, queries, classes: names } = halves(folder)?;
         let mut encode = |images: &[Image]| -> Result<(Array2<f32>, Vec<usize>)> {
             let paths: Vec<_> = images.iter().map(|(path, _)| path.clone()).collect();
             let mut progress = Progress::new("labelled images", Some(paths.len() as u64));
@@ -94,7 +95,7 @@ impl DataSet {
     ///
     /// # Errors
     /// An embedding is not finite.
-    pub(super) fn accuracy(&self, head: &Head) -> Result<Accuracy> {
+    pub(in crate::commands::bench) fn accuracy(&self, head: &Head) -> Result<Accuracy> {
         let embed = |rows: &Array2<f32>| head.embed_latents(self.grid, rows.view());
         let (g, q) = (embed(&self.gallery), embed(&self.queries));
         let (gl, ql) = (&self.gallery_labels, &self.query_labels);
@@ -103,12 +104,23 @@ impl DataSet {
         Ok(Accuracy { knn1: knn(1), knn5: knn(5), linear })
     }
 
+    /// Gallery and queries under two heads, each with its class: the gallery by `old`, the queries by `new`.
+    pub(in crate::commands::bench) fn embedded(&self, old: &Head, new: &Head) -> Halves {
+        let number = |labels: &[usize]| labels.iter().map(|label| *label as u64).collect();
+        Halves {
+            gallery: old.embed_latents(self.grid, self.gallery.view()),
+            gallery_labels: number(&self.gallery_labels),
+            queries: new.embed_latents(self.grid, self.queries.view()),
+            query_labels: number(&self.query_labels),
+        }
+    }
+
     /// Segments of the stream.
     fn segments(&self) -> usize {
         self.samples.iter().map(|sample| sample.segment).collect::<BTreeSet<_>>().len()
     }
 
-    pub(super) fn size(&self) -> Value {
+    pub(in crate::commands::bench) fn size(&self) -> Value {
         json!({
             "frames": self.samples.len(), "segments": self.segments(), "classes": self.classes,
             "views": self.samples.iter().filter(|sample| !sample.view.is_empty()).count(),

@@ -3,8 +3,8 @@
 //! The stream of a set, its gallery and its queries go through the encoder once; real learners run over the latents, and
 //! labels judge what they never saw ([`trials`], [`sequence`]). Figures that depend on the seed get mean and standard
 //! deviation over the seeds.
-mod data;
-mod sequence;
+pub(super) mod data;
+pub(super) mod sequence;
 mod table;
 mod trials;
 

@@ -12,6 +12,34 @@ use crate::pairs::Sample;
 /// Between the last frame of a set and the first of the next, nanoseconds.
 const APART_NS: i64 = 3_600_000_000_000;
 
+/// Where a stream made of several sets stands: the next frame, time and segment.
+#[derive(Default)]
+pub(in crate::commands::bench) struct Stream {
+    pub(in crate::commands::bench) index: u64,
+    stamp: i64,
+    segment: u64,
+}
+
+impl Stream {
+    /// A sample of the set at hand as it comes in this stream.
+    pub(in crate::commands::bench) fn moved(&self, sample: &Sample) -> Sample {
+        Sample {
+            index: sample.index + self.index,
+            stamp: Stamp(sample.stamp.0 + self.stamp),
+            segment: sample.segment + self.segment,
+            ..sample.clone()
+        }
+    }
+
+    /// The set at hand is over.
+    pub(in crate::commands::bench) fn end(&mut self, set: &DataSet) {
+        if let Some(last) = set.samples.last() {
+            (self.index, self.segment) = (self.index + last.index + 1, self.segment + last.segment + 1);
+            self.stamp += last.stamp.0 + APART_NS;
+        }
+    }
+}
+
 /// One set under the head that is exported after so many sets.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct After {
@@ -31,23 +59,14 @@ pub(super) fn run(sets: &[DataSet], origin: &Origin, jobs: &[Config]) -> Result<
     for config in jobs {
         let seed = config.learn.seed;
         let mut learner = Learner::new(config, origin.clone(), None)?;
-        let (mut index, mut stamp, mut segment) = (0, 0, 0);
+        let mut stream = Stream::default();
         for (place, set) in sets.iter().enumerate() {
             for sample in &set.samples {
-                let moved = Sample {
-                    index: sample.index + index,
-                    stamp: Stamp(sample.stamp.0 + stamp),
-                    segment: sample.segment + segment,
-                    ..sample.clone()
-                };
-                learner.learn(&moved)?;
+                learner.learn(&stream.moved(sample))?;
             }
-            if let Some(last) = set.samples.last() {
-                (index, segment) = (index + last.index + 1, segment + last.segment + 1);
-                stamp += last.stamp.0 + APART_NS;
-            }
+            stream.end(set);
             let mut ended = learner.clone();
-            ended.finish(index.saturating_sub(1))?;
+            ended.finish(stream.index.saturating_sub(1))?;
             let frozen = Head::Identity { dim: origin.pooled_dim() };
             for (number, set) in sets[..=place].iter().enumerate() {
                 let (frozen, adapted) = (set.accuracy(&frozen)?, set.accuracy(&ended.exported().head)?);

@@ -1,0 +1,217 @@
+//! `bench spaces`: what promotions do to embeddings that are stored, judged by labels (docs/spaces.md).
+//!
+//! Real learners go through the streams; at each promotion the gallery is embedded by the old head and the queries by the
+//! new one. A hit is a neighbour of the query's class. Every rate is hits across over hits within the new space.
+use std::sync::Arc;
+use std::time::Instant;
+
+use ndarray::{Array2, ArrayView2};
+use serde::Serialize;
+use serde_json::json;
+
+use super::super::Output;
+use super::super::common::Opened;
+use super::learning::data::DataSet;
+use super::learning::sequence::Stream;
+use crate::cli;
+use crate::config::Config;
+use crate::config::load::load;
+use crate::error::Result;
+use crate::learner::{Learner, Origin, Passage, Snapshot};
+use crate::spaces::{Halves, Map, carry, fitted, hits};
+use crate::telemetry;
+
+/// Neighbours that are looked at.
+const NEIGHBOURS: [usize; 2] = [1, 5];
+
+/// A rate, or a share, with one neighbour and with five.
+type Two = [f64; 2];
+
+/// A promotion, with what led to it.
+struct Promotion {
+    before: Arc<Snapshot>,
+    after: Arc<Snapshot>,
+    passage: Passage,
+    /// Regression and rotation, whatever was taken.
+    maps: Vec<Map>,
+    /// Newest frame that was learned from.
+    frame: u64,
+}
+
+/// One step on one set.
+#[derive(Debug, Clone, Serialize)]
+struct Step {
+    from: u64,
+    to: u64,
+    dims: [usize; 2],
+    frame: u64,
+    /// Which map was taken, and its rate without labels.
+    kind: &'static str,
+    unlabelled: Option<f64>,
+    /// Hits within the new space.
+    within: Two,
+    as_is: Option<Two>,
+    rotation: Option<Two>,
+    affine: Two,
+    taken: Two,
+    /// From here to the last head: all maps in a row.
+    to_last: Two,
+}
+
+pub(super) fn run(args: &cli::BenchSpaces, started: Instant) -> Result<Output> {
+    let config = load(args.common.config.as_deref(), &args.common.set)?;
+    let stop = telemetry::stop_on_signals()?;
+    let mut opened = Opened::open(&args.encoder, &config)?;
+    let read = |folder| DataSet::read(folder, &mut opened, &config, &stop, started);
+    let sets: Vec<DataSet> = args.data.iter().map(|folder| folder.as_path()).map(read).collect::<Result<_>>()?;
+    let courses: Vec<&[DataSet]> = if args.in_sequence { vec![&sets] } else { sets.chunks(1).collect() };
+    let (mut text, mut found) = (String::new(), Vec::new());
+    for course in courses {
+        let promotions = learned(course, &opened.origin, &config)?;
+        for set in course {
+            let steps = measure(set, &promotions)?;
+            text += &table(&set.name, &steps);
+            let accuracy = promotions.last().map(|last| set.accuracy(&last.after.head)).transpose()?;
+            if let Some(accuracy) = &accuracy {
+                text += &format!("\nlast head: 1-NN {:.3}, 5-NN {:.3}\n\n", accuracy.knn1, accuracy.knn5);
+            }
+            found.push(json!({ "name": set.name, "steps": steps, "accuracy": accuracy }));
+        }
+    }
+    let json = json!({ "version": env!("CARGO_PKG_VERSION"), "config": config, "sets": found });
+    Ok(Output { text: text.trim_end().to_owned(), json, as_json: args.common.json })
+}
+
+/// One learner through the sets of a course, to the end of its stream.
+fn learned(course: &[DataSet], origin: &Origin, config: &Config) -> Result<Vec<Promotion>> {
+    let mut learner = Learner::new(config, origin.clone(), None)?;
+    let (mut stream, mut promotions) = (Stream::default(), Vec::new());
+    let mut before = learner.exported().clone();
+    for set in course {
+        for sample in &set.samples {
+            let outcome = learner.learn(&stream.moved(sample))?;
+            promotions.extend(outcome.and_then(|outcome| promotion(&learner, &mut before, outcome)));
+        }
+        stream.end(set);
+    }
+    let outcome = learner.finish(stream.index.saturating_sub(1))?;
+    promotions.extend(outcome.and_then(|outcome| promotion(&learner, &mut before, outcome)));
+    promotions.into_iter().collect()
+}
+
+fn promotion(
+    learner: &Learner,
+    before: &mut Arc<Snapshot>,
+    outcome: crate::learner::Outcome,
+) -> Option<Result<Promotion>> {
+    let passage = outcome.passage?;
+    tracing::info!("{}", outcome.decision.reason);
+    let (old, after) = (std::mem::replace(before, outcome.snapshot.clone()), outcome.snapshot);
+    let maps = fitted(&old.head, &after.head, learner.map_references().view());
+    Some(maps.map(|maps| Promotion { before: old, after, passage, maps, frame: outcome.decision.frame }))
+}
+
+/// Every promotion on one labelled set.
+fn measure(set: &DataSet, promotions: &[Promotion]) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    for (place, promotion) in promotions.iter().enumerate() {
+        let (old, new) = (&*promotion.before.head, &*promotion.after.head);
+        let within = of(&set.embedded(new, new), None);
+        let across = set.embedded(old, new);
+        let rate = |gallery: ArrayView2<f32>| over(of(&across, Some(gallery)), within);
+        let by = |map: Option<&Map>| -> Result<Option<Two>> {
+            map.map(|map| Ok(rate(map.apply(across.gallery.view())?.view()))).transpose()
+        };
+        let last = promotions.last().map_or(new, |last| &*last.after.head);
+        let to_last = set.embedded(old, last);
+        let carried = promotions[place..].iter().try_fold(to_last.gallery.clone(), carried)?;
+        let fitted = &promotion.passage.fitted;
+        steps.push(Step {
+            from: promotion.passage.from_head,
+            to: promotion.after.number,
+            dims: [old.dim_out(), new.dim_out()],
+            frame: promotion.frame,
+            kind: fitted.map.kind.name(),
+            unlabelled: fitted.hits.map(|hits| hits.rate()),
+            within,
+            as_is: (old.dim_out() == new.dim_out()).then(|| rate(across.gallery.view())),
+            affine: by(promotion.maps.first())?.unwrap_or_default(),
+            rotation: by(promotion.maps.get(1))?,
+            taken: rate(carried_over(promotion, across.gallery.view())?.view()),
+            to_last: over(of(&to_last, Some(carried.view())), of(&set.embedded(last, last), None)),
+        });
+    }
+    Ok(steps)
+}
+
+fn carried(rows: Array2<f32>, promotion: &Promotion) -> Result<Array2<f32>> {
+    carried_over(promotion, rows.view())
+}
+
+fn carried_over(promotion: &Promotion, rows: ArrayView2<f32>) -> Result<Array2<f32>> {
+    carry(&promotion.before.head, &promotion.after.head, &promotion.passage.fitted.map, rows)
+}
+
+/// Hits with one and with five neighbours, with another gallery where one is given.
+fn of(set: &Halves, gallery: Option<ArrayView2<f32>>) -> Two {
+    let gallery = gallery.unwrap_or_else(|| set.gallery.view());
+    NEIGHBOURS.map(|k| hits(gallery, &set.gallery_labels, set.queries.view(), &set.query_labels, k))
+}
+
+fn over(across: Two, within: Two) -> Two {
+    [0, 1].map(|i| if within[i] > 0.0 { across[i] / within[i] } else { 0.0 })
+}
+
+fn table(name: &str, steps: &[Step]) -> String {
+    let mut text = format!(
+        "## {name}\n\nRates with 1 and with 5 neighbours.\n\n| promotion | frame | dimensions | hits within | as they are | rotation | affine | taken | \
+         without labels | to the last head |\n|---|---:|---|---|---|---|---|---|---:|---|\n"
+    );
+    let two = |two: Two| format!("{:.3}, {:.3}", two[0], two[1]);
+    let some = |found: Option<Two>| found.map_or_else(|| "—".to_owned(), two);
+    for step in steps {
+        let Step { from, to, dims: [p, q], frame, kind, .. } = step;
+        let unlabelled = step.unlabelled.map_or_else(|| "—".to_owned(), |rate| format!("{rate:.3}"));
+        text += &format!(
+            "| {from} to {to} | {frame} | {p} to {q} | {} | {} | {} | {} | {kind} {} | {unlabelled} | {} |\n",
+            two(step.within),
+            some(step.as_is),
+            some(step.rotation),
+            two(step.affine),
+            two(step.taken),
+            two(step.to_last)
+        );
+    }
+    if steps.is_empty() {
+        text += "\nNothing was promoted.\n";
+    }
+    text + &means(steps)
+}
+
+/// Means over the promotions from a learned head to the next.
+fn means(steps: &[Step]) -> String {
+    let learned: Vec<&Step> = steps.iter().filter(|step| step.kind != "head").collect();
+    let mean = |name: &str, figures: Vec<Two>| {
+        if figures.is_empty() {
+            return String::new();
+        }
+        let n = figures.len() as f64;
+        let [one, five] = [0, 1].map(|i| figures.iter().map(|two| two[i]).sum::<f64>() / n);
+        format!(", {name} {one:.3}, {five:.3}")
+    };
+    let all = |figure: fn(&Step) -> Option<Two>| learned.iter().filter_map(|step| figure(step)).collect::<Vec<_>>();
+    let (as_is, rotation) = (mean("as they are", all(|s| s.as_is)), mean("rotation", all(|s| s.rotation)));
+    let (affine, taken) = (mean("affine", all(|s| Some(s.affine))), mean("taken", all(|s| Some(s.taken))));
+    let to_last = mean("to the last head", all(|s| Some(s.to_last)));
+    format!("\nmeans of {} promotions between learned heads{as_is}{rotation}{affine}{taken}{to_last}\n", learned.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_across_over_within() {
+        assert_eq!(over([0.4, 0.0], [0.5, 0.0]), [0.8, 0.0]);
+    }
+}
