@@ -139,3 +139,32 @@ fn what_cannot_be_compared_is_said() {
     std::fs::remove_dir_all(place.at("scenes/query")).unwrap();
     bench(&place, &["scenes", "--objectives", "nt-xent"]).fails(1, &["query"]);
 }
+
+#[test]
+fn promotions_are_measured_across_spaces() {
+    let place = Place::new();
+    write_set(&place.at("scenes"), 7, 240);
+    let bench = |more: &[&str]| {
+        let args = ["bench", "spaces", "scenes", "--config", "learn.toml", "--encoder", ENCODER, "--json"];
+        let often = ["--set", "head.candidates=['slow']", "--set", "learn.refit_growth=1.2"];
+        place.run(&[&args[..], &often, more].concat()).ok().json()
+    };
+    let of = |json: &Value| json["sets"][0]["steps"].as_array().unwrap().clone();
+    let json = bench(&[]);
+    let (turned, free) = (of(&json), of(&bench(&["--set", "head.align=false"])));
+    assert!(turned.len() > 1 && turned.len() == free.len(), "{json}");
+    let first = &turned[0];
+    assert_eq!(
+        (&first["from"], &first["kind"], &first["taken"]),
+        (&0.into(), &"head".into(), &serde_json::json!([1.0, 1.0]))
+    );
+    assert!(first["as_is"].is_null(), "the dimensions differ");
+    let five = |step: &Value, key: &str| step[key][1].as_f64().unwrap();
+    for (turned, free) in turned[1..].iter().zip(&free[1..]) {
+        assert!(five(turned, "taken") > 0.95 && five(turned, "to_last") > 0.95, "{turned}");
+        assert!(five(turned, "as_is") > 0.9 && five(free, "as_is") < five(turned, "as_is"), "{turned} {free}");
+        // A turn changes nothing within a space, nor what a map can do.
+        assert!((five(turned, "within") - five(free, "within")).abs() < 0.01, "{turned} {free}");
+    }
+    assert_share(&json["sets"][0]["accuracy"]["knn1"]);
+}
