@@ -33,7 +33,7 @@ pub use reader::Reader;
 pub(crate) use reader::format_of;
 pub use record::{Level, Maker, Record, SCHEMA};
 pub use rewritten::Rewritten;
-pub use spaces::{one_space, space_of_file};
+pub use spaces::space_of_file;
 pub use stored::Stored;
 pub use writer::{Counts, Writer};
 
