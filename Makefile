@@ -31,6 +31,7 @@ demo: build ## learn from the bundled clip and from the bundled labelled set, an
 	@echo "  sheet.png        frames with their neighbours, frozen against adapted"
 	@echo "  embeddings/      NNNN.npy with one row a frame, NNNN.jsonl with one record a row"
 	@echo "  heads/, latest   the heads that were promoted; journal.jsonl says when and why"
+	@echo "  maps/            for afterimage migrate: stored embeddings into the space of a newer head"
 
 test: setup ## every test, with the real binary and the bundled data
 	$(CARGO) test --release --locked
