@@ -445,10 +445,10 @@ pub struct BenchExports {
     #[arg(long, value_name = "URI")]
     pub source: String,
     /// Length of each stretch, seconds.
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 1.0)]
     pub secs: f64,
     /// Times that all stretches are run, interleaved.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub rounds: u32,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]

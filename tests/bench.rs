@@ -111,3 +111,31 @@ fn a_step_of_every_objective_is_timed() {
     assert_eq!(done.status.code(), Some(2), "{}", String::from_utf8_lossy(&done.stderr));
     assert!(String::from_utf8_lossy(&done.stderr).contains("known are nt-xent, moco"));
 }
+
+#[test]
+fn every_way_of_export_is_measured_with_its_reader() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny.onnx");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_afterimage"));
+    command.args([
+        "bench",
+        "exports",
+        "--source",
+        "pattern://7?frames=60&segments=6",
+        "--secs",
+        "0.1",
+        "--rounds",
+        "1",
+    ]);
+    let done = command.args(["--json", "--encoder"]).arg(model).env("TMPDIR", folder.path()).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let json: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let ways = json["ways"].as_array().unwrap();
+    let names: Vec<&str> = ways.iter().map(|way| way["way"].as_str().unwrap()).collect();
+    assert_eq!(names, ["nothing", "npy", "npy f16", "parquet", "safetensors", "npy, latents", "ring", "socket"]);
+    assert!(
+        ways.iter().all(|way| ["fps", "of_nothing", "cpu_of_nothing"].iter().all(|key| way[key].as_f64() > Some(0.0)))
+    );
+    assert!(json["ring"]["p50_ms"].as_f64().unwrap() <= json["ring"]["p99_ms"].as_f64().unwrap(), "{json}");
+    assert_eq!(left_in(folder.path()), 0);
+}
