@@ -8,8 +8,9 @@ use crate::checkpoint::space_of;
 use crate::config::{self, Config};
 use crate::encoder::{Card, Encoder, Prepare};
 use crate::error::{Error, Result};
+use crate::export::{Level, Record, SCHEMA};
 use crate::files::sha256_hex;
-use crate::frame::Frame;
+use crate::frame::{Frame, Stamp};
 use crate::head::Grid;
 use crate::learner::{Origin, Snapshot};
 use crate::linalg::normalise;
@@ -202,6 +203,46 @@ pub(super) fn pooled(grid: Option<Grid>, latent: &[f32]) -> Option<Vec<f32>> {
     let Some(grid) = grid else { return Some(latent.to_vec()) };
     let mut out = vec![0.0; grid.dim];
     grid.pool(latent, &mut out).then_some(out)
+}
+
+/// The frame that a box is of.
+#[derive(Debug, Clone)]
+pub struct Of {
+    /// Name of its camera.
+    pub camera: Arc<str>,
+    /// Its position in the source.
+    pub frame: u64,
+    /// Its capture time.
+    pub stamp: Stamp,
+    /// What the wall clock said then; live sources only.
+    pub wall_ns: Option<i64>,
+    /// The segment that it lies in.
+    pub segment: u64,
+}
+
+/// The record of a box of which `rect` lies in its frame, embedded with `snapshot`; without its maker.
+pub fn record(of: Of, detection: &Detection, rect: Rect, snapshot: &Snapshot) -> Record {
+    Record {
+        schema: SCHEMA,
+        camera: of.camera,
+        frame: of.frame,
+        stamp_ns: of.stamp.0,
+        wall_ns: of.wall_ns,
+        segment: of.segment,
+        level: Level::Box,
+        space: snapshot.space.clone(),
+        head: snapshot.number,
+        maker: None,
+        learner: None,
+        novelty: None,
+        novel: false,
+        // Sides are at most 16,384 pixels.
+        window: Some(rect.pixels().map(|x| x as i32)),
+        track: detection.track,
+        class: detection.class,
+        score: detection.score,
+        migrated_from: None,
+    }
 }
 
 /// `snapshot`, of a run over frames or over boxes, for latents of boxes of `origin`: a head over vectors, in the space of

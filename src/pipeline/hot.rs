@@ -193,7 +193,6 @@ impl Hot<'_> {
         let (Some(desk), Some(snapshot)) = (&self.desk, self.snapshots.front()) else { return };
         let mut kept = desk.spare.try_recv().unwrap_or_default();
         std::mem::swap(&mut kept.frame, &mut slot.frame);
-        kept.frame.pixels.truncate(if desk.pixels { usize::MAX } else { 0 });
         (kept.frame.index, kept.frame.stamp, kept.frame.camera) = (slot.index, slot.stamp, slot.camera);
         kept.latent.clear();
         if !desk.pixels {

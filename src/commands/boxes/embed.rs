@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{Boxed, Found, bounded};
+use super::{Boxed, bounded};
 use crate::cli;
 use crate::commands::Output;
 use crate::commands::common::{Opened, Progress, camera_names};
@@ -12,9 +12,9 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::export::outlets::Outlets;
 use crate::export::trackers::Trackers;
-use crate::export::{Level, Record, SCHEMA};
 use crate::head::Scratch;
 use crate::learner::Snapshot;
+use crate::pipeline::boxed::{Of, record};
 use crate::pipeline::exporting::{Exporter, Rotated, Row};
 use crate::{files, source, telemetry};
 
@@ -47,7 +47,9 @@ pub(in crate::commands) fn run(
         trackers.push(found.detection, found.stamp.0, &row.embedding)?;
         row.latent.clear();
         row.latent.extend_from_slice(found.latent);
-        row.record = Some(record(&found, &camera, &snapshot));
+        let (camera, frame) = (camera.clone(), found.detection.frame);
+        let of = Of { camera, frame, stamp: found.stamp, wall_ns: None, segment: found.segment };
+        row.record = Some(record(of, found.detection, found.rect, &snapshot));
         row.frozen_space = exporter.wants_latents().then(|| frozen_space.clone());
         row.snapshot = Some(snapshot.clone());
         exporter.push(&mut row)
@@ -75,29 +77,4 @@ pub(in crate::commands) fn run(
         exports.embeddings.lost_rows
     );
     Ok(Output { text, json, as_json: args.common.json })
-}
-
-fn record(found: &Found<'_>, camera: &Arc<str>, snapshot: &Snapshot) -> Record {
-    let detection = found.detection;
-    Record {
-        schema: SCHEMA,
-        camera: camera.clone(),
-        frame: detection.frame,
-        stamp_ns: found.stamp.0,
-        wall_ns: None,
-        segment: found.segment,
-        level: Level::Box,
-        space: snapshot.space.clone(),
-        head: snapshot.number,
-        maker: None,
-        learner: None,
-        novelty: None,
-        novel: false,
-        // Sides are at most 16,384 pixels.
-        window: Some(found.rect.pixels().map(|x| x as i32)),
-        track: detection.track,
-        class: detection.class,
-        score: detection.score,
-        migrated_from: None,
-    }
 }

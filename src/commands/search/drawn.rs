@@ -9,9 +9,12 @@ use super::query::Query;
 use super::told::time;
 use crate::cli;
 use crate::commands::export::write as write_file;
-use crate::commands::sheet::canvas::{Area, Colour, Picture, Style};
+use crate::commands::sheet::canvas::{Area, Picture, Style};
 use crate::commands::sheet::gather::scaled;
 use crate::commands::sheet::png;
+use crate::commands::sheet::style::{
+    ACCENT, APART, BETWEEN, BORDER, CAPTION_GAP, INK, INSIDE, MARGIN, NOTE, PANEL, PAPER, ROW_GAP, TITLE,
+};
 use crate::config::Config;
 use crate::error::Result;
 use crate::export::Record;
@@ -22,25 +25,8 @@ const COLUMNS: usize = 5;
 /// Width of a picture in pixels; a higher one than [`HIGH`] is narrower.
 pub(super) const WIDE: usize = 202;
 pub(super) const HIGH: usize = 300;
-const MARGIN: usize = 40;
-/// Between the query and the hits.
-const APART: usize = 26;
-/// From the edge of the panel to its pictures.
-const INSIDE: usize = 16;
-/// Between two pictures.
-const BETWEEN: usize = 12;
-const ROW_GAP: usize = 22;
-const CAPTION_GAP: usize = 6;
-const BORDER: usize = 3;
 
-const PAPER: Colour = [250, 249, 246];
-const PANEL: Colour = [222, 234, 231];
-const INK: Colour = [38, 40, 43];
-const QUIET: Colour = [112, 114, 117];
-pub(super) const ACCENT: Colour = [196, 128, 48];
-const TITLE: Style = Style { size: RasterHeight::Size24, weight: FontWeight::Bold, colour: INK };
 const BOLD: Style = Style { size: RasterHeight::Size16, weight: FontWeight::Bold, colour: INK };
-const NOTE: Style = Style { size: RasterHeight::Size16, weight: FontWeight::Regular, colour: QUIET };
 const LINE: usize = 18;
 /// Lines under a picture.
 const LINES: usize = 3;

@@ -1,9 +1,10 @@
 //! The pictures of hits, out of the source that their rows were made from.
 use std::collections::BTreeMap;
 
-use super::drawn::{ACCENT, HIGH, WIDE};
+use super::drawn::{HIGH, WIDE};
 use crate::commands::sheet::canvas::{Area, Picture};
 use crate::commands::sheet::gather::{for_each, scaled};
+use crate::commands::sheet::style::ACCENT;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::export::{Level, Record};

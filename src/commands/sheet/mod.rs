@@ -2,6 +2,7 @@
 pub(super) mod canvas;
 pub(super) mod gather;
 mod page;
+pub(super) mod style;
 #[cfg(test)]
 mod tests;
 

@@ -4,35 +4,18 @@ use std::collections::BTreeMap;
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight};
 
 use super::canvas::{Area, Colour, Picture, Style};
+use super::style::{
+    ACCENT, APART, BETWEEN, BORDER, CAPTION_GAP, INK, INSIDE, MARGIN, NOTE, PANEL, PAPER, ROW_GAP, TITLE,
+};
 
 /// Width of the whole sheet in pixels.
 pub(super) const WIDTH: usize = 1400;
 /// Neighbours in a group.
 pub(super) const NEIGHBOURS: usize = 4;
 
-const MARGIN: usize = 40;
-/// Between the query and the groups.
-const APART: usize = 26;
-/// From the edge of a group's panel to its pictures.
-const INSIDE: usize = 16;
-/// Between two pictures of a group.
-const BETWEEN: usize = 12;
-/// Between two rows.
-const ROW_GAP: usize = 22;
-/// Between a picture and its caption.
-const CAPTION_GAP: usize = 6;
-/// Width of the frame round a query.
-const BORDER: usize = 3;
+const PANELS: [Colour; 2] = [[237, 236, 231], PANEL];
 
-const PAPER: Colour = [250, 249, 246];
-const INK: Colour = [38, 40, 43];
-const QUIET: Colour = [112, 114, 117];
-const ACCENT: Colour = [196, 128, 48];
-const PANELS: [Colour; 2] = [[237, 236, 231], [222, 234, 231]];
-
-const TITLE: Style = Style { size: RasterHeight::Size24, weight: FontWeight::Bold, colour: INK };
 const HEADING: Style = Style { size: RasterHeight::Size20, weight: FontWeight::Bold, colour: INK };
-const NOTE: Style = Style { size: RasterHeight::Size16, weight: FontWeight::Regular, colour: QUIET };
 const FRAME: Style = Style { size: RasterHeight::Size16, weight: FontWeight::Regular, colour: INK };
 const COSINE: Style = Style { size: RasterHeight::Size16, weight: FontWeight::Bold, colour: INK };
 

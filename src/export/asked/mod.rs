@@ -6,15 +6,14 @@ mod answer;
 mod line;
 mod request;
 
-use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::live::door::Door;
+use super::live::reader::Stream;
 use crate::config::{self, Config};
 use crate::error::{Error, Result};
 
@@ -92,37 +91,24 @@ impl Socket {
         let (own, inside) = (door.clone(), shared.clone());
         let thread = std::thread::Builder::new()
             .name("asked".into())
-            .spawn(move || let_in(&own, &inside))
+            .spawn(move || own.serve(&inside.end, |stream| let_in(stream, &inside)))
             .map_err(|e| Error::work("cannot start the thread of the socket for boxes").because(e))?;
         tracing::info!("boxes are embedded for who asks at {}", door.address());
         Ok(Self { door, shared, thread: Some(thread) })
     }
 }
 
-/// Until the end.
-fn let_in(door: &Door, shared: &Shared) {
-    loop {
-        let stream = match door.next() {
-            _ if shared.end.load(Ordering::Relaxed) => return,
-            Ok(stream) => stream,
-            Err(e) if e.kind() == ErrorKind::ConnectionAborted => continue,
-            Err(e) => {
-                // No file handles are left, say; that may pass.
-                tracing::debug!("a detector cannot be let in: {e}");
-                std::thread::sleep(Duration::from_millis(200));
-                continue;
-            }
-        };
-        let mut lines = shared.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.retain(|line| !line.over());
-        if lines.len() >= MOST {
-            tracing::warn!("a detector is turned away: {MOST} are connected to {KEY} already");
-            continue;
-        }
-        match Line::start(stream, shared.queue, shared.sender.clone()) {
-            Ok(line) => lines.push(line),
-            Err(e) => tracing::warn!("a detector cannot be served: {e}"),
-        }
+/// A detector that comes.
+fn let_in(stream: Stream, shared: &Shared) {
+    let mut lines = shared.lines.lock().unwrap_or_else(PoisonError::into_inner);
+    lines.retain(|line| !line.over());
+    if lines.len() >= MOST {
+        tracing::warn!("a detector is turned away: {MOST} are connected to {KEY} already");
+        return;
+    }
+    match Line::start(stream, shared.queue, shared.sender.clone()) {
+        Ok(line) => lines.push(line),
+        Err(e) => tracing::warn!("a detector cannot be served: {e}"),
     }
 }
 

@@ -4,6 +4,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::reader::Stream;
 use crate::config::LiveAddress;
@@ -48,15 +50,30 @@ impl Door {
         Ok(Self::Unix { listener, path: path.to_owned(), inode })
     }
 
-    /// The next reader.
-    pub(in crate::export) fn next(&self) -> io::Result<Stream> {
+    /// Hands everyone who comes to `each`, until `end` is set and [`Door::wake`] called.
+    pub(in crate::export) fn serve(&self, end: &AtomicBool, mut each: impl FnMut(Stream)) {
+        loop {
+            match self.next() {
+                _ if end.load(Ordering::Relaxed) => return,
+                Ok(stream) => each(stream),
+                Err(e) if e.kind() == ErrorKind::ConnectionAborted => {}
+                Err(e) => {
+                    // No file handles are left, say; that may pass.
+                    tracing::debug!("nobody can be let in at {}: {e}", self.address());
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+            }
+        }
+    }
+
+    fn next(&self) -> io::Result<Stream> {
         match self {
             Self::Unix { listener, .. } => listener.accept().map(|(stream, _)| Stream::Unix(stream)),
             Self::Tcp { listener, .. } => listener.accept().map(|(stream, _)| Stream::Tcp(stream)),
         }
     }
 
-    /// Comes as a reader, so that whoever waits in [`Door::next`] goes on; false where that cannot be.
+    /// Comes as a reader, so that [`Door::serve`] looks whether to end; false where that cannot be.
     pub(in crate::export) fn wake(&self) -> bool {
         match self {
             Self::Unix { path, .. } => UnixStream::connect(path).is_ok(),

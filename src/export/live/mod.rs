@@ -7,7 +7,6 @@ pub(in crate::export) mod door;
 pub(in crate::export) mod message;
 pub(in crate::export) mod reader;
 
-use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -71,7 +70,7 @@ impl Live {
         let (inside, own) = (shared.clone(), door.clone());
         let thread = std::thread::Builder::new()
             .name("live".into())
-            .spawn(move || let_in(&own, &inside))
+            .spawn(move || own.serve(&inside.end, |stream| let_in(stream, &inside)))
             .map_err(|e| Error::work("cannot start the thread of the live socket").because(e))?;
         tracing::info!("records go live at {}", door.address());
         Ok(Some(Self { shared, door, thread: Some(thread) }))
@@ -106,36 +105,23 @@ impl Live {
     }
 }
 
-/// Until the end, or until nobody can come any more.
-fn let_in(door: &Door, shared: &Shared) {
-    loop {
-        let stream = match door.next() {
-            _ if shared.end.load(Ordering::Relaxed) => return,
-            Ok(stream) => stream,
-            Err(e) if e.kind() == ErrorKind::ConnectionAborted => continue,
-            Err(e) => {
-                // No file handles are left, say; that may pass.
-                tracing::debug!("a reader cannot be let in: {e}");
-                std::thread::sleep(std::time::Duration::from_millis(200));
-                continue;
-            }
-        };
-        let mut readers = shared.readers();
-        readers.retain(|reader| !reader.over());
-        if readers.len() >= MOST {
-            tracing::warn!("a reader of live records is turned away: {MOST} are connected already");
-            continue;
-        }
-        if matches!(stream, reader::Stream::Unix(_)) {
-            // Nothing is heard from a reader.
-            stream.deaf();
-        }
-        match Reader::start(stream, shared.queue) {
-            Ok(reader) => readers.push(reader),
-            Err(e) => tracing::warn!("a reader of live records cannot be served: {e}"),
-        }
-        shared.counts.readers.store(readers.len() as u64, Ordering::Relaxed);
+/// A reader that comes.
+fn let_in(stream: reader::Stream, shared: &Shared) {
+    let mut readers = shared.readers();
+    readers.retain(|reader| !reader.over());
+    if readers.len() >= MOST {
+        tracing::warn!("a reader of live records is turned away: {MOST} are connected already");
+        return;
     }
+    if matches!(stream, reader::Stream::Unix(_)) {
+        // Nothing is heard from a reader.
+        stream.deaf();
+    }
+    match Reader::start(stream, shared.queue) {
+        Ok(reader) => readers.push(reader),
+        Err(e) => tracing::warn!("a reader of live records cannot be served: {e}"),
+    }
+    shared.counts.readers.store(readers.len() as u64, Ordering::Relaxed);
 }
 
 impl Drop for Live {

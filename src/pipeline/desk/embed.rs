@@ -8,12 +8,12 @@ use super::ways::Ways;
 use super::window::Kept;
 use super::{Desk, WAIT};
 use crate::boxes::{Detection, Fault, Rect, RoiAlign};
+use crate::export::Record;
 use crate::export::asked::{Answer, Reason, Request};
-use crate::export::{Level, Record, SCHEMA};
 use crate::frame::Frame;
 use crate::learner::Snapshot;
 use crate::linalg::normalise;
-use crate::pipeline::boxed::{Method, cut, of_boxes, pooled};
+use crate::pipeline::boxed::{Method, Of, cut, of_boxes, pooled, record};
 
 /// Why there is no embedding.
 type Refusal = (Reason, String);
@@ -48,27 +48,9 @@ impl Desk {
         self.embedding.resize(snapshot.head.dim_out(), 0.0);
         snapshot.head.embed(&latent, &mut self.embedding, &mut self.scratch);
         let camera = self.cameras.get(usize::from(kept.frame.camera)).cloned().unwrap_or_default();
-        Ok(Record {
-            schema: SCHEMA,
-            camera,
-            frame: kept.frame.index,
-            stamp_ns: kept.frame.stamp.0,
-            wall_ns: kept.wall_ns,
-            segment: kept.segment,
-            level: Level::Box,
-            space: snapshot.space.clone(),
-            head: snapshot.number,
-            maker: Some(self.maker.clone()),
-            learner: None,
-            novelty: None,
-            novel: false,
-            // Sides are at most 16,384 pixels.
-            window: Some(rect.pixels().map(|x| x as i32)),
-            track: detection.track,
-            class: detection.class,
-            score: detection.score,
-            migrated_from: None,
-        })
+        let frame = &kept.frame;
+        let of = Of { camera, frame: frame.index, stamp: frame.stamp, wall_ns: kept.wall_ns, segment: kept.segment };
+        Ok(Record { maker: Some(self.maker.clone()), ..record(of, detection, rect, &snapshot) })
     }
 
     /// The part of a box that lies in its frame.
