@@ -2,13 +2,14 @@
 //!
 //! No clock is read here: callers give stamps, so that a run over a file writes the same journal every time.
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
+use crate::files;
 
 /// Lines that wait in memory while the disk is full; after that the oldest go.
 const MAX_WAITING: usize = 10_000;
@@ -41,7 +42,7 @@ impl Journal {
     pub fn open(run: &Path) -> Result<Self> {
         let path = path(run);
         let open = || -> io::Result<(File, u64)> {
-            let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+            let mut file = files::open_or_create(&path)?;
             let whole = whole_lines(&mut file)?;
             file.set_len(whole)?;
             file.seek(SeekFrom::Start(whole))?;
@@ -151,7 +152,7 @@ pub struct Lines {
 pub fn lines(run: &Path) -> Result<Lines> {
     let path = path(run);
     let failed = |error| Error::io("cannot read the journal", &path, error);
-    let mut file = match File::open(&path) {
+    let mut file = match files::open_regular(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lines::default()),
         other => BufReader::new(other.map_err(failed)?),
     };

@@ -1,5 +1,5 @@
 //! Room on the disk that is kept free for what must never be lost.
-use std::fs::{self, Metadata, OpenOptions};
+use std::fs::{self, Metadata};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ impl Reserve {
     /// # Errors
     /// No room (what was held before is held still), or another I/O error.
     pub fn refill(&self) -> Result<()> {
-        let held = fs::metadata(&self.path).map_or(0, |meta| self.held(&meta));
+        let held = fs::symlink_metadata(&self.path).map_or(0, |meta| self.held(&meta));
         if held == self.bytes {
             return Ok(());
         }
@@ -48,7 +48,7 @@ impl Reserve {
     }
 
     fn fill(&self, held: u64) -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(&self.path)?;
+        let mut file = files::open_or_create(&self.path)?;
         file.set_len(held)?;
         file.seek(SeekFrom::Start(held))?;
         // Written, not only sized: a file with a hole holds nothing.
@@ -62,7 +62,7 @@ impl Reserve {
 
     /// Gives some of the room up; false when there was none left.
     fn give_up(&self, bytes: u64) -> io::Result<bool> {
-        let file = match OpenOptions::new().write(true).open(&self.path) {
+        let file = match files::open_to_write(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             other => other?,
         };

@@ -130,7 +130,7 @@ pub fn save(path: &Path, meta: &BTreeMap<String, String>, tensors: &[(String, Te
 pub fn load(path: &Path, max_bytes: u64) -> Result<Stored> {
     let damaged = |why: String| Error::work(format!("{} is damaged: {why}", path.display()));
     let failed = |error: std::io::Error| Error::io("cannot read", path, error);
-    let mut file = File::open(path).map_err(failed)?;
+    let mut file = files::open_regular(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     if size > max_bytes {
         return Err(damaged(format!("it has {size} bytes, at most {max_bytes} are possible")));

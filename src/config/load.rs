@@ -6,6 +6,7 @@ use toml::{Table, Value};
 use super::bounds::{RANGES, WORDS};
 use super::{Config, candidates, mqtt, providers, taps};
 use crate::error::{Error, Result};
+use crate::files;
 
 /// A config file larger than this is not one.
 const MAX_BYTES: u64 = 1 << 20;
@@ -67,7 +68,7 @@ fn read(path: &Path) -> Result<Table> {
     if size > MAX_BYTES {
         return Err(Error::config(format!("config file {} has {size} bytes; at most {MAX_BYTES}", path.display())));
     }
-    let text = std::fs::read_to_string(path)
+    let text = files::read_text(path)
         .map_err(|e| Error::config(format!("cannot read the config file {}", path.display())).because(e))?;
     text.parse::<Table>().map_err(|e| Error::config(format!("config file {} is not TOML", path.display())).because(e))
 }

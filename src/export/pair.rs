@@ -45,7 +45,7 @@ struct Part {
 impl Part {
     fn create(path: PathBuf) -> Result<Self> {
         let partial = files::partial(&path)?;
-        let file = File::create(&partial).map_err(|error| Error::io("cannot write", &path, error))?;
+        let file = files::create_new(&partial).map_err(|error| Error::io("cannot write", &path, error))?;
         Ok(Self { path, partial, file, length: 0 })
     }
 

@@ -201,7 +201,7 @@ impl Sheet {
 /// What the header of a file says, and the file at its first row.
 fn header(path: &Path) -> Result<(Shape, File)> {
     let failed = |error| Error::io("cannot read", path, error);
-    let mut file = File::open(path).map_err(failed)?;
+    let mut file = files::open_regular(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     let mut start = Vec::new();
     file.by_ref().take(MAX_TEXT_BYTES).read_to_end(&mut start).map_err(failed)?;
@@ -232,7 +232,7 @@ impl Pair {
     fn open(path: PathBuf) -> Result<(Shape, Open)> {
         let (shape, rows) = header(&path)?;
         let records = path.with_extension(RECORDS);
-        let records = File::open(&records).map_err(|error| Error::io("cannot read", &records, error))?;
+        let records = files::open_regular(&records).map_err(|error| Error::io("cannot read", &records, error))?;
         let bytes = vec![0; shape.dim * shape.dtype.bytes()];
         let (rows, records) = (BufReader::new(rows), BufReader::new(records));
         Ok((shape, Open::Pair(Self { path, shape, left: shape.rows, rows, records, line: Vec::new(), bytes })))

@@ -1,6 +1,5 @@
 //! Files of rows as they lie on the disk, for reading many rows and few records: rows of `.npy` and safetensors are mapped,
 //! those of Parquet read a row group at a time, and records are read only where they are asked for.
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +11,7 @@ use super::parquet::Groups;
 use super::reader::{MAX_TEXT_BYTES, bad, format_of, parse, shape};
 use super::{Dtype, Format, RECORDS, Record};
 use crate::error::{Error, Result};
+use crate::files;
 
 /// One file of rows, checked, and opened anew for each reading of it.
 #[derive(Debug, Clone)]
@@ -65,7 +65,7 @@ impl Stored {
     #[allow(unsafe_code, reason = "mapping a file: another process could change it, which the language cannot see")]
     fn map(&self) -> Result<(Mmap, usize)> {
         let failed = |error| Error::io("cannot map", &self.path, error);
-        let file = File::open(&self.path).map_err(failed)?;
+        let file = files::open_regular(&self.path).map_err(failed)?;
         // SAFETY: the map is only read, as bytes and as numbers for which any bits are valid. Exports get their names when
         // they are complete, and are never written again (`files::replace`, `export::pair`): they can be removed meanwhile,
         // which leaves a map as it is. Only a foreign program that cuts one off under our eyes could end this process
@@ -91,7 +91,7 @@ impl Stored {
         }
         let path = self.path.with_extension(RECORDS);
         let failed = |error| Error::io("cannot read", &path, error);
-        let mut lines = BufReader::new(File::open(&path).map_err(failed)?);
+        let mut lines = BufReader::new(files::open_regular(&path).map_err(failed)?);
         let (mut line, mut found, mut next) = (Vec::new(), Vec::with_capacity(wanted.len()), 0);
         for &row in wanted {
             while next < row {

@@ -1,5 +1,4 @@
 //! Embeddings on disk as they come: numbered files of rows `[n, d]`, each with its [`Record`], closed by size.
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -233,7 +232,7 @@ fn probe(folder: &Path) -> Result<()> {
     let path = files::partial(&folder.join("room"))?;
     let room = || {
         let zeros = io::Read::take(io::repeat(0), 2 * GATHER_BYTES as u64);
-        io::copy(&mut { zeros }, &mut File::create(&path)?)
+        io::copy(&mut { zeros }, &mut files::create_new(&path)?)
     };
     let found = room();
     files::remove_leftover(&path);

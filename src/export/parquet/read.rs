@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::export::npy::{MAX_DIM, Shape};
 use crate::export::reader::bad;
 use crate::export::{Dtype, Record};
+use crate::files;
 
 /// A longer footer was not written by us.
 const MAX_FOOTER_BYTES: u64 = 1 << 24;
@@ -29,7 +30,7 @@ impl Groups {
     /// What the footer says, and the file at its first group.
     pub(in crate::export) fn open(path: &Path) -> Result<(Shape, Self)> {
         let failed = |error| Error::io("cannot read", path, error);
-        let mut file = File::open(path).map_err(failed)?;
+        let mut file = files::open_regular(path).map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();
         let footer = footer(&mut file, size).map_err(failed)?.ok_or_else(|| {
             bad(

@@ -36,7 +36,7 @@ impl Sheet {
         let pair = |key: &str, value: &str| Value::Struct(Struct::default().with(1, key.into()).with(2, value.into()));
         let mut about = vec![pair("ARROW:schema", &schema::arrow(&columns)), pair(DIM, &dim.to_string())];
         about.extend(first.common().iter().map(|(key, value)| pair(&format!("afterimage.{key}"), value)));
-        let written = File::create(&partial).and_then(|mut file| file.write_all(MAGIC).map(|()| file));
+        let written = files::create_new(&partial).and_then(|mut file| file.write_all(MAGIC).map(|()| file));
         let file = written.map_err(|error| {
             files::remove_leftover(&partial);
             Error::io("cannot write", &path, error)

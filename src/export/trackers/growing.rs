@@ -19,7 +19,7 @@ impl Growing {
     /// Leaves room for a header of `header` bytes.
     pub(super) fn create(path: PathBuf, header: usize) -> Result<Self> {
         let partial = files::partial(&path)?;
-        let file = File::create(&partial).map_err(|error| Error::io("cannot write", &path, error))?;
+        let file = files::create_new(&partial).map_err(|error| Error::io("cannot write", &path, error))?;
         let mut growing = Self { path, partial, out: Some(BufWriter::new(file)) };
         growing.push(&vec![0; header])?;
         Ok(growing)

@@ -1,7 +1,11 @@
 //! Files that are complete or absent.
 //!
 //! A file is written beside its place, synced, renamed into it, and the folder is synced: after a crash at any moment
-//! there is the old file or the new one, never a half.
+//! there is the old file or the new one, never a half. What lies in a folder may have been put there by others: `open`
+//! reads and writes regular files only, and `lock` lets one process write.
+mod lock;
+mod open;
+
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -11,6 +15,9 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+
+pub use lock::{FolderLock, lock};
+pub use open::{create_new, open_or_create, open_regular, open_to_write, read_text, temporary};
 
 /// End of the names of files that are not complete yet; they begin with a dot.
 const PARTIAL: &str = ".partial";
@@ -33,23 +40,22 @@ pub fn replace_checked(
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
     check: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<()> {
-    let temporary = partial(path)?;
     let failed = |error| Error::io("cannot write", path, error);
-    let written = write_synced(&temporary, write).map_err(failed).and_then(|()| check(&temporary));
-    if let Err(error) = written.and_then(|()| fs::rename(&temporary, path).map_err(failed)) {
-        remove_leftover(&temporary);
-        return Err(error);
-    }
+    let temporary = temporary(path).map_err(failed)?;
+    write_synced(temporary.as_file(), write).map_err(failed)?;
+    check(temporary.path())?;
+    temporary.persist(path).map_err(|refused| failed(refused.error))?;
     sync_folder(folder_of(path))
 }
 
-fn write_synced(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
-    let mut out = BufWriter::new(File::create(path)?);
+fn write_synced(file: &File, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<()> {
+    let mut out = BufWriter::new(file.try_clone()?);
     write(&mut out)?;
     out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
 }
 
-/// The name under which `path` is written before it is complete: `.NAME.partial` in the same folder.
+/// The name under which a file of rows grows before it is complete: `.NAME.partial` in the same folder. To be opened with
+/// [`create_new`]; what is written in one go has [`temporary`] names.
 ///
 /// # Errors
 /// `path` names no file.
@@ -73,6 +79,17 @@ pub fn remove_leftover(path: &Path) {
         && error.kind() != io::ErrorKind::NotFound
     {
         tracing::warn!("cannot remove the unfinished file {}: {error}", path.display());
+    }
+}
+
+/// Removes the temporary files in `folder` that a process left behind that was cut off; those that one has open stay.
+/// What cannot be removed is no harm, and only said.
+pub fn sweep(folder: &Path) {
+    for name in names_in(folder).unwrap_or_default().iter().filter(|name| is_partial(name)) {
+        let path = folder.join(name);
+        if open_regular(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+            remove_leftover(&path);
+        }
     }
 }
 
@@ -154,7 +171,7 @@ pub fn sha256_hex(bytes: &[u8]) -> String {
 /// The I/O error with the path.
 pub fn sha256_file(path: &Path) -> Result<String> {
     let failed = |error| Error::io("cannot read", path, error);
-    let mut file = File::open(path).map_err(failed)?;
+    let mut file = open_regular(path).map_err(failed)?;
     let mut hash = Sha256::new();
     let mut piece = vec![0; 1 << 16];
     loop {
@@ -172,7 +189,7 @@ pub fn sha256_file(path: &Path) -> Result<String> {
 /// The I/O error with the path, or that the file is too long.
 pub fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     let failed = |error| Error::io("cannot read", path, error);
-    let file = File::open(path).map_err(failed)?;
+    let file = open_regular(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     let too_long = |size: u64| {
         Error::work(format!("cannot read {}: it has {size} bytes or more, {max_bytes} are allowed", path.display()))
@@ -180,7 +197,7 @@ pub fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     if size > max_bytes {
         return Err(too_long(size));
     }
-    // The size may be wrong (a pipe) or grow meanwhile: the bound holds for what is really read.
+    // The size may be wrong (files of /proc) or grow meanwhile: the bound holds for what is really read.
     let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
     file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > max_bytes {
@@ -277,7 +294,8 @@ mod tests {
         fs::write(&path, b"abc").unwrap();
         assert_eq!(read_bounded(&path, 3).unwrap(), b"abc");
         assert!(read_bounded(&path, 2).unwrap_err().chain().contains("3 bytes"));
-        assert!(read_bounded(Path::new("/dev/zero"), 1000).unwrap_err().chain().contains("1001 bytes"));
+        assert!(read_bounded(Path::new("/proc/self/maps"), 1000).unwrap_err().chain().contains("1001 bytes"));
+        assert!(read_bounded(Path::new("/dev/zero"), 1000).unwrap_err().chain().contains("it is a device"));
     }
 
     #[test]
