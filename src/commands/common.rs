@@ -10,6 +10,7 @@ use crate::cli::{Common, OfRun};
 use crate::config::{self, Config, load, taps};
 use crate::encoder::{Background, Card, Encoder, Prepare, runtime};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::frame::Frame;
 use crate::head::Head;
 use crate::learner::{Origin, Snapshot};
@@ -54,6 +55,15 @@ impl Opened {
             )));
         }
         Ok(Self { card, encoder, origin, background: None })
+    }
+
+    /// The encoder that `info` names, of the run in the folder `run`; another file than the run's is refused, before anything
+    /// reads it as a model.
+    pub(super) fn of_run(run: &Path, info: &RunInfo, config: &Config) -> Result<Self> {
+        info.same_encoder(run, &files::sha256_file(&info.encoder)?)?;
+        let opened = Self::open(&info.encoder, config)?;
+        info.same_origin(run, &opened.origin)?;
+        Ok(opened)
     }
 
     /// From frame to tensor, with the background as it is.
@@ -147,12 +157,23 @@ impl Single {
     }
 }
 
-/// The configuration of a verb that works on a run: the run's own, unless a file is given; `--set` on top.
+/// The configuration of a verb that works on a run: the run's own settings, unless a file is given; `--set` on top.
 pub(super) fn run_config(info: &RunInfo, common: &Common) -> Result<Config> {
-    match &common.config {
-        Some(file) => load::load(Some(file), &common.set),
-        None => load::over(&info.config, &common.set),
+    if let Some(file) = &common.config {
+        return load::load(Some(file), &common.set);
     }
+    let settings = info.settings();
+    let config = load::over(&settings, &common.set)?;
+    let left = load::differing(info.recorded(), &settings)?;
+    let asked = |key: &String| common.set.iter().any(|text| text.split('=').next().is_some_and(|k| k.trim() == key));
+    let left: Vec<String> = left.into_iter().filter(|key| !asked(key)).collect();
+    if !left.is_empty() {
+        tracing::warn!(
+            "not taken from run.json, since a run folder may come from anybody: {}; give what is wanted with --set or --config",
+            left.join(", ")
+        );
+    }
+    Ok(config)
 }
 
 /// A run, its encoder and its newest head.
@@ -187,6 +208,8 @@ impl OpenedRun {
                 of.run.display()
             )));
         }
+        // Before anything reads the file as a model: a path out of run.json may lead anywhere.
+        info.same_encoder(&of.run, &files::sha256_file(&model)?)?;
         let mut opened = Opened::open(&model, &config)?;
         let mut origin = opened.origin.clone();
         if boxes {

@@ -41,13 +41,12 @@ pub(super) fn run(args: &cli::Merge) -> Result<Output> {
     let probe = if config.judge.probe.is_empty() {
         None
     } else {
-        let mut opened = Opened::open(&first.encoder, &config)?;
-        first.same_origin(&args.runs[0], &opened.origin)?;
+        let mut opened = Opened::of_run(&args.runs[0], first, &config)?;
         probe::open(&config.judge.probe, &mut opened)?
     };
     let mut learner = Learner::new(&config, origin.clone(), probe)?;
     for (run, info) in args.runs.iter().zip(&infos) {
-        let mut one = Learner::new(&info.config, origin.clone(), None)?;
+        let mut one = Learner::new(&info.settings(), origin.clone(), None)?;
         let (restored, warnings) = saved::restore(run, &mut one)?;
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let Some(restored) = restored else {
@@ -61,13 +60,10 @@ pub(super) fn run(args: &cli::Merge) -> Result<Output> {
         learner.join(&one)?;
     }
     let names: Vec<String> = args.runs.iter().map(|run| run.display().to_string()).collect();
-    let info = RunInfo {
-        sources: vec![format!("{MERGED}{}", names.join(", "))],
-        cameras: vec!["merged".into()],
-        live: false,
-        config,
-        ..first.clone()
-    };
+    let mut info = first.clone().configured(&config);
+    info.sources = vec![format!("{MERGED}{}", names.join(", "))];
+    info.cameras = vec!["merged".into()];
+    info.live = false;
     info.save(out)?;
     let mut journal = Journal::open(out)?;
     let samples = learner.counts().samples;
@@ -76,7 +72,7 @@ pub(super) fn run(args: &cli::Merge) -> Result<Output> {
     let mut worker = Worker::new(learner, origin, out, journal)?;
     worker.after(frame, stamp);
     worker.finish()?;
-    let segmenter = Segmenter::new(&info.config.learn).save().clone();
+    let segmenter = Segmenter::new(&config.learn).save().clone();
     let background = background.map(Arc::new);
     worker.checkpoint(Marker { next_index: frame + 1, ended: true, segmenter, background, rotated: None })?;
     worker.close()?;

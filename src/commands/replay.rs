@@ -33,7 +33,7 @@ pub(super) fn run(args: &cli::Replay) -> Result<Output> {
             args.run.display()
         )));
     }
-    same_latents(&recorded.config, &config)?;
+    same_latents(recorded.recorded(), &config)?;
     if config.learn.views > 0.0 {
         return Err(Error::config(format!(
             "learn.views = {}: recorded latents have no augmented views of their frames; replay without them \
@@ -46,13 +46,12 @@ pub(super) fn run(args: &cli::Replay) -> Result<Output> {
         None
     } else {
         // Only a labelled probe needs the encoder: its images are not recorded.
-        let mut opened = Opened::open(&recorded.encoder, &config)?;
-        recorded.same_origin(&args.run, &opened.origin)?;
+        let mut opened = Opened::of_run(&args.run, &recorded, &config)?;
         probe::open(&config.judge.probe, &mut opened)?
     };
     of_one_space(&folder)?;
     let reader = Reader::open(&folder)?;
-    RunInfo { config: config.clone(), ..recorded.clone() }.save(run)?;
+    recorded.clone().configured(&config).save(run)?;
     let mut journal = Journal::open(run)?;
     journal.write("replay", json!({ "sources": recorded.sources, "rows": reader.rows() }))?;
     let learner = Learner::new(&config, origin.clone(), probe)?;

@@ -36,7 +36,7 @@ pub(super) fn allowed(run: &Path, now: &RunInfo) -> Result<()> {
             told(now)
         )));
     }
-    let changed = changed_keys(&before.config, &now.config)?;
+    let changed = changed_keys(before.recorded(), now.recorded())?;
     if changed.is_empty() {
         return Ok(());
     }

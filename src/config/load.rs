@@ -35,6 +35,28 @@ pub fn over(base: &Config, overrides: &[String]) -> Result<Config> {
     checked(table, "the run's, and --set", overrides)
 }
 
+/// Names of the keys, `a.b.c`, whose values in `one` and `other` differ.
+///
+/// # Errors
+/// A configuration cannot be written as TOML.
+pub fn differing(one: &Config, other: &Config) -> Result<Vec<String>> {
+    let table = |config| Table::try_from(config).map_err(|e| Error::config("the configuration").because(e));
+    let mut keys = Vec::new();
+    collect_differing("", &table(one)?, &table(other)?, &mut keys);
+    Ok(keys)
+}
+
+fn collect_differing(prefix: &str, one: &Table, other: &Table, keys: &mut Vec<String>) {
+    for (key, value) in one {
+        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match (value, other.get(key)) {
+            (Value::Table(inner), Some(Value::Table(theirs))) => collect_differing(&path, inner, theirs, keys),
+            (value, theirs) if theirs != Some(value) => keys.push(path),
+            _ => {}
+        }
+    }
+}
+
 fn checked(mut table: Table, place: &str, overrides: &[String]) -> Result<Config> {
     let mut problems = Vec::new();
     for text in overrides {

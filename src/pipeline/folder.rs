@@ -45,8 +45,9 @@ pub struct RunInfo {
     pub live: bool,
     /// Names of the cameras in the records.
     pub cameras: Vec<String>,
-    /// The whole configuration, but for what belongs to the machine (`[metrics]`, `[live]`, `[mqtt]`, `[board]`).
-    pub config: Config,
+    /// The whole configuration, but for what belongs to the machine (`[metrics]`, `[live]`, `[mqtt]`, `[board]`). A record of
+    /// how the run was made, to be compared; what a verb may act on is [`RunInfo::settings`].
+    config: Config,
 }
 
 /// Where a saved stream goes on.
@@ -105,6 +106,33 @@ impl RunInfo {
         }
     }
 
+    /// The same with another configuration: a run made out of this one.
+    pub fn configured(self, config: &Config) -> Self {
+        Self { config: config.clone(), ..self }
+    }
+
+    /// The configuration that the run was made with, to be compared with another one.
+    pub fn recorded(&self) -> &Config {
+        &self.config
+    }
+
+    /// The settings that a verb takes from the run: those that shape latents, heads and files. The folder of a run may come
+    /// from anybody, so nothing is taken from it that loads code (`encoder.onnxruntime`), names a path (`judge.probe`,
+    /// the options of providers), opens a network or chooses a device: these come from the command line alone.
+    pub fn settings(&self) -> Config {
+        let Config { prepare, encoder, learn, head, judge, export, checkpoint, boxes, .. } = self.config.clone();
+        let encoder = config::Encoder {
+            input_size: encoder.input_size,
+            taps: encoder.taps,
+            threads: encoder.threads,
+            parity: encoder.parity,
+            ..config::Encoder::default()
+        };
+        let source = config::Source { frame_rate: self.config.source.frame_rate, ..config::Source::default() };
+        let judge = config::Judge { probe: String::new(), ..judge };
+        Config { source, prepare, encoder, learn, head, judge, export, checkpoint, boxes, ..Config::default() }
+    }
+
     /// SHA-256 of the configuration, for the journal.
     ///
     /// # Errors
@@ -161,26 +189,33 @@ impl RunInfo {
     /// # Errors
     /// [`crate::error::Kind::Refused`]: another encoder or preparation, so another space.
     pub fn same_origin(&self, run: &Path, origin: &Origin) -> Result<()> {
-        let differs = |what: &str, ours: &str, theirs: &str| {
-            Err(Error::refused(format!(
-                "run {} was made with another {what} ({}…) than the one asked for ({}…): their embeddings are of \
-                 different spaces and cannot go into one run; use that encoder, card, taps, \
-                 exposure and input size, or keep the runs apart",
-                run.display(),
-                ours.get(..12).unwrap_or(ours),
-                theirs.get(..12).unwrap_or(theirs),
-            )))
-        };
-        if self.encoder_sha256 != origin.encoder_sha256 {
-            return differs("encoder", &self.encoder_sha256, &origin.encoder_sha256);
-        }
+        self.same_encoder(run, &origin.encoder_sha256)?;
         if self.card_hash != origin.card_hash || self.latent_dim != origin.dim {
-            return differs(
-                "preparation (model card, encoder.taps, prepare.exposure or input size)",
-                &self.card_hash,
-                &origin.card_hash,
-            );
+            let what = "preparation (model card, encoder.taps, prepare.exposure or input size)";
+            return Err(other(run, what, &self.card_hash, &origin.card_hash));
         }
         Ok(())
     }
+
+    /// Refuses another model file than the run's, by its SHA-256.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Refused`]: another encoder, so another space.
+    pub fn same_encoder(&self, run: &Path, sha256: &str) -> Result<()> {
+        if self.encoder_sha256 == sha256 {
+            return Ok(());
+        }
+        Err(other(run, "encoder", &self.encoder_sha256, sha256))
+    }
+}
+
+fn other(run: &Path, what: &str, ours: &str, theirs: &str) -> Error {
+    Error::refused(format!(
+        "run {} was made with another {what} ({}…) than the one asked for ({}…): their embeddings are of \
+         different spaces and cannot go into one run; use that encoder, card, taps, \
+         exposure and input size, or keep the runs apart",
+        run.display(),
+        ours.get(..12).unwrap_or(ours),
+        theirs.get(..12).unwrap_or(theirs),
+    ))
 }

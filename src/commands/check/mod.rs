@@ -31,7 +31,7 @@ pub(super) fn run(args: &cli::Check) -> Result<Done> {
     let info = args.run.as_deref().map(RunInfo::load);
     let of_run = info.as_ref().and_then(|info| info.as_ref().ok());
     let config = match (&common.config, of_run) {
-        (None, Some(info)) => load::over(&info.config, &common.set),
+        (None, Some(info)) => load::over(&info.settings(), &common.set),
         (file, _) => load::load(file.as_deref(), &common.set),
     };
     match &config {

@@ -15,7 +15,7 @@ use crate::source::{self, Pull, Source};
 const FRAMES: usize = 64;
 /// Batches that a model of any batch is tried with, in turns.
 const BATCHES: [usize; 3] = [1, 3, 8];
-/// Where the run has no source that can be read again.
+/// Where no source is named.
 const PATTERN: &str = "pattern://7?frames=64";
 
 /// What was measured.
@@ -68,15 +68,12 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// Frames of `asked`; else of the run's first source, where that is bounded and still there; else of a pattern.
+    /// Frames of `asked`, else of a pattern. Never of the source that the run names: its folder may come from anybody, and
+    /// opening a source can run a pipeline or reach into a network.
     pub(super) fn open(run: &OpenedRun, asked: Option<&str>) -> Result<Self> {
         let config = &run.config.source;
-        let own = run.info.sources.first().filter(|_| !run.info.live);
-        let (uri, source) = match (asked, own) {
-            (Some(uri), _) => (uri, source::open(uri, config)?),
-            (None, Some(uri)) if let Ok(source) = source::open(uri, config) => (uri.as_str(), source),
-            (None, _) => (PATTERN, source::open(PATTERN, config)?),
-        };
+        let uri = asked.unwrap_or(PATTERN);
+        let source = source::open(uri, config)?;
         Ok(Self { uri: uri.to_owned(), config: config.clone(), source, frame: Frame::default(), any: false })
     }
 
