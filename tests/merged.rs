@@ -45,7 +45,7 @@ fn any_batch_or_one_size_in_32_and_16_bits() {
     for (more, needed) in
         [(&[][..], 0.99999), (&["--dtype", "f16"], 0.999), (&["--dtype", "f16", "--io", "f16"], 0.999)]
     {
-        let report = export(&place, "run", more).ok().json();
+        let report = export(&place, "run", &[more, &["--source", PATTERN]].concat()).ok().json();
         assert!(report["head"].as_u64() >= Some(1), "{report}");
         assert_eq!((&report["batch"], report["source"].as_str()), (&"dynamic".into(), Some(PATTERN)), "{report}");
         assert!(report["least_cosine"].as_f64().unwrap() >= needed, "{report}");
