@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::export::onnx::Batch;
+use crate::source::address::Address;
 
 /// On-device learning for edge cameras: frames in, embeddings out, and a head that learns on the way and is exported
 /// only when it helps.
@@ -87,7 +88,7 @@ pub struct Learn {
     /// Where frames come from: a folder, a video file, an image, /dev/video0, - for pictures or a video on standard input,
     /// or a URI (dir:, file:, v4l2:, csi:, rtsp:, gst:, pattern:). Repeated: several cameras that one head is learned from.
     #[arg(long, value_name = "URI", required = true)]
-    pub source: Vec<String>,
+    pub source: Vec<Address>,
     /// The encoder (ONNX); its card NAME.toml lies beside it.
     #[arg(long, value_name = "MODEL.onnx")]
     pub encoder: PathBuf,
@@ -113,7 +114,7 @@ pub struct Learn {
 pub struct Embed {
     /// Where frames come from, as in `learn`.
     #[arg(long, value_name = "URI", required = true)]
-    pub source: Vec<String>,
+    pub source: Vec<Address>,
     /// The run whose head to use.
     #[arg(long, value_name = "DIR", required_unless_present = "encoder")]
     pub run: Option<PathBuf>,
@@ -186,7 +187,7 @@ pub struct Export {
     pub grid: bool,
     /// Frames to compare on, as in `learn`; those of the run when left out (a synthetic pattern where they are gone).
     #[arg(long, value_name = "URI")]
-    pub source: Option<String>,
+    pub source: Option<Address>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
     pub common: Common,
@@ -242,7 +243,7 @@ pub struct Sheet {
     pub of: OfRun,
     /// Where frames come from, as in `learn` (bounded).
     #[arg(long, value_name = "URI")]
-    pub source: String,
+    pub source: Address,
     /// The picture to write (PNG).
     #[arg(long, value_name = "OUT.png")]
     pub out: PathBuf,
@@ -285,7 +286,7 @@ pub struct Search {
     pub apart_secs: Option<f64>,
     /// What the rows were made from, as in `learn`: the pictures of the contact sheet are taken out of it.
     #[arg(long, value_name = "URI", requires = "out")]
-    pub source: Vec<String>,
+    pub source: Vec<Address>,
     /// The contact sheet to write (PNG).
     #[arg(long, value_name = "OUT.png", requires = "source")]
     pub out: Option<PathBuf>,
@@ -385,7 +386,7 @@ pub struct Bench {
     pub encoder: Option<PathBuf>,
     /// Where frames come from, as in `learn`; the first ones are kept in memory and go round.
     #[arg(long, value_name = "URI", required = true)]
-    pub source: Option<String>,
+    pub source: Option<Address>,
     /// Length of each stretch, seconds.
     #[arg(long, default_value_t = 3.0)]
     pub secs: f64,
@@ -443,7 +444,7 @@ pub struct BenchExports {
     pub encoder: PathBuf,
     /// Where frames come from, as in `learn`; the first ones are kept in memory and go round.
     #[arg(long, value_name = "URI")]
-    pub source: String,
+    pub source: Address,
     /// Length of each stretch, seconds.
     #[arg(long, default_value_t = 1.0)]
     pub secs: f64,
@@ -503,7 +504,7 @@ pub struct BenchSpaces {
 pub struct BenchReid {
     /// A folder of images or a video.
     #[arg(long, value_name = "URI")]
-    pub source: String,
+    pub source: Address,
     /// Its boxes with track numbers, as MOTChallenge writes them.
     #[arg(long, value_name = "FILE.txt")]
     pub boxes: PathBuf,

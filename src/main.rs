@@ -1,10 +1,11 @@
 //! The binary: command line in, text or JSON out, exit code by kind of failure.
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use afterimage::cli::Cli;
 use afterimage::encoder::runtime;
+use afterimage::source::address::Address;
 use afterimage::{commands, telemetry};
 use clap::Parser;
 
@@ -14,7 +15,15 @@ fn main() -> ExitCode {
     // SAFETY: no thread has been started.
     unsafe { runtime::forbid_telemetry() };
     telemetry::return_large_blocks();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // The help and the version are no mistakes.
+        Err(told) if !told.use_stderr() => {
+            told.print().ok();
+            return ExitCode::SUCCESS;
+        }
+        Err(wrong) => return refused(&wrong),
+    };
     telemetry::init_logging((cli.verbose.min(9) as i8) - (cli.quiet.min(9) as i8));
     match run(&cli, started) {
         Ok(code) => ExitCode::from(code),
@@ -29,6 +38,21 @@ fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// A mistake in the command line. It is repeated, and may be an address with a password in the wrong place.
+fn refused(wrong: &clap::Error) -> ExitCode {
+    let mut text = if std::io::stderr().is_terminal() { wrong.render().ansi().to_string() } else { wrong.to_string() };
+    for argument in std::env::args_os().skip(1) {
+        let argument = argument.to_string_lossy();
+        // Also the value of `--name=value`.
+        let value = argument.strip_prefix("--").and_then(|rest| rest.split_once('=')).map(|(_, value)| value);
+        for part in [Some(argument.as_ref()), value].into_iter().flatten() {
+            text = Address::new(part).scrub(&text);
+        }
+    }
+    write!(std::io::stderr(), "{text}").ok();
+    ExitCode::from(2)
 }
 
 fn run(cli: &Cli, started: Instant) -> anyhow::Result<u8> {

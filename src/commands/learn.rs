@@ -40,7 +40,7 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
             run.display()
         )));
     }
-    if args.resume && args.source.iter().any(|source| is_input(source)) {
+    if args.resume && args.source.iter().any(|source| is_input(source.reveal())) {
         return Err(Error::usage(
             "--resume with --source -: standard input comes once, and what was learned from is gone; record it to a file, \
              or begin a run of its own",

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::learner::Origin;
 use crate::pairs::segments::SegmenterState;
-use crate::source::uri::redacted;
+use crate::source::address::Address;
 
 /// Version of the layout of a run folder.
 const LAYOUT: u32 = 1;
@@ -68,7 +68,7 @@ impl RunInfo {
     pub fn new(
         encoder: &Path,
         origin: &Origin,
-        sources: &[String],
+        sources: &[Address],
         live: bool,
         cameras: &[String],
         config: &Config,
@@ -82,7 +82,7 @@ impl RunInfo {
             latent_dim: origin.dim,
             latent_parts: origin.parts.clone(),
             latent_grid: origin.grid,
-            sources: sources.iter().map(|uri| redacted(uri)).collect(),
+            sources: sources.iter().map(Address::shown).collect(),
             live,
             cameras: cameras.to_vec(),
             config: Config {

@@ -190,7 +190,7 @@ mod tests {
     use crate::source::{open, open_all, tests::all_frames};
 
     fn patterns(uris: &[&str]) -> Box<dyn Source> {
-        let uris: Vec<String> = uris.iter().map(|uri| (*uri).to_owned()).collect();
+        let uris: Vec<_> = uris.iter().map(|uri| (*uri).into()).collect();
         open_all(&uris, &config::Source::default()).unwrap()
     }
 
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn live_and_bounded_do_not_mix() {
-        let uris = ["pattern://1?live=true".to_owned(), TWO[0].to_owned()];
+        let uris = ["pattern://1?live=true".into(), TWO[0].into()];
         let Err(error) = open_all(&uris, &config::Source::default()) else { panic!("must be refused") };
         assert_eq!(error.exit_code(), 2);
         assert!(error.chain().contains("1 of 2 sources are live"), "{}", error.chain());

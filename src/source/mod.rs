@@ -1,4 +1,5 @@
 //! Where frames come from. Every source is opened from a URI and sits behind one trait.
+pub mod address;
 pub mod camera;
 pub mod child;
 pub mod clock;
@@ -17,9 +18,10 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use self::address::Address;
 pub use self::guard::Event;
 use self::guard::Guard;
-use self::uri::{Uri, Wanted, redacted};
+use self::uri::{Uri, Wanted};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::frame::{Frame, Stamp};
@@ -113,19 +115,23 @@ pub trait Source: Send {
     }
 }
 
-/// Opens the source that `uri` names.
+/// Opens the source that `address` names.
 /// # Errors
 /// Usage: the name makes no sense. Work: nothing is there, or it cannot be opened; the message says what to do.
-pub fn open(uri: &str, config: &config::Source) -> Result<Box<dyn Source>> {
-    match Uri::parse(uri)? {
+pub fn open(address: impl Into<Address>, config: &config::Source) -> Result<Box<dyn Source>> {
+    open_address(&address.into(), config)
+}
+
+fn open_address(address: &Address, config: &config::Source) -> Result<Box<dyn Source>> {
+    match Uri::parse(address.reveal())? {
         Uri::Camera(wanted) => open_camera(wanted, config),
-        Uri::Csi(_) | Uri::Rtsp(_) | Uri::Gst(_) => open_live(uri, config),
+        Uri::Csi(_) | Uri::Rtsp(_) | Uri::Gst(_) => open_live(address, config),
         Uri::Folder(path) => Ok(Box::new(folder::Folder::open(&path, config.frame_rate)?)),
         Uri::Video(path) => open_file(&path, config),
         Uri::Input => piped::open_input(config),
         Uri::Pattern(recipe) => Ok(Box::new(pattern::Pattern::open(recipe)?)),
         Uri::Path(path) => {
-            let found = std::fs::metadata(&path).map_err(|e| nothing_at(&path).because(e))?.file_type();
+            let found = std::fs::metadata(&path).map_err(|e| nothing_at(address).because(e))?.file_type();
             if found.is_dir() {
                 Ok(Box::new(folder::Folder::open(&path, config.frame_rate)?))
             } else if found.is_file() {
@@ -143,18 +149,17 @@ pub fn open(uri: &str, config: &config::Source) -> Result<Box<dyn Source>> {
 /// Opens the sources of one camera or several, joined into one.
 /// # Errors
 /// As [`open`], and those of [`joined::Joined::new`].
-pub fn open_all(uris: &[String], config: &config::Source) -> Result<Box<dyn Source>> {
-    match uris {
-        [one] => open(one, config),
+pub fn open_all(addresses: &[Address], config: &config::Source) -> Result<Box<dyn Source>> {
+    match addresses {
+        [one] => open_address(one, config),
         _ => {
-            let sources = uris.iter().map(|uri| open(uri, config)).collect::<Result<_>>()?;
+            let sources = addresses.iter().map(|one| open_address(one, config)).collect::<Result<_>>()?;
             Ok(Box::new(joined::Joined::new(sources)?))
         }
     }
 }
 
-fn nothing_at(path: &Path) -> Error {
-    let path = path.display();
+fn nothing_at(path: &Address) -> Error {
     Error::work(format!(
         "cannot open the source {path}; name a folder of images, a video file, an image, a camera or pattern://SEED"
     ))
@@ -176,10 +181,10 @@ fn open_camera(wanted: Wanted, config: &config::Source) -> Result<Box<dyn Source
 }
 
 /// The live sources that a child process feeds.
-fn open_live(uri: &str, config: &config::Source) -> Result<Box<dyn Source>> {
-    let (parsed, own) = (Uri::parse(uri)?, config.clone());
+fn open_live(address: &Address, config: &config::Source) -> Result<Box<dyn Source>> {
+    let (parsed, own) = (Uri::parse(address.reveal())?, config.clone());
     let open = move || child::Live::open(&parsed, &own).map(|live| Box::new(live) as Box<dyn Source>);
-    Ok(Box::new(Guard::open(&format!("the source {}", redacted(uri)), Box::new(open), config)?))
+    Ok(Box::new(Guard::open(&format!("the source {}", address), Box::new(open), config)?))
 }
 
 /// Most pixels along one side of a frame.

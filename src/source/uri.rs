@@ -2,19 +2,20 @@
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
+use crate::source::address::Address;
 use crate::source::pattern::Recipe;
 
 /// What a source is called, by kind.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Uri {
     /// `v4l2:///dev/video0`, `v4l2:0`, `v4l2:name=...`, `v4l2:bus=...`: a live camera.
     Camera(Wanted),
     /// `csi://0`: a sensor on a Jetson's camera port, by its number.
     Csi(u32),
-    /// `rtsp://host/path`: a camera in the network. As given, password and all.
-    Rtsp(String),
-    /// `gst:PIPELINE`: the frames of a GStreamer pipeline.
-    Gst(String),
+    /// `rtsp://host/path`: a camera in the network.
+    Rtsp(Address),
+    /// `gst:PIPELINE`: the frames of a GStreamer pipeline. With the scheme.
+    Gst(Address),
     /// `dir:///frames`: a folder of images.
     Folder(PathBuf),
     /// `file:///clip.mp4`: a video file, or one image.
@@ -25,6 +26,27 @@ pub enum Uri {
     Input,
     /// A path without a scheme: a folder, a video file, an image or a device, whichever is there when it is opened.
     Path(PathBuf),
+}
+
+impl std::fmt::Debug for Uri {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = |f: &mut std::fmt::Formatter<'_>, name: &str, of: &dyn std::fmt::Debug| {
+            f.debug_tuple(name).field(of).finish()
+        };
+        // What was taken for a path may be a mistyped address.
+        let of_path = |path: &PathBuf| Address::new(&path.to_string_lossy());
+        match self {
+            Uri::Camera(wanted) => kind(f, "Camera", wanted),
+            Uri::Csi(number) => kind(f, "Csi", number),
+            Uri::Rtsp(address) => kind(f, "Rtsp", address),
+            Uri::Gst(pipeline) => kind(f, "Gst", pipeline),
+            Uri::Folder(path) => kind(f, "Folder", &of_path(path)),
+            Uri::Video(path) => kind(f, "Video", &of_path(path)),
+            Uri::Pattern(recipe) => kind(f, "Pattern", recipe),
+            Uri::Input => f.write_str("Input"),
+            Uri::Path(path) => kind(f, "Path", &of_path(path)),
+        }
+    }
 }
 
 /// Which camera is meant.
@@ -81,9 +103,24 @@ impl Uri {
             "pattern" => pattern(text, rest).map(Uri::Pattern),
             _ => Err(Error::usage(format!(
                 "unknown kind of source `{scheme}:` in {}; known are {KNOWN}",
-                redacted(text)
+                Address::new(text)
             ))),
         }
+    }
+}
+
+impl Uri {
+    /// Where it has an address in the network, or a pipeline that may hold one.
+    pub fn address(&self) -> Option<&Address> {
+        match self {
+            Uri::Rtsp(address) | Uri::Gst(address) => Some(address),
+            _ => None,
+        }
+    }
+
+    /// `words` without the secrets of this source.
+    pub(super) fn scrub(&self, words: &str) -> String {
+        self.address().map_or_else(|| words.to_owned(), |address| address.scrub(words))
     }
 }
 
@@ -117,73 +154,29 @@ fn csi(text: &str, rest: &str) -> Result<u32> {
 }
 
 /// `whole` begins with the slashes.
-fn rtsp(text: &str, scheme: &str, whole: &str) -> Result<String> {
-    let host = whole.strip_prefix("//").and_then(|rest| rest.split(['/', '?']).next()).unwrap_or_default();
-    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
-    if host.is_empty() || whole.contains(|c: char| c.is_whitespace() || c.is_control()) {
+fn rtsp(text: &str, scheme: &str, whole: &str) -> Result<Address> {
+    let rest = whole.strip_prefix("//").unwrap_or_default();
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    // `admin:Pa#word@host` would be the host `admin` with the port `Pa`.
+    let port = host.rsplit_once(':').map(|(_, port)| port).filter(|_| !host.ends_with(']'));
+    let cut = rest.contains('@') && port.is_some_and(|port| port.parse::<u16>().is_err());
+    if host.is_empty() || cut || whole.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err(Error::usage(format!(
-            "{}: write rtsp://HOST/PATH or rtsp://USER:PASSWORD@HOST:PORT/PATH, without spaces",
-            redacted(text)
+            "{}: write rtsp://HOST/PATH or rtsp://USER:PASSWORD@HOST:PORT/PATH, and characters of the password that mean \
+             something in an address as # %23, / %2F, ? %3F, @ %40, : %3A, & %26, % %25, a blank %20",
+            Address::new(text)
         )));
     }
-    Ok(format!("{scheme}:{whole}"))
+    Ok(Address::new(&format!("{scheme}:{whole}")))
 }
 
-fn gst(pipeline: &str) -> Result<String> {
+fn gst(pipeline: &str) -> Result<Address> {
     let pipeline = pipeline.trim();
     if pipeline.is_empty() {
         return Err(Error::usage("gst: names no pipeline; write for instance 'gst:videotestsrc is-live=true'"));
     }
-    Ok(pipeline.to_owned())
-}
-
-/// `text` with the password of every address in it (`scheme://user:password@host`) made invisible, and the values of
-/// `password=` and the like. For everything that is shown or written.
-pub fn redacted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("://") {
-        let (before, after) = rest.split_at(at + 3);
-        out.push_str(before);
-        let end = after.find(|c: char| c.is_whitespace() || "/?#\"'<>|".contains(c)).unwrap_or(after.len());
-        let (authority, after) = after.split_at(end);
-        match authority.rsplit_once('@') {
-            Some((user, host)) => {
-                out.push_str(user.split(':').next().unwrap_or_default());
-                if user.contains(':') {
-                    out.push_str(":***");
-                }
-                out.push('@');
-                out.push_str(host);
-            }
-            None => out.push_str(authority),
-        }
-        rest = after;
-    }
-    out.push_str(rest);
-    for key in ["user-pw=", "password=", "passwd=", "pwd="] {
-        out = without_values(&out, key);
-    }
-    out
-}
-
-/// `key` is in lower case.
-fn without_values(text: &str, key: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.to_ascii_lowercase().find(key) {
-        let (before, value) = rest.split_at(at + key.len());
-        out.push_str(before);
-        let quote = value.chars().next().filter(|c| "\"'".contains(*c));
-        let end = match quote {
-            Some(quote) => value.get(1..).and_then(|inner| inner.find(quote)).map_or(value.len(), |end| end + 2),
-            None => value.find(|c: char| c.is_whitespace() || "&\"'".contains(c)).unwrap_or(value.len()),
-        };
-        out.push_str("***");
-        rest = value.get(end..).unwrap_or_default();
-    }
-    out.push_str(rest);
-    out
+    Ok(Address::new(&format!("gst:{pipeline}")))
 }
 
 fn path(text: &str, rest: &str) -> Result<PathBuf> {
@@ -279,7 +272,7 @@ mod tests {
         let network = "rtsp://user:p@ss@host:554/a?b=c";
         assert_eq!(Uri::parse(network).unwrap(), Uri::Rtsp(network.into()));
         let pipeline = "videotestsrc pattern=ball ! queue";
-        assert_eq!(Uri::parse(&format!("gst:{pipeline}")).unwrap(), Uri::Gst(pipeline.into()));
+        assert_eq!(Uri::parse(&format!("gst: {pipeline}")).unwrap(), Uri::Gst(format!("gst:{pipeline}").into()));
         assert_eq!(Uri::parse("dir:///frames").unwrap(), Uri::Folder("/frames".into()));
         assert_eq!(Uri::parse("dir:frames/a").unwrap(), Uri::Folder("frames/a".into()));
         assert_eq!(Uri::parse("file:///a b%20.mp4").unwrap(), Uri::Video("/a b%20.mp4".into()));
@@ -320,22 +313,15 @@ mod tests {
     }
 
     #[test]
-    fn passwords_are_made_invisible() {
-        for (text, shown) in [
-            ("rtsp://user:secret@host:554/a", "rtsp://user:***@host:554/a"),
-            ("rtsp://user:se@cret@host", "rtsp://user:***@host"),
-            ("rtsp://user@host/a@b", "rtsp://user@host/a@b"),
-            (
-                "Could not open rtsp://a:secret@h/x. And rtsp://b:secret@h",
-                "Could not open rtsp://a:***@h/x. And rtsp://b:***@h",
-            ),
-            ("rtspsrc user-id=me user-pw=secret ! x", "rtspsrc user-id=me user-pw=*** ! x"),
-            ("rtspsrc user-pw=\"se cret\" ! x", "rtspsrc user-pw=*** ! x"),
-            ("rtsp://h/cam?user=a&Password=secret&n=1", "rtsp://h/cam?user=a&Password=***&n=1"),
-            ("dir:///frames", "dir:///frames"),
-            ("pwd=", "pwd=***"),
-        ] {
-            assert_eq!(redacted(text), shown);
+    fn characters_that_end_an_address_are_to_be_escaped() {
+        for sign in ["#", "/", "?"] {
+            let message = refused(&format!("rtsp://admin:Pa{sign}Sekret1@10.0.0.1:9/x"));
+            assert!(message.contains("%23") && message.contains("%2F") && !message.contains("Sekret1"), "{message}");
+        }
+        for text in
+            ["rtsp://10.0.0.1:9/x", "rtsp://[::1]:9/a@b", "rtsp://a:b%23c@10.0.0.1/x?y=1", "rtsp://10.0.0.1/a@b"]
+        {
+            assert!(Uri::parse(text).is_ok(), "{text}");
         }
     }
 

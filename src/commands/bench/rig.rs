@@ -29,6 +29,7 @@ use crate::pairs::{Sample, Segmenter, SegmenterState};
 use crate::pipeline::exporting::{Exporter, Rotated};
 use crate::pipeline::learning::{Learning, Worker};
 use crate::pipeline::{self, Job};
+use crate::source::address::Address;
 use crate::source::memory::{Clip, Playing};
 use crate::telemetry::Latency;
 use crate::{source, telemetry};
@@ -107,7 +108,7 @@ struct Within {
 
 impl Rig {
     /// Opens everything, reads the frames and encodes each once.
-    pub(super) fn open(encoder: &Path, uri: &str, mut config: Config, started: Instant) -> Result<Self> {
+    pub(super) fn open(encoder: &Path, uri: &Address, mut config: Config, started: Instant) -> Result<Self> {
         config.export.embeddings = true;
         config.learn.refit_max_frames = config.learn.refit_max_frames.min(config.learn.first_fit_frames);
         let interrupted = telemetry::stop_on_signals()?;

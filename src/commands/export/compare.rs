@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::export::onnx::Batch;
 use crate::frame::Frame;
 use crate::linalg::dot;
+use crate::source::address::Address;
 use crate::source::{self, Pull, Source};
 
 /// Frames that the merged model is compared on, at least.
@@ -60,7 +61,7 @@ impl Compared {
 
 /// The frames to compare on; the source goes round where it is short.
 pub(super) struct Frames {
-    uri: String,
+    uri: Address,
     config: config::Source,
     source: Box<dyn Source>,
     frame: Frame,
@@ -70,14 +71,14 @@ pub(super) struct Frames {
 impl Frames {
     /// Frames of `asked`, else of a pattern. Never of the source that the run names: its folder may come from anybody, and
     /// opening a source can run a pipeline or reach into a network.
-    pub(super) fn open(run: &OpenedRun, asked: Option<&str>) -> Result<Self> {
+    pub(super) fn open(run: &OpenedRun, asked: Option<&Address>) -> Result<Self> {
         let config = &run.config.source;
-        let uri = asked.unwrap_or(PATTERN);
-        let source = source::open(uri, config)?;
-        Ok(Self { uri: uri.to_owned(), config: config.clone(), source, frame: Frame::default(), any: false })
+        let uri = asked.map_or_else(|| Address::new(PATTERN), Address::clone);
+        let source = source::open(&uri, config)?;
+        Ok(Self { uri, config: config.clone(), source, frame: Frame::default(), any: false })
     }
 
-    pub(super) fn uri(&self) -> &str {
+    pub(super) fn uri(&self) -> &Address {
         &self.uri
     }
 

@@ -61,7 +61,7 @@ pub(super) fn run(args: &cli::Export) -> Result<Output> {
     {
         merged = onnx::free(&merged, n)?;
     }
-    let mut trial = Trial { runtime: &runtime, frames: Frames::open(&run, args.source.as_deref())?, args, batch, own };
+    let mut trial = Trial { runtime: &runtime, frames: Frames::open(&run, args.source.as_ref())?, args, batch, own };
     let done = match args.dtype {
         Float::F32 => trial.write(&mut run, &merged)?,
         Float::F16 => {
@@ -71,7 +71,7 @@ pub(super) fn run(args: &cli::Export) -> Result<Output> {
             trial.write_halves(&mut run, halves)?
         }
     };
-    Ok(report(&run, args, batch, &done, trial.frames.uri()))
+    Ok(report(&run, args, batch, &done, &trial.frames.uri().to_string()))
 }
 
 /// What was written.
@@ -122,7 +122,7 @@ impl Trial<'_> {
             compared = Whole::open(self.runtime, &bytes, side)
                 .and_then(|mut whole| compare::compare(run, &mut whole, &mut self.frames, self.batch, self.args))
                 .map_err(|error| self.held(&bytes, error))?;
-            match compared.fault(self.args.dtype, self.frames.uri()) {
+            match compared.fault(self.args.dtype, &self.frames.uri().to_string()) {
                 Some(fault) => Err(Error::refused(format!("{fault}; {} was not written", path.display()))),
                 None => Ok(()),
             }

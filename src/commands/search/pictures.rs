@@ -11,13 +11,14 @@ use crate::export::{Level, Record};
 use crate::frame::Frame;
 use crate::pipeline::boxed::cut;
 use crate::source;
+use crate::source::address::Address;
 
 /// The pictures of `records`, in their order, out of the sources that the rows were made from.
 ///
 /// # Errors
 /// A live source, one that has not all of these frames, and its own.
-pub(super) fn pictures(sources: &[String], config: &Config, records: &[&Record]) -> Result<Vec<Picture>> {
-    let named = sources.join(", ");
+pub(super) fn pictures(sources: &[Address], config: &Config, records: &[&Record]) -> Result<Vec<Picture>> {
+    let named = sources.iter().map(Address::to_string).collect::<Vec<_>>().join(", ");
     let mut source = source::open_all(sources, &config.source)?;
     if source.live() {
         return Err(Error::usage(format!(

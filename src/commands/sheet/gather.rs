@@ -16,6 +16,7 @@ use crate::encoder::{LUMA_LEN, luma};
 use crate::error::{Error, Kind, Result};
 use crate::frame::{Frame, Stamp};
 use crate::pairs::{Segmenter, View};
+use crate::source::address::Address;
 use crate::source::{self, Pull, Source};
 
 /// Latents kept at most; of a longer source every second, fourth, ... frame.
@@ -88,7 +89,7 @@ impl Thin {
 ///
 /// # Errors
 /// The source is live or gives no frame; or its error, or the encoder's.
-pub(super) fn gather(opened: &mut Opened, config: &Config, uri: &str) -> Result<Gathered> {
+pub(super) fn gather(opened: &mut Opened, config: &Config, uri: &Address) -> Result<Gathered> {
     let mut source = source::open(uri, &config.source)?;
     if source.live() {
         return Err(Error::usage(format!(
@@ -144,7 +145,7 @@ pub(super) fn gather(opened: &mut Opened, config: &Config, uri: &str) -> Result<
 /// # Errors
 /// The source's error; or it no longer has these frames.
 pub(super) fn pictures(
-    uri: &str,
+    uri: &Address,
     config: &Config,
     wanted: &BTreeSet<u64>,
     width: usize,
@@ -232,11 +233,11 @@ mod tests {
     #[test]
     fn the_second_pass_finds_the_same_frames_and_says_when_they_are_gone() {
         let config = Config::default();
-        let uri = "pattern://3?frames=6&segments=2";
-        let found = pictures(uri, &config, &BTreeSet::from([1, 4]), 60, 60).unwrap();
+        let uri = Address::new("pattern://3?frames=6&segments=2");
+        let found = pictures(&uri, &config, &BTreeSet::from([1, 4]), 60, 60).unwrap();
         assert_eq!(found.keys().copied().collect::<Vec<_>>(), [1, 4]);
         assert_ne!(found[&1], found[&4]);
-        let error = pictures(uri, &config, &BTreeSet::from([1, 40]), 60, 60).unwrap_err();
+        let error = pictures(&uri, &config, &BTreeSet::from([1, 40]), 60, 60).unwrap_err();
         assert!(error.chain().contains("1 of 2 frames"), "{}", error.chain());
     }
 }

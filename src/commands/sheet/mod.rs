@@ -21,6 +21,7 @@ use crate::cli;
 use crate::error::{Error, Result};
 use crate::knn::nearest;
 use crate::linalg::product;
+use crate::source::address::Address;
 use crate::source::uri::is_input;
 
 use canvas::Picture;
@@ -86,8 +87,8 @@ pub(super) fn check_name(out: &Path) -> Result<()> {
 }
 
 /// Pictures are drawn in a second pass, which standard input has not.
-pub(super) fn twice(source: &str) -> Result<()> {
-    if is_input(source) {
+pub(super) fn twice(source: &Address) -> Result<()> {
+    if is_input(source.reveal()) {
         return Err(Error::usage(
             "--source - for a contact sheet: its frames are read twice, and standard input comes once; name a file or folder",
         ));

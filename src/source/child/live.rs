@@ -15,7 +15,7 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::source::mailbox::{Mailbox, Taken};
-use crate::source::uri::{Uri, redacted};
+use crate::source::uri::Uri;
 use crate::source::{Pull, Source, SourceCounts, clock, stall_time};
 
 /// A frame, counted, and when it was read.
@@ -57,7 +57,7 @@ impl Live {
     fn open_with(uri: &Uri, config: &config::Source, search: &OsStr) -> Result<Self> {
         let call = Call::new(uri, config, search)?;
         let stall = stall_time(config)?;
-        let (process, stdout) = Process::start(call.tool, call.command())?;
+        let (process, stdout) = Process::start_hiding(call.tool, call.command(), uri.address().cloned())?;
         let mailbox = Arc::new(Mailbox::new());
         let (thread_mailbox, tool) = (mailbox.clone(), call.tool);
         let work = move || read(stdout, tool, &thread_mailbox);
@@ -79,7 +79,7 @@ impl Live {
     }
 
     fn shown(&self) -> String {
-        redacted(&self.call.shown())
+        self.uri.scrub(&self.call.shown())
     }
 
     /// The child's last words, and what to do about them. Ends it.
@@ -88,7 +88,7 @@ impl Live {
         let words = self.process.words().0;
         let advice = advice(&self.uri, &words);
         let advice = if advice.is_empty() { String::new() } else { format!("; {advice}") };
-        format!("{}{advice}", redacted(&words))
+        format!("{words}{advice}")
     }
 
     fn stalled(&mut self) -> Error {

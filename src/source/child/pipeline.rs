@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use super::decoder::Tool;
 use crate::config;
 use crate::error::{Error, Result};
+use crate::source::address::Address;
 use crate::source::uri::Uri;
 
 /// What every pipeline of ours ends in: frames whose header names their size. Rows of a width that is no multiple of 8 are
@@ -34,9 +35,13 @@ impl Call {
     pub(super) fn new(uri: &Uri, config: &config::Source, search: &OsStr) -> Result<Call> {
         match uri {
             Uri::Csi(number) => Self::pipeline(&csi(*number, config), search, false),
-            Uri::Gst(pipeline) => Self::pipeline(&format!("{pipeline} ! {TAIL}"), search, true),
+            Uri::Gst(pipeline) => {
+                let text = pipeline.reveal();
+                Self::pipeline(&format!("{} ! {TAIL}", text.strip_prefix("gst:").unwrap_or(text)), search, true)
+            }
             Uri::Rtsp(address) => {
                 let (tool, program) = Tool::find(&config.decoder, search)?;
+                let address = address.reveal();
                 match tool {
                     Tool::Ffmpeg => Ok(Call { tool, program, arguments: ffmpeg(address), may_end: false }),
                     Tool::Gstreamer => {
@@ -124,7 +129,10 @@ fn words(text: &str) -> Result<Vec<String>> {
     }
     words.extend(word);
     match quote {
-        Some(quote) => Err(Error::usage(format!("the pipeline `{text}` has a quote {quote} that is not closed"))),
+        Some(quote) => Err(Error::usage(format!(
+            "the pipeline `{}` has a quote {quote} that is not closed",
+            Address::new(&format!("gst:{text}"))
+        ))),
         None => Ok(words),
     }
 }

@@ -9,10 +9,13 @@ use std::time::{Duration, Instant};
 
 use super::decoder::Tool;
 use crate::error::{Error, Result};
+use crate::source::address::Address;
 
-/// Lines of standard error that are kept, and bytes kept of each.
+/// Lines of standard error that are kept, and characters kept of each.
 const LINES: usize = 8;
 const LINE_BYTES: usize = 300;
+/// Bytes read of each: a secret must be whole to be found.
+const READ_BYTES: usize = 1 << 14;
 
 /// What the child said: its last lines, and how many told of damage.
 #[derive(Debug, Default)]
@@ -35,7 +38,18 @@ impl Process {
     /// leaves it to end the child.
     /// # Errors
     /// Work: it cannot be started.
-    pub(super) fn start(tool: Tool, mut command: Command) -> Result<(Process, ChildStdout)> {
+    pub(super) fn start(tool: Tool, command: Command) -> Result<(Process, ChildStdout)> {
+        Self::start_hiding(tool, command, None)
+    }
+
+    /// [`Process::start`] of a child that was given the whole of `address`: what it says is kept without the secrets.
+    /// # Errors
+    /// As [`Process::start`].
+    pub(super) fn start_hiding(
+        tool: Tool,
+        mut command: Command,
+        address: Option<Address>,
+    ) -> Result<(Process, ChildStdout)> {
         let failed = |e| Error::work(format!("cannot start the video decoder {}", tool.name())).because(e);
         let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn();
         let mut child = spawned.map_err(failed)?;
@@ -46,7 +60,8 @@ impl Process {
             return Err(Error::work(format!("the video decoder {} has no pipes", tool.name())));
         };
         let listener = std::thread::Builder::new().name("decoder-words".into());
-        process.listener = Some(listener.spawn(move || listen(stderr, tool, &words)).map_err(failed)?);
+        process.listener =
+            Some(listener.spawn(move || listen(stderr, tool, address.as_ref(), &words)).map_err(failed)?);
         Ok((process, stdout))
     }
 
@@ -115,11 +130,13 @@ impl Drop for Process {
 }
 
 /// Drains standard error to its end, so that the child never waits for a reader.
-fn listen(mut stderr: ChildStderr, tool: Tool, words: &Mutex<Words>) {
+fn listen(mut stderr: ChildStderr, tool: Tool, address: Option<&Address>, words: &Mutex<Words>) {
     let mut line = Vec::new();
     let finish = |line: &mut Vec<u8>| {
         let text = String::from_utf8_lossy(line).trim().to_string();
         line.clear();
+        let text = address.map_or_else(|| text.clone(), |address| address.scrub(&text));
+        let text: String = text.chars().take(LINE_BYTES).collect();
         // What GStreamer says between a fault and its cause.
         if !text.is_empty() && text != "Additional debug info:" {
             let mut words = words.lock().unwrap_or_else(PoisonError::into_inner);
@@ -137,7 +154,7 @@ fn listen(mut stderr: ChildStderr, tool: Tool, words: &Mutex<Words>) {
                 for &byte in chunk.iter().take(n) {
                     match byte {
                         b'\n' | b'\r' => finish(&mut line),
-                        _ if line.len() < LINE_BYTES => line.push(byte),
+                        _ if line.len() < READ_BYTES => line.push(byte),
                         _ => {}
                     }
                 }
