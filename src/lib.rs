@@ -5,6 +5,7 @@
 // Row 0: what everything stands on.
 pub mod error;
 pub mod files;
+pub mod shutdown;
 pub mod linalg;
 mod onnx;
 // Row 1: frames and configuration.

@@ -1,11 +1,10 @@
 //! Logging, figures of the process, and orderly stops.
 use std::io::IsTerminal;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::time::uptime;
 use tracing_subscriber::prelude::*;
@@ -113,19 +112,48 @@ fn clock(which: libc::clockid_t) -> Option<Duration> {
     (done == 0).then(|| Duration::new(secs, nanoseconds))
 }
 
-/// A flag that the first SIGINT (Ctrl-C) or SIGTERM sets: stop in order. The second ends the process at once, with the
-/// exit code 128 + signal.
+/// A signal to stop that comes so soon after the first one is that one again: a terminal, a shell and `timeout` send theirs to
+/// a process and to its group.
+const AGAIN_NANOSECONDS: i64 = 1_000_000_000;
+
+/// A flag that the first SIGINT (Ctrl-C), SIGTERM or SIGHUP sets: stop in order. One that comes more than a second later ends
+/// the process at once, with the exit code 128 + signal. A SIGHUP that is ignored from the start (nohup) stays so.
 /// # Errors
 /// The system refuses a handler.
 pub fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        // In this order: the first signal finds the flag unset, passes the way out and sets it.
-        flag::register_conditional_shutdown(signal, 128 + signal, stop.clone())
-            .and_then(|_| flag::register(signal, stop.clone()))
+    let first = Arc::new(AtomicI64::new(0));
+    let handled: &[i32] = if ignored(SIGHUP) { &[SIGINT, SIGTERM] } else { &[SIGINT, SIGTERM, SIGHUP] };
+    for signal in handled {
+        on_stop(*signal, stop.clone(), first.clone())
             .map_err(|error| Error::work(format!("cannot handle signal {signal}")).because(error))?;
     }
     Ok(stop)
+}
+
+#[allow(unsafe_code, reason = "what a signal does is code of ours")]
+fn on_stop(signal: i32, stop: Arc<AtomicBool>, first: Arc<AtomicI64>) -> std::io::Result<()> {
+    let act = move || {
+        let now =
+            clock(libc::CLOCK_MONOTONIC).map_or(1, |time| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX).max(1));
+        match first.compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst) {
+            Err(before) if now - before >= AGAIN_NANOSECONDS => signal_hook::low_level::exit(128 + signal),
+            _ => stop.store(true, Ordering::Relaxed),
+        }
+    };
+    // SAFETY: it reads a clock, sets atomics or ends the process; all of these may be done in a signal handler.
+    unsafe { signal_hook::low_level::register(signal, act) }.map(drop)
+}
+
+/// Whether whoever started this process had it ignore `signal`.
+#[allow(unsafe_code, reason = "no safe interface to what a signal does now")]
+fn ignored(signal: i32) -> bool {
+    // SAFETY: all bits zero is a valid sigaction, which the call fills; nothing is changed where no new one is given.
+    let (done, now) = unsafe {
+        let mut now: libc::sigaction = std::mem::zeroed();
+        (libc::sigaction(signal, std::ptr::null(), &raw mut now) == 0, now)
+    };
+    done && now.sa_sigaction == libc::SIG_IGN
 }
 
 /// Shortest time that [`Latency`] tells apart, seconds.
@@ -269,21 +297,53 @@ mod tests {
         assert_ne!(before[1], libc::SCHED_IDLE);
     }
 
+    /// This test again in a process of its own, since signals end it; its exit code, after `before` has changed the call.
+    fn inside(test: &str, before: impl FnOnce(&mut std::process::Command)) -> Option<i32> {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args([&format!("telemetry::tests::{test}"), "--exact"]).env(INSIDE, "1");
+        before(&mut command);
+        command.output().unwrap().status.code()
+    }
+
+    const INSIDE: &str = "AFTERIMAGE_TEST_OF_SIGNALS";
+
     #[test]
-    fn the_first_signal_asks_to_stop_and_the_second_stops() {
-        // A process of its own, since the second signal ends it: this test again, told by the environment.
-        const INSIDE: &str = "AFTERIMAGE_TEST_OF_SIGNALS";
+    fn the_first_signal_asks_to_stop_and_a_later_one_stops() {
         if std::env::var_os(INSIDE).is_some() {
             let stop = stop_on_signals().unwrap();
-            signal_hook::low_level::raise(SIGTERM).unwrap();
+            signal_hook::low_level::raise(SIGHUP).unwrap();
             assert!(stop.load(Ordering::Relaxed));
+            // The same stop once more, as `timeout` and a terminal send it.
+            signal_hook::low_level::raise(SIGTERM).unwrap();
             signal_hook::low_level::raise(SIGINT).unwrap();
-            unreachable!("the second signal ends the process");
+            std::thread::sleep(Duration::from_millis(1100));
+            signal_hook::low_level::raise(SIGINT).unwrap();
+            unreachable!("a later signal ends the process");
         }
-        let this = std::env::current_exe().unwrap();
-        let name = "telemetry::tests::the_first_signal_asks_to_stop_and_the_second_stops";
-        let status = std::process::Command::new(this).args([name, "--exact"]).env(INSIDE, "1").output().unwrap().status;
-        assert_eq!(status.code(), Some(128 + SIGINT));
+        let code = inside("the_first_signal_asks_to_stop_and_a_later_one_stops", |_| {});
+        assert_eq!(code, Some(128 + SIGINT));
+    }
+
+    #[test]
+    #[allow(unsafe_code, reason = "the test is about a signal that is ignored from the start")]
+    fn a_hangup_that_is_ignored_from_the_start_stays_ignored() {
+        use std::os::unix::process::CommandExt;
+        if std::env::var_os(INSIDE).is_some() {
+            let stop = stop_on_signals().unwrap();
+            signal_hook::low_level::raise(SIGHUP).unwrap();
+            assert!(!stop.load(Ordering::Relaxed));
+            return;
+        }
+        let code = inside("a_hangup_that_is_ignored_from_the_start_stays_ignored", |command| {
+            let ignore = || {
+                // SAFETY: sets what a signal does; allowed between fork and exec.
+                unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+                Ok(())
+            };
+            // SAFETY: the closure calls signal(2) alone.
+            unsafe { command.pre_exec(ignore) };
+        });
+        assert_eq!(code, Some(0));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use afterimage::config::load::load;
 use afterimage::export::Record;
+use afterimage::export::asked::Asked;
 use afterimage::export::outlets::Outlets;
 
 const PASSWORD: &str = "open sesame";
@@ -327,4 +328,136 @@ fn detectors_ask_through_the_broker() {
         running.signal("TERM");
         running.end().ok();
     }
+}
+
+/// Outlets that hear detectors too.
+fn hearing(port: u16) -> (Outlets, Asked) {
+    let sets = [format!("mqtt.broker=\"mqtt://127.0.0.1:{port}\""), "mqtt.boxes=true".into()];
+    let config = load(None, &sets).unwrap();
+    let asked = Asked::open(&config).unwrap().unwrap();
+    (Outlets::open(&config, Some(asked.sender())).unwrap().unwrap(), asked)
+}
+
+#[test]
+fn messages_that_are_no_requests_are_ignored_and_records_go_on() {
+    if missing() {
+        return;
+    }
+    // Longer than a request, but read; and longer than what is read at all, which costs the connection once.
+    for (bytes, connections) in [(300, 1), (5_000_000, 1), (12_000_000, 2)] {
+        let folder = tempfile::tempdir().unwrap();
+        let broker = Broker::start(folder.path(), "allow_anonymous true");
+        let port = broker.port.to_string();
+        let file = folder.path().join("large");
+        fs::write(&file, vec![b'a'; bytes]).unwrap();
+        let publish = |more: &[&str]| {
+            let args = ["-h", "127.0.0.1", "-p", &port, "-q", "1", "-t", "afterimage/gate/boxes"];
+            assert!(Command::new("mosquitto_pub").args(args).args(more).status().unwrap().success());
+        };
+        publish(&["-r", "-f", file.to_str().unwrap()]);
+        let (mut outlets, asked) = hearing(broker.port);
+        until("the message is counted", 20, || outlets.counts().1.unwrap().ignored == 1);
+        for frame in 0..50 {
+            outlets.publish(&record(frame), &embedding(frame)).unwrap();
+        }
+        until("all records are delivered", 20, || outlets.counts().1.unwrap().delivered == 50);
+        let counts = outlets.counts().1.unwrap();
+        assert_eq!((counts.connections, counts.lost), (connections, 0), "{bytes} bytes: {counts:?}");
+        if connections == 1 {
+            // Detectors are heard all the same.
+            publish(&["-m", r#"{"boxes": [{"box": [0, 0, 9, 9]}]}"#]);
+            until("a request comes", 20, || !asked.requests().is_empty());
+        }
+    }
+}
+
+#[test]
+fn an_orderly_end_is_no_fault_and_a_plain_password_is_named() {
+    if missing() {
+        return;
+    }
+    let place = common::Place::new();
+    let broker = Broker::start(place.path(), "allow_anonymous true");
+    fs::write(place.at("password"), PASSWORD).unwrap();
+    let set = format!("mqtt.broker=mqtt://127.0.0.1:{}", broker.port);
+    for (i, more) in [&[][..], &["--set", "mqtt.user=me", "--set", "mqtt.password_file=password"]].iter().enumerate() {
+        let out = format!("out{i}");
+        let source = "pattern://7?frames=20&width=64&height=48";
+        let args = ["embed", "--source", source, "--encoder", common::ENCODER, "--out", &out, "--set", &set];
+        let ran = place.run(&[&args[..], more].concat()).ok();
+        let warnings: Vec<&str> = ran.err.lines().filter(|line| line.contains("WARN")).collect();
+        assert!(!ran.err.contains(PASSWORD));
+        match i {
+            0 => assert!(warnings.is_empty(), "{warnings:?}"),
+            _ => assert!(warnings.len() == 1 && warnings[0].contains("plain text"), "{warnings:?}"),
+        }
+    }
+}
+
+#[test]
+fn brokers_that_misbehave_are_survived_and_not_pestered() {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    const WELCOME: [u8; 4] = [0x20, 2, 0, 0];
+    // What is sent after the greeting; the connection stays open, unless it is to be broken.
+    let garbage: Vec<u8> = (0..500u32).map(|i| (i * 7919 % 251) as u8).collect();
+    let acks: Vec<u8> = (0..100).flat_map(|i| [0x40, 2, i, i]).collect();
+    let after: [(&str, bool, Vec<u8>, bool); 9] = [
+        ("silent", false, Vec::new(), false),
+        ("garbage", false, garbage, false),
+        ("refuses", false, vec![0x20, 2, 0, 5], false),
+        ("accepts and breaks", true, Vec::new(), true),
+        ("a huge length", true, [&[0x30, 0xff, 0xff, 0xff, 0x7f][..], &[b'a'; 1000]].concat(), false),
+        ("no length", true, vec![0x30, 0xff, 0xff, 0xff, 0xff, 0xff], false),
+        ("a topic that is cut", true, vec![0x30, 6, 0, 200, b'a', b'b', b'c', b'd'], false),
+        ("acknowledges what nobody sent", true, acks, false),
+        ("acknowledges nothing", true, Vec::new(), false),
+    ];
+    std::thread::scope(|scope| {
+        for (what, welcome, bytes, breaks) in after {
+            scope.spawn(move || {
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                let (port, end, came) =
+                    (listener.local_addr().unwrap().port(), AtomicBool::new(false), AtomicUsize::new(0));
+                listener.set_nonblocking(true).unwrap();
+                std::thread::scope(|scope| {
+                    scope.spawn(|| {
+                        let mut open = Vec::new();
+                        while !end.load(Ordering::Relaxed) {
+                            let Ok((mut stream, _)) = listener.accept() else {
+                                std::thread::sleep(Duration::from_millis(5));
+                                continue;
+                            };
+                            came.fetch_add(1, Ordering::Relaxed);
+                            stream.set_nonblocking(false).unwrap();
+                            stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+                            let _greeting = stream.read(&mut [0; 512]);
+                            if welcome {
+                                stream.write_all(&WELCOME).ok();
+                            }
+                            stream.write_all(&bytes).ok();
+                            if !breaks {
+                                open.push(stream);
+                            }
+                        }
+                    });
+                    let (mut outlets, _asked) = hearing(port);
+                    let began = Instant::now();
+                    while began.elapsed() < Duration::from_millis(3500) {
+                        outlets.publish(&record(1), &embedding(1)).unwrap();
+                        std::thread::sleep(Duration::from_millis(10));
+                    }
+                    // After .25, .5, 1, 2 seconds and so on, whatever the greeting was.
+                    let connections = came.load(Ordering::Relaxed);
+                    assert!((1..=5).contains(&connections), "{what}: {connections} connections in 3.5 s");
+                    let began = Instant::now();
+                    drop(outlets);
+                    assert!(began.elapsed() < Duration::from_secs(3), "{what}: ended after {:?}", began.elapsed());
+                    end.store(true, Ordering::Relaxed);
+                });
+            });
+        }
+    });
 }

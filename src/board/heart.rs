@@ -7,6 +7,7 @@ use signal_hook::consts::SIGUSR1;
 
 use super::Manager;
 use crate::error::{Error, Result};
+use crate::shutdown::Shutdown;
 
 /// A service manager hears at least this often.
 const STATUS: Duration = Duration::from_secs(10);
@@ -20,18 +21,21 @@ pub struct Heart {
     next: Option<Instant>,
     /// Somebody asks for health.
     asked: Arc<AtomicBool>,
+    shutdown: Shutdown,
 }
 
 impl Heart {
-    /// For the service manager of this process, where there is one, and for SIGUSR1 from now on.
+    /// For the service manager of this process, where there is one, and for SIGUSR1 from now on; the end that `stop` asks
+    /// for is watched over, with `stop_secs` for what must be saved.
     ///
     /// # Errors
-    /// The system refuses the handler.
-    pub fn of_process() -> Result<Self> {
+    /// The system refuses the handler or the thread.
+    pub fn of_process(stop: &Arc<AtomicBool>, stop_secs: f64) -> Result<Self> {
         let asked = Arc::new(AtomicBool::new(false));
         signal_hook::flag::register(SIGUSR1, asked.clone())
             .map_err(|error| Error::work("cannot handle SIGUSR1").because(error))?;
-        Ok(Self { manager: Manager::find(), next: None, asked })
+        let shutdown = Shutdown::watch(stop.clone(), Duration::from_secs_f64(stop_secs.clamp(0.0, 1e6)))?;
+        Ok(Self { manager: Manager::find(), next: None, asked, shutdown })
     }
 
     /// Frames can come.
@@ -56,8 +60,14 @@ impl Heart {
         manager.tell(&format!("WATCHDOG=1\nSTATUS={}", status()));
     }
 
+    /// Where the end stands.
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
     /// The end has begun: what is left is to save.
     pub fn stopping(&self) {
+        self.shutdown.begin();
         if let Some(manager) = &self.manager {
             manager.tell("STOPPING=1\nSTATUS=saving the state");
         }

@@ -50,7 +50,7 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
     }
     let cameras = camera_names(&args.camera, args.source.len())?;
     let stop = telemetry::stop_on_signals()?;
-    let heart = Heart::of_process()?;
+    let heart = Heart::of_process(&stop, config.board.stop_secs)?;
     let (metrics, _server) = figures::open(&config)?;
     let asked = Asked::open(&config)?;
     let readers = Outlets::open(&config, asked.as_ref().map(Asked::sender))?;

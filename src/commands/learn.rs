@@ -54,7 +54,7 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
         )));
     }
     let stop = telemetry::stop_on_signals()?;
-    let heart = Heart::of_process()?;
+    let heart = Heart::of_process(&stop, config.board.stop_secs)?;
     board::check(&config.board)?;
     let (metrics, _server) = figures::open(&config)?;
     let asked = Asked::open(&config)?;

@@ -7,7 +7,7 @@ use super::Export;
 const MOST_CORES: usize = 1024;
 
 /// `[board]`
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Board {
     /// Cores that the learner may run on, as `2` or `0-1,3`; empty: all.
@@ -23,6 +23,23 @@ pub struct Board {
     pub pause_power_modes: Vec<String>,
     /// Exported files of a run take at most so much, megabytes: the oldest go first, heads and state never; 0: no limit.
     pub disk_budget_megabytes: f64,
+    /// After a stop, a thread that has not saved what it has within so many seconds is named and the program ends without
+    /// it. Less than the service manager waits (`TimeoutStopSec`).
+    pub stop_secs: f64,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self {
+            learner_cores: String::new(),
+            pause_celsius: 0.0,
+            pause_zones: Vec::new(),
+            pause_on_battery: false,
+            pause_power_modes: Vec::new(),
+            disk_budget_megabytes: 0.0,
+            stop_secs: 20.0,
+        }
+    }
 }
 
 impl Board {

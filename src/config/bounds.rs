@@ -91,12 +91,14 @@ pub(super) const RANGES: &[(&str, f64, f64)] = &[
     ("live.ring_slot_kilobytes", 1.0, 16384.0),
     ("live.boxes_window_megabytes", 1.0, 65536.0),
     ("live.boxes_wait_secs", 0.0, 60.0),
+    ("live.boxes_idle_secs", 0.0, 86400.0),
     ("mqtt.qos", 0.0, 1.0),
     ("mqtt.keep_alive_secs", 5.0, 3600.0),
     ("mqtt.buffer_megabytes", 1.0, 4096.0),
     ("checkpoint.every_frames", 0.0, 1e12),
     ("board.pause_celsius", 0.0, 150.0),
     ("board.disk_budget_megabytes", 0.0, 1e9),
+    ("board.stop_secs", 2.0, 3600.0),
 ];
 
 /// `(key, allowed words)` for text and lists of text.

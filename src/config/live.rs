@@ -25,6 +25,8 @@ pub struct Live {
     pub boxes_window_megabytes: f64,
     /// Longest that a request waits for its frame, and each of its boxes for the encoder, seconds.
     pub boxes_wait_secs: f64,
+    /// With all places taken, a detector that has asked nothing for so long makes room for a new one, seconds.
+    pub boxes_idle_secs: f64,
     /// A run whose newest head embeds boxes, such as one that learned from boxes; empty: the head that embeds frames.
     pub boxes_run: String,
 }
@@ -40,6 +42,7 @@ impl Default for Live {
             boxes: String::new(),
             boxes_window_megabytes: 64.0,
             boxes_wait_secs: 1.0,
+            boxes_idle_secs: 5.0,
             boxes_run: String::new(),
         }
     }

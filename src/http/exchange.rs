@@ -1,7 +1,10 @@
 //! One request and its answer (RFC 9112, the part of it that a scraper uses).
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::time::{Duration, Instant};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::Pages;
 
@@ -30,28 +33,14 @@ impl Answer {
     }
 }
 
-/// Reads a request and answers it, all until `deadline`. A client that breaks off, or says nothing, is let go.
-pub(super) fn answer(mut stream: TcpStream, deadline: Instant, pages: &Pages) {
-    let done = read_head(&mut stream, deadline).and_then(|head| {
-        let (answer, body) = match head {
-            Head::Whole(head) => to(&head, pages),
-            Head::TooLong => (Answer::line(431, "the head of a request may have 8 KiB"), true),
-        };
-        send(&mut stream, deadline, &answer, body)?;
-        drain(&mut stream, deadline)
-    });
-    if let Err(e) = done {
-        tracing::debug!("a web client: {e}");
-    }
-}
-
-/// Too many are connected.
-pub(super) fn turn_away(mut stream: TcpStream) {
-    let soon = Instant::now() + REST;
-    let answer = Answer::line(503, "too many connections; come again");
-    if let Err(e) = send(&mut stream, soon, &answer, true) {
-        tracing::debug!("a web client that was turned away: {e}");
-    }
+/// Reads a request and answers it. A client that breaks off is let go; whoever calls sets the time limit.
+pub(super) async fn answer(mut stream: TcpStream, pages: Arc<Pages>) -> io::Result<()> {
+    let (answer, body) = match read_head(&mut stream).await? {
+        Head::Whole(head) => to(&head, &*pages),
+        Head::TooLong => (Answer::line(431, "the head of a request may have 8 KiB"), true),
+    };
+    send(&mut stream, &answer, body).await?;
+    drain(&mut stream).await
 }
 
 /// The answer to a request, and whether its body is sent.
@@ -67,9 +56,23 @@ fn to(head: &str, pages: &Pages) -> (Answer, bool) {
     if !matches!(method, "GET" | "HEAD") {
         return (Answer::line(405, "only GET and HEAD"), true);
     }
-    let path = target.split('?').next().unwrap_or("");
+    let path = path_of(target);
     let answer = pages(path).unwrap_or_else(|| Answer::line(404, "nothing here; there are /metrics and /health"));
     (answer, method == "GET")
+}
+
+/// The path of what is asked for, also where that is a whole address (RFC 9112, 3.2.2).
+fn path_of(target: &str) -> &str {
+    let rest = match target.split_once("://") {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https") => {
+            rest.find(['/', '?']).map_or("", |at| &rest[at..])
+        }
+        _ => target,
+    };
+    match rest.split('?').next() {
+        None | Some("") => "/",
+        Some(path) => path,
+    }
 }
 
 enum Head {
@@ -77,19 +80,20 @@ enum Head {
     TooLong,
 }
 
-/// Until the empty line that ends the head of a request.
-fn read_head(stream: &mut TcpStream, deadline: Instant) -> io::Result<Head> {
+/// Until the empty line that ends the head of a request. One empty line before it is passed over, and lines may end without
+/// a carriage return (RFC 9112, 2.2).
+async fn read_head(stream: &mut TcpStream) -> io::Result<Head> {
     let mut bytes = Vec::with_capacity(1024);
     let mut part = [0; 1024];
     loop {
-        stream.set_read_timeout(Some(left(deadline)?))?;
-        let count = stream.read(&mut part)?;
+        let count = stream.read(&mut part).await?;
         if count == 0 {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it hung up before its request was complete"));
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
         bytes.extend_from_slice(&part[..count]);
-        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n").filter(|end| *end <= MAX_HEAD) {
-            return Ok(Head::Whole(String::from_utf8_lossy(&bytes[..end]).into_owned()));
+        let head = [&b"\r\n"[..], b"\n"].iter().find_map(|empty| bytes.strip_prefix(*empty)).unwrap_or(&bytes);
+        if let Some(end) = end_of(head).filter(|end| *end <= MAX_HEAD) {
+            return Ok(Head::Whole(String::from_utf8_lossy(&head[..end]).into_owned()));
         }
         if bytes.len() > MAX_HEAD {
             return Ok(Head::TooLong);
@@ -97,7 +101,19 @@ fn read_head(stream: &mut TcpStream, deadline: Instant) -> io::Result<Head> {
     }
 }
 
-fn send(stream: &mut TcpStream, deadline: Instant, answer: &Answer, body: bool) -> io::Result<()> {
+/// Where the empty line after a head begins.
+fn end_of(head: &[u8]) -> Option<usize> {
+    let mut start = 0;
+    loop {
+        let line = start + head[start..].iter().position(|byte| *byte == b'\n')?;
+        if matches!(&head[start..line], b"" | b"\r") {
+            return Some(start);
+        }
+        start = line + 1;
+    }
+}
+
+async fn send(stream: &mut TcpStream, answer: &Answer, body: bool) -> io::Result<()> {
     let Answer { status, kind, body: text } = answer;
     let reason = match status {
         200 => "OK",
@@ -117,35 +133,22 @@ fn send(stream: &mut TcpStream, deadline: Instant, answer: &Answer, body: bool) 
     if body {
         out.push_str(text);
     }
-    let mut rest = out.as_bytes();
-    while !rest.is_empty() {
-        stream.set_write_timeout(Some(left(deadline)?))?;
-        match stream.write(rest)? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            count => rest = &rest[count..],
-        }
-    }
-    Ok(())
+    stream.write_all(out.as_bytes()).await
 }
 
 /// Waits for the client to hang up, for a moment: closing on bytes that were not read would take the answer from it.
-fn drain(stream: &mut TcpStream, deadline: Instant) -> io::Result<()> {
-    stream.shutdown(Shutdown::Write)?;
-    let deadline = deadline.min(Instant::now() + REST);
+async fn drain(stream: &mut TcpStream) -> io::Result<()> {
+    stream.shutdown().await?;
     let (mut part, mut read) = ([0; 4096], 0);
-    while read < MAX_REST {
-        let Ok(left) = left(deadline) else { break };
-        stream.set_read_timeout(Some(left))?;
-        match stream.read(&mut part) {
-            Ok(0) | Err(_) => break,
-            Ok(count) => read += count,
+    let reading = async {
+        while read < MAX_REST {
+            match stream.read(&mut part).await {
+                Ok(0) | Err(_) => break,
+                Ok(count) => read += count,
+            }
         }
-    }
+    };
+    // Over time is as good as hung up.
+    tokio::time::timeout(REST, reading).await.ok();
     Ok(())
-}
-
-/// Time left, never nothing: a limit of nothing means none.
-fn left(deadline: Instant) -> io::Result<Duration> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(io::Error::new(io::ErrorKind::TimedOut, "it took too long")) } else { Ok(left) }
 }

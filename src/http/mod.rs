@@ -1,21 +1,28 @@
 //! A small web server for figures: GET, a few fixed paths, one answer a connection.
 //!
-//! It must never trouble the pipeline, whoever talks to it: a bounded number of connections, each with a time limit for
-//! the whole exchange and a limit for what is read; no state, no cache, nothing is taken in.
+//! It must never trouble the pipeline, whoever talks to it, and must answer whoever asks properly: one thread waits for all
+//! connections at once, so that slow clients hold nobody up. Connections are bounded in number (the oldest goes when one
+//! more comes), each has a time limit for the whole exchange and a limit for what is read; no state, no cache, nothing is
+//! taken in.
 mod exchange;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
 use crate::error::{Error, Result};
+use crate::shutdown::{LAST_WORDS, join_by};
 
 pub use exchange::Answer;
 
-/// Connections at once; who comes beyond is told to come again.
-const MOST: usize = 8;
+/// Connections at once; with one more the oldest is hung up on.
+const MOST: usize = 64;
 /// For one exchange, from its first byte to its last.
 const LIMIT: Duration = Duration::from_secs(5);
 /// Rest after a connection that could not be taken (no file handles are left).
@@ -28,7 +35,7 @@ pub type Pages = dyn Fn(&str) -> Option<Answer> + Send + Sync;
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
-    end: Arc<AtomicBool>,
+    end: Arc<Notify>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -38,14 +45,31 @@ impl Server {
     /// # Errors
     /// The address cannot be listened at: another program is there, it is none of this machine, or needs more rights.
     pub fn start(listen: SocketAddr, key: &str, pages: Arc<Pages>) -> Result<Self> {
-        let listener = TcpListener::bind(listen).map_err(|e| refused(listen, key, e))?;
-        let address = listener.local_addr().map_err(|e| refused(listen, key, e))?;
-        let end = Arc::new(AtomicBool::new(false));
+        let wrong = |e| refused(listen, key, e);
+        let failed = |e| Error::work("cannot start the web server").because(e);
+        let listener = std::net::TcpListener::bind(listen).map_err(wrong)?;
+        listener.set_nonblocking(true).map_err(wrong)?;
+        let address = listener.local_addr().map_err(wrong)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let listener = {
+            let _inside = runtime.enter();
+            TcpListener::from_std(listener).map_err(failed)?
+        };
+        let end = Arc::new(Notify::new());
         let ended = end.clone();
+        let serve = async move {
+            tokio::select! {
+                () = serve(&listener, &pages) => {}
+                () = ended.notified() => {}
+            }
+        };
         let thread = std::thread::Builder::new()
             .name("http".into())
-            .spawn(move || serve(&listener, &pages, &ended))
-            .map_err(|e| Error::work("cannot start the http thread").because(e))?;
+            .spawn(move || {
+                runtime.block_on(serve);
+                runtime.shutdown_background();
+            })
+            .map_err(failed)?;
         Ok(Self { address, end, thread: Some(thread) })
     }
 
@@ -57,17 +81,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.end.store(true, Ordering::Relaxed);
-        // Wakes the thread that waits for a connection. Where that fails it goes on waiting, and ends with the process.
-        let own = match self.address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            ip => ip,
-        };
-        let woken = TcpStream::connect_timeout(&SocketAddr::new(own, self.address.port()), LIMIT).is_ok();
-        if let Some(thread) = self.thread.take().filter(|_| woken) {
-            // A panic there has been told by the runtime; figures are not worth more.
-            thread.join().ok();
+        self.end.notify_one();
+        if let Some(thread) = self.thread.take() {
+            join_by(thread, Instant::now() + LAST_WORDS);
         }
     }
 }
@@ -84,47 +100,29 @@ fn refused(listen: SocketAddr, key: &str, error: std::io::Error) -> Error {
     Error::work(format!("{key} = \"{listen}\": {what}")).because(error)
 }
 
-fn serve(listener: &TcpListener, pages: &Arc<Pages>, end: &AtomicBool) {
-    let open = Arc::new(AtomicUsize::new(0));
-    for stream in listener.incoming() {
-        if end.load(Ordering::Relaxed) {
-            return;
-        }
-        let Ok(stream) = stream else {
-            std::thread::sleep(REST);
+/// Until the future is dropped.
+async fn serve(listener: &TcpListener, pages: &Arc<Pages>) {
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(REST).await;
             continue;
         };
-        let place = Place::take(&open);
-        if place.0.is_none() {
-            exchange::turn_away(stream);
-            continue;
+        open.retain(|connection| !connection.is_finished());
+        while open.len() >= MOST {
+            if let Some(oldest) = open.pop_front() {
+                oldest.abort();
+            }
         }
-        let pages = pages.clone();
-        let work = move || {
-            let _place = place;
-            exchange::answer(stream, Instant::now() + LIMIT, &*pages);
+        let exchange = exchange::answer(stream, pages.clone());
+        let exchange = async {
+            if !tokio::time::timeout(LIMIT, exchange).await.is_ok_and(|done| done.is_ok()) {
+                tracing::debug!("a web client broke off, or took too long");
+            }
         };
-        if let Err(e) = std::thread::Builder::new().name("http".into()).spawn(work) {
-            tracing::debug!("no thread for a connection: {e}");
-        }
-    }
-}
-
-/// A place among the connections that may be open at once; given back when dropped.
-struct Place(Option<Arc<AtomicUsize>>);
-
-impl Place {
-    fn take(open: &Arc<AtomicUsize>) -> Self {
-        let taken = open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < MOST).then_some(n + 1));
-        Self(taken.is_ok().then(|| open.clone()))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some(open) = &self.0 {
-            open.fetch_sub(1, Ordering::Relaxed);
-        }
+        open.push_back(tokio::spawn(exchange).abort_handle());
+        // It may have said everything already: its turn comes before the next connection.
+        tokio::task::yield_now().await;
     }
 }
 

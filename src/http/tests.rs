@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 use super::*;
 use std::io::{Read, Write};
+use std::net::TcpStream;
 
 fn server() -> Server {
     let pages = |path: &str| (path == "/page").then(|| Answer::line(200, "here"));
@@ -41,6 +42,14 @@ fn answers_requests_and_nothing_else() {
         (b"GET  /page HTTP/1.1\r\n\r\n", "400"),
         (b"\xff\xfe\x00\r\n\r\n", "400"),
         (b"\r\n\r\n", "400"),
+        // What clients send too: a whole address, an empty line before, lines without a carriage return.
+        (b"GET http://127.0.0.1:9090/page HTTP/1.1\r\nHost: a\r\n\r\n", "200"),
+        (b"GET HTTP://a/page?x HTTP/1.1\r\n\r\n", "200"),
+        (b"GET http://a HTTP/1.1\r\n\r\n", "404"),
+        (b"GET ftp://a/page HTTP/1.1\r\n\r\n", "404"),
+        (b"\r\nGET /page HTTP/1.1\r\n\r\n", "200"),
+        (b"\nGET /page HTTP/1.1\nHost: a\n\n", "200"),
+        (b"GET /page HTTP/1.1\r\nHost: a\n\r\n", "200"),
     ] {
         let answer = ask(&server, request);
         assert_eq!(status(&answer), code, "{} answered by {answer}", String::from_utf8_lossy(request));
@@ -56,28 +65,47 @@ fn a_request_without_end_is_refused_and_answered() {
 }
 
 #[test]
-fn silent_clients_take_their_places_and_no_more() {
+fn slow_clients_shut_nobody_out() {
     let server = server();
-    let mut silent = Vec::new();
-    // Connections are taken in their order, so that whoever comes after these is turned away at once (or, on a machine
-    // where this takes long, waits for one of them to be hung up on) ...
-    let began = Instant::now();
-    loop {
-        silent.extend((0..MOST).map(|_| TcpStream::connect(server.address()).unwrap()));
-        let mut late = TcpStream::connect(server.address()).unwrap();
-        late.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        let mut answer = String::new();
-        late.read_to_string(&mut answer).unwrap();
-        if status(&answer) == "503" {
-            break;
+    let address = server.address();
+    let silent = |said: &[u8]| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(said).unwrap();
+        stream
+    };
+    // More than there are places, some of which say nothing at all ...
+    let mut many: Vec<TcpStream> = (0..3 * MOST).map(|i| silent(&b"GET /page HTTP/1.1\r\nX: "[..i % 20])).collect();
+    assert_eq!(status(&ask(&server, b"GET /page HTTP/1.1\r\n\r\n")), "200");
+    // ... the oldest of which were hung up on ...
+    many[0].set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    assert!(matches!(many[0].read(&mut [0; 1]), Ok(0) | Err(_)));
+    // ... and many that come again as soon as they are.
+    let end = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..24 {
+            scope.spawn(|| {
+                while !end.load(std::sync::atomic::Ordering::Relaxed) {
+                    let mut stream = silent(b"GET /");
+                    stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+                    let _hung_up = stream.read(&mut [0; 1]);
+                }
+            });
         }
-        assert!(began.elapsed() < Duration::from_secs(60), "nobody is turned away");
-    }
-    // ... and places that are given up are free again.
-    drop(silent);
-    while status(&ask(&server, b"GET /page HTTP/1.1\r\n\r\n")) != "200" {
-        assert!(began.elapsed() < Duration::from_secs(60), "places stay taken");
-    }
+        for _ in 0..20 {
+            assert_eq!(status(&ask(&server, b"GET /page HTTP/1.1\r\n\r\n")), "200");
+        }
+        end.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_server_ends_at_once_with_clients_in_the_middle_of_a_word() {
+    let server = server();
+    let mut slow: Vec<TcpStream> = (0..10).map(|_| TcpStream::connect(server.address()).unwrap()).collect();
+    slow.iter_mut().for_each(|stream| stream.write_all(b"GET /page HT").unwrap());
+    let began = Instant::now();
+    drop(server);
+    assert!(began.elapsed() < LIMIT / 2, "{:?}", began.elapsed());
 }
 
 #[test]

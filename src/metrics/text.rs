@@ -159,6 +159,7 @@ impl Metrics {
                 ("records_waiting", "gauge", "Records that wait for the broker or its word.", mqtt.waiting),
                 ("connections_total", "counter", "Connections made to the broker.", mqtt.connections),
                 ("reconnects_total", "counter", "Those after the first.", mqtt.connections.saturating_sub(1)),
+                ("ignored_total", "counter", "Messages at the topics of requests that are none.", mqtt.ignored),
             ] {
                 page.family(&format!("afterimage_mqtt_{name}"), kind, help).sample(&[], count);
             }

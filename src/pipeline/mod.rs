@@ -40,6 +40,7 @@ use crate::head::{Grid, Scratch};
 use crate::learner::Snapshot;
 use crate::metrics::Metrics;
 use crate::pairs::segments::Segmenter;
+use crate::shutdown::Part;
 use crate::source::Source;
 
 use batch::Batch;
@@ -128,6 +129,7 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
     metrics.encoder_open(encoder);
     metrics.running(live.then(|| Duration::from_secs_f64(config.source.stall_secs)));
     let figures = &*metrics;
+    let shutdown = heart.shutdown().clone();
     std::thread::scope(|scope| {
         let (events_in, events) = bounded(EVENTS);
         let ways = capture::Ways { filled: filled_in, empty, events: events_in };
@@ -220,15 +222,27 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
         };
         let ran = hot.run(&filled, &empty_in, ends, &mut *progress);
         halt.store(true, Ordering::Relaxed);
+        shutdown.begin();
+        let wait = |part| shutdown.waits_for(part);
+        wait(Part::Export);
+        // A source that has ended has no thread any more; what came of it says whether the run can end too. After a stop
+        // it may be stuck in its source: what must be saved does not wait for it.
+        let (early, late) = if matches!(ran, Ok(true)) { (Some(capture), None) } else { (None, Some(capture)) };
+        let early = early.map(|thread| joined("capture", thread.join()));
         // A source that broke has not ended: the run can go on with a whole one.
-        let counts = joined("capture", capture.join());
-        let result = ran.and_then(|ended| hot.end(ended && counts.is_ok()));
+        let result = ran.and_then(|ended| hot.end(ended && early.as_ref().is_none_or(Result::is_ok)));
         let mut totals = std::mem::take(&mut hot.totals);
         // Hanging up ends the workers once they have done what was sent.
         drop((hot, filled, empty_in));
         let exports = exporting.map(|thread| joined("export", thread.join()));
+        wait(Part::Learner);
         let learned = learner.map(|thread| joined("learner", thread.join()));
+        wait(Part::Boxes);
         let asked = asked.map(|thread| joined("boxes", thread.join()));
+        wait(Part::Capture);
+        let late = late.map(|thread| joined("capture", thread.join()));
+        wait(Part::Doors);
+        let counts = early.or(late).unwrap_or_else(|| Err(Error::work("the capture thread has ended")));
         // A worker's own reason comes before the hot path's complaint that the worker is gone.
         learned.transpose()?;
         totals.exports = exports.transpose()?.unwrap_or_default();

@@ -9,25 +9,32 @@ mod request;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::live::door::Door;
-use super::live::reader::Stream;
+use super::live::door::{self, Door, Seldom};
+use super::live::stream::Stream;
 use crate::config::{self, Config};
 use crate::error::{Error, Result};
+use crate::shutdown::{self, join_by};
 
 pub use answer::{Answer, Reason, Reply, Way};
 pub use request::{At, Request};
 
-pub(super) use line::hand_over;
+pub(super) use line::{Places, hand_over};
+pub(super) use request::MAX_BYTES;
 
 use line::Line;
 
-/// Connections at once; more are hung up on.
+/// Connections at once; one more takes the place of one that has long been silent, or is hung up on.
 const MOST: usize = 16;
-/// Requests that may wait.
-const REQUESTS: usize = 64;
+/// Requests of one connection that may wait or be worked on.
+const MOST_WAITING: usize = 4;
+/// The same of all that come through the broker.
+pub(super) const MOST_BY_BROKER: usize = 16;
+/// Requests that may wait, of all.
+pub const REQUESTS: usize = MOST * MOST_WAITING + MOST_BY_BROKER;
 /// The key, for messages.
 pub(crate) const KEY: &str = "live.boxes";
 
@@ -43,7 +50,6 @@ pub struct Asked {
 /// The socket with the thread that lets detectors in.
 #[derive(Debug)]
 struct Socket {
-    door: Arc<Door>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -52,8 +58,10 @@ struct Socket {
 struct Shared {
     lines: Mutex<Vec<Line>>,
     sender: Sender<Request>,
-    queue: usize,
+    /// After so long a silence a detector makes room for another.
+    idle: Duration,
     end: AtomicBool,
+    full: Seldom,
 }
 
 impl Asked {
@@ -85,16 +93,17 @@ impl Asked {
 
 impl Socket {
     fn open(door: Door, config: &config::Live, sender: Sender<Request>) -> Result<Self> {
-        let door = Arc::new(door);
+        let address = door.address();
         let (lines, end) = (Mutex::default(), AtomicBool::new(false));
-        let shared = Arc::new(Shared { lines, sender, queue: config.queue_records, end });
-        let (own, inside) = (door.clone(), shared.clone());
+        let idle = Duration::from_secs_f64(config.boxes_idle_secs.clamp(0.0, 1e6));
+        let shared = Arc::new(Shared { lines, sender, idle, end, full: Seldom::default() });
+        let inside = shared.clone();
         let thread = std::thread::Builder::new()
             .name("asked".into())
-            .spawn(move || own.serve(&inside.end, |stream| let_in(stream, &inside)))
+            .spawn(move || door.serve(&inside.end, |stream| let_in(stream, &inside)))
             .map_err(|e| Error::work("cannot start the thread of the socket for boxes").because(e))?;
-        tracing::info!("boxes are embedded for who asks at {}", door.address());
-        Ok(Self { door, shared, thread: Some(thread) })
+        tracing::info!("boxes are embedded for who asks at {address}");
+        Ok(Self { shared, thread: Some(thread) })
     }
 }
 
@@ -103,23 +112,30 @@ fn let_in(stream: Stream, shared: &Shared) {
     let mut lines = shared.lines.lock().unwrap_or_else(PoisonError::into_inner);
     lines.retain(|line| !line.over());
     if lines.len() >= MOST {
-        tracing::warn!("a detector is turned away: {MOST} are connected to {KEY} already");
-        return;
+        let idlest = lines.iter().enumerate().max_by_key(|(_, line)| line.silence());
+        let Some((at, _)) = idlest.filter(|(_, line)| line.silence() >= shared.idle) else {
+            shared.full.warn(|| format!("a detector is turned away: {MOST} are connected to {KEY} already"));
+            return;
+        };
+        tracing::debug!("the detector that was silent longest makes room for another");
+        lines.remove(at).ask_to_end(Instant::now());
     }
-    match Line::start(stream, shared.queue, shared.sender.clone()) {
+    match Line::start(stream, shared.sender.clone()) {
         Ok(line) => lines.push(line),
         Err(e) => tracing::warn!("a detector cannot be served: {e}"),
     }
 }
 
 impl Drop for Socket {
-    /// Hears no further requests; what was answered is sent, for a few seconds at most.
+    /// Hears no further requests; what was answered is sent, for a second at most.
     fn drop(&mut self) {
+        let deadline = Instant::now() + shutdown::LAST_WORDS;
         self.shared.end.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take().filter(|_| self.door.wake()) {
-            thread.join().ok();
+        if let Some(thread) = self.thread.take() {
+            join_by(thread, deadline);
         }
         let lines = std::mem::take(&mut *self.shared.lines.lock().unwrap_or_else(PoisonError::into_inner));
-        lines.into_iter().for_each(Line::end);
+        lines.iter().for_each(|line| line.ask_to_end(deadline));
+        lines.into_iter().for_each(|line| line.join(deadline + door::LOOK));
     }
 }

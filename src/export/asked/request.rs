@@ -1,13 +1,22 @@
-//! A request as it is written: one JSON object.
+//! A request as it is written: one JSON object. Everything in it is bounded before it is kept or said again.
+use std::fmt;
 use std::time::Instant;
 
-use serde::Deserialize;
+use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::answer::{Answer, Reason, Reply};
+use super::line::Place;
 use crate::boxes::{Detection, Rect};
 
+/// A longer request is none: 1000 boxes with everything about them take 130 kB.
+pub(in crate::export) const MAX_BYTES: usize = 256 << 10;
 /// Boxes of one request.
 const MOST_BOXES: usize = 1000;
+/// No name of a camera is longer, bytes.
+const MAX_NAME: usize = 256;
+/// So much is said of what is wrong, bytes.
+const MAX_REASON: usize = 300;
 
 /// Which frame is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +30,7 @@ pub enum At {
 }
 
 /// Boxes of one frame that want embeddings.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Request {
     /// The asker's number for it; it comes back in the answers.
     pub id: u64,
@@ -35,6 +44,8 @@ pub struct Request {
     pub came: Instant,
     /// Where the answers go.
     pub reply: Reply,
+    /// Of those that its asker may have; free again when it is done with.
+    _place: Place,
 }
 
 #[derive(Deserialize)]
@@ -45,7 +56,14 @@ struct Written {
     camera: Option<String>,
     frame: Option<u64>,
     wall_ns: Option<i64>,
+    #[serde(deserialize_with = "some_boxes")]
     boxes: Vec<WrittenBox>,
+}
+
+/// What can be told of a request that is none.
+#[derive(Deserialize)]
+struct Numbered {
+    id: u64,
 }
 
 #[derive(Deserialize)]
@@ -59,8 +77,8 @@ struct WrittenBox {
 }
 
 impl Request {
-    /// Reads `text`. What is no request is answered at once, and `None`.
-    pub(in crate::export) fn read(text: &[u8], camera: Option<&str>, reply: Reply) -> Option<Self> {
+    /// Reads `text`. What is no request is answered at once, once, and `None`.
+    pub(in crate::export) fn read(text: &[u8], camera: Option<&str>, reply: Reply, place: Place) -> Option<Self> {
         match parse(text) {
             Ok(written) => {
                 let at = match (written.frame, written.wall_ns) {
@@ -70,13 +88,18 @@ impl Request {
                 };
                 let boxes = written.boxes.into_iter().enumerate().map(|(line, found)| found.detection(line)).collect();
                 let camera = camera.map(str::to_owned).or(written.camera);
-                Some(Self { id: written.id, camera, at, boxes, came: Instant::now(), reply })
+                Some(Self { id: written.id, camera, at, boxes, came: Instant::now(), reply, _place: place })
             }
             Err((id, why)) => {
-                reply.send(&Answer::refused(id, None, Reason::BadRequest, &why));
+                reply.send(&Answer::refused(id, None, Reason::BadRequest, &short(&why)));
                 None
             }
         }
+    }
+
+    /// Answers the whole of it, once.
+    pub fn refuse_whole(&self, reason: Reason, why: &str) {
+        self.reply.send(&Answer::refused(self.id, None, reason, &short(why)));
     }
 
     /// Answers all its boxes from the one at `first` on with the same reason.
@@ -97,19 +120,65 @@ impl WrittenBox {
 
 /// What is written; else the number of the request, where that can be read, and what is wrong.
 fn parse(text: &[u8]) -> Result<Written, (u64, String)> {
-    let value: serde_json::Value =
-        serde_json::from_slice(text).map_err(|e| (0, format!("it is no JSON object: {e}")))?;
-    let id = value.get("id").and_then(serde_json::Value::as_u64).unwrap_or(0);
-    let wrong = |why: String| (id, why);
-    let written: Written = serde_json::from_value(value).map_err(|e| {
-        wrong(format!("{e}; wanted is {{\"id\", \"camera\", \"frame\" or \"wall_ns\", \"boxes\": [{{\"box\": [left, top, right, bottom], \"track\", \"class\", \"score\"}}]}}"))
+    let wrong = |why: String| (serde_json::from_slice(text).map_or(0, |request: Numbered| request.id), why);
+    let written: Written = serde_json::from_slice(text).map_err(|e| {
+        if matches!(e.classify(), serde_json::error::Category::Data) {
+            wrong(format!("{}; wanted is {{\"id\", \"camera\", \"frame\" or \"wall_ns\", \"boxes\": [{{\"box\": [left, top, right, bottom], \"track\", \"class\", \"score\"}}]}}", cut(&e.to_string(), 120)))
+        } else {
+            (0, format!("it is no JSON object: {e}"))
+        }
     })?;
     if written.frame.is_some() && written.wall_ns.is_some() {
         return Err(wrong("\"frame\" and \"wall_ns\": give one of them".into()));
     }
-    let count = written.boxes.len();
-    if count == 0 || count > MOST_BOXES {
-        return Err(wrong(format!("{count} boxes; 1 to {MOST_BOXES} can be asked for at once")));
+    if let Some(name) = written.camera.as_ref().filter(|name| name.len() > MAX_NAME) {
+        return Err(wrong(format!("\"camera\" has {} bytes; no name has more than {MAX_NAME}", name.len())));
+    }
+    if written.boxes.is_empty() {
+        return Err(wrong(format!("0 boxes; 1 to {MOST_BOXES} can be asked for at once")));
     }
     Ok(written)
 }
+
+/// As many boxes as can be asked for at once; one more ends the reading.
+fn some_boxes<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<WrittenBox>, D::Error> {
+    struct Boxes;
+    impl<'de> Visitor<'de> for Boxes {
+        type Value = Vec<WrittenBox>;
+
+        fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+            out.write_str("an array of boxes")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+            let mut boxes = Vec::new();
+            while boxes.len() < MOST_BOXES {
+                let Some(found) = items.next_element()? else { return Ok(boxes) };
+                boxes.push(found);
+            }
+            match items.next_element::<IgnoredAny>()? {
+                None => Ok(boxes),
+                _ => Err(A::Error::custom(format!(
+                    "more than {MOST_BOXES} boxes; 1 to {MOST_BOXES} can be asked for at once"
+                ))),
+            }
+        }
+    }
+    from.deserialize_seq(Boxes)
+}
+
+/// Of what is said to a stranger in his own words, as much as helps.
+fn short(why: &str) -> String {
+    cut(why, MAX_REASON)
+}
+
+fn cut(text: &str, bytes: usize) -> String {
+    if text.len() <= bytes {
+        return text.to_owned();
+    }
+    format!("{}...", &text[..text.floor_char_boundary(bytes)])
+}
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

@@ -2,25 +2,32 @@
 //!
 //! A reader connects and is sent every record from then on (`message` says how they are written). None can hold the
 //! pipeline: each has a bounded queue of its own; what it has no room for is left out, which it sees by the numbers of the
-//! messages, and one that takes nothing for 5 seconds is hung up on.
+//! messages, and one that takes nothing for 5 seconds is hung up on. At the end what waits is sent, for a second at most.
 pub(in crate::export) mod door;
+pub(in crate::export) mod end;
 pub(in crate::export) mod message;
 pub(in crate::export) mod reader;
+pub(in crate::export) mod stream;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use crate::config;
 use crate::error::{Error, Result};
+use crate::shutdown::{self, join_by};
 
-use door::Door;
-use reader::Reader;
+use door::{Door, Seldom};
+use reader::{Reader, Room, Sent};
+use stream::Stream;
 
 /// The key, for messages.
 const KEY: &str = "live.socket";
-/// Readers at once; more are hung up on.
+/// Readers at once; one more takes the place of one that does not follow, or is hung up on.
 const MOST: usize = 16;
+/// What may wait for one of them.
+const MOST_BYTES: usize = 16 << 20;
 
 /// What became of the messages.
 #[derive(Debug, Default)]
@@ -37,7 +44,7 @@ pub struct Counts {
 #[derive(Debug)]
 pub struct Live {
     shared: Arc<Shared>,
-    door: Arc<Door>,
+    address: String,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -48,6 +55,7 @@ struct Shared {
     counts: Arc<Counts>,
     queue: usize,
     end: AtomicBool,
+    full: Seldom,
 }
 
 impl Shared {
@@ -63,17 +71,23 @@ impl Live {
     /// The address makes no sense, or cannot be listened at.
     pub fn open(config: &config::Live) -> Result<Option<Self>> {
         let Some(address) = config.address().map_err(Error::config)? else { return Ok(None) };
-        let door = Arc::new(Door::open(&address, KEY)?);
+        let door = Door::open(&address, KEY)?;
+        let address = door.address();
         let readers = Mutex::default();
         let (counts, end) = (Arc::default(), AtomicBool::new(false));
-        let shared = Arc::new(Shared { readers, counts, queue: config.queue_records, end });
-        let (inside, own) = (shared.clone(), door.clone());
+        let shared = Arc::new(Shared { readers, counts, queue: config.queue_records, end, full: Seldom::default() });
+        let inside = shared.clone();
         let thread = std::thread::Builder::new()
             .name("live".into())
-            .spawn(move || own.serve(&inside.end, |stream| let_in(stream, &inside)))
+            .spawn(move || door.serve(&inside.end, |stream| let_in(stream, &inside)))
             .map_err(|e| Error::work("cannot start the thread of the live socket").because(e))?;
-        tracing::info!("records go live at {}", door.address());
-        Ok(Some(Self { shared, door, thread: Some(thread) }))
+        tracing::info!("records go live at {address}");
+        Ok(Some(Self { shared, address, thread: Some(thread) }))
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// What became of the messages so far.
@@ -90,53 +104,69 @@ impl Live {
     pub(super) fn publish(&self, message: &Arc<[u8]>) {
         let mut readers = self.shared.readers();
         let counts = &self.shared.counts;
-        readers.retain(|reader| match reader.send(message.clone()) {
-            reader::Sent::Yes => {
+        readers.retain_mut(|reader| match reader.send(message.clone()) {
+            Sent::Yes => {
                 counts.sent.fetch_add(1, Ordering::Relaxed);
                 true
             }
-            reader::Sent::Full => {
+            Sent::Full => {
                 counts.lost.fetch_add(1, Ordering::Relaxed);
                 true
             }
-            reader::Sent::Gone => false,
+            Sent::Gone => false,
         });
         counts.readers.store(readers.len() as u64, Ordering::Relaxed);
     }
 }
 
 /// A reader that comes.
-fn let_in(stream: reader::Stream, shared: &Shared) {
+fn let_in(stream: Stream, shared: &Shared) {
     let mut readers = shared.readers();
     readers.retain(|reader| !reader.over());
     if readers.len() >= MOST {
-        tracing::warn!("a reader of live records is turned away: {MOST} are connected already");
-        return;
+        let Some(at) = readers.iter().position(|reader| reader.behind) else {
+            shared.full.warn(|| format!("a reader of live records is turned away: {MOST} are connected already"));
+            return;
+        };
+        shared.full.warn(|| "a reader that does not follow makes room for another".into());
+        readers.remove(at).ask_to_end(Instant::now());
     }
-    if matches!(stream, reader::Stream::Unix(_)) {
+    if matches!(stream, Stream::Unix(_)) {
         // Nothing is heard from a reader.
         stream.deaf();
     }
-    match Reader::start(stream, shared.queue) {
+    match Reader::start(stream, Room { messages: shared.queue, bytes: MOST_BYTES }, Arc::default()) {
         Ok(reader) => readers.push(reader),
         Err(e) => tracing::warn!("a reader of live records cannot be served: {e}"),
     }
     shared.counts.readers.store(readers.len() as u64, Ordering::Relaxed);
 }
 
-impl Drop for Live {
-    /// Sends what is in the queues, for a few seconds at most, and closes.
-    fn drop(&mut self) {
+impl Live {
+    /// Lets nobody in any more, and has what waits written until `deadline`; waits for nothing.
+    pub(super) fn ask_to_end(&self, deadline: Instant) {
         self.shared.end.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take().filter(|_| self.door.wake()) {
-            thread.join().ok();
+        self.shared.readers().iter().for_each(|reader| reader.ask_to_end(deadline));
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + shutdown::LAST_WORDS;
+        self.ask_to_end(deadline);
+        if let Some(thread) = self.thread.take() {
+            join_by(thread, deadline);
         }
-        let readers: Vec<Reader> = std::mem::take(&mut *self.shared.readers());
         let lost = self.shared.counts.lost.load(Ordering::Relaxed);
         if lost > 0 {
             tracing::warn!("live records: {lost} were left out for readers that were too slow");
         }
-        reader::finish(readers);
+        let readers = std::mem::take(&mut *self.shared.readers());
+        // One that came in meanwhile, too.
+        readers.iter().for_each(|reader| reader.ask_to_end(deadline));
+        for reader in readers {
+            join_by(reader.close(), deadline + door::LOOK);
+        }
     }
 }
 

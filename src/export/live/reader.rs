@@ -1,141 +1,95 @@
 //! One reader: its queue, and the thread that writes to it.
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
+
+use super::end::End;
+use super::stream::Stream;
 
 /// One that takes nothing for so long is hung up on.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A connection.
-#[derive(Debug)]
-pub(in crate::export) enum Stream {
-    Unix(UnixStream),
-    Tcp(TcpStream),
+/// Messages that wait for a connection: bounded in number and in bytes.
+#[derive(Debug, Clone)]
+pub(in crate::export) struct Queue {
+    messages: Sender<Arc<[u8]>>,
+    bytes: Arc<AtomicUsize>,
+    most_bytes: usize,
 }
 
-impl Stream {
-    fn write_all(&mut self, mut bytes: &[u8], limit: Duration) -> io::Result<()> {
-        let deadline = Instant::now() + limit;
-        while !bytes.is_empty() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(io::ErrorKind::TimedOut.into());
+/// How much may wait.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::export) struct Room {
+    pub(in crate::export) messages: usize,
+    /// One message is taken however long it is.
+    pub(in crate::export) bytes: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::export) enum Sent {
+    Yes,
+    Full,
+    Gone,
+}
+
+impl Queue {
+    /// Puts a message in; never waits.
+    pub(in crate::export) fn send(&self, message: Arc<[u8]>) -> Sent {
+        let length = message.len();
+        let before = self.bytes.fetch_add(length, Ordering::Relaxed);
+        let sent = if before > 0 && before.saturating_add(length) > self.most_bytes {
+            Sent::Full
+        } else {
+            match self.messages.try_send(message) {
+                Ok(()) => return Sent::Yes,
+                Err(TrySendError::Full(_)) => Sent::Full,
+                Err(TrySendError::Disconnected(_)) => Sent::Gone,
             }
-            let count = match self {
-                Self::Unix(stream) => stream.set_write_timeout(Some(left)).and_then(|()| stream.write(bytes)),
-                Self::Tcp(stream) => stream.set_write_timeout(Some(left)).and_then(|()| stream.write(bytes)),
-            };
-            match count {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => bytes = &bytes[count..],
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(())
-    }
-
-    /// What is to be said goes out at once.
-    fn ready(&self) -> io::Result<()> {
-        match self {
-            Self::Unix(_) => Ok(()),
-            Self::Tcp(stream) => stream.set_nodelay(true),
-        }
-    }
-
-    /// The same connection once more.
-    pub(in crate::export) fn again(&self) -> io::Result<Self> {
-        match self {
-            Self::Unix(stream) => stream.try_clone().map(Self::Unix),
-            Self::Tcp(stream) => stream.try_clone().map(Self::Tcp),
-        }
-    }
-
-    /// Fills `bytes`; false where the other side ended before the first of them.
-    pub(in crate::export) fn read_whole(&self, bytes: &mut [u8]) -> io::Result<bool> {
-        let mut filled = 0;
-        while filled < bytes.len() {
-            let count = match self {
-                Self::Unix(stream) => (&mut &*stream).read(&mut bytes[filled..]),
-                Self::Tcp(stream) => (&mut &*stream).read(&mut bytes[filled..]),
-            };
-            match count {
-                Ok(0) if filled == 0 => return Ok(false),
-                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(count) => filled += count,
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(true)
-    }
-
-    /// Nothing more is read; who waits in [`Stream::read_whole`] goes on.
-    pub(in crate::export) fn deaf(&self) {
-        self.shut(Shutdown::Read);
-    }
-
-    /// Ends the connection, wherever it is held.
-    pub(in crate::export) fn close(&self) {
-        self.shut(Shutdown::Both);
-    }
-
-    fn shut(&self, how: Shutdown) {
-        // Fails where the other side has ended it already.
-        match self {
-            Self::Unix(stream) => stream.shutdown(how).ok(),
-            Self::Tcp(stream) => stream.shutdown(how).ok(),
         };
+        self.bytes.fetch_sub(length, Ordering::Relaxed);
+        sent
     }
 }
 
 /// A connected reader.
 #[derive(Debug)]
 pub(in crate::export) struct Reader {
-    queue: Sender<Arc<[u8]>>,
+    queue: Queue,
     thread: JoinHandle<()>,
-    ending: Arc<AtomicBool>,
-}
-
-pub(super) enum Sent {
-    Yes,
-    Full,
-    Gone,
+    end: Arc<End>,
+    /// The last message found no room.
+    pub(super) behind: bool,
 }
 
 impl Reader {
-    pub(in crate::export) fn start(mut stream: Stream, queue: usize) -> io::Result<Self> {
+    pub(in crate::export) fn start(mut stream: Stream, room: Room, end: Arc<End>) -> io::Result<Self> {
         stream.ready()?;
-        let (queue, messages) = bounded(queue);
-        let ending = Arc::new(AtomicBool::new(false));
-        let end = ending.clone();
+        let (messages, inbox) = bounded(room.messages);
+        let queue = Queue { messages, bytes: Arc::default(), most_bytes: room.bytes };
+        let (own, waiting) = (end.clone(), queue.bytes.clone());
         let work = move || {
-            if let Err(e) = write(&mut stream, &messages, &end) {
+            if let Err(e) = write(&mut stream, &inbox, &waiting, &own) {
                 tracing::debug!("a reader of live records is gone: {e}");
                 stream.close();
             }
         };
         let thread = std::thread::Builder::new().name("live".into()).spawn(work)?;
-        Ok(Self { queue, thread, ending })
+        Ok(Self { queue, thread, end, behind: false })
     }
 
     /// Puts a message into the queue; never waits.
-    pub(super) fn send(&self, message: Arc<[u8]>) -> Sent {
-        match self.queue.try_send(message) {
-            Ok(()) => Sent::Yes,
-            Err(TrySendError::Full(_)) => Sent::Full,
-            Err(TrySendError::Disconnected(_)) => Sent::Gone,
-        }
+    pub(super) fn send(&mut self, message: Arc<[u8]>) -> Sent {
+        let sent = self.queue.send(message);
+        self.behind = sent == Sent::Full;
+        sent
     }
 
     /// Where messages may be put without waiting.
-    pub(in crate::export) fn queue(&self) -> Sender<Arc<[u8]>> {
+    pub(in crate::export) fn queue(&self) -> Queue {
         self.queue.clone()
     }
 
@@ -143,31 +97,33 @@ impl Reader {
     pub(super) fn over(&self) -> bool {
         self.thread.is_finished()
     }
-}
 
-/// Writes what comes until the queue is closed; then what is in it, in all within the patience of one message.
-fn write(stream: &mut Stream, messages: &Receiver<Arc<[u8]>>, ending: &AtomicBool) -> io::Result<()> {
-    let mut ended: Option<Instant> = None;
-    for message in messages {
-        if ending.load(Ordering::Relaxed) {
-            ended.get_or_insert_with(Instant::now);
-        }
-        let spent = ended.map_or(Duration::ZERO, |since| since.elapsed());
-        stream.write_all(&message, PATIENCE.saturating_sub(spent))?;
+    /// Asks for the end: what waits is written until `deadline`.
+    pub(super) fn ask_to_end(&self, deadline: Instant) {
+        self.end.ask(deadline);
     }
-    Ok(())
+
+    /// Takes no more messages; the thread ends once it has written what came of all who hold the queue, or when the end is
+    /// asked for.
+    pub(in crate::export) fn close(self) -> JoinHandle<()> {
+        self.thread
+    }
 }
 
-/// Closes the queues and waits until they are written, or their readers given up.
-pub(in crate::export) fn finish(readers: Vec<Reader>) {
-    let threads: Vec<JoinHandle<()>> = readers
-        .into_iter()
-        .map(|reader| {
-            reader.ending.store(true, Ordering::Relaxed);
-            reader.thread
-        })
-        .collect();
-    for thread in threads {
-        thread.join().ok();
+/// Writes what comes until the queue is closed or the end is asked for; then what is in it, until the deadline.
+fn write(stream: &mut Stream, messages: &Receiver<Arc<[u8]>>, waiting: &AtomicUsize, end: &End) -> io::Result<()> {
+    let mut write = |message: Arc<[u8]>| {
+        let written = stream.write_all(&message, Instant::now() + PATIENCE, end);
+        waiting.fetch_sub(message.len(), Ordering::Relaxed);
+        written
+    };
+    loop {
+        select! {
+            recv(messages) -> message => match message {
+                Ok(message) => write(message)?,
+                Err(_) => return Ok(()),
+            },
+            recv(end.told()) -> _ => return messages.try_iter().try_for_each(write),
+        }
     }
 }

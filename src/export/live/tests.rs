@@ -88,7 +88,7 @@ fn readers_get_what_is_published_while_they_are_there() {
 #[test]
 fn a_reader_that_sleeps_loses_records_and_sees_it() {
     let live = Live::open(&config("127.0.0.1:0", 4)).unwrap().unwrap();
-    let address = live.door.address();
+    let address = live.address().to_owned();
     let (mut awake, mut asleep) = (TcpStream::connect(&address).unwrap(), TcpStream::connect(&address).unwrap());
     readers(&live, 2);
     // More than the buffers of the system hold, so that the queue of the one that sleeps runs full.
@@ -126,7 +126,8 @@ fn addresses_that_cannot_be_had_are_named() {
     assert!(refused(&unix).contains("there is something else at that path"), "{}", refused(&unix));
     std::fs::remove_file(&path).unwrap();
     let first = Live::open(&config(&unix, 4)).unwrap().unwrap();
-    assert!(refused(&unix).contains("another program listens there"), "{}", refused(&unix));
+    let holder = format!("process {} listens there", std::process::id());
+    assert!(refused(&unix).contains(&holder), "{}", refused(&unix));
     drop(first);
     // A socket that a killed program left is taken over.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
@@ -138,4 +139,50 @@ fn addresses_that_cannot_be_had_are_named() {
         assert!(text.starts_with("live.socket = ") && text.contains(says), "{text}");
     }
     assert!(Live::open(&config("", 4)).unwrap().is_none());
+}
+
+#[test]
+fn the_end_waits_for_no_reader() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let live = Live::open(&config(&format!("unix:{}", path.display()), 64)).unwrap().unwrap();
+    let _asleep: Vec<UnixStream> = (0..4).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    readers(&live, 4);
+    let large = vec![0.5; 1 << 16];
+    (0..64).for_each(|frame| publish(&live, frame, &large));
+    let began = Instant::now();
+    drop(live);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_reader_that_does_not_follow_makes_room_for_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let live = Live::open(&config(&format!("unix:{}", path.display()), 2)).unwrap().unwrap();
+    let asleep: Vec<UnixStream> = (0..MOST).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    readers(&live, MOST);
+    // All of them read what came so far: nobody is behind, and one more is turned away.
+    let mut late = UnixStream::connect(&path).unwrap();
+    assert_eq!(late.read(&mut [0; 1]).unwrap(), 0, "hung up on");
+    let (large, began) = (vec![0.5; 1 << 16], Instant::now());
+    while live.counts().lost.load(Ordering::Relaxed) < 2 * MOST as u64 {
+        publish(&live, 0, &large);
+        assert!(began.elapsed() < PATIENCE);
+    }
+    let mut late = UnixStream::connect(&path).unwrap();
+    late.set_read_timeout(Some(PATIENCE)).unwrap();
+    let seen = loop {
+        publish(&live, 7, &[1.0]);
+        std::thread::sleep(Duration::from_millis(2));
+        late.set_nonblocking(true).unwrap();
+        let came = late.read(&mut [0; 1]);
+        if let Ok(count) = came {
+            break count;
+        }
+        assert!(began.elapsed() < PATIENCE);
+    };
+    assert_eq!(seen, 1, "it is served");
+    drop(asleep);
 }

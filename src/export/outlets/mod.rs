@@ -8,6 +8,7 @@ mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
@@ -16,6 +17,7 @@ use super::live::{self, Live, message};
 use crate::config::Config;
 use crate::error::Result;
 use crate::export::Record;
+use crate::shutdown;
 
 /// What is configured of them.
 #[derive(Debug)]
@@ -93,11 +95,19 @@ impl Outlets {
 }
 
 impl Drop for Outlets {
-    /// Tells what was lost; the ends of each are in themselves.
+    /// Tells what was lost; the ends of each are in themselves, all within the same second.
     fn drop(&mut self) {
+        if let Some(socket) = &self.socket {
+            socket.ask_to_end(Instant::now() + shutdown::LAST_WORDS);
+        }
         if let Some(counts) = self.mqtt.take().map(mqtt::Publisher::finish) {
-            let mqtt::Counts { delivered, lost, waiting, connections } = counts;
-            let told = format!("MQTT: {delivered} records delivered over {connections} connections");
+            let mqtt::Counts { delivered, lost, waiting, connections, ignored } = counts;
+            let other = if ignored > 0 {
+                format!("; {ignored} messages at the topics of requests ignored")
+            } else {
+                String::new()
+            };
+            let told = format!("MQTT: {delivered} records delivered over {connections} connections{other}");
             if lost + waiting > 0 {
                 tracing::warn!("{told}; {lost} lost to make room, {waiting} never acknowledged");
             } else {

@@ -16,14 +16,15 @@
 //! | 0..8 | u64 | `2 n + 1` while message `n` is being written, `2 n + 2` when it is whole |
 //! | 8..12 | u32 | length of the message |
 //! | 16.. | | the message |
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use memmap2::{Mmap, MmapMut};
+use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
 use crate::files;
@@ -48,6 +49,8 @@ pub struct Counts {
 pub struct Writer {
     map: MmapMut,
     path: PathBuf,
+    /// Locked as long as it is open: nobody else takes the ring.
+    file: File,
     slot_bytes: usize,
     slots: usize,
     written: u64,
@@ -55,41 +58,31 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Makes the file beside, then gives it its name; one that was there stays with the readers that have it open.
+    /// Makes the file beside, then gives it its name. One that a program left there which was killed makes room, and is
+    /// marked as closed for the readers that have it open.
     /// # Errors
-    /// No room, or another I/O error with the path.
+    /// Another process writes the ring; something else has the name; no room, or another I/O error with the path.
     pub fn create(path: &Path, slot_bytes: usize, slots: usize) -> Result<Self> {
         let slot_bytes = slot_bytes.next_multiple_of(64).max(64);
-        retire(path);
         let mut header = [0; HEADER_BYTES];
         header[0..8].copy_from_slice(&MAGIC);
         let word = |value: usize| u32::try_from(value).unwrap_or(u32::MAX).to_le_bytes();
         header[8..12].copy_from_slice(&word(slot_bytes));
         header[12..16].copy_from_slice(&word(slots));
-        let partial = files::partial(path)?;
         let failed = |error| Error::io("cannot make the ring", path, error);
-        let make = || {
-            let mut file =
-                OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o640).open(&partial)?;
+        let mut new = files::temporary(path).map_err(failed)?;
+        let make = |file: &mut File| {
+            file.set_permissions(Permissions::from_mode(0o640))?;
             // Written, not only made long: a page that the memory has no room for would kill the process later.
             file.write_all(&header)?;
             let zeros = vec![0; slot_bytes];
-            (0..slots).try_for_each(|_| file.write_all(&zeros))?;
-            std::fs::rename(&partial, path)?;
-            Ok(file)
+            (0..slots).try_for_each(|_| file.write_all(&zeros))
         };
-        let file = make().map_err(|error| {
-            files::remove_leftover(&partial);
-            failed(error)
-        })?;
-        Ok(Self {
-            map: map(&file).map_err(failed)?,
-            path: path.to_owned(),
-            slot_bytes,
-            slots,
-            written: 0,
-            counts: Arc::default(),
-        })
+        make(new.as_file_mut()).map_err(failed)?;
+        files::lock(new.as_file(), path)?;
+        let file = put(new, path)?;
+        let map = map(&file).map_err(failed)?;
+        Ok(Self { map, path: path.to_owned(), file, slot_bytes, slots, written: 0, counts: Arc::default() })
     }
 
     /// Writes the next message over the oldest one; never waits. One that is longer than a slot is counted, and its
@@ -132,23 +125,67 @@ impl Writer {
     fn number(&self, at: usize) -> &AtomicU64 {
         number(&self.map, at)
     }
+
+    /// As after SIGKILL: the lock is gone, and nothing else is done.
+    #[cfg(test)]
+    pub(super) fn killed(self) {
+        self.file.unlock().ok();
+        std::mem::forget(self);
+    }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
         self.number(CLOSED).store(1, Ordering::Release);
-        std::fs::remove_file(&self.path).ok();
+        // Not one that has been put there since.
+        if is_at(&self.file, &self.path) {
+            std::fs::remove_file(&self.path).ok();
+        }
     }
 }
 
-/// Tells the readers of a ring whose writer was killed that there is a new one.
-fn retire(path: &Path) {
-    let old = OpenOptions::new().read(true).write(true).open(path);
-    if let Some(old) =
-        old.ok().and_then(|file| map(&file).ok()).filter(|old| old.len() >= HEADER_BYTES && old[0..8] == MAGIC)
-    {
-        number(&old, CLOSED).store(1, Ordering::Release);
+/// Attempts to put a ring where others put theirs at the same moment.
+const ATTEMPTS: usize = 8;
+
+/// Gives the new file its name, in place of a ring that nobody writes any more.
+fn put(mut new: NamedTempFile, path: &Path) -> Result<File> {
+    let failed = |error| Error::io("cannot make the ring", path, error);
+    for _ in 0..ATTEMPTS {
+        let old = match files::open_to_write(path) {
+            Ok(old) => old,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match new.persist_noclobber(path) {
+                Ok(file) => return Ok(file),
+                Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => {
+                    new = refused.file;
+                    continue;
+                }
+                Err(refused) => return Err(failed(refused.error)),
+            },
+            Err(error) => return Err(failed(error)),
+        };
+        let ring = map(&old).ok().filter(|old| old.len() >= HEADER_BYTES && old[0..8] == MAGIC);
+        let Some(ring) = ring else {
+            return Err(Error::work(format!(
+                "live.ring = {:?}: there is something else at that path; remove it, or take another",
+                path.display().to_string()
+            )));
+        };
+        files::lock(&old, path).map_err(|error| Error::work("live.ring is taken").because(error))?;
+        // Locked, and still the one that has the name: whoever comes now is refused until the new one is there, locked too.
+        if is_at(&old, path) {
+            let file = new.persist(path).map_err(|refused| failed(refused.error))?;
+            number(&ring, CLOSED).store(1, Ordering::Release);
+            return Ok(file);
+        }
     }
+    Err(failed(io::ErrorKind::AlreadyExists.into()))
+}
+
+/// Whether the open file is the one at `path`.
+fn is_at(file: &File, path: &Path) -> bool {
+    let of = |meta: io::Result<std::fs::Metadata>| meta.map(|meta| (meta.dev(), meta.ino())).ok();
+    let own = of(file.metadata());
+    own.is_some() && own == of(std::fs::symlink_metadata(path))
 }
 
 #[allow(unsafe_code, reason = "memory that other processes read too")]

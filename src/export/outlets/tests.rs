@@ -53,9 +53,45 @@ fn a_new_ring_tells_the_readers_of_one_whose_writer_was_killed() {
     let path = folder.path().join("ring");
     let killed = Writer::create(&path, 256, 2).expect("made");
     let mut reader = Reader::open(&path).expect("opens");
-    std::mem::forget(killed);
+    killed.killed();
     let _new = Writer::create(&path, 256, 2).expect("made again");
     assert_eq!(reader.read(), Found::Closed);
+}
+
+#[test]
+fn a_ring_has_one_writer_and_takes_nobodys_place() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("ring");
+    let mut first = Writer::create(&path, 256, 2).expect("made");
+    let mut reader = Reader::open(&path).expect("opens");
+    let refused = Writer::create(&path, 256, 2).expect_err("refused").chain();
+    assert!(refused.contains("live.ring") && refused.contains(&format!("process {}", std::process::id())), "{refused}");
+    first.push(&body(7, 10));
+    assert_eq!(got(&mut reader), (7, 0), "the first goes on");
+    drop(first);
+    drop(Writer::create(&path, 256, 2).expect("free again"));
+    // A file that is no ring, and a link to one, stay as they are.
+    std::fs::write(&path, "mine").expect("written");
+    let refused = Writer::create(&path, 256, 2).expect_err("refused").chain();
+    assert!(refused.contains("something else"), "{refused}");
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).expect("linked");
+    assert!(Writer::create(&link, 256, 2).is_err());
+    assert_eq!(std::fs::read(&path).expect("reads"), b"mine");
+    let names = crate::files::names_in(folder.path()).expect("reads");
+    assert_eq!(names, ["link", "ring"], "nothing half-made is left");
+}
+
+#[test]
+fn of_rings_that_are_made_at_the_same_moment_one_is_taken() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("ring");
+    Writer::create(&path, 256, 2).expect("made").killed();
+    let made: Vec<_> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..8).map(|_| scope.spawn(|| Writer::create(&path, 256, 2))).collect();
+        all.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    });
+    assert_eq!(made.iter().filter(|made| made.is_ok()).count(), 1);
 }
 
 #[test]

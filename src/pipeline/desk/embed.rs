@@ -1,4 +1,5 @@
 //! From a box of a remembered frame to its embedding.
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,20 +20,25 @@ use crate::pipeline::boxed::{Method, Of, cut, of_boxes, pooled, record};
 type Refusal = (Reason, String);
 
 impl Desk {
-    pub(super) fn answer(&mut self, request: &Request, kept: &Kept, ways: &Ways) {
-        for (at, detection) in request.boxes.iter().enumerate() {
-            match self.embed(detection, kept, ways) {
+    /// Answers the boxes at `places`; false where all that are left were refused.
+    pub(super) fn answer(&mut self, request: &Request, places: Range<usize>, kept: &Kept, ways: &Ways) -> bool {
+        for at in places {
+            match self.embed(&request.boxes[at], kept, ways) {
                 Ok(record) => {
                     self.counts.embedded += 1;
                     request.reply.send(&Answer::embedded(request.id, at, &record, &self.embedding));
                 }
-                Err((reason @ (Reason::Busy | Reason::Ended), why)) => return self.refuse(request, at, reason, &why),
+                Err((reason @ (Reason::Busy | Reason::Ended), why)) => {
+                    self.refuse(request, at, reason, &why);
+                    return false;
+                }
                 Err((reason, why)) => {
                     self.counts.refused += 1;
                     request.reply.send(&Answer::refused(request.id, Some(at), reason, &why));
                 }
             }
         }
+        true
     }
 
     /// The embedding of one box, left in its place, and its record.

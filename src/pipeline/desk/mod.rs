@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::encoder::Prepare;
 use crate::error::Result;
 use crate::export::Maker;
-use crate::export::asked::{At, Reason, Request};
+use crate::export::asked::{At, REQUESTS, Reason, Request};
 use crate::export::outlets::mqtt::in_topic;
 use crate::frame::Frame;
 use crate::head::{Grid, Scratch};
@@ -30,8 +30,8 @@ pub(super) use ways::{Crop, DeskEnd, Ways, ways};
 pub(super) use window::Kept;
 use window::{Found, Kepts};
 
-/// Requests that may wait for their frames, beside those in the queue.
-const WAITING: usize = 64;
+/// Boxes of one request that are embedded before it is another's turn.
+const TURN: usize = 8;
 /// Between two looks at what waits.
 const WAIT: Duration = Duration::from_millis(20);
 
@@ -74,12 +74,21 @@ pub struct Desk {
     own: Option<Arc<Snapshot>>,
     /// Heads of frames, made ready for boxes: the last one.
     ready: Option<(Arc<Snapshot>, Arc<Snapshot>)>,
-    waiting: VecDeque<Request>,
+    waiting: VecDeque<InHand>,
     crop: Crop,
     cut: Frame,
     embedding: Vec<f32>,
     scratch: Scratch,
     counts: DeskCounts,
+}
+
+/// A request that waits for its frame, or for its turn.
+struct InHand {
+    request: Request,
+    /// Its frame, once that is there.
+    kept: Option<Arc<Kept>>,
+    /// The first of its boxes that has no answer.
+    next: usize,
 }
 
 impl Desk {
@@ -130,6 +139,7 @@ impl Desk {
     /// Until the hot path ends; then what still waits is told so.
     pub(super) fn run(mut self, ways: &Ways, metrics: &Metrics) -> Result<DeskCounts> {
         let mut requests = self.requests.clone();
+        let mut more = false;
         loop {
             select! {
                 recv(ways.kept) -> kept => match kept {
@@ -140,18 +150,20 @@ impl Desk {
                     Ok(request) => self.take(request),
                     Err(_) => requests = crossbeam_channel::never(),
                 },
-                default(WAIT) => {}
+                default(if more { Duration::ZERO } else { WAIT }) => {}
             }
+            more = false;
             for _ in 0..self.waiting.len() {
-                let Some(request) = self.waiting.pop_front() else { break };
-                self.serve(request, ways);
+                let Some(in_hand) = self.waiting.pop_front() else { break };
+                more |= self.serve(in_hand, ways);
             }
             metrics.boxes.set(self.counts.embedded);
             metrics.refused_boxes.set(self.counts.refused);
         }
-        let rest: Vec<Request> = self.waiting.drain(..).chain(self.requests.try_iter()).collect();
-        for request in rest {
-            self.refuse(&request, 0, Reason::Ended, "the program ends");
+        let new = self.requests.try_iter().map(|request| InHand { request, kept: None, next: 0 });
+        let rest: Vec<InHand> = self.waiting.drain(..).chain(new).collect();
+        for InHand { request, next, .. } in rest {
+            self.refuse(&request, next, Reason::Ended, "the program ends");
         }
         Ok(self.counts)
     }
@@ -164,10 +176,10 @@ impl Desk {
 
     fn take(&mut self, request: Request) {
         self.counts.requests += 1;
-        if self.waiting.len() >= WAITING {
+        if self.waiting.len() >= REQUESTS {
             return self.refuse(&request, 0, Reason::Busy, "too many requests wait for their frames already");
         }
-        self.waiting.push_back(request);
+        self.waiting.push_back(InHand { request, kept: None, next: 0 });
     }
 
     fn refuse(&mut self, request: &Request, first: usize, reason: Reason, why: &str) {
@@ -175,32 +187,59 @@ impl Desk {
         request.refuse(first, reason, why);
     }
 
-    /// Answers a request, or has it wait again.
-    fn serve(&mut self, request: Request, ways: &Ways) {
-        let camera = match self.camera(request.camera.as_deref()) {
-            Ok(camera) => camera,
-            Err(why) => return self.refuse(&request, 0, Reason::NoCamera, &why),
-        };
+    /// Answers some boxes of a request, or has it wait again. True where more of it can be answered at once.
+    fn serve(&mut self, mut in_hand: InHand, ways: &Ways) -> bool {
+        if in_hand.kept.is_none() {
+            match self.frame(&in_hand.request) {
+                Ok(Some(kept)) => in_hand.kept = Some(kept),
+                Ok(None) => {
+                    self.waiting.push_back(in_hand);
+                    return false;
+                }
+                Err((Reason::NoCamera, why)) => {
+                    self.counts.refused += in_hand.request.boxes.len() as u64;
+                    in_hand.request.refuse_whole(Reason::NoCamera, &why);
+                    return false;
+                }
+                Err((reason, why)) => {
+                    self.refuse(&in_hand.request, 0, reason, &why);
+                    return false;
+                }
+            }
+        }
+        let Some(kept) = in_hand.kept.clone() else { return false };
+        let until = (in_hand.next + TURN).min(in_hand.request.boxes.len());
+        if !self.answer(&in_hand.request, in_hand.next..until, &kept, ways) || until == in_hand.request.boxes.len() {
+            return false;
+        }
+        in_hand.next = until;
+        self.waiting.push_back(in_hand);
+        true
+    }
+
+    /// The frame of a request; `None` while it may still come.
+    fn frame(&self, request: &Request) -> std::result::Result<Option<Arc<Kept>>, (Reason, String)> {
+        let camera = self.camera(request.camera.as_deref()).map_err(|why| (Reason::NoCamera, why))?;
         let late = request.came.elapsed() >= self.wait;
         match self.kepts.find(camera, request.at, late) {
-            Found::Here(kept) => self.answer(&request, &kept, ways),
-            Found::NotYet if !late => self.waiting.push_back(request),
+            Found::Here(kept) => Ok(Some(kept)),
+            Found::NotYet if !late => Ok(None),
             Found::NotYet => {
                 let why = format!("no such frame has come within {} s", self.wait.as_secs_f64());
-                self.refuse(&request, 0, Reason::NoFrame, &why);
+                Err((Reason::NoFrame, why))
             }
             Found::Never => {
                 let why = match request.at {
                     At::Wall(_) => "no frame was captured within half a second of that moment",
                     _ => "that frame was dropped, or had no latent",
                 };
-                self.refuse(&request, 0, Reason::NoFrame, why);
+                Err((Reason::NoFrame, why.to_owned()))
             }
             Found::Gone(oldest) => {
                 let why = format!(
                     "that frame is remembered no longer; frame {oldest} is the oldest (live.boxes_window_megabytes)"
                 );
-                self.refuse(&request, 0, Reason::Gone, &why);
+                Err((Reason::Gone, why))
             }
         }
     }

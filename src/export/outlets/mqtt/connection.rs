@@ -6,18 +6,26 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, Incoming, MqttOptions, Outgoing, QoS,
+    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, Incoming, MqttOptions, Outgoing, QoS, StateError,
 };
+
+use rumqttc::mqttbytes::Error as MqttError;
 
 use super::hearing::Hearing;
 use super::options::INFLIGHT;
-use super::{Post, Shared};
+use super::{LAST_WORDS, Post, Shared};
 
 /// Between two attempts to connect: the first time, and at most.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// What waits gets so long when the run ends.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// A connection that held for so long was one: after it the pauses between attempts begin anew.
+const PROVED: Duration = Duration::from_secs(5);
+/// After a message too long to be read nobody is heard for so long, and twice as long each time.
+const FIRST_DEAF: Duration = Duration::from_secs(60);
+const LONGEST_DEAF: Duration = Duration::from_secs(3600);
+/// Between two looks whether it is time to hear again.
+const LISTEN: Duration = Duration::from_secs(10);
+/// For the farewell.
 const GOODBYE: Duration = Duration::from_millis(300);
 
 /// The state that the parts of this thread share.
@@ -27,7 +35,12 @@ struct Sending<'a> {
     status: Arc<str>,
     qos: QoS,
     hearing: Option<Hearing>,
+    /// Nobody is heard until then.
+    deaf_until: Option<Instant>,
+    deaf: Duration,
     connected: bool,
+    /// We have said goodbye: what follows is no fault.
+    leaving: bool,
     /// In the order they were sent, with the number of the packet once that is known; `None`: a word on our state.
     under_way: VecDeque<(Option<u16>, Option<Post>)>,
 }
@@ -59,14 +72,11 @@ impl Sending<'_> {
                 self.connected = true;
                 self.shared.connections.fetch_add(1, Ordering::Relaxed);
                 self.announce("online");
-                if let Some(hearing) = &self.hearing {
-                    // There is room: nothing else has been asked of this connection yet.
-                    self.client.try_subscribe(hearing.filter(), QoS::AtLeastOnce).ok();
-                }
+                self.listen();
             }
             Event::Incoming(Incoming::Publish(heard)) => {
                 if let Some(hearing) = &self.hearing {
-                    hearing.heard(&heard.topic, &heard.payload);
+                    hearing.heard(heard);
                 }
             }
             Event::Incoming(Incoming::PubAck(ack)) => self.arrived(ack.pkid),
@@ -86,6 +96,29 @@ impl Sending<'_> {
             _ => {}
         }
         self.feed();
+    }
+
+    /// Asks for the requests of detectors, unless it is not time yet.
+    fn listen(&mut self) {
+        let Some(hearing) = self.hearing.as_ref().filter(|_| self.connected) else { return };
+        if self.deaf_until.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
+        self.deaf_until = None;
+        // There is room: the channel is for more than may be under way.
+        self.client.try_subscribe(hearing.filter(), QoS::AtLeastOnce).ok();
+    }
+
+    /// A message too long to be read broke the connection. The next goes without requests for a while: a message that the
+    /// broker keeps would come again at once. Records go on.
+    fn stop_listening(&mut self, bytes: usize) {
+        let Some(hearing) = &self.hearing else { return };
+        hearing.ignore(&format!(
+            "{bytes} bytes, too long to be read; no requests are heard for {} s",
+            self.deaf.as_secs()
+        ));
+        self.deaf_until = Some(Instant::now() + self.deaf);
+        self.deaf = (self.deaf * 2).min(LONGEST_DEAF);
     }
 
     fn arrived(&mut self, number: u16) {
@@ -116,7 +149,27 @@ pub(super) async fn drive(shared: &Shared, options: MqttOptions, status: Arc<str
     let broker = format!("{host}:{port}");
     let (client, mut events) = AsyncClient::new(options, usize::from(INFLIGHT) + 4);
     let under_way = VecDeque::new();
-    let sending = RefCell::new(Sending { shared, client, status, qos, hearing, connected: false, under_way });
+    let sending = RefCell::new(Sending {
+        shared,
+        client,
+        status,
+        qos,
+        hearing,
+        deaf_until: None,
+        deaf: FIRST_DEAF,
+        connected: false,
+        leaving: false,
+        under_way,
+    });
+    let listening = async {
+        loop {
+            tokio::time::sleep(LISTEN).await;
+            let mut sending = sending.borrow_mut();
+            if sending.deaf_until.is_some() {
+                sending.listen();
+            }
+        }
+    };
     let feeding = async {
         loop {
             shared.wake.notified().await;
@@ -131,6 +184,7 @@ pub(super) async fn drive(shared: &Shared, options: MqttOptions, status: Arc<str
         }
         if sending.borrow().connected {
             sending.borrow_mut().announce("offline");
+            sending.borrow_mut().leaving = true;
             sending.borrow().client.try_disconnect().ok();
             let until = Instant::now() + GOODBYE;
             while sending.borrow().connected && Instant::now() < until {
@@ -141,24 +195,35 @@ pub(super) async fn drive(shared: &Shared, options: MqttOptions, status: Arc<str
     tokio::select! {
         () = talking(&mut events, &sending, &broker) => {}
         () = feeding => {}
+        () = listening => {}
         () = stopping => {}
     }
     let mut sending = sending.borrow_mut();
     sending.broke(&mut events);
 }
 
-/// Polls the connection for ever; tells of each break once, and of each return.
+/// Polls the connection until the farewell; tells of each break once, and of each return. One that breaks at once, again and
+/// again, is one break.
 async fn talking(events: &mut EventLoop, sending: &RefCell<Sending<'_>>, broker: &str) {
-    let (mut wait, mut away) = (FIRST_WAIT, None::<Instant>);
+    let (mut wait, mut away, mut since) = (FIRST_WAIT, None::<Instant>, None::<Instant>);
+    let mut flapping = false;
     loop {
         match events.poll().await {
             Ok(event) => {
+                let proved = since.is_some_and(|since| since.elapsed() >= PROVED);
                 if matches!(event, Event::Incoming(Incoming::ConnAck(_))) {
                     let after = away.map_or(String::new(), |since: Instant| {
                         format!(" after {:.1} s", since.elapsed().as_secs_f64())
                     });
-                    tracing::info!("connected to the MQTT broker {broker}{after}");
-                    (wait, away) = (FIRST_WAIT, None);
+                    if !flapping {
+                        tracing::info!("connected to the MQTT broker {broker}{after}");
+                    }
+                    since = Some(Instant::now());
+                } else if proved {
+                    if flapping {
+                        tracing::info!("the connection to the MQTT broker {broker} holds");
+                    }
+                    (wait, away, flapping) = (FIRST_WAIT, None, false);
                 }
                 sending.borrow_mut().happened(&event);
                 if matches!(event, Event::Outgoing(Outgoing::Disconnect)) {
@@ -167,6 +232,18 @@ async fn talking(events: &mut EventLoop, sending: &RefCell<Sending<'_>>, broker:
             }
             Err(error) => {
                 sending.borrow_mut().broke(events);
+                if sending.borrow().leaving {
+                    return;
+                }
+                if let Some(since) = since.take() {
+                    flapping = since.elapsed() < PROVED;
+                    if !flapping {
+                        (wait, away) = (FIRST_WAIT, None);
+                    }
+                }
+                if let Some(bytes) = too_long(&error) {
+                    sending.borrow_mut().stop_listening(bytes);
+                }
                 if away.is_none() {
                     away = Some(Instant::now());
                     tracing::warn!("{}; embeddings wait for it meanwhile", reason(&error, broker));
@@ -175,6 +252,16 @@ async fn talking(events: &mut EventLoop, sending: &RefCell<Sending<'_>>, broker:
                 wait = (wait * 2).min(LONGEST_WAIT);
             }
         }
+    }
+}
+
+/// The length of a message that is longer than any that is read.
+fn too_long(error: &ConnectionError) -> Option<usize> {
+    match error {
+        ConnectionError::MqttState(StateError::Deserialization(MqttError::PayloadSizeLimitExceeded(bytes))) => {
+            Some(*bytes)
+        }
+        _ => None,
     }
 }
 

@@ -1,12 +1,14 @@
 //! Detectors that ask through the broker: requests at `TOPIC/CAMERA/boxes`, answers at `TOPIC/CAMERA/box`.
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::Sender;
+use rumqttc::Publish;
 use serde::Serialize;
 
 use super::{Post, Shared, options};
 use crate::error::{Error, Result};
-use crate::export::asked::{Answer, Reply, Request, Way, hand_over};
+use crate::export::asked::{Answer, MAX_BYTES, Places, Reason, Reply, Request, Way, hand_over};
 use crate::export::live::message::LENGTH_BYTES;
 
 /// Hears requests.
@@ -17,6 +19,9 @@ pub(super) struct Hearing {
     pub(super) topic: String,
     pub(super) json: bool,
     pub(super) shared: Arc<Shared>,
+    pub(super) places: Places,
+    /// Something was ignored, and that was said.
+    pub(super) told: AtomicBool,
 }
 
 /// Back to the topic of the camera.
@@ -42,13 +47,35 @@ impl Hearing {
     }
 
     /// One message of these topics.
-    pub(super) fn heard(&self, topic: &str, payload: &[u8]) {
+    pub(super) fn heard(&self, message: &Publish) {
+        let topic = message.topic.as_str();
         let rest = topic.strip_prefix(&self.topic).and_then(|rest| rest.strip_prefix('/'));
         let Some(camera) = rest.and_then(|rest| rest.strip_suffix("/boxes")) else { return };
-        let topic = options::topic(&self.topic, camera, "box").into();
-        let back = Back { topic, json: self.json, shared: self.shared.clone() };
-        if let Some(request) = Request::read(payload, Some(camera), Reply::new(back)) {
+        if message.retain {
+            return self.ignore("a retained message, whose frame is long gone");
+        }
+        if message.payload.len() > MAX_BYTES {
+            return self.ignore(&format!("{} bytes; a request has at most {MAX_BYTES}", message.payload.len()));
+        }
+        let back = options::topic(&self.topic, camera, "box").into();
+        let reply = Reply::new(Back { topic: back, json: self.json, shared: self.shared.clone() });
+        let Some(place) = self.places.take() else {
+            let why = "too many requests wait already";
+            return reply.send(&Answer::refused(0, None, Reason::Busy, why));
+        };
+        if let Some(request) = Request::read(&message.payload, Some(camera), reply, place) {
             hand_over(request, &self.requests);
+        }
+    }
+
+    /// Counts a message that is no request, and says so the first time.
+    pub(super) fn ignore(&self, what: &str) {
+        self.shared.ignored.fetch_add(1, Ordering::Relaxed);
+        if !self.told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "a message at {} is ignored: {what}; others like it are only counted (afterimage_mqtt_ignored_total)",
+                self.filter()
+            );
         }
     }
 }
@@ -61,7 +88,7 @@ impl Way for Back {
         } else {
             answer.bytes()?.split_off(LENGTH_BYTES)
         };
-        self.shared.add(Post { topic: self.topic.clone(), payload });
+        self.shared.answer(Post { topic: self.topic.clone(), payload, answer: true });
         Ok(())
     }
 }

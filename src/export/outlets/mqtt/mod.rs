@@ -9,9 +9,10 @@ mod hearing;
 mod options;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use crossbeam_channel::Sender;
 use serde::Serialize;
@@ -20,7 +21,8 @@ use tokio::sync::Notify;
 use crate::config;
 use crate::error::{Error, Result};
 use crate::export::Record;
-use crate::export::asked::Request;
+use crate::export::asked::{MOST_BY_BROKER, Places, Request};
+use crate::shutdown::{LAST_WORDS, join_by};
 
 use hearing::Hearing;
 pub use options::in_topic;
@@ -36,6 +38,8 @@ pub struct Counts {
     pub waiting: u64,
     /// Connections made.
     pub connections: u64,
+    /// Messages of strangers that are no requests: too long, or retained.
+    pub ignored: u64,
 }
 
 /// Tells what comes of the messages, from any thread.
@@ -68,12 +72,15 @@ struct Shared {
     most_bytes: usize,
     delivered: AtomicU64,
     connections: AtomicU64,
+    ignored: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     posts: VecDeque<Post>,
     bytes: usize,
+    /// Of which to answers.
+    answer_bytes: usize,
     lost: u64,
     /// Taken by the connection and not yet acknowledged.
     under_way: u64,
@@ -84,6 +91,8 @@ struct Queue {
 struct Post {
     topic: Arc<str>,
     payload: Vec<u8>,
+    /// To a detector, not a record.
+    answer: bool,
 }
 
 /// The payload of `mqtt.payload = "json"`.
@@ -109,6 +118,7 @@ impl Publisher {
             most_bytes: config.buffer_megabytes as usize * 1_000_000,
             delivered: AtomicU64::new(0),
             connections: AtomicU64::new(0),
+            ignored: AtomicU64::new(0),
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Error::work("cannot start the MQTT client").because(error))?;
@@ -120,10 +130,16 @@ impl Publisher {
             topic: config.topic.clone(),
             json,
             shared: shared.clone(),
+            places: Places::new(MOST_BY_BROKER),
+            told: AtomicBool::new(false),
         });
         let thread = std::thread::Builder::new()
             .name("mqtt".into())
-            .spawn(move || runtime.block_on(connection::drive(&of_thread, options, status.into(), qos, hearing)))
+            .spawn(move || {
+                runtime.block_on(connection::drive(&of_thread, options, status.into(), qos, hearing));
+                // Not the end of a name that is still looked up.
+                runtime.shutdown_background();
+            })
             .map_err(|error| Error::work("cannot start the MQTT thread").because(error))?;
         Ok(Some(Self { shared, thread: Some(thread), topic: config.topic.clone(), json }))
     }
@@ -140,7 +156,7 @@ impl Publisher {
             message.to_vec()
         };
         let topic = options::topic(&self.topic, &record.camera, "embedding").into();
-        self.shared.add(Post { topic, payload });
+        self.shared.add(Post { topic, payload, answer: false });
         Ok(())
     }
 
@@ -154,7 +170,7 @@ impl Publisher {
         Watch(self.shared.clone())
     }
 
-    /// Gives what waits a second more, says `offline`, and ends the connection.
+    /// Gives what waits a moment more, says `offline`, and ends the connection.
     pub fn finish(mut self) -> Counts {
         self.end();
         self.shared.counts()
@@ -163,7 +179,7 @@ impl Publisher {
     fn end(&mut self) {
         if let Some(thread) = self.thread.take() {
             self.shared.stop.notify_one();
-            if thread.join().is_err() {
+            if join_by(thread, Instant::now() + 2 * LAST_WORDS).is_some_and(|ended| ended.is_err()) {
                 tracing::error!("the MQTT thread panicked; what waited for the broker is lost");
             }
         }
@@ -183,11 +199,10 @@ impl Shared {
 
     fn add(&self, post: Post) {
         let mut queue = self.queue();
-        queue.bytes += post.bytes();
+        queue.count(&post);
         queue.posts.push_back(post);
         while queue.bytes > self.most_bytes && queue.posts.len() > 1 {
-            if let Some(oldest) = queue.posts.pop_front() {
-                queue.bytes -= oldest.bytes();
+            if queue.pop().is_some() {
                 queue.lost += 1;
             }
         }
@@ -195,10 +210,20 @@ impl Shared {
         self.wake.notify_one();
     }
 
+    /// Answers have a quarter of the room: who asks a lot pushes no records out.
+    fn answer(&self, post: Post) {
+        let mut queue = self.queue();
+        if queue.answer_bytes + post.bytes() > self.most_bytes / 4 {
+            queue.lost += 1;
+            return;
+        }
+        drop(queue);
+        self.add(post);
+    }
+
     fn take(&self) -> Option<Post> {
         let mut queue = self.queue();
-        let post = queue.posts.pop_front()?;
-        queue.bytes -= post.bytes();
+        let post = queue.pop()?;
         queue.under_way += 1;
         Some(post)
     }
@@ -207,7 +232,7 @@ impl Shared {
     fn put_back(&self, posts: impl DoubleEndedIterator<Item = Post>) {
         let mut queue = self.queue();
         for post in posts.rev() {
-            queue.bytes += post.bytes();
+            queue.count(&post);
             queue.posts.push_front(post);
         }
         queue.under_way = 0;
@@ -225,7 +250,23 @@ impl Shared {
             lost: queue.lost,
             waiting: queue.posts.len() as u64 + queue.under_way,
             connections: self.connections.load(Ordering::Relaxed),
+            ignored: self.ignored.load(Ordering::Relaxed),
         }
+    }
+}
+
+impl Queue {
+    fn count(&mut self, post: &Post) {
+        self.bytes += post.bytes();
+        self.answer_bytes += if post.answer { post.bytes() } else { 0 };
+    }
+
+    /// The oldest.
+    fn pop(&mut self) -> Option<Post> {
+        let post = self.posts.pop_front()?;
+        self.bytes -= post.bytes();
+        self.answer_bytes -= if post.answer { post.bytes() } else { 0 };
+        Some(post)
     }
 }
 

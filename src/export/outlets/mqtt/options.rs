@@ -14,8 +14,9 @@ pub(super) const INFLIGHT: u16 = 100;
 const MAX_FILE_BYTES: u64 = 1 << 20;
 /// The longest message that is sent.
 const MAX_PACKET_BYTES: usize = 64 << 20;
-/// The longest message that is taken: a request of a detector.
-const MAX_REQUEST_BYTES: usize = 1 << 20;
+/// The longest message that is read where detectors are heard. What is longer than a request is left alone; what is longer
+/// than this breaks the connection.
+const MAX_HEARD_BYTES: usize = 8 << 20;
 const OFFLINE: &str = "offline";
 
 /// Everything about the connection; `None` where no broker is configured.
@@ -27,11 +28,18 @@ pub(super) fn options(config: &Mqtt) -> Result<Option<MqttOptions>> {
     let mut options = MqttOptions::new(client_id(&config.client_id), broker.host, broker.port);
     options.set_keep_alive(Duration::from_secs(u64::from(config.keep_alive_secs)));
     options.set_inflight(INFLIGHT);
-    options.set_max_packet_size(if config.boxes { MAX_REQUEST_BYTES } else { 1 << 16 }, MAX_PACKET_BYTES);
+    options.set_max_packet_size(if config.boxes { MAX_HEARD_BYTES } else { 1 << 16 }, MAX_PACKET_BYTES);
     // What is not acknowledged is kept here; the broker need not know us again.
     options.set_clean_session(true);
     options.set_last_will(LastWill::new(status_topic(&config.topic), OFFLINE, QoS::AtLeastOnce, true));
     if !config.user.is_empty() {
+        if !broker.tls {
+            tracing::warn!(
+                "mqtt.broker = {:?}: mqtt.user and its password go to the broker as plain text, for everybody on the way to \
+                 read; use mqtts://",
+                config.broker
+            );
+        }
         options.set_credentials(&config.user, password(&config.password_file)?);
     }
     if broker.tls {
