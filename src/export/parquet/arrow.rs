@@ -42,7 +42,7 @@ impl Field {
     fn table(&self) -> Table {
         let (kind, inner, children) = match self.list {
             Some(length) => {
-                let element = Field { name: "element", nullable: false, of: self.of, list: None };
+                let element = Field { name: "element", nullable: self.nullable, of: self.of, list: None };
                 let length = i32::try_from(length).unwrap_or(i32::MAX);
                 (16u8, vec![number(length.to_le_bytes())], vec![element.table()])
             }

@@ -32,7 +32,8 @@ pub(super) fn write(out: &mut Vec<u8>, begin: u64, column: &Column, cells: &Cell
     let (start, mut body) = (out.len(), Vec::new());
     let at = |out: &Vec<u8>| Value::I64((begin + out.len() as u64) as i64);
     let mut said = Struct::default().with(1, Value::I32(column.physical())).with(3, column.path());
-    let text = column.of == Type::Text;
+    // A dictionary without entries is more than some readers can take.
+    let text = column.of == Type::Text && !cells.entries.is_empty();
     if text {
         for entry in &cells.entries {
             body.extend_from_slice(&(entry.len() as u32).to_le_bytes());
@@ -81,7 +82,10 @@ pub(super) fn write(out: &mut Vec<u8>, begin: u64, column: &Column, cells: &Cell
 /// In words, what is wrong.
 pub(super) fn read(mut bytes: &[u8], column: &Column, rows: usize) -> Result<Cells, String> {
     let mut cells = Cells::default();
-    let text = column.of == Type::Text;
+    let mut ahead = bytes;
+    let mut dictionary =
+        || compact::read(&mut ahead).is_some_and(|head| head.int(1) == Some(i64::from(DICTIONARY_PAGE)));
+    let text = column.of == Type::Text && dictionary();
     let odd = || format!("the column {} is not laid out as afterimage writes it", column.name);
     if text {
         let (own, mut body) = read_page(&mut bytes, DICTIONARY_PAGE, 7, column)?;
@@ -115,6 +119,8 @@ pub(super) fn read(mut bytes: &[u8], column: &Column, rows: usize) -> Result<Cel
             return Err(odd());
         }
         cells.numbers = runs::read(body, width, limit, there as u64).ok_or_else(odd)?;
+    } else if column.of == Type::Text && there == 0 && body.is_empty() {
+        // No value, no dictionary.
     } else if column.bytes(there) == Some(body.len()) {
         cells.bytes = body.to_vec();
     } else {
@@ -145,8 +151,10 @@ impl Levels {
     }
 }
 
+/// A list that a row may lack has values that may be missing too, as far as the schema goes; none ever is.
 fn most_defined(column: &Column) -> u8 {
-    u8::from(column.optional) + u8::from(column.list.is_some())
+    let list = u8::from(column.list.is_some());
+    u8::from(column.optional) * (1 + list) + list
 }
 
 /// Which of `rows` rows have a value. `None`: the levels are of other rows.

@@ -73,7 +73,8 @@ pub(super) fn elements(columns: &[Column]) -> Value {
             let (repeated, one) = (Value::I32(2), Value::I32(1));
             let middle = Struct::default().with(3, repeated).with(4, "list".into()).with(5, one);
             all.push(Value::Struct(middle));
-            let element = Struct::default().with(3, Value::I32(0)).with(4, "element".into());
+            // Some readers take a list that may be missing only where its values may be, too.
+            let element = Struct::default().with(3, Value::I32(i32::from(column.optional))).with(4, "element".into());
             all.push(Value::Struct(column.typed(element)));
         } else {
             all.push(Value::Struct(column.typed(own)));
