@@ -93,6 +93,14 @@ pub struct Metrics {
     pub dropped_latents: Counter,
     /// Rows that the export thread had no room for.
     pub dropped_rows: Counter,
+    /// Rows that the disk had no room for.
+    pub lost_rows: Counter,
+    /// Checkpoints whose state found no room on the disk.
+    pub unsaved_states: Counter,
+    /// Journal lines that were given up because the disk stayed full.
+    pub lost_journal_lines: Counter,
+    /// Checkpoints that had to wait for room at a worker.
+    pub deferred_checkpoints: Counter,
     /// Rows handed to the export thread.
     pub rows: Counter,
     /// Boxes embedded for detectors that asked ...
@@ -131,6 +139,10 @@ impl Default for Metrics {
             skipped_views: Counter::default(),
             dropped_latents: Counter::default(),
             dropped_rows: Counter::default(),
+            lost_rows: Counter::default(),
+            unsaved_states: Counter::default(),
+            lost_journal_lines: Counter::default(),
+            deferred_checkpoints: Counter::default(),
             rows: Counter::default(),
             boxes: Counter::default(),
             refused_boxes: Counter::default(),

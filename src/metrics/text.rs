@@ -48,6 +48,22 @@ impl Metrics {
                 "Rows that the export thread of a live source had no room for.",
                 &self.dropped_rows,
             ),
+            ("afterimage_rows_lost_total", "Rows lost because the disk was full.", &self.lost_rows),
+            (
+                "afterimage_checkpoints_deferred_total",
+                "Checkpoints of a live source that waited for room at a worker.",
+                &self.deferred_checkpoints,
+            ),
+            (
+                "afterimage_states_unsaved_total",
+                "Checkpoints whose state was not saved because the disk was full.",
+                &self.unsaved_states,
+            ),
+            (
+                "afterimage_journal_lines_lost_total",
+                "Journal lines lost because the disk stayed full.",
+                &self.lost_journal_lines,
+            ),
             ("afterimage_boxes_total", "Boxes embedded for detectors that asked.", &self.boxes),
             ("afterimage_boxes_refused_total", "Boxes that detectors were told no embedding of.", &self.refused_boxes),
             ("afterimage_views_total", "Augmented views encoded.", &self.views),

@@ -4,15 +4,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, TrySendError, select};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, select};
 
 use super::batch::Batch;
 use super::capture::{Ends, Slot};
 use super::desk::DeskEnd;
-use super::exporting::{Row, ToExporter};
+use super::exporting::ToExporter;
 use super::learning::{Marker, ToLearner};
 use super::report::Totals;
-use super::turnstile::Turnstile;
+use super::workers::{Asked, ExporterEnd, LearnerEnd, Sent, ask_checkpoint, send, worker_gone};
 use crate::board::Heart;
 use crate::encoder::{Background, Encoder};
 use crate::error::{Error, Result};
@@ -21,38 +21,12 @@ use crate::head::{Grid, Scratch};
 use crate::learner::Snapshot;
 use crate::linalg::normalise;
 use crate::metrics::Metrics;
-use crate::pairs::{Sample, Segmenter, View};
+use crate::pairs::{Segmenter, View};
 
 /// How long the hot path waits for a frame before it looks whether to stop.
 const WAIT: Duration = Duration::from_millis(50);
 /// So many frames in a row without a usable latent end the run: the model is broken, not the frame.
 const MAX_BAD_LATENTS: u64 = 50;
-
-/// The way to and from the learner.
-pub(super) struct LearnerEnd<'a> {
-    pub(super) out: Sender<ToLearner>,
-    /// Samples coming back, for their buffers.
-    pub(super) spare: Receiver<Sample>,
-    pub(super) snapshots: Receiver<Arc<Snapshot>>,
-    pub(super) turnstile: &'a Turnstile,
-    /// A bounded source waits for the learner to be within so many frames.
-    pub(super) lag: u64,
-    /// It learns from whole grids, not only from pooled latents.
-    pub(super) whole: bool,
-    /// Frames between two saves of the state; 0: none.
-    pub(super) checkpoint_every: u64,
-}
-
-/// The way to and from the exporter.
-pub(super) struct ExporterEnd {
-    pub(super) out: Sender<ToExporter>,
-    /// Empty rows coming back.
-    pub(super) spare: Receiver<Box<Row>>,
-    /// Export the frozen latents too.
-    pub(super) latents: bool,
-    /// Rows need the whole latent of a grid.
-    pub(super) grids: bool,
-}
 
 /// State of the hot path.
 pub(super) struct Hot<'a> {
@@ -65,6 +39,8 @@ pub(super) struct Hot<'a> {
     pub(super) snapshots: VecDeque<Arc<Snapshot>>,
     pub(super) segmenter: Segmenter,
     pub(super) next_checkpoint: u64,
+    /// The checkpoint that is due waits for room at a worker.
+    pub(super) deferred: bool,
     pub(super) next_index: u64,
     pub(super) learner: Option<LearnerEnd<'a>>,
     pub(super) exporter: Option<ExporterEnd>,
@@ -384,63 +360,33 @@ impl Hot<'_> {
     }
 
     /// Asks the learner to save its state as it is after all frames before `next_index`; the exports up to there are
-    /// closed first. Costs the hot path two messages. `hurry`: a worker that has no room now is asked again later.
+    /// closed first. Costs the hot path two messages. `hurry`: where a worker has no room now, both are asked again at
+    /// the next frame, and nothing is closed before.
     fn checkpoint(&mut self, next_index: u64, ended: bool, hurry: bool) -> Result<()> {
         let Some(learner) = &self.learner else { return Ok(()) };
-        let rotated = match &self.exporter {
-            Some(exporter) => {
-                let (reply, rotated) = crossbeam_channel::bounded(1);
-                match send(&exporter.out, ToExporter::Rotate(reply), hurry) {
-                    Sent::Yes => Some(rotated),
-                    Sent::Full => return Ok(()),
-                    Sent::Gone => return Err(worker_gone("export")),
-                }
-            }
-            None => None,
-        };
-        let marker = Marker {
+        let marker = |rotated| Marker {
             next_index,
             ended,
             segmenter: self.segmenter.save().clone(),
             background: self.background.clone(),
             rotated,
         };
-        match send(&learner.out, ToLearner::Checkpoint(Box::new(marker)), hurry) {
-            Sent::Yes => self.next_checkpoint = next_index + learner.checkpoint_every,
-            Sent::Full => {}
-            Sent::Gone => return Err(worker_gone("learner")),
+        match ask_checkpoint(learner, self.exporter.as_ref(), hurry, marker)? {
+            Asked::Both => {
+                self.next_checkpoint = next_index + learner.checkpoint_every;
+                self.deferred = false;
+            }
+            Asked::Later if !std::mem::replace(&mut self.deferred, true) => {
+                self.totals.deferred_checkpoints += 1;
+                self.metrics.deferred_checkpoints.one_more();
+            }
+            Asked::Later => {}
         }
         Ok(())
     }
 }
 
-enum Sent {
-    Yes,
-    Full,
-    Gone,
-}
-
 /// The latent of a frame: the pooled one, where latents are grids.
 fn frame_of<'a>(latent: &'a [f32], pooled: &'a [f32]) -> &'a [f32] {
     if pooled.is_empty() { latent } else { pooled }
-}
-
-/// In a hurry (live): never waits. Else (bounded): waits for room.
-fn send<T>(out: &Sender<T>, message: T, hurry: bool) -> Sent {
-    if hurry {
-        match out.try_send(message) {
-            Ok(()) => Sent::Yes,
-            Err(TrySendError::Full(_)) => Sent::Full,
-            Err(TrySendError::Disconnected(_)) => Sent::Gone,
-        }
-    } else if out.send(message).is_ok() {
-        Sent::Yes
-    } else {
-        Sent::Gone
-    }
-}
-
-/// The worker's own error is what the user sees; this one only ends the hot path.
-fn worker_gone(what: &str) -> Error {
-    Error::work(format!("the {what} thread has ended"))
 }

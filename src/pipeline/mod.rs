@@ -23,6 +23,7 @@ mod pace;
 pub mod report;
 pub mod saved;
 mod turnstile;
+mod workers;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -47,10 +48,11 @@ use batch::Batch;
 use capture::{Ends, Keep, Slot};
 use desk::Desk;
 use exporting::Exporter;
-use hot::{ExporterEnd, Hot, LearnerEnd};
+use hot::Hot;
 use learning::Learning;
 use report::Totals;
 use turnstile::Turnstile;
+use workers::{ExporterEnd, LearnerEnd};
 
 /// Prepared frames on their way at most, live: one in the encoder, one being filled or waiting. A frame is taken when
 /// the one before it goes into the encoder, so that none is older than it must be.
@@ -198,6 +200,7 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
             snapshots: snapshots.into(),
             segmenter,
             next_checkpoint,
+            deferred: false,
             next_index,
             learner: learner_end,
             events,

@@ -26,6 +26,8 @@ pub struct Totals {
     pub dropped_latents: u64,
     /// Live only: rows that the export thread had no room for.
     pub dropped_rows: u64,
+    /// Live only: checkpoints that had to wait for room at the learner or the export thread.
+    pub deferred_checkpoints: u64,
     /// From the start of the process to the first embedding, milliseconds.
     pub first_embedding_ms: Option<f64>,
     /// From a frame's arrival to its embedding.
