@@ -12,12 +12,12 @@ use crate::config::load::load;
 use crate::error::{Error, Result};
 use crate::export::asked::Asked;
 use crate::export::outlets::Outlets;
-use crate::journal::Journal;
+use crate::journal::{Found, Journal};
 use crate::learner::Learner;
 use crate::pairs::segments::Segmenter;
 use crate::pipeline::exporting::Exporter;
 use crate::pipeline::folder::{Place, RunInfo};
-use crate::pipeline::learning::{Learning, Worker};
+use crate::pipeline::learning::{Learning, Lost, Worker};
 use crate::pipeline::report::Totals;
 use crate::pipeline::saved::Restored;
 use crate::pipeline::{self, Job};
@@ -76,14 +76,17 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
         tracing::warn!("{warning}");
     }
     let mut learner = Learner::new(&config, opened.origin.clone(), probe)?;
-    info.save(run)?;
-    let mut journal = Journal::open(run)?;
-    let Restored { place, background } =
-        if old { resume::restore(run, &mut learner, live, &mut journal)? } else { Restored::default() };
+    if old {
+        resume::save_info(run, &info)?;
+    } else {
+        info.save(run)?;
+    }
+    let mut journal = Journal::open(run, config.board.journal_megabytes)?;
+    let (Restored { place, background }, found) =
+        if old { resume::restore(run, &mut learner, live, &mut journal)? } else { Default::default() };
     let mut prepare = opened.prepare()?;
     prepare.start(background, true);
     journal.write(if old { "resume" } else { "start" }, start_fields(&info, &opened, &place)?)?;
-    journal.sync()?;
     let mut worker = Worker::new(learner, opened.origin.clone(), run, journal)?;
     if old {
         worker.mend()?;
@@ -91,6 +94,12 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
     let mut totals = Totals::default();
     if place.ended {
         totals.ended = true;
+        if !found.ended {
+            // Killed between its last state and its last line.
+            let (frame, stamp) = worker.learner().newest_frame();
+            worker.after(frame, stamp);
+            worker.end(true, place.next_index)?;
+        }
         tracing::info!("the source of run {} has ended; nothing is left to learn", run.display());
     } else {
         if !live && place.next_index > 0 {
@@ -121,9 +130,9 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
             stop,
             started,
         })?;
-        worker.end(totals.ended, totals.frames)?;
+        worker.end(totals.ended, totals.next_index)?;
     }
-    Ok(report(run, &opened, &totals, &worker, args.common.json))
+    Ok(report(run, &opened, &totals, &worker, &found, args.common.json))
 }
 
 /// What to say where the statistics of the slow head take much memory.
@@ -158,7 +167,7 @@ fn start_fields(info: &RunInfo, opened: &Opened, place: &Place) -> Result<Value>
 }
 
 /// The report at the end, for people and for scripts.
-fn report(run: &Path, opened: &Opened, totals: &Totals, worker: &Worker, as_json: bool) -> Output {
+fn report(run: &Path, opened: &Opened, totals: &Totals, worker: &Worker, found: &Found, as_json: bool) -> Output {
     let learner = worker.learner();
     let (counts, last) = (learner.counts(), learner.last());
     let (still, rate_limited) = learner.left_out();
@@ -175,6 +184,9 @@ fn report(run: &Path, opened: &Opened, totals: &Totals, worker: &Worker, as_json
             "frames": totals.source.dropped, "unreadable": totals.source.unreadable, "bad_latents": totals.bad_latents,
             "latents": totals.dropped_latents, "rows": totals.dropped_rows,
         },
+        "checkpoints": { "deferred": totals.deferred_checkpoints },
+        "full_disk": worker.lost(),
+        "journal": { "bad_lines": found.tally.bad, "repeated_lines": found.repeated },
         "learned": counts,
         "pairs": learner.pairs(),
         "views": { "encoded": totals.views, "skipped": totals.skipped_views, "learned": learner.views() },
@@ -245,6 +257,13 @@ fn text(run: &Path, opened: &Opened, totals: &Totals, worker: &Worker) -> String
         exports.embeddings.files,
         exports.embeddings.lost_rows + totals.dropped_rows
     ));
+    let lost = worker.lost();
+    if totals.deferred_checkpoints > 0 || lost != Lost::default() {
+        lines.push(format!(
+            "saving     {} checkpoints had to wait for the learner; a full disk cost {} states, {} journal lines ({} wait)",
+            totals.deferred_checkpoints, lost.unsaved_states, lost.journal_lines, lost.waiting_journal_lines
+        ));
+    }
     lines.extend(totals.boxes.as_ref().map(|boxes| boxes.told()));
     lines.push(format!(
         "speed      first embedding after {:.0} ms; {:.1} frames/s; latency p50 {:.1} ms, p99 {:.1} ms; peak {:.0} MB",

@@ -65,7 +65,7 @@ pub(super) fn run(args: &cli::Merge) -> Result<Output> {
     info.cameras = vec!["merged".into()];
     info.live = false;
     info.save(out)?;
-    let mut journal = Journal::open(out)?;
+    let mut journal = Journal::open(out, config.board.journal_megabytes)?;
     let samples = learner.counts().samples;
     journal.write("merge", json!({ "frame": 0, "runs": names, "samples": samples, "pairs": learner.pairs() }))?;
     let (frame, stamp) = learner.newest_frame();

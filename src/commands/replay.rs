@@ -52,7 +52,7 @@ pub(super) fn run(args: &cli::Replay) -> Result<Output> {
     of_one_space(&folder)?;
     let reader = Reader::open(&folder)?;
     recorded.clone().configured(&config).save(run)?;
-    let mut journal = Journal::open(run)?;
+    let mut journal = Journal::open(run, config.board.journal_megabytes)?;
     journal.write("replay", json!({ "sources": recorded.sources, "rows": reader.rows() }))?;
     let learner = Learner::new(&config, origin.clone(), probe)?;
     let mut worker = Worker::new(learner, origin.clone(), run, journal)?;

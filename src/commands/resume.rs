@@ -6,10 +6,10 @@ use serde_json::json;
 
 use crate::checkpoint::newest_head;
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::export::newest_file;
 use crate::frame::Stamp;
-use crate::journal::Journal;
+use crate::journal::{Found, Journal};
 use crate::learner::Learner;
 use crate::pipeline::exporting::Rotated;
 use crate::pipeline::folder::RunInfo;
@@ -98,7 +98,12 @@ fn changed_keys(before: &Config, now: &Config) -> Result<Vec<String>> {
 /// Brings `learner` to where the run was saved, and says where the stream goes on. What is broken is told in the log
 /// and the journal; the state before it is used. A live run also takes the newest promoted head, even when that is
 /// newer than the state, and keeps all its exports: no camera gives its frames again.
-pub(super) fn restore(run: &Path, learner: &mut Learner, live: bool, journal: &mut Journal) -> Result<Restored> {
+pub(super) fn restore(
+    run: &Path,
+    learner: &mut Learner,
+    live: bool,
+    journal: &mut Journal,
+) -> Result<(Restored, Found)> {
     let (restored, mut warnings) = saved::restore(run, learner)?;
     saved::settle(run)?;
     let mut restored = restored.unwrap_or_default();
@@ -111,12 +116,43 @@ pub(super) fn restore(run: &Path, learner: &mut Learner, live: bool, journal: &m
             learner.adopt(file.number, Arc::new(file.head));
         }
     }
+    let found = journal.go_on(place.next_index, !live)?;
+    if live {
+        // Frame numbers are a key: none is given a second time, also where the state is older than what was told.
+        let newest = found.newest_frame.max(newest_row(run)?);
+        place.next_index = place.next_index.max(newest.map_or(0, |frame| frame + 1));
+    }
     for warning in warnings {
         tracing::warn!("{warning}");
         journal.write("fault", json!({ "frame": place.next_index, "reason": warning }))?;
     }
     tracing::info!("run {} goes on at frame {}", run.display(), place.next_index);
-    Ok(restored)
+    Ok((restored, found))
+}
+
+/// The newest frame that a row of the run names.
+fn newest_row(run: &Path) -> Result<Option<u64>> {
+    let mut newest = None;
+    for folder in ["embeddings", "latents", "grids"].map(|name| run.join(name)).iter().filter(|path| path.is_dir()) {
+        let rows = newest_file(folder)?.into_iter().flatten().map_while(Result::ok);
+        newest = newest.max(rows.map(|(record, _)| record.frame).max());
+    }
+    Ok(newest)
+}
+
+/// Writes what the run is made with from now on, where that has changed. Without room for it the run goes on all the same:
+/// what is there says what it was begun with, and only a live run may differ from it.
+pub(super) fn save_info(run: &Path, info: &RunInfo) -> Result<()> {
+    if RunInfo::load(run)? == *info {
+        return Ok(());
+    }
+    match info.save(run) {
+        Err(error) if error.kind() == Kind::DiskFull => {
+            tracing::warn!("{}: run.json keeps the configuration before; the run goes on", error.chain());
+            Ok(())
+        }
+        other => other,
+    }
 }
 
 #[cfg(test)]

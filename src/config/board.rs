@@ -26,6 +26,8 @@ pub struct Board {
     /// After a stop, a thread that has not saved what it has within so many seconds is named and the program ends without
     /// it. Less than the service manager waits (`TimeoutStopSec`).
     pub stop_secs: f64,
+    /// The journal of a run takes at most so much, megabytes: an eighth at a time becomes a part, and the oldest parts go.
+    pub journal_megabytes: f64,
 }
 
 impl Default for Board {
@@ -38,6 +40,7 @@ impl Default for Board {
             pause_power_modes: Vec::new(),
             disk_budget_megabytes: 0.0,
             stop_secs: 20.0,
+            journal_megabytes: 64.0,
         }
     }
 }

@@ -99,6 +99,7 @@ pub(super) const RANGES: &[(&str, f64, f64)] = &[
     ("board.pause_celsius", 0.0, 150.0),
     ("board.disk_budget_megabytes", 0.0, 1e9),
     ("board.stop_secs", 2.0, 3600.0),
+    ("board.journal_megabytes", 1.0, 1e6),
 ];
 
 /// `(key, allowed words)` for text and lists of text.

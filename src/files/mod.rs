@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 
 pub use lock::{FolderLock, lock};
-pub use open::{create_new, open_or_create, open_regular, open_to_write, read_text, temporary};
+pub use open::{create_new, open_or_create, open_regular, open_to_append, open_to_write, read_text, temporary};
 
 /// End of the names of files that are not complete yet; they begin with a dot.
 const PARTIAL: &str = ".partial";

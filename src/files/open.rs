@@ -39,6 +39,14 @@ pub fn open_or_create(path: &Path) -> io::Result<File> {
     no_link(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))
 }
 
+/// [`open_or_create`], where all that is written goes to the end, wherever that is by then.
+///
+/// # Errors
+/// As there.
+pub fn open_to_append(path: &Path) -> io::Result<File> {
+    no_link(path, OpenOptions::new().read(true).append(true).create(true))
+}
+
 /// [`open_or_create`] of a file that must be there.
 ///
 /// # Errors

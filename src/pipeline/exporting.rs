@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::first_fault::{FirstFault, Noted};
 use crate::config::{self, Board};
 use crate::error::Result;
 use crate::export::outlets::Outlets;
 use crate::export::{self, Budget, Counts, Dtype, Format, Layout, Level, Maker, Record, Removed, Writer};
 use crate::head::Grid;
 use crate::learner::{Origin, Snapshot};
+use crate::metrics::Metrics;
 
 /// What goes to the export thread.
 pub enum ToExporter {
@@ -183,6 +185,13 @@ impl Exporter {
         if std::mem::replace(seen, closed) == closed { Ok(()) } else { budget.keep() }
     }
 
+    /// Rows of all kinds that found the disk full.
+    fn lost_rows(&self) -> u64 {
+        let grids = self.grids.as_ref().map(|(_, writer)| writer);
+        let writers = [self.embeddings.as_ref(), self.latents.as_ref(), grids];
+        writers.into_iter().flatten().map(|writer| writer.counts().lost_rows).sum()
+    }
+
     fn rotate(&mut self) -> Result<Rotated> {
         let grids = self.grids.as_mut().map(|(_, writer)| writer);
         for writer in [self.embeddings.as_mut(), self.latents.as_mut(), grids].into_iter().flatten() {
@@ -216,25 +225,29 @@ impl Exporter {
     }
 }
 
-/// Writes what comes until the hot path hangs up.
+/// Writes what comes until the hot path hangs up. An error is noted while the learner still waits for the answer to a
+/// checkpoint, so that it is the first.
 pub(super) fn run(
     mut exporter: Exporter,
     rows: &Receiver<ToExporter>,
     spare: &Sender<Box<Row>>,
-) -> Result<ExportCounts> {
+    fault: &FirstFault,
+    metrics: &Metrics,
+) -> std::result::Result<ExportCounts, Noted> {
     for message in rows {
         match message {
             ToExporter::Row(mut row) => {
-                exporter.push(&mut row)?;
+                fault.note(exporter.push(&mut row))?;
+                metrics.lost_rows.set(exporter.lost_rows());
                 // Full only when there are more rows than the hot path needs; then this one is let go.
                 spare.try_send(row).ok();
             }
             ToExporter::Rotate(reply) => {
-                let rotated = exporter.rotate()?;
+                let rotated = fault.note(exporter.rotate())?;
                 // Nobody listens when the learner had no room for its part of the checkpoint.
                 reply.send(rotated).ok();
             }
         }
     }
-    exporter.finish()
+    fault.note(exporter.finish())
 }

@@ -350,7 +350,7 @@ impl Hot<'_> {
 
     /// After the last frame: the last fit where the source ended by itself, and the state in any case.
     pub(super) fn end(&mut self, ended: bool) -> Result<()> {
-        self.totals.ended = ended;
+        (self.totals.ended, self.totals.next_index) = (ended, self.next_index);
         self.heart.stopping();
         let Some(learner) = &self.learner else { return Ok(()) };
         if ended {

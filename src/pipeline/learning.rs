@@ -1,4 +1,5 @@
 //! The learner thread: latents to the learner, its decisions to the journal, its heads and its state to the disk.
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -152,6 +153,8 @@ pub(super) fn run(worker: &mut Worker, ways: &Ways<'_>, mut conduct: Conduct<'_>
         ways.turnstile.set(done);
         ways.metrics.learner(&worker.learner, ways.inbox.len(), room);
         ways.metrics.demotions.set(worker.demotions);
+        ways.metrics.unsaved_states.set(worker.unsaved_states);
+        ways.metrics.lost_journal_lines.set(worker.journal.lost());
         worker.learner.rest();
     }
     worker.learner.behave(Box::new(Pace::full()));
@@ -172,6 +175,17 @@ pub struct Marker {
     pub rotated: Option<Receiver<Rotated>>,
 }
 
+/// What found no room on the disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Lost {
+    /// Checkpoints whose state was not saved.
+    pub unsaved_states: u64,
+    /// Lines of the journal that are gone.
+    pub journal_lines: u64,
+    /// Lines of the journal that were still waiting at the end.
+    pub waiting_journal_lines: u64,
+}
+
 /// The learner with its files.
 pub struct Worker {
     learner: Learner,
@@ -186,6 +200,10 @@ pub struct Worker {
     demotions: u64,
     /// A full disk was reported and has not had room since.
     full: bool,
+    /// Checkpoints that found the disk full.
+    unsaved_states: u64,
+    /// First frame that is not in the newest state on the disk.
+    saved_to: Option<u64>,
 }
 
 impl Worker {
@@ -197,8 +215,19 @@ impl Worker {
         learner.behave(Box::new(Pace::full()));
         let reserve = Reserve::new(run, learner.head_bytes());
         let run = run.to_owned();
-        let mut worker =
-            Self { learner, origin, run, journal, reserve, unsaved: Vec::new(), last: None, demotions: 0, full: false };
+        let mut worker = Self {
+            learner,
+            origin,
+            run,
+            journal,
+            reserve,
+            unsaved: Vec::new(),
+            last: None,
+            demotions: 0,
+            full: false,
+            unsaved_states: 0,
+            saved_to: None,
+        };
         worker.refill()?;
         Ok(worker)
     }
@@ -220,16 +249,25 @@ impl Worker {
     /// # Errors
     /// The journal cannot be read, or a file cannot be written for a reason other than a full disk.
     pub fn mend(&mut self) -> Result<()> {
-        let events = journal::read(&self.run)?;
-        for snapshot in self.learner.promoted() {
+        let promoted = self.learner.promoted();
+        let damage = |number| load_head(&head_path(&self.run, number)).err();
+        let damaged: Vec<_> = promoted.into_iter().filter_map(|head| Some((damage(head.number)?, head))).collect();
+        if damaged.is_empty() {
+            return Ok(());
+        }
+        let mut made = BTreeMap::new();
+        journal::for_each(&self.run, |event| {
+            if let (Some(number), Some(frame)) = (event["promoted"].as_u64(), event["frame"].as_u64()) {
+                made.entry(number).or_insert(frame);
+            }
+        })?;
+        for (damage, snapshot) in damaged {
             let number = snapshot.number;
-            let Err(damage) = load_head(&head_path(&self.run, number)) else { continue };
             let reason = format!("{}; it is written again, as head {number} of the state", damage.chain());
             tracing::warn!("{reason}");
             self.journal.write("fault", json!({ "reason": reason }))?;
-            let made_at = events.iter().find(|e| e["promoted"] == number).and_then(|e| e["frame"].as_u64());
             let lag = self.learner.config().learn.promote_lag_frames;
-            let made_at = made_at.unwrap_or(snapshot.activate_at.saturating_sub(lag));
+            let made_at = made.get(&number).copied().unwrap_or(snapshot.activate_at.saturating_sub(lag));
             let mut file = self.head_file(&snapshot, made_at);
             (file.activate_at, file.scatter) = (made_at + lag, None);
             self.unsaved.push((None, file));
@@ -407,6 +445,8 @@ impl Worker {
             None => Rotated::default(),
         };
         self.save_heads()?;
+        // What the learner said of these frames is on the disk before the state that will not say it again.
+        self.sync()?;
         let place = Place {
             next_index: marker.next_index,
             ended: marker.ended,
@@ -416,17 +456,30 @@ impl Worker {
         let saved = saved::store(&self.run, &mut self.learner, &place, marker.background.as_deref());
         match saved {
             Ok(()) => {
+                self.saved_to = Some(place.next_index);
                 if std::mem::take(&mut self.full) {
                     tracing::info!("there is room on the disk again; state saved at frame {}", place.next_index);
                 }
-                self.sync()
+                Ok(())
             }
             Err(e) if e.kind() == Kind::DiskFull => {
+                self.unsaved_states += 1;
                 self.disk_full("the state is not saved; learning goes on in memory", &e);
                 Ok(())
             }
             Err(e) => Err(e),
         }
+    }
+
+    /// What a full disk cost this process.
+    pub fn lost(&self) -> Lost {
+        let (journal_lines, waiting_journal_lines) = (self.journal.lost(), self.journal.waiting() as u64);
+        Lost { unsaved_states: self.unsaved_states, journal_lines, waiting_journal_lines }
+    }
+
+    /// First frame that is not in the newest state that this process saved.
+    pub fn saved_to(&self) -> Option<u64> {
+        self.saved_to
     }
 
     /// One message until there is room again.

@@ -17,6 +17,7 @@ mod capture;
 pub mod desk;
 pub mod exporting;
 pub mod folder;
+mod first_fault;
 mod hot;
 pub mod learning;
 mod pace;
@@ -48,6 +49,7 @@ use batch::Batch;
 use capture::{Ends, Keep, Slot};
 use desk::Desk;
 use exporting::Exporter;
+use first_fault::{FirstFault, Noted};
 use hot::Hot;
 use learning::Learning;
 use report::Totals;
@@ -121,7 +123,7 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
     for _ in 0..slots {
         empty_in.send(Slot::new(encoder.side())).map_err(|_| Error::work("the slots of the pipeline"))?;
     }
-    let turnstile = Turnstile::default();
+    let (turnstile, fault) = (Turnstile::default(), &FirstFault::default());
     // Ends the capture thread when the hot path has ended, for whatever reason.
     let halt = AtomicBool::new(false);
     let ends = Ends { stop: &stop, halt: &halt };
@@ -138,7 +140,7 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
         let views = if learning.is_some() { Views::new(&config.learn) } else { None };
         let keep = desk.as_ref().map_or(Keep::Nothing, Desk::keeps);
         let making = capture::Making { prepare, views, first, keep };
-        let capture = spawn(scope, "capture", move || capture::run(source, making, &ways, ends, figures))?;
+        let capture = spawn(scope, "capture", move || fault.note(capture::run(source, making, &ways, ends, figures)))?;
         let (learner_end, learner) = match learning {
             Some(learning) => {
                 let (whole, queue) = match &learning {
@@ -160,7 +162,7 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
                 let strain = if live { Some(Strain::open(&config.board)?) } else { None };
                 let conduct = learning::Conduct { live, share: config.learn.cpu_share, stop: &stop, cores, strain };
                 let thread = spawn(scope, "learner", move || match learning {
-                    Learning::Learn(worker) => learning::run(worker, &ways, conduct),
+                    Learning::Learn(worker) => fault.note(learning::run(worker, &ways, conduct)),
                     Learning::Record(recording) => {
                         learning::record(recording, &ways);
                         Ok(())
@@ -180,7 +182,8 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
                 let (out, rows) = bounded(ROWS);
                 let (spare_in, spare) = bounded(ROWS);
                 let (latents, grids) = (exporter.wants_latents(), exporter.wants_grids());
-                let thread = spawn(scope, "export", move || exporting::run(exporter, &rows, &spare_in))?;
+                let thread =
+                    spawn(scope, "export", move || exporting::run(exporter, &rows, &spare_in, fault, figures))?;
                 (Some(ExporterEnd { out, spare, latents, grids }), Some(thread))
             }
             None => (None, None),
@@ -188,7 +191,7 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
         let (desk_end, asked) = match desk {
             Some(desk) => {
                 let (end, ways) = desk::ways(keep == Keep::Pixels);
-                (Some(end), Some(spawn(scope, "boxes", move || desk.run(&ways, figures))?))
+                (Some(end), Some(spawn(scope, "boxes", move || fault.note(desk.run(&ways, figures)))?))
             }
             None => (None, None),
         };
@@ -231,28 +234,26 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
         // A source that has ended has no thread any more; what came of it says whether the run can end too. After a stop
         // it may be stuck in its source: what must be saved does not wait for it.
         let (early, late) = if matches!(ran, Ok(true)) { (Some(capture), None) } else { (None, Some(capture)) };
-        let early = early.map(|thread| joined("capture", thread.join()));
+        let early = early.map(|thread| joined("capture", thread.join(), fault));
         // A source that broke has not ended: the run can go on with a whole one.
-        let result = ran.and_then(|ended| hot.end(ended && early.as_ref().is_none_or(Result::is_ok)));
+        let sound = early.as_ref().is_none_or(Option::is_some);
+        fault.note(ran.and_then(|ended| hot.end(ended && sound))).ok();
         let mut totals = std::mem::take(&mut hot.totals);
         // Hanging up ends the workers once they have done what was sent.
         drop((hot, filled, empty_in));
-        let exports = exporting.map(|thread| joined("export", thread.join()));
+        let exports = exporting.and_then(|thread| joined("export", thread.join(), fault));
         wait(Part::Learner);
-        let learned = learner.map(|thread| joined("learner", thread.join()));
+        learner.and_then(|thread| joined("learner", thread.join(), fault));
         wait(Part::Boxes);
-        let asked = asked.map(|thread| joined("boxes", thread.join()));
+        totals.boxes = asked.and_then(|thread| joined("boxes", thread.join(), fault));
         wait(Part::Capture);
-        let late = late.map(|thread| joined("capture", thread.join()));
+        let late = late.map(|thread| joined("capture", thread.join(), fault));
         wait(Part::Doors);
-        let counts = early.or(late).unwrap_or_else(|| Err(Error::work("the capture thread has ended")));
-        // A worker's own reason comes before the hot path's complaint that the worker is gone.
-        learned.transpose()?;
-        totals.exports = exports.transpose()?.unwrap_or_default();
-        totals.boxes = asked.transpose()?;
-        let (source, each) = counts?;
+        // The reason of the thread that failed first, not the complaint of another that it is gone.
+        fault.result()?;
+        totals.exports = exports.unwrap_or_default();
+        let (source, each) = early.or(late).flatten().unwrap_or_default();
         (totals.source, totals.cameras) = (source, names.into_iter().zip(each).collect());
-        result?;
         Ok(totals)
     })
 }
@@ -267,10 +268,11 @@ fn spawn<'scope, T: Send + 'scope>(
     thread.map_err(|e| Error::work(format!("cannot start the {name} thread")).because(e))
 }
 
-/// What a worker came to; a panic is an error like any other.
-fn joined<T>(what: &str, result: std::thread::Result<Result<T>>) -> Result<T> {
-    result.unwrap_or_else(|panic| {
+/// What a worker came to; `None` where it failed, which `fault` knows. A panic is an error like any other.
+fn joined<T>(what: &str, result: std::thread::Result<std::result::Result<T, Noted>>, fault: &FirstFault) -> Option<T> {
+    let panicked = |panic: Box<dyn std::any::Any + Send>| {
         let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref().cloned());
-        Err(Error::work(format!("the {what} thread panicked: {}", text.unwrap_or_default())))
-    })
+        fault.note(Err(Error::work(format!("the {what} thread panicked: {}", text.unwrap_or_default()))))
+    };
+    result.unwrap_or_else(panicked).ok()
 }

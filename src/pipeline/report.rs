@@ -46,6 +46,8 @@ pub struct Totals {
     pub boxes: Option<DeskCounts>,
     /// What was written.
     pub exports: ExportCounts,
+    /// Frames of the stream that are done, those of earlier lives of the run too.
+    pub next_index: u64,
     /// The source came to its end (not stopped from outside).
     pub ended: bool,
     first: Option<Instant>,

@@ -48,7 +48,7 @@ pub(in crate::commands) fn run(args: &cli::Learn, file: &Path) -> Result<Output>
     }
     let info = RunInfo::new(&args.encoder, &boxed.origin, &args.source, false, &cameras, &config);
     info.save(run)?;
-    let mut journal = Journal::open(run)?;
+    let mut journal = Journal::open(run, config.board.journal_megabytes)?;
     journal.write(
         "start",
         json!({

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::heads::Heads;
 use crate::commands::findings::Findings;
+use crate::error::Result;
 use crate::journal;
 use crate::pipeline::folder::Place;
 use crate::pipeline::saved;
@@ -13,52 +14,80 @@ use crate::pipeline::saved;
 /// Bad lines that are named one by one; the rest is counted.
 const NAMED: usize = 10;
 
+/// What a journal tells, read line by line.
+#[derive(Default)]
+struct History {
+    events: u64,
+    bad: u64,
+    /// The first bad ones.
+    named: Vec<String>,
+    torn: bool,
+    last: Option<String>,
+    /// Space by number of the head.
+    promoted: BTreeMap<u64, Option<String>>,
+}
+
+impl History {
+    fn read(run: &Path) -> Result<Self> {
+        let mut all = Self::default();
+        let mut lines = journal::Lines::of(run)?;
+        for line in &mut lines {
+            let line = line?;
+            let event = line.event.and_then(|event| match event["event"].as_str() {
+                Some(name) => Ok((name.to_owned(), event)),
+                None => Err("it names no event".to_owned()),
+            });
+            match event {
+                Ok((name, event)) => all.event(name, &event),
+                Err(why) => {
+                    all.bad += 1;
+                    if all.named.len() < NAMED {
+                        let part = if line.file == "journal.jsonl" { String::new() } else { format!("{} ", line.file) };
+                        all.named.push(format!("{part}line {}: {why}", line.number));
+                    }
+                }
+            }
+        }
+        all.torn = lines.torn();
+        Ok(all)
+    }
+
+    fn event(&mut self, name: String, event: &Value) {
+        self.events += 1;
+        if let ("promotion" | "demotion", Some(number)) = (name.as_str(), event["promoted"].as_u64()) {
+            // A number that comes twice was promoted again by a resumed run: the last one counts.
+            self.promoted.insert(number, event["space"].as_str().map(str::to_owned));
+        }
+        self.last = Some(name);
+    }
+}
+
 /// Every line an event, and every promotion with its head.
 pub(super) fn journal(all: &mut Findings, run: &Path, heads: &Heads) {
     let what = "journal.jsonl";
-    if !journal::path(run).exists() {
-        return all.fail(what, "is missing", "what happened in the run is lost; heads and exports can be used");
-    }
-    let lines = match journal::lines(run) {
-        Ok(lines) => lines,
+    let history = match journal::exists(run).and_then(|exists| exists.then(|| History::read(run)).transpose()) {
+        Ok(Some(history)) => history,
+        Ok(None) => {
+            return all.fail(what, "is missing", "what happened in the run is lost; heads and exports can be used");
+        }
         Err(error) => return all.fail(what, error.chain(), "make it readable"),
     };
-    let (mut bad, mut promoted) = (Vec::new(), BTreeMap::new());
-    for (i, line) in lines.events.iter().enumerate() {
-        let event = line.as_ref().map_err(String::as_str).and_then(|event| match event["event"].as_str() {
-            Some(name) => Ok((name, event)),
-            None => Err("it names no event"),
-        });
-        match event {
-            Ok(("promotion" | "demotion", event)) => {
-                if let Some(number) = event["promoted"].as_u64() {
-                    // A number that comes twice was promoted again by a resumed run: the last one counts.
-                    promoted.insert(number, event["space"].as_str());
-                }
-            }
-            Ok(_) => {}
-            Err(why) => bad.push(format!("line {}: {why}", i + 1)),
-        }
-    }
-    let more = bad.len().saturating_sub(NAMED);
-    bad.truncate(NAMED);
-    for line in bad.iter() {
+    let bad = history.bad;
+    for line in history.named.iter() {
         all.fail(what, line.as_str(), "the other lines can be used; --resume goes on without it");
     }
-    if more > 0 {
-        all.fail(what, format!("{more} more bad lines"), "as above");
+    if bad > NAMED as u64 {
+        all.fail(what, format!("{} more bad lines", bad - NAMED as u64), "as above");
     }
-    if lines.torn {
+    if history.torn {
         all.warn(what, "the last line is torn, as a crash leaves it", "--resume cuts it off");
     }
-    if bad.is_empty() {
-        let last =
-            lines.events.iter().rev().find_map(|event| event.as_ref().ok()?.get("event").and_then(Value::as_str));
-        let last = last.map(|last| format!(", the last is {last:?}")).unwrap_or_default();
-        all.ok(what, format!("{} events{last}", lines.events.len()));
+    if bad == 0 {
+        let last = history.last.map(|last| format!(", the last is {last:?}")).unwrap_or_default();
+        all.ok(what, format!("{} events{last}", history.events));
     }
-    for (number, space) in promoted {
-        match (heads.get(&number), space) {
+    for (number, space) in history.promoted {
+        match (heads.get(&number), space.as_deref()) {
             (None, _) => all.fail(
                 format!("head {number}"),
                 "was promoted by the journal, but there is no such file in heads/",

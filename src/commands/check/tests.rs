@@ -66,7 +66,7 @@ fn run() -> TempDir {
         &Config::default(),
     );
     info.save(run).unwrap();
-    let mut journal = Journal::open(run).unwrap();
+    let mut journal = Journal::open(run, 64.0).unwrap();
     journal.write("start", json!({})).unwrap();
     for number in [1, 2] {
         let file = head_file(number);

@@ -16,9 +16,8 @@ use crate::pipeline::folder::RunInfo;
 pub(super) fn run(args: &cli::Inspect) -> Result<Output> {
     let run = args.run.as_path();
     let info = RunInfo::load(run)?;
-    let lines = journal::lines(run)?;
-    let bad = lines.events.iter().filter(|event| event.is_err()).count();
-    let events: Vec<Value> = lines.events.into_iter().filter_map(std::result::Result::ok).collect();
+    let mut events: Vec<Value> = Vec::new();
+    let bad = journal::for_each(run, |event| events.push(event))?.bad;
     if events.is_empty() {
         return Err(Error::usage(format!(
             "run {} has no journal that can be read; `afterimage check --run {0}` says what is left of it",

@@ -1,0 +1,221 @@
+//! Reading a journal line by line, in the memory of one line, over all its parts.
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::{MAX_LINE_BYTES, parts};
+use crate::error::{Error, Result};
+use crate::files;
+
+/// One line: where it stands, and the event or why it is none.
+#[derive(Debug)]
+pub struct Line {
+    /// Name of its file.
+    pub file: String,
+    /// Its number there, from 1.
+    pub number: u64,
+    /// The event, a JSON object, or what is wrong.
+    pub event: std::result::Result<Value, String>,
+    /// As it stands there with its end; empty where it is too long.
+    pub(super) text: Vec<u8>,
+    /// It has an end.
+    whole: bool,
+}
+
+/// The lines of a journal, oldest first, good and bad. No journal: no lines.
+#[derive(Debug)]
+pub struct Lines {
+    ahead: VecDeque<PathBuf>,
+    open: Option<Open>,
+    torn: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    path: PathBuf,
+    name: String,
+    file: BufReader<File>,
+    number: u64,
+}
+
+impl Lines {
+    /// Of the run `run`.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn of(run: &Path) -> Result<Self> {
+        Ok(Self::of_files(parts::all(run)?))
+    }
+
+    pub(super) fn of_files(paths: Vec<PathBuf>) -> Self {
+        Self { ahead: paths.into(), open: None, torn: false }
+    }
+
+    /// Once all is read: a last line without an end followed, as a crash leaves it. [`super::Journal::open`] cuts it off.
+    pub fn torn(&self) -> bool {
+        self.torn
+    }
+
+    fn read(&mut self) -> Result<Option<Line>> {
+        loop {
+            if self.open.is_none() {
+                let Some(path) = self.ahead.pop_front() else { return Ok(None) };
+                self.open = Open::new(path)?;
+            }
+            let Some(open) = &mut self.open else { continue };
+            let found = open.next().map_err(|error| Error::io("cannot read the journal", &open.path, error))?;
+            match found {
+                Some(Found { event, text, whole }) => {
+                    open.number += 1;
+                    return Ok(Some(Line { file: open.name.clone(), number: open.number, event, text, whole }));
+                }
+                None => self.open = None,
+            }
+        }
+    }
+}
+
+impl Iterator for Lines {
+    type Item = Result<Line>;
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.read().transpose();
+        match &next {
+            Some(Err(_)) => (self.open, self.ahead) = (None, VecDeque::new()),
+            // The last line of the newest file: a whole one was not written to its end.
+            Some(Ok(line)) if self.ahead.is_empty() && !line.whole => {
+                self.torn = true;
+                return None;
+            }
+            _ => {}
+        }
+        next
+    }
+}
+
+/// What stands between two line ends.
+struct Found {
+    event: std::result::Result<Value, String>,
+    text: Vec<u8>,
+    whole: bool,
+}
+
+impl Found {
+    fn bad(why: String, whole: bool) -> Self {
+        Self { event: Err(why), text: Vec::new(), whole }
+    }
+}
+
+impl Open {
+    /// `None` where a part went meanwhile.
+    fn new(path: PathBuf) -> Result<Option<Self>> {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        match files::open_regular(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("cannot read the journal", &path, error)),
+            Ok(file) => Ok(Some(Self { path, name, file: BufReader::new(file), number: 0 })),
+        }
+    }
+
+    fn next(&mut self) -> io::Result<Option<Found>> {
+        let zeros = self.skip_zeros()?;
+        if zeros > 0 {
+            let why = format!("{zeros} zero bytes, as a file has that was cut off while it was written");
+            return Ok(Some(Found::bad(why, true)));
+        }
+        let mut line = Vec::new();
+        self.file.by_ref().take(MAX_LINE_BYTES as u64).read_until(b'\n', &mut line)?;
+        if line.is_empty() {
+            return Ok(None);
+        }
+        let whole = line.last() == Some(&b'\n');
+        if line.len() == MAX_LINE_BYTES && !whole {
+            let bytes = line.len() + self.file.skip_until(b'\n')?;
+            let why = format!("it has {bytes} bytes, {MAX_LINE_BYTES} are allowed");
+            return Ok(Some(Found::bad(why, true)));
+        }
+        let event: std::result::Result<Value, String> = serde_json::from_slice(&line).map_err(|e| e.to_string());
+        let event = event.and_then(|e| if e.is_object() { Ok(e) } else { Err("it is no object".into()) });
+        Ok(Some(Found { event, text: line, whole }))
+    }
+
+    /// Zeros at the beginning of a line, with the line end after them: a hole may be larger than the memory.
+    fn skip_zeros(&mut self) -> io::Result<u64> {
+        let mut zeros = 0;
+        loop {
+            let ahead = self.file.fill_buf()?;
+            let here = ahead.iter().take_while(|byte| **byte == 0).count();
+            let (end, newline) = (here < ahead.len() || ahead.is_empty(), ahead.get(here) == Some(&b'\n'));
+            self.file.consume(here);
+            zeros += here as u64;
+            if end {
+                if zeros > 0 && newline {
+                    self.file.consume(1);
+                }
+                return Ok(zeros);
+            }
+        }
+    }
+}
+
+/// What a journal was found to hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Lines that are events.
+    pub events: u64,
+    /// Lines that are none.
+    pub bad: u64,
+    /// The first of these: where and why.
+    pub first_bad: Option<String>,
+}
+
+impl Tally {
+    pub(super) fn count(&mut self, line: &Line) {
+        match &line.event {
+            Ok(_) => self.events += 1,
+            Err(why) => {
+                self.bad += 1;
+                self.first_bad.get_or_insert_with(|| format!("{} line {}: {why}", line.file, line.number));
+            }
+        }
+    }
+
+    pub(super) fn warn(&self, run: &Path) {
+        if let Some(first) = &self.first_bad {
+            tracing::warn!(
+                "the journal of {} has {} lines that cannot be read ({first}); they are left out",
+                run.display(),
+                self.bad
+            );
+        }
+    }
+}
+
+/// Hands every event of `run` to `each`, oldest first. Lines that are none are left out, with one warning for all.
+///
+/// # Errors
+/// The I/O error.
+pub fn for_each(run: &Path, mut each: impl FnMut(Value)) -> Result<Tally> {
+    let mut tally = Tally::default();
+    for line in Lines::of(run)? {
+        let line = line?;
+        tally.count(&line);
+        if let Ok(event) = line.event {
+            each(event);
+        }
+    }
+    tally.warn(run);
+    Ok(tally)
+}
+
+/// Every event of `run` at once, oldest first: for journals that are known to be small.
+///
+/// # Errors
+/// The I/O error.
+pub fn read(run: &Path) -> Result<Vec<Value>> {
+    let mut events = Vec::new();
+    for_each(run, |event| events.push(event))?;
+    Ok(events)
+}
