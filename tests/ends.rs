@@ -58,7 +58,7 @@ fn start(place: &Place, verb: &str, source: &str, more: &[&str]) -> Running {
     running
 }
 
-/// Detectors that come and go, and ask all the time, while `during` goes on.
+/// Detectors that come and go, and ask all the time, while `during` goes on. Several requests wait at any moment.
 fn while_detectors_ask(path: &Path, during: impl FnOnce()) {
     let end = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -71,8 +71,14 @@ fn while_detectors_ask(path: &Path, during: impl FnOnce()) {
                         continue;
                     };
                     stream.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
-                    for _ in 0..1 + i % 2 * 4 {
-                        let _ = say(&mut stream, ASK).map(|()| answer(&mut stream));
+                    let boxes = vec![r#"{"box": [0, 0, 30, 30]}"#; 20].join(",");
+                    let request = format!(r#"{{"boxes": [{boxes}]}}"#);
+                    for _ in 0..1 + i % 2 * 2 {
+                        let _ = say(&mut stream, request.as_bytes());
+                    }
+                    // Some leave before they have read anything.
+                    for _ in 0..i % 3 * 20 {
+                        let _ = answer(&mut stream);
                     }
                 }
             });
