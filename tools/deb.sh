@@ -41,7 +41,9 @@ install -D -m 644 "$runtime/libonnxruntime.so" "$root/usr/lib/afterimage/libonnx
 "$strip" --strip-unneeded "$root/usr/lib/afterimage/libonnxruntime.so"
 install -D -m 644 -t "$share/afterimage/models" models/*.onnx models/*.toml
 install -D -m 644 packaging/afterimage.service "$root/lib/systemd/system/afterimage.service"
-install -D -m 644 -t "$root/etc/afterimage" packaging/afterimage.toml packaging/camera.env
+install -D -m 644 -t "$root/etc/afterimage" packaging/afterimage.toml
+# Addresses of cameras have passwords in them: for root (systemd reads it) and the group of the service (see postinst).
+install -D -m 640 -t "$root/etc/afterimage" packaging/camera.env
 install -D -m 644 packaging/lintian-overrides "$share/lintian/overrides/afterimage"
 install -D -m 644 -t "$doc/examples" configs/*.toml packaging/jetson.conf
 install -D -m 644 -t "$doc" docs/*.md README.md "$runtime/ThirdPartyNotices.txt"

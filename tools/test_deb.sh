@@ -19,6 +19,14 @@ else
     skip "lintian is not installed (apt-get install lintian)"
 fi
 
+if command -v systemd-analyze >/dev/null; then
+    # The threshold is in tenths: 2.0.
+    systemd-analyze security --offline=true --threshold=20 packaging/afterimage.service >/dev/null || fail "the unit is exposed more than 2.0"
+    echo "test-deb: the unit is exposed 2.0 at most"
+else
+    skip "systemd-analyze is not installed (apt-get install systemd)"
+fi
+
 own=
 for package; do
     [ "$(dpkg-deb -f "$package" Architecture)" != "$(dpkg --print-architecture)" ] || own=$package
@@ -45,6 +53,7 @@ listing >"$work/before"
 cp "$own" "$debian/tmp/afterimage.deb"
 inside dpkg -i /tmp/afterimage.deb >"$work/log" 2>&1 || fail "install: $(cat "$work/log")"
 inside getent passwd afterimage >/dev/null || fail "there is no user afterimage"
+[ "$(inside stat -c '%a %U:%G' /etc/afterimage/camera.env)" = "640 root:afterimage" ] || fail "camera.env can be read by everybody"
 inside afterimage --version
 inside afterimage check --config /etc/afterimage/afterimage.toml >/dev/null || fail "the packaged configuration"
 inside afterimage doctor >"$work/log" || { cat "$work/log"; fail "doctor"; }

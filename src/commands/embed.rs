@@ -12,12 +12,14 @@ use crate::config::load::load;
 use crate::error::{Error, Result};
 use crate::export::asked::Asked;
 use crate::export::outlets::Outlets;
+use crate::files::{self, FolderLock};
 use crate::pairs::segments::Segmenter;
 use crate::pipeline::exporting::{Exporter, Rotated};
 use crate::pipeline::{self, Job};
-use crate::{files, source, telemetry};
+use crate::{source, telemetry};
 
 pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
+    let _lock = FolderLock::take(&args.out)?;
     let (mut config, mut opened, snapshot) = match (&args.run, &args.encoder) {
         (Some(run), encoder) => {
             let of = cli::OfRun { run: run.clone(), encoder: encoder.clone() };
@@ -36,7 +38,8 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
         }
         (None, None) => return Err(Error::usage("name a --run or an --encoder")),
     };
-    if args.out.join("embeddings").exists() {
+    let written = files::names_in(&args.out.join("embeddings"))?;
+    if written.iter().any(|name| !files::is_partial(name)) {
         return Err(Error::usage(format!("{} has embeddings already; choose another --out", args.out.display())));
     }
     let batch = args.batch as usize;

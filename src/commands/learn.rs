@@ -12,6 +12,7 @@ use crate::config::load::load;
 use crate::error::{Error, Result};
 use crate::export::asked::Asked;
 use crate::export::outlets::Outlets;
+use crate::files::FolderLock;
 use crate::journal::{Found, Journal};
 use crate::learner::Learner;
 use crate::pairs::segments::Segmenter;
@@ -33,6 +34,8 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
     }
     let config = load(args.common.config.as_deref(), &args.common.set)?;
     let run = args.out.as_path();
+    // Before anything is opened that only one may have.
+    let _lock = FolderLock::take(run)?;
     let old = RunInfo::exists(run);
     if old && !args.resume {
         return Err(Error::usage(format!(

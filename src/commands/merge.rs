@@ -8,6 +8,7 @@ use super::common::{Opened, run_config};
 use super::{Output, probe};
 use crate::cli;
 use crate::error::{Error, Result};
+use crate::files::FolderLock;
 use crate::journal::Journal;
 use crate::learner::Learner;
 use crate::pairs::segments::Segmenter;
@@ -17,6 +18,7 @@ use crate::pipeline::saved;
 
 pub(super) fn run(args: &cli::Merge) -> Result<Output> {
     let out = args.out.as_path();
+    let _lock = FolderLock::take(out)?;
     if RunInfo::exists(out) {
         return Err(Error::usage(format!("{} holds a run already; choose another --out", out.display())));
     }

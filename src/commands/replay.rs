@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::export::reader::Reader;
 use crate::export::{row_files, space_of_file};
-use crate::files;
+use crate::files::{self, FolderLock};
 use crate::frame::Stamp;
 use crate::journal::Journal;
 use crate::learner::Learner;
@@ -23,6 +23,7 @@ pub(super) fn run(args: &cli::Replay) -> Result<Output> {
     let recorded = RunInfo::load(&args.run)?;
     let config = run_config(&recorded, &args.common)?;
     let run = args.out.as_path();
+    let _lock = FolderLock::take(run)?;
     if RunInfo::exists(run) {
         return Err(Error::usage(format!("{} holds a run already; choose another --out", run.display())));
     }

@@ -9,6 +9,7 @@ use crate::commands::common::{Opened, Progress, camera_names};
 use crate::commands::{Output, probe};
 use crate::config::load::load;
 use crate::error::{Error, Result};
+use crate::files::FolderLock;
 use crate::journal::Journal;
 use crate::learner::Learner;
 use crate::pipeline::folder::RunInfo;
@@ -23,6 +24,7 @@ pub(in crate::commands) fn run(args: &cli::Learn, file: &Path) -> Result<Output>
             "--resume with --boxes: boxes are learned from at once, start again with another --out",
         ));
     }
+    let _lock = FolderLock::take(run)?;
     if RunInfo::exists(run) {
         return Err(Error::usage(format!("{} holds a run already; choose another --out", run.display())));
     }

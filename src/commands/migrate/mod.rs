@@ -13,7 +13,7 @@ use super::common::Progress;
 use crate::cli;
 use crate::error::{Error, Result};
 use crate::export::{Format, Layout, Level, Maker, RECORDS, Reader, Record, Rewritten, format_of, row_files};
-use crate::files;
+use crate::files::{self, FolderLock};
 use crate::pipeline::folder::RunInfo;
 use route::{Route, Spaces};
 
@@ -32,6 +32,7 @@ struct Job {
 
 pub(super) fn run(args: &cli::Migrate) -> Result<Output> {
     let info = RunInfo::load(&args.run)?;
+    let _lock = FolderLock::take(&args.out)?;
     let spaces = Spaces::read(&args.run, &info)?;
     let to = spaces.named(&args.to)?;
     let maker = Maker::new(&info.encoder_sha256, &info.card_hash);
@@ -48,7 +49,6 @@ pub(super) fn run(args: &cli::Migrate) -> Result<Output> {
     for (job, route) in jobs.iter().zip(&routes) {
         good_enough(job, route, args.least)?;
     }
-    files::create_folder(&args.out)?;
     let mut progress = Progress::new("migrate", Some(jobs.iter().map(|job| job.rows).sum()));
     let (mut done, mut told) = (0, Vec::new());
     for (job, route) in jobs.iter().zip(&routes) {

@@ -11,6 +11,7 @@ mod pipeline;
 mod probe;
 mod process;
 mod reader;
+mod spawner;
 mod y4m;
 
 use std::ffi::OsStr;

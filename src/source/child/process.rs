@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::decoder::Tool;
+use super::spawner;
 use crate::error::{Error, Result};
 use crate::source::address::Address;
 
@@ -51,8 +52,8 @@ impl Process {
         address: Option<Address>,
     ) -> Result<(Process, ChildStdout)> {
         let failed = |e| Error::work(format!("cannot start the video decoder {}", tool.name())).because(e);
-        let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn();
-        let mut child = spawned.map_err(failed)?;
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let mut child = spawner::spawn(command).map_err(failed)?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let words = Arc::new(Mutex::new(Words::default()));
         let mut process = Process { child, words: words.clone(), listener: None, status: None };
