@@ -58,7 +58,9 @@ fn a_decoder_ends_with_a_program_that_is_killed() {
     let path = format!("{}:{}", place.at("stub").display(), std::env::var("PATH").unwrap());
     let mut running = place.start_with(
         &[&learn_args("rtsp://127.0.0.1:9/x", "run")[..], &["--set", "source.decoder=ffmpeg"]].concat(),
-        |command| drop(command.env("PATH", path)),
+        |command| {
+            command.env("PATH", path);
+        },
     );
     let number = || fs::read_to_string(&pid).ok().and_then(|text| text.trim().parse::<u32>().ok());
     let began = Instant::now();
