@@ -43,3 +43,7 @@ pub mod pipeline;
 // Row 8: the command line.
 pub mod cli;
 pub mod commands;
+// Row 9: every parser, for `fuzz/` and the tests of its corpus.
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;

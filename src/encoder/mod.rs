@@ -15,6 +15,8 @@ mod exposure;
 mod faults;
 mod first;
 mod fits;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod gate;
 mod inner;
 mod latent;

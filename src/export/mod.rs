@@ -2,6 +2,8 @@
 pub mod asked;
 mod budget;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod gathered;
 pub mod live;
 pub mod npy;

@@ -44,7 +44,7 @@ pub(super) async fn answer(mut stream: TcpStream, pages: Arc<Pages>) -> io::Resu
 }
 
 /// The answer to a request, and whether its body is sent.
-fn to(head: &str, pages: &Pages) -> (Answer, bool) {
+pub(super) fn to(head: &str, pages: &Pages) -> (Answer, bool) {
     let mut words = head.lines().next().unwrap_or("").split(' ');
     let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
     else {

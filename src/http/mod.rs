@@ -5,6 +5,8 @@
 //! more comes), each has a time limit for the whole exchange and a limit for what is read; no state, no cache, nothing is
 //! taken in.
 mod exchange;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

@@ -4,6 +4,8 @@ pub mod camera;
 pub mod child;
 pub mod clock;
 pub mod folder;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 pub mod guard;
 pub mod joined;
 mod mailbox;

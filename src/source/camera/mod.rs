@@ -4,6 +4,8 @@ mod capture;
 mod device;
 mod find;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod offers;
 mod stream;
 

@@ -6,6 +6,8 @@
 //! faster than its frames are taken. It is killed when it stalls and when the source is dropped.
 mod decoder;
 mod feed;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod live;
 mod pipeline;
 mod probe;

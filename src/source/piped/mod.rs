@@ -1,6 +1,8 @@
 //! `-`: frames on standard input, told apart by the first bytes: JPEG and PNG pictures one after another, or a video stream
 //! for the decoder. Bounded like a file: it waits, and drops nothing; only, it comes once.
 mod cutter;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod pictures;
 
 use std::io::{Cursor, IsTerminal, Read};

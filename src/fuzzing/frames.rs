@@ -1,0 +1,32 @@
+//! Pictures and streams of frames.
+use super::text;
+use crate::frame::Frame;
+use crate::source::{fuzzing, picture};
+
+pub(super) fn picture(bytes: &[u8]) -> bool {
+    let mut frame = Frame::default();
+    let read = picture::decode(bytes, &mut frame).is_ok();
+    assert!(!read || frame.pixels.len() == 3 * frame.width as usize * frame.height as usize, "pixels are missing");
+    read
+}
+
+pub(super) fn camera_buffer(bytes: &[u8]) -> bool {
+    fuzzing::camera_buffer(bytes)
+}
+
+pub(super) fn stdin_cutter(bytes: &[u8]) -> bool {
+    fuzzing::cut_pictures(bytes) > 0
+}
+
+pub(super) fn piped_pictures(bytes: &[u8]) -> bool {
+    fuzzing::piped_pictures(bytes) > 0
+}
+
+pub(super) fn y4m(bytes: &[u8]) -> bool {
+    fuzzing::decoder_header(&text(bytes));
+    fuzzing::y4m(bytes) > 0
+}
+
+pub(super) fn raw_frames(bytes: &[u8]) -> bool {
+    fuzzing::raw_frames(bytes) > 0
+}

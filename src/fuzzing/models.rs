@@ -1,0 +1,63 @@
+//! What comes with an encoder: the ONNX file, its card, the runtime library.
+use std::sync::OnceLock;
+
+use super::{file, text};
+use crate::encoder::fuzzing;
+use crate::export::onnx::{Batch, Input, Merge, batch_of, fixed_targets, free};
+use crate::head::{Grid, Head};
+use crate::onnx::surgery::{Change, Surgery, any_rows, sized, tensor_of};
+use crate::onnx::{proto, wire};
+
+pub(super) fn onnx(bytes: &[u8]) -> bool {
+    let outlined = fuzzing::outline(bytes);
+    // What is asked of a model before it is merged; a model without such an input is an error.
+    let _ = (batch_of(bytes, "latent"), fixed_targets(bytes, 4), free(bytes, 4));
+    let Ok(surgery) = Surgery::read(bytes) else { return false };
+    surgery.free_prefix();
+    surgery.graph().tensors();
+    let names: Vec<String> = surgery.graph().names().iter().map(|name| (*name).to_owned()).collect();
+    let middle = names.get(names.len() / 2).cloned().unwrap_or_default();
+    let last = names.last().cloned().unwrap_or_default();
+    let meta = [("key".to_owned(), "value".to_owned())];
+    for prune in [false, true] {
+        let change = Change {
+            outputs: vec![tensor_of(&middle, any_rows(), &[3])],
+            prune,
+            meta: &meta,
+            rename: vec![(&middle, "first"), (&last, "second")],
+            input: Some(tensor_of("image", sized(4), &[3, 32, 32])),
+            ..Change::default()
+        };
+        if let Ok(changed) = surgery.apply(&change) {
+            // A rename onto a name that is there already makes a model that is none.
+            let _ = Surgery::read(&changed);
+        }
+    }
+    if let Ok(graph) = wire::only_message(bytes, proto::MODEL_GRAPH) {
+        wire::with_message(bytes, proto::MODEL_GRAPH, graph).unwrap();
+    }
+    outlined
+}
+
+pub(super) fn merge_onnx(bytes: &[u8]) -> bool {
+    static HEAD: OnceLock<Head> = OnceLock::new();
+    let head = HEAD.get_or_init(|| super::seeds::head(32));
+    let input = || Some(Input { name: "image", side: 32, batch: Batch::Dynamic });
+    let of_vector = Merge { model: bytes, input: input(), latent: "latent", grid: None, head, cells: false, meta: &[] };
+    let grid = Some(Grid { rows: 8, columns: 8, dim: 32 });
+    let of_grid = Merge { model: bytes, input: input(), latent: "grid8", grid, head, cells: true, meta: &[] };
+    [of_vector, of_grid].iter().filter(|merge| merge.bytes().is_ok()).count() > 0
+}
+
+pub(super) fn card(bytes: &[u8]) -> bool {
+    fuzzing::card(&text(bytes))
+}
+
+pub(super) fn proposed_card(bytes: &[u8]) -> bool {
+    fuzzing::proposed_card(&file("model.onnx", bytes));
+    true
+}
+
+pub(super) fn library(bytes: &[u8]) -> bool {
+    fuzzing::library(&file("library.so", bytes))
+}

@@ -1,0 +1,51 @@
+//! What strangers send, and the ring that another process writes.
+use super::{file, text};
+use crate::boxes::{Cells, Rect, RoiAlign};
+use crate::export::asked::{Reason, Request};
+use crate::export::fuzzing;
+use crate::export::outlets::ring::{Found, Reader};
+use crate::frame::Frame;
+use crate::head::Grid;
+
+/// Boxes of one input that are cut out and pooled.
+const BOXES: usize = 50;
+
+pub(super) fn box_request(bytes: &[u8]) -> bool {
+    fuzzing::box_request(bytes, None).is_some_and(answered)
+}
+
+pub(super) fn mqtt_request(bytes: &[u8]) -> bool {
+    fuzzing::box_request(bytes, Some("door")).is_some_and(answered)
+}
+
+fn answered(request: Request) -> bool {
+    request.refuse(0, Reason::NoCamera, "no camera has the name");
+    request.boxes.iter().take(BOXES).for_each(|found| embedded(found.rect));
+    true
+}
+
+/// What a box goes through: cut out of the frame, and pooled from a grid of latents.
+pub(super) fn embedded(rect: Rect) {
+    let frame = Frame { width: 64, height: 48, pixels: vec![7; 64 * 48 * 3], ..Frame::default() };
+    let Ok(part) = rect.clipped(frame.width, frame.height, 0.0) else { return };
+    crate::pipeline::boxed::cut(&frame, part.pixels(), &mut Frame::default());
+    let grid = Grid { rows: 3, columns: 5, dim: 2 };
+    let latent = [0.5; 30];
+    let rect = Cells::even(grid, 32).of(part, [0.0, 0.0, 64.0, 48.0], 32);
+    RoiAlign::POOL.pool(grid, &latent, rect);
+    RoiAlign { bins: [7, 7], samples: 0 }.align(grid, &latent, rect);
+}
+
+pub(super) fn http(bytes: &[u8]) -> bool {
+    crate::http::fuzzing::request(&text(bytes)) == 200
+}
+
+pub(super) fn ring(bytes: &[u8]) -> bool {
+    let Ok(mut reader) = Reader::open(&file("ring", bytes)) else { return false };
+    for _ in 0..100 {
+        if !matches!(reader.read(), Found::Message(..)) {
+            break;
+        }
+    }
+    true
+}

@@ -1,0 +1,71 @@
+//! The corpus as a test of regressions: whatever once made a parser fail is in it.
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{TARGETS, folder, seeds, target};
+
+fn corpus() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus")
+}
+
+/// All inputs of the corpus with the target that each is for.
+fn inputs() -> Vec<(String, PathBuf)> {
+    let mut all = Vec::new();
+    for folder in fs::read_dir(corpus()).unwrap() {
+        let folder = folder.unwrap();
+        let name = folder.file_name().into_string().unwrap();
+        all.extend(fs::read_dir(folder.path()).unwrap().map(|file| (name.clone(), file.unwrap().path())));
+    }
+    all
+}
+
+/// Removes what the targets of this thread have written.
+struct Scratch;
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        fs::remove_dir_all(folder()).ok();
+    }
+}
+
+#[test]
+fn every_input_of_the_corpus_goes_through_every_target() {
+    let _scratch = Scratch;
+    let inputs = inputs();
+    assert!(inputs.len() > TARGETS.len(), "only {} inputs", inputs.len());
+    for (of, path) in inputs {
+        let bytes = fs::read(&path).unwrap();
+        assert!(target(&of).is_some(), "{}: `{of}` is no target", path.display());
+        for (name, parser) in TARGETS {
+            let outcome = std::panic::catch_unwind(|| parser(&bytes));
+            assert!(outcome.is_ok(), "{name} panics on {}", path.display());
+        }
+    }
+}
+
+#[test]
+fn seeds_are_whole_inputs_of_their_targets() {
+    let _scratch = Scratch;
+    for (name, parser) in TARGETS {
+        let of_corpus = fs::read_dir(corpus().join(name)).into_iter().flatten();
+        let seeds = seeds(name).into_iter().chain(of_corpus.map(|file| fs::read(file.unwrap().path()).unwrap()));
+        let taken = seeds.map(|seed| parser(&seed)).collect::<Vec<_>>();
+        assert!(
+            taken.contains(&true),
+            "{name} takes none of its {} seeds: fuzzing it stays at its first check",
+            taken.len()
+        );
+    }
+}
+
+/// What a reader has no use for is refused: a target that takes anything tests nothing.
+#[test]
+fn garbage_is_refused() {
+    let _scratch = Scratch;
+    let garbage: Vec<u8> = (0..4000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    // Any name may be that of a file, any model gets a card proposed, bare pixels and latents are any numbers.
+    let any = ["uri", "proposed_card", "latents", "raw_frames", "camera_buffer"];
+    for (name, parser) in TARGETS.into_iter().filter(|(name, _)| !any.contains(name)) {
+        assert!(!parser(&garbage), "{name} takes garbage");
+    }
+}

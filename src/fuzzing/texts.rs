@@ -1,0 +1,61 @@
+//! What people and other programs write: configuration, sources, boxes.
+use super::requests::embedded;
+use super::{file, text};
+use crate::boxes::mot::parse;
+use crate::config::{self, Candidate, load, objective, taps};
+use crate::source::address::Address;
+use crate::source::uri::Uri;
+
+/// A file, and after a NUL the overrides, a line each.
+pub(super) fn config(bytes: &[u8]) -> bool {
+    let text = text(bytes);
+    let (toml, overrides) = text.split_once('\0').unwrap_or((&text, ""));
+    let path = file("config.toml", toml.as_bytes());
+    let overrides: Vec<String> = overrides.lines().map(str::to_owned).collect();
+    let Ok(config) = load::load(Some(&path), &overrides) else { return false };
+    // What passed the check must be usable; an address may still be none.
+    let _ = (config.live.address(), config.metrics.address());
+    let known = config.head.candidates.iter().all(|candidate| Candidate::parse(candidate).is_ok());
+    known && objective::parse(&config.learn.objective).is_ok() && load::over(&config, &overrides).is_ok()
+}
+
+/// The name of a source; its password must not be in what is shown of it.
+pub(super) fn uri(bytes: &[u8]) -> bool {
+    let text = text(bytes);
+    let shown = Address::from(text.as_str()).shown();
+    let Ok(uri) = Uri::parse(&text) else { return false };
+    if let Uri::Rtsp(_) = &uri
+        && let Some(password) = password(&text).filter(|password| password.len() > 5)
+    {
+        assert!(!shown.contains(password), "the password of {text:?} survives as {shown:?}");
+    }
+    true
+}
+
+/// Between `:` and the last `@` of what stands before the path, as FFmpeg divides it.
+fn password(address: &str) -> Option<&str> {
+    let (_, rest) = address.split_once("://")?;
+    let authority = rest.find(['/', '?', '#']).map_or(rest, |end| &rest[..end]);
+    authority.rsplit_once('@')?.0.split_once(':').map(|(_, password)| password)
+}
+
+pub(super) fn mot(bytes: &[u8]) -> bool {
+    let Ok(boxes) = parse(&text(bytes), "the boxes") else { return false };
+    boxes.iter().take(50).for_each(|found| embedded(found.rect));
+    true
+}
+
+/// Single words of the configuration, and the camera's name in a topic.
+pub(super) fn words(bytes: &[u8]) -> bool {
+    let text = text(bytes);
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    crate::export::outlets::mqtt::in_topic(&text);
+    [
+        text.parse::<config::Broker>().is_ok(),
+        text.parse::<taps::Tap>().is_ok(),
+        Candidate::parse(&text).is_ok(),
+        objective::parse(&text).is_ok(),
+        taps::parse(&lines).is_ok(),
+    ]
+    .contains(&true)
+}
