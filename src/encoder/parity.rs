@@ -114,8 +114,7 @@ pub(super) fn images(card: &Card, count: usize) -> Result<Vec<Vec<f32>>> {
     // A window around what moves would be of another place in each.
     let card = Card { motion_crop: None, ..card.clone() };
     let mut prepare = Prepare::new(&card, card.size)?;
-    let mut scenes =
-        source::open(&format!("pattern://11?frames={count}&segments={count}"), &config::Source::default())?;
+    let mut scenes = source::open(format!("pattern://11?frames={count}&segments={count}"), &config::Source::default())?;
     let (mut frame, mut all) = (Frame::default(), Vec::with_capacity(count));
     while all.len() < count {
         if scenes.next(&mut frame, Duration::from_secs(1))? != Pull::Frame {

@@ -31,7 +31,7 @@ const MOST_SECS: f64 = 31_557_600.0;
 pub(super) fn run(args: &cli::Search) -> Result<Output> {
     if let Some(out) = &args.out {
         check_name(out)?;
-        args.source.iter().try_for_each(|source| twice(source))?;
+        args.source.iter().try_for_each(twice)?;
     }
     let wanted = Wanted::new(args)?;
     let info = RunInfo::load(&args.of.run)?;
