@@ -14,6 +14,11 @@ pub enum Kind {
     Refused,
     /// No room left on the disk; work goes on in memory where it can: exit code 1.
     DiskFull,
+    /// A file is there and was read, and is not what was written: cut, changed, of no format. Exit code 1.
+    Damaged,
+    /// What is there cannot be read (rights, a broken disk, a folder or a pipe in its place): nothing is known of what it
+    /// holds, so nothing takes its place. Exit code 1.
+    Unreadable,
     /// A live source or decoder gave nothing for too long: exit code 1.
     Stalled,
     /// Everything else that failed at work: exit code 1.
@@ -50,6 +55,10 @@ impl Error {
     pub fn refused(message: impl Into<String>) -> Self {
         Self::new(Kind::Refused, message)
     }
+    /// A file that is not what was written.
+    pub fn damaged(message: impl Into<String>) -> Self {
+        Self::new(Kind::Damaged, message)
+    }
     /// A failure at work.
     pub fn work(message: impl Into<String>) -> Self {
         Self::new(Kind::Work, message)
@@ -70,6 +79,11 @@ impl Error {
         let kind = if full { Kind::DiskFull } else { Kind::Work };
         Self::new(kind, format!("{what} {}", path.display())).because(error)
     }
+    /// An I/O error while reading `path`; what is not there is a failure at work, anything else is [`Kind::Unreadable`].
+    pub fn unreadable(path: &Path, error: io::Error) -> Self {
+        let kind = if error.kind() == io::ErrorKind::NotFound { Kind::Work } else { Kind::Unreadable };
+        Self::new(kind, format!("cannot read {}", path.display())).because(error)
+    }
     /// The kind.
     pub fn kind(&self) -> Kind {
         self.kind
@@ -80,7 +94,7 @@ impl Error {
             Kind::Usage => 2,
             Kind::Config => 78,
             Kind::Refused => 3,
-            Kind::DiskFull | Kind::Stalled | Kind::Work => 1,
+            Kind::DiskFull | Kind::Damaged | Kind::Unreadable | Kind::Stalled | Kind::Work => 1,
         }
     }
     /// The message with every cause, `: ` between them.

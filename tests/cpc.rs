@@ -264,7 +264,7 @@ fn saved_midway_it_goes_on_with_the_same_bits() {
             let mut first = fresh();
             feed(&mut first, &stream[..half]);
             let file = tempfile::NamedTempFile::new().unwrap();
-            first.save(half as u64, Vec::new(), |c| save(file.path(), &c.meta, &c.tensors).map(drop)).unwrap();
+            first.save(half as u64, Vec::new(), |c| save(file.path(), &c.meta, &c.tensors, 1 << 30).map(drop)).unwrap();
             let mut second = fresh();
             second.restore(&mut load(file.path(), 1 << 30).unwrap()).unwrap();
             feed(&mut second, &stream[half..]);

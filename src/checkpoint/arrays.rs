@@ -14,6 +14,9 @@ const _: () = assert!(cfg!(target_endian = "little"), "checkpoints are little-en
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs, reason = "the name says it")]
 pub enum Values {
+    U8(Vec<u8>),
+    U16(Vec<u16>),
+    U32(Vec<u32>),
     F16(Vec<f16>),
     F32(Vec<f32>),
     F64(Vec<f64>),
@@ -47,26 +50,45 @@ macro_rules! element {
         }
     )*};
 }
-element!(f16 F16, f32 F32, f64 F64, i64 I64, u64 U64);
+element!(u8 U8, u16 U16, u32 U32, f16 F16, f32 F32, f64 F64, i64 I64, u64 U64);
 
-/// An array to be written: type, shape, and values borrowed from where they are.
+/// An array to be written: type, shape, and values, borrowed from where they are or made for the file.
 #[derive(Debug, Clone)]
 pub struct Tensor<'a> {
     pub(super) dtype: Dtype,
     pub(super) shape: Vec<usize>,
-    pub(super) bytes: &'a [u8],
+    bytes: Bytes<'a>,
+}
+
+#[derive(Debug, Clone)]
+enum Bytes<'a> {
+    Borrowed(&'a [u8]),
+    Owned(Values),
 }
 
 impl<'a> Tensor<'a> {
     /// `values` in row-major order; [`save`](super::save) refuses a `shape` that does not fit them.
     pub fn new<T: Element>(shape: &[usize], values: &'a [T]) -> Self {
-        Self { dtype: T::DTYPE, shape: shape.to_vec(), bytes: bytemuck::cast_slice(values) }
+        Self { dtype: T::DTYPE, shape: shape.to_vec(), bytes: Bytes::Borrowed(bytemuck::cast_slice(values)) }
+    }
+    /// A list that was made for the file.
+    pub fn list<T: Element>(values: Vec<T>) -> Self {
+        Self { dtype: T::DTYPE, shape: vec![values.len()], bytes: Bytes::Owned(T::wrap(values)) }
+    }
+    pub(super) fn bytes(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::Borrowed(bytes) => bytes,
+            Bytes::Owned(values) => values.bytes(),
+        }
     }
 }
 
 impl Values {
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
+            Values::U8(values) => values,
+            Values::U16(values) => bytemuck::cast_slice(values),
+            Values::U32(values) => bytemuck::cast_slice(values),
             Values::F16(values) => bytemuck::cast_slice(values),
             Values::F32(values) => bytemuck::cast_slice(values),
             Values::F64(values) => bytemuck::cast_slice(values),

@@ -2,9 +2,10 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use super::Owner;
 use super::parts::Contents;
 use super::stored::{load, save};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::files;
 use crate::head::{Head, Scatter};
 
@@ -12,10 +13,11 @@ use crate::head::{Head, Scatter};
 pub(super) const END: &str = "safetensors";
 
 /// What the entry `format` of a head says.
-const FORMAT: &str = "afterimage head 1";
+const FORMAT: &str = "afterimage head 2";
 
-/// Bound of a head's file: scatter matrices of 8192 dimensions fit in.
-const MAX_HEAD_BYTES: u64 = 1 << 30;
+/// Bound of a head's file, for reading and for writing: the three triangles of a scatter of the longest latents that are
+/// learned from ([`crate::head::MAX_DIM`]) fit in, with the head itself.
+pub(super) const MAX_HEAD_BYTES: u64 = 1 << 34;
 
 /// A promoted head with everything needed to use it again.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +28,8 @@ pub struct HeadFile {
     pub number: u64,
     /// Name of the space of its embeddings, see [`space_of`].
     pub space: String,
+    /// Identity of the run that promoted it.
+    pub run: String,
     /// SHA-256 of the encoder's ONNX file.
     pub encoder_sha256: String,
     /// Hash of everything else that changes the latents.
@@ -68,6 +72,7 @@ pub fn save_head(run: &Path, file: &HeadFile) -> Result<()> {
     contents.text("format", FORMAT);
     contents.text("number", file.number);
     contents.text("space", &file.space);
+    contents.text("run", &file.run);
     contents.text("encoder_sha256", &file.encoder_sha256);
     contents.text("card_hash", &file.card_hash);
     contents.text("activate_at", file.activate_at);
@@ -77,7 +82,7 @@ pub fn save_head(run: &Path, file: &HeadFile) -> Result<()> {
         contents.scatter("scatter.", scatter);
     }
     files::create_folder(&run.join("heads"))?;
-    save(&path, &contents.meta, &contents.tensors)?;
+    save(&path, &contents.meta, &contents.tensors, MAX_HEAD_BYTES)?;
     files::replace(&run.join("latest"), |out| writeln!(out, "{:04}", file.number))
 }
 
@@ -94,6 +99,7 @@ pub fn load_head(path: &Path) -> Result<HeadFile> {
     let file = HeadFile {
         number: stored.parse("number")?,
         space: stored.text("space")?.to_owned(),
+        run: stored.run()?.to_owned(),
         encoder_sha256: stored.text("encoder_sha256")?.to_owned(),
         card_hash: stored.text("card_hash")?.to_owned(),
         activate_at: stored.parse("activate_at")?,
@@ -108,21 +114,32 @@ pub fn load_head(path: &Path) -> Result<HeadFile> {
     Ok(file)
 }
 
-/// The newest head of a run that can be used, and a line for each newer one that cannot. The folder `heads` decides;
+/// [`load_head`], of the run `owner` only.
+/// # Errors
+/// Those of [`load_head`]; a head of another run, encoder or preparation, or over other latents, is refused.
+pub fn load_own_head(path: &Path, owner: &Owner) -> Result<HeadFile> {
+    let file = load_head(path)?;
+    owner.check_origin(path, [&file.run, &file.encoder_sha256, &file.card_hash])?;
+    owner.check_head(path, &file.head)?;
+    Ok(file)
+}
+
+/// The newest head of a run that is whole, and a line for each newer one that is damaged. The folder `heads` decides;
 /// `latest` is for people and scripts.
 /// # Errors
-/// The folder cannot be read.
-pub fn newest_head(run: &Path) -> Result<(Option<HeadFile>, Vec<String>)> {
+/// The folder or a head cannot be read, or a head is not the run's.
+pub fn newest_head(run: &Path, owner: &Owner) -> Result<(Option<HeadFile>, Vec<String>)> {
     let mut warnings = Vec::new();
     for number in files::numbered(&files::names_in(&run.join("heads"))?, END).into_iter().rev() {
         let path = head_path(run, number);
-        let loaded = load_head(&path).and_then(|file| {
+        let loaded = load_own_head(&path, owner).and_then(|file| {
             let named = file.number;
-            let other = || Error::work(format!("{} is damaged: inside it is number {named}", path.display()));
+            let other = || Error::damaged(format!("{} is damaged: inside it is number {named}", path.display()));
             (named == number).then_some(file).ok_or_else(other)
         });
         match loaded {
             Ok(file) => return Ok((Some(file), warnings)),
+            Err(error) if error.kind() != Kind::Damaged => return Err(error),
             Err(error) => warnings.push(format!("{}; the head before it is used", error.chain())),
         }
     }

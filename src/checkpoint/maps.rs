@@ -1,6 +1,7 @@
 //! Maps between spaces: `maps/NNNN.safetensors` in the folder of a run leads into the space of the head `NNNN`.
 use std::path::{Path, PathBuf};
 
+use super::Owner;
 use super::parts::Contents;
 use super::stored::{load, save};
 use crate::error::{Error, Result};
@@ -8,10 +9,11 @@ use crate::files;
 use crate::spaces::{Hits, Map};
 
 /// What the entry `format` of a map says.
-const FORMAT: &str = "afterimage map 1";
+const FORMAT: &str = "afterimage map 2";
 
-/// Bound of a map's file: 8192 times 16384 numbers fit in.
-const MAX_MAP_BYTES: u64 = 1 << 30;
+/// Bound of a map's file, for reading and for writing: a square matrix of the longest embeddings
+/// ([`crate::head::MAX_DIM`]) fits in.
+const MAX_MAP_BYTES: u64 = 1 << 33;
 
 /// Folder of the maps of a run.
 pub const MAPS: &str = "maps";
@@ -27,6 +29,8 @@ pub struct MapFile {
     pub to: String,
     /// The head of that space; number of the file.
     pub to_head: u64,
+    /// Identity of the run that made it.
+    pub run: String,
     /// SHA-256 of the encoder's ONNX file.
     pub encoder_sha256: String,
     /// Hash of everything else that changes the latents.
@@ -60,6 +64,7 @@ pub fn save_map(run: &Path, file: &MapFile) -> Result<()> {
     contents.text("from_head", file.from_head);
     contents.text("to", &file.to);
     contents.text("to_head", file.to_head);
+    contents.text("run", &file.run);
     contents.text("encoder_sha256", &file.encoder_sha256);
     contents.text("card_hash", &file.card_hash);
     contents.text("references", file.references);
@@ -75,7 +80,17 @@ pub fn save_map(run: &Path, file: &MapFile) -> Result<()> {
     contents.array("offset".into(), &file.map.offset);
     let path = map_path(run, file.to_head);
     files::create_folder(files::folder_of(&path))?;
-    save(&path, &contents.meta, &contents.tensors).map(drop)
+    save(&path, &contents.meta, &contents.tensors, MAX_MAP_BYTES).map(drop)
+}
+
+/// [`load_map`], of the run `owner` only.
+///
+/// # Errors
+/// Those of [`load_map`]; a map of another run, encoder or preparation is refused.
+pub fn load_own_map(path: &Path, owner: &Owner) -> Result<MapFile> {
+    let file = load_map(path)?;
+    owner.check_origin(path, [&file.run, &file.encoder_sha256, &file.card_hash])?;
+    Ok(file)
 }
 
 /// Reads a map, bit for bit as it was saved.
@@ -98,6 +113,7 @@ pub fn load_map(path: &Path) -> Result<MapFile> {
         from_head: stored.parse("from_head")?,
         to: stored.text("to")?.to_owned(),
         to_head: stored.parse("to_head")?,
+        run: stored.run()?.to_owned(),
         encoder_sha256: stored.text("encoder_sha256")?.to_owned(),
         card_hash: stored.text("card_hash")?.to_owned(),
         references: stored.parse("references")?,
@@ -107,7 +123,7 @@ pub fn load_map(path: &Path) -> Result<MapFile> {
         map,
     };
     if map_path(Path::new(""), file.to_head).file_name() != path.file_name() {
-        return Err(Error::work(format!("{} is damaged: inside it leads to head {}", path.display(), file.to_head)));
+        return Err(Error::damaged(format!("{} is damaged: inside it leads to head {}", path.display(), file.to_head)));
     }
     Ok(file)
 }

@@ -2,6 +2,7 @@
 mod arrays;
 mod heads;
 mod maps;
+mod owner;
 mod parts;
 mod reserve;
 mod stored;
@@ -9,8 +10,9 @@ mod stored;
 mod tests;
 
 pub use arrays::{Element, Tensor, Values};
-pub use heads::{HeadFile, head_path, load_head, newest_head, save_head, space_of};
-pub use maps::{MAPS, MapFile, load_map, map_path, save_map};
+pub use heads::{HeadFile, head_path, load_head, load_own_head, newest_head, save_head, space_of};
+pub use maps::{MAPS, MapFile, load_map, load_own_map, map_path, save_map};
+pub use owner::Owner;
 pub use parts::Contents;
 pub use reserve::Reserve;
 pub use stored::{Stored, load, save};

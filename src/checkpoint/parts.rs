@@ -2,11 +2,13 @@
 use std::collections::BTreeMap;
 
 use ndarray::{Array, Array1, Array2, Array3, Dimension};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::arrays::Checksum;
-use super::{Stored, Tensor};
-use crate::error::Result;
-use crate::head::{Context, Form, Grid, GridHead, Head, Learned, Mlp, Scatter};
+use super::{Element, Stored, Tensor};
+use crate::error::{Error, Result};
+use crate::head::{Context, Form, Grid, GridHead, Head, Learned, MAX_DIM, Mlp, Scatter};
 
 /// What will be in a file: text entries, and arrays borrowed from where they are.
 #[derive(Debug, Default)]
@@ -22,7 +24,7 @@ impl<'a> Contents<'a> {
     pub fn checksum(&self) -> String {
         let mut sum = Checksum::new(&self.meta);
         for (name, tensor) in &self.tensors {
-            sum.add(name, tensor.dtype, &tensor.shape, tensor.bytes);
+            sum.add(name, tensor.dtype, &tensor.shape, tensor.bytes());
         }
         sum.finish()
     }
@@ -30,6 +32,22 @@ impl<'a> Contents<'a> {
     /// A text entry.
     pub fn text(&mut self, key: impl Into<String>, value: impl ToString) {
         self.meta.insert(key.into(), value.to_string());
+    }
+
+    /// A list of numbers that was made for the file.
+    pub fn list<T: Element>(&mut self, name: impl Into<String>, values: Vec<T>) {
+        self.tensors.push((name.into(), Tensor::list(values)));
+    }
+
+    /// Anything that serde knows, as the bytes of its JSON. It is an array and no text entry, since what grows with the
+    /// stream has no place in the header.
+    ///
+    /// # Errors
+    /// It has no JSON.
+    pub fn json(&mut self, name: &str, value: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_vec(value).map_err(|e| Error::work(format!("cannot save {name:?}")).because(e))?;
+        self.list(name, text);
+        Ok(())
     }
 
     /// An array. One that is not row-major in memory has no slice, and is refused by [`super::save`] for its length.
@@ -108,6 +126,24 @@ impl<'a> Contents<'a> {
 }
 
 impl Stored {
+    /// The reverse of [`Contents::list`].
+    ///
+    /// # Errors
+    /// There is no such array, or it is no list of this type.
+    pub fn take_list<T: Element>(&mut self, name: &str) -> Result<Vec<T>> {
+        let [len] = self.shape(name)?;
+        self.take(name, &[len])
+    }
+
+    /// The reverse of [`Contents::json`].
+    ///
+    /// # Errors
+    /// There is no such array, or it says something else.
+    pub fn take_json<T: DeserializeOwned>(&mut self, name: &str) -> Result<T> {
+        let text: Vec<u8> = self.take_list(name)?;
+        serde_json::from_slice(&text).map_err(|e| self.wrong(format!("has no {name:?} that can be read")).because(e))
+    }
+
     /// The reverse of [`Contents::learned`].
     ///
     /// # Errors
@@ -144,7 +180,11 @@ impl Stored {
     pub fn take_head(&mut self, prefix: &str) -> Result<Head> {
         let identity = format!("{prefix}identity");
         if self.meta.contains_key(&identity) {
-            return Ok(Head::Identity { dim: self.parse(&identity)? });
+            let dim = self.parse(&identity)?;
+            if dim > MAX_DIM {
+                return Err(self.wrong(format!("has a head over latents of {dim} numbers, {MAX_DIM} are allowed")));
+            }
+            return Ok(Head::Identity { dim });
         }
         let learned = self.take_learned(prefix)?;
         let grid = format!("{prefix}grid");
@@ -155,6 +195,9 @@ impl Stored {
         let shape = shape.and_then(|(rows, columns)| Some((rows.parse().ok()?, columns.parse().ok()?)));
         let Some((rows, columns)) = shape else { return Err(self.wrong(format!("entry {grid:?} is no grid"))) };
         let (dim, k) = learned.slow.dim();
+        if usize::checked_mul(rows, columns).and_then(|cells| cells.checked_mul(dim)).is_none() {
+            return Err(self.wrong(format!("entry {grid:?} is a grid of {rows} x {columns} cells")));
+        }
         let within = format!("{prefix}context.");
         let context = self.has(&format!("{within}b_in")).then(|| self.take_context(&within, k)).transpose()?;
         Ok(Head::Grid(Box::new(GridHead { grid: Grid { rows, columns, dim }, learned, context })))

@@ -16,8 +16,9 @@ use super::arrays::{Checksum, Element, Tensor, Values};
 use crate::error::{Error, Result};
 use crate::files;
 
-/// A header is names and shapes: a longer one is no file of ours.
-const MAX_HEADER_BYTES: u64 = 1 << 20;
+/// A header is names and shapes, and nothing in it grows with the stream (docs/formats.md, "Limits"): a longer one is no
+/// file of ours. Holds for reading and for writing.
+pub(super) const MAX_HEADER_BYTES: u64 = 1 << 20;
 
 /// Key of the checksum in the header's `__metadata__`.
 const CHECKSUM: &str = "sha256";
@@ -72,17 +73,24 @@ impl Stored {
     }
     /// An error about this file.
     pub fn wrong(&self, what: impl std::fmt::Display) -> Error {
-        Error::work(format!("cannot use {}: it {what}; was it made by another version?", self.path.display()))
+        Error::refused(format!("cannot use {}: it {what}; was it made by another version?", self.path.display()))
     }
 }
 
-/// Writes `meta` and `tensors` to `path`, whole or not at all; returns the checksum (64 hexadecimal digits).
+/// Writes `meta` and `tensors` to `path`, whole or not at all; returns the checksum (64 hexadecimal digits). A file of more
+/// than `max_bytes` is refused: [`load`] with the same bound would not take it.
 ///
 /// The checksum covers the text entries and the names, types, shapes and bytes of the arrays. Nothing is copied: the
 /// arrays are read twice, for the checksum and for the file. The same content gives the same bytes.
 /// # Errors
-/// A shape that does not fit its values, a name used twice, or the I/O error (a full disk has its own kind).
-pub fn save(path: &Path, meta: &BTreeMap<String, String>, tensors: &[(String, Tensor<'_>)]) -> Result<String> {
+/// A shape that does not fit its values, a name used twice, more bytes than can be read again, or the I/O error (a full
+/// disk has its own kind).
+pub fn save(
+    path: &Path,
+    meta: &BTreeMap<String, String>,
+    tensors: &[(String, Tensor<'_>)],
+    max_bytes: u64,
+) -> Result<String> {
     let refused = |why: String| Error::work(format!("cannot write {}: {why}", path.display()));
     if meta.contains_key(CHECKSUM) {
         return Err(refused(format!("the entry {CHECKSUM:?} is set by the checksum")));
@@ -94,7 +102,8 @@ pub fn save(path: &Path, meta: &BTreeMap<String, String>, tensors: &[(String, Te
     let mut checksum = Checksum::new(meta);
     let mut infos = Vec::with_capacity(sorted.len());
     let mut start = 0;
-    for (name, Tensor { dtype, shape, bytes }) in sorted.iter().copied() {
+    for (name, tensor) in sorted.iter().copied() {
+        let (Tensor { dtype, shape, .. }, bytes) = (tensor, tensor.bytes());
         let values = shape.iter().try_fold(1usize, |product, n| product.checked_mul(*n));
         if values.and_then(|n| n.checked_mul(dtype.bitsize() / 8)) != Some(bytes.len()) {
             return Err(refused(format!("array {name:?} of shape {shape:?} has {} bytes of {dtype}", bytes.len())));
@@ -116,10 +125,14 @@ pub fn save(path: &Path, meta: &BTreeMap<String, String>, tensors: &[(String, Te
     if header.len() as u64 > MAX_HEADER_BYTES {
         return Err(refused(format!("its header has {} bytes, {MAX_HEADER_BYTES} are allowed", header.len())));
     }
+    let size = (start as u64).saturating_add(8 + header.len() as u64);
+    if size > max_bytes {
+        return Err(refused(format!("it would have {size} bytes, {max_bytes} are allowed")));
+    }
     files::replace(path, |out| {
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;
-        sorted.iter().try_for_each(|(_, tensor)| out.write_all(tensor.bytes))
+        sorted.iter().try_for_each(|(_, tensor)| out.write_all(tensor.bytes()))
     })?;
     Ok(checksum)
 }
@@ -128,15 +141,18 @@ pub fn save(path: &Path, meta: &BTreeMap<String, String>, tensors: &[(String, Te
 /// # Errors
 /// The I/O error, a file of more than `max_bytes`, or what shows that it is damaged: truncated, changed, not ours.
 pub fn load(path: &Path, max_bytes: u64) -> Result<Stored> {
-    let damaged = |why: String| Error::work(format!("{} is damaged: {why}", path.display()));
-    let failed = |error: std::io::Error| Error::io("cannot read", path, error);
+    let damaged = |why: String| Error::damaged(format!("{} is damaged: {why}", path.display()));
+    let failed = |error: std::io::Error| Error::unreadable(path, error);
     let mut file = files::open_regular(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     if size > max_bytes {
         return Err(damaged(format!("it has {size} bytes, at most {max_bytes} are possible")));
     }
     let mut length = [0; 8];
-    file.read_exact(&mut length).map_err(|_| damaged(format!("it has only {size} bytes")))?;
+    if size < 8 {
+        return Err(damaged(format!("it has only {size} bytes")));
+    }
+    file.read_exact(&mut length).map_err(failed)?;
     let length = u64::from_le_bytes(length);
     if length > MAX_HEADER_BYTES || length + 8 > size {
         return Err(damaged(format!("its header would have {length} bytes, the file has {size}")));
@@ -161,6 +177,9 @@ pub fn load(path: &Path, max_bytes: u64) -> Result<Stored> {
     for (name, info) in infos {
         let bytes = info.data_offsets.1 - info.data_offsets.0;
         let values = match info.dtype {
+            Dtype::U8 => read::<u8>(&mut file, bytes),
+            Dtype::U16 => read::<u16>(&mut file, bytes),
+            Dtype::U32 => read::<u32>(&mut file, bytes),
             Dtype::F16 => read::<f16>(&mut file, bytes),
             Dtype::F32 => read::<f32>(&mut file, bytes),
             Dtype::F64 => read::<f64>(&mut file, bytes),

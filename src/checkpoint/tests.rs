@@ -49,12 +49,19 @@ fn head_file(number: u64, with_mlp: bool) -> HeadFile {
         space: space_of("encoder", "card", &head),
         head,
         number,
+        run: "run".into(),
         encoder_sha256: "encoder".into(),
         card_hash: "card".into(),
         activate_at: u64::MAX,
         made_at: 12,
         scatter: with_mlp.then_some(scatter),
     }
+}
+
+/// The run of [`head_file`].
+fn owner() -> Owner {
+    let (encoder_sha256, card_hash) = ("encoder".into(), "card".into());
+    Owner { run: "run".into(), encoder_sha256, card_hash, latent_dim: 7, numbers: 7 }
 }
 
 /// All of a head's file as bits, so that NaN equals itself.
@@ -82,7 +89,7 @@ fn example(folder: &Path) -> (std::path::PathBuf, Vec<u8>) {
         ("i".to_owned(), Tensor::new(&[1, 1, 1], &[i64::MIN])),
         ("x".to_owned(), Tensor::new(&[], &[2.5f32])),
     ];
-    save(&path, &meta, &tensors).unwrap();
+    save(&path, &meta, &tensors, 1 << 20).unwrap();
     let bytes = fs::read(&path).unwrap();
     (path, bytes)
 }
@@ -131,9 +138,9 @@ fn what_cannot_be_read_back_is_not_written() {
         vec![array("__metadata__", &[2])],
         vec![array(&"a".repeat(2 << 20), &[2])],
     ] {
-        save(&path, &meta, &bad).unwrap_err();
+        save(&path, &meta, &bad, 1 << 30).unwrap_err();
     }
-    save(&path, &BTreeMap::from([("sha256".into(), String::new())]), &[]).unwrap_err();
+    save(&path, &BTreeMap::from([("sha256".into(), String::new())]), &[], 1 << 20).unwrap_err();
     assert!(!path.exists());
 }
 
@@ -217,20 +224,20 @@ fn heads_come_back_bit_for_bit() {
         assert_eq!(bits(&loaded), bits(&file));
     }
     assert_eq!(fs::read_to_string(run.path().join("latest")).unwrap(), "10000\n");
-    assert_eq!(newest_head(run.path()).unwrap().0.unwrap().number, 10_000);
+    assert_eq!(newest_head(run.path(), &owner()).unwrap().0.unwrap().number, 10_000);
     // The frozen latents promoted in place of a head that did harm.
     let head = Head::Identity { dim: 7 };
     let space = space_of("encoder", "card", &head);
     let identity = HeadFile { head, space, ..head_file(10_001, false) };
     save_head(run.path(), &identity).unwrap();
-    assert_eq!(newest_head(run.path()).unwrap().0, Some(identity));
+    assert_eq!(newest_head(run.path(), &owner()).unwrap().0, Some(identity));
     assert!(save_head(run.path(), &HeadFile { number: 0, ..head_file(3, false) }).is_err());
 }
 
 #[test]
 fn a_broken_head_is_named_and_the_one_before_it_is_used() {
     let run = tempfile::tempdir().unwrap();
-    let newest = || newest_head(run.path()).unwrap();
+    let newest = || newest_head(run.path(), &owner()).unwrap();
     assert_eq!((newest().0.is_none(), newest().1.len()), (true, 0));
     for number in 1..=4 {
         save_head(run.path(), &head_file(number, true)).unwrap();
@@ -259,7 +266,7 @@ fn a_head_that_is_whole_but_makes_no_sense_is_refused() {
     save_head(run.path(), &file).unwrap();
     assert!(load_head(&head_path(run.path(), 1)).unwrap_err().chain().contains("names the space 0123456789abcdef"));
     let path = run.path().join("x");
-    save(&path, &BTreeMap::from([("format".into(), "other".into())]), &[]).unwrap();
+    save(&path, &BTreeMap::from([("format".into(), "other".into())]), &[], 1 << 20).unwrap();
     assert!(load_head(&path).unwrap_err().chain().contains("not of the format"));
 }
 
@@ -299,9 +306,9 @@ fn a_promoted_head_is_not_lost_on_a_full_disk() {
     let ballast = disk.fill();
     let file = head_file(2, true);
     assert_eq!(save_head(run, &file).unwrap_err().kind(), Kind::DiskFull);
-    assert_eq!(newest_head(run).unwrap().0.unwrap().number, 1);
+    assert_eq!(newest_head(run, &owner()).unwrap().0.unwrap().number, 1);
     reserve.spend_on(|| save_head(run, &file)).unwrap();
-    let (head, warnings) = newest_head(run).unwrap();
+    let (head, warnings) = newest_head(run, &owner()).unwrap();
     assert_eq!((bits(&head.unwrap()), warnings.len()), (bits(&file), 0));
     // A line takes little of it, and does not give the rest away.
     let held = || fs::metadata(run.join("heads/.reserve")).unwrap().len();
@@ -370,7 +377,7 @@ fn any_number_of_arrays_may_be_empty() {
         contents.tensors.push((format!("b{i}"), Tensor::new::<u64>(&[0], &[])));
     }
     contents.tensors.push(("full".into(), Tensor::new(&[2], &[1.0f32, 2.0])));
-    super::save(&path, &contents.meta, &contents.tensors).unwrap();
+    super::save(&path, &contents.meta, &contents.tensors, 1 << 20).unwrap();
     let mut stored = super::load(&path, 1 << 20).unwrap();
     assert_eq!(stored.take::<f32>("full", &[2]).unwrap(), [1.0, 2.0]);
     assert!(stored.take::<u64>("b7", &[0]).unwrap().is_empty());
@@ -391,6 +398,7 @@ fn a_map_comes_back_and_any_damage_is_noticed() {
         from_head: 1,
         to: "b".repeat(16),
         to_head: 2,
+        run: "run".into(),
         encoder_sha256: "e".into(),
         card_hash: "c".into(),
         map,
@@ -418,7 +426,7 @@ fn a_map_comes_back_and_any_damage_is_noticed() {
     assert!(load_map(&map_path(run, 3)).unwrap_err().chain().contains("leads to head 2"));
     // A head is no map.
     save_head(run, &head_file(4, false)).unwrap();
-    assert!(load_map(&head_path(run, 4)).unwrap_err().chain().contains("afterimage map 1"));
+    assert!(load_map(&head_path(run, 4)).unwrap_err().chain().contains("afterimage map 2"));
     // From the frozen latents the head itself is the map: no weights.
     let none = Map { kind: Kind::Head, matrix: Array2::zeros((0, 0)), offset: Array1::zeros(0) };
     let first = MapFile { from_head: 0, to_head: 1, map: none, hits: None, as_is: Some(0.5), ..file };

@@ -46,5 +46,5 @@ fn head_of(run: &Path, opened: &Opened, method: Method) -> Result<Snapshot> {
     let of_boxes = method.origin(&opened.origin);
     let origin = if info.card_hash == of_boxes.card_hash { of_boxes } else { opened.origin.clone() };
     info.same_origin(run, &origin).map_err(told)?;
-    newest(run, opened).map_err(told)
+    newest(run, &info, opened).map_err(told)
 }

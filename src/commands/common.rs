@@ -221,16 +221,16 @@ impl OpenedRun {
         }
         info.same_origin(&of.run, &origin)?;
         if config.prepare.motion_crop {
-            opened.background = Some(background(&of.run)?);
+            opened.background = Some(background(&of.run, &info)?);
         }
-        let adapted = newest(&of.run, &opened)?;
+        let adapted = newest(&of.run, &info, &opened)?;
         Ok(Self { info, config, model, opened, adapted })
     }
 }
 
 /// The background that a run with `prepare.motion_crop` has saved.
-fn background(run: &Path) -> Result<Background> {
-    let (background, damaged) = saved::background(run)?;
+fn background(run: &Path, info: &RunInfo) -> Result<Background> {
+    let (background, damaged) = saved::background(run, &info.owner())?;
     damaged.iter().for_each(|damage| tracing::warn!("{damage}"));
     background.ok_or_else(|| {
         Error::work(format!(
@@ -242,8 +242,8 @@ fn background(run: &Path) -> Result<Background> {
 }
 
 /// The newest head of a run that can be read; the frozen encoder where none was promoted.
-pub(super) fn newest(run: &Path, opened: &Opened) -> Result<Snapshot> {
-    let (file, warnings) = newest_head(run)?;
+pub(super) fn newest(run: &Path, info: &RunInfo, opened: &Opened) -> Result<Snapshot> {
+    let (file, warnings) = newest_head(run, &info.owner())?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }

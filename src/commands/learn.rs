@@ -70,9 +70,9 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
     let mut source = source::open_all(&args.source, &config.source)?;
     let live = source.live();
     let desk = asked::desk(asked.as_ref(), &config, &opened, &cameras, live)?;
-    let info = RunInfo::new(&args.encoder, &opened.origin, &args.source, live, &cameras, &config);
+    let mut info = RunInfo::new(&args.encoder, &opened.origin, &args.source, live, &cameras, &config);
     if old {
-        resume::allowed(run, &info)?;
+        resume::allowed(run, &mut info)?;
     }
     let probe = probe::open(&config.judge.probe, &mut opened)?;
     if let Some(warning) = long_latents(opened.origin.pooled_dim()) {
@@ -86,11 +86,11 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
     }
     let mut journal = Journal::open(run, config.board.journal_megabytes)?;
     let (Restored { place, background }, found) =
-        if old { resume::restore(run, &mut learner, live, &mut journal)? } else { Default::default() };
+        if old { resume::restore(run, &info, &mut learner, &mut journal)? } else { Default::default() };
     let mut prepare = opened.prepare()?;
     prepare.start(background, true);
     journal.write(if old { "resume" } else { "start" }, start_fields(&info, &opened, &place)?)?;
-    let mut worker = Worker::new(learner, opened.origin.clone(), run, journal)?;
+    let mut worker = Worker::new(learner, info.owner(), run, journal)?;
     if old {
         worker.mend()?;
     }

@@ -49,7 +49,7 @@ pub(super) fn run(args: &cli::Merge) -> Result<Output> {
     let mut learner = Learner::new(&config, origin.clone(), probe)?;
     for (run, info) in args.runs.iter().zip(&infos) {
         let mut one = Learner::new(&info.settings(), origin.clone(), None)?;
-        let (restored, warnings) = saved::restore(run, &mut one)?;
+        let (restored, warnings) = saved::restore(run, &info.owner(), &mut one)?;
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let Some(restored) = restored else {
             return Err(Error::refused(format!(
@@ -66,12 +66,14 @@ pub(super) fn run(args: &cli::Merge) -> Result<Output> {
     info.sources = vec![format!("{MERGED}{}", names.join(", "))];
     info.cameras = vec!["merged".into()];
     info.live = false;
+    let lineage: Vec<&str> = infos.iter().map(|info| info.identity.as_str()).collect();
+    let info = info.identify(&lineage);
     info.save(out)?;
     let mut journal = Journal::open(out, config.board.journal_megabytes)?;
     let samples = learner.counts().samples;
     journal.write("merge", json!({ "frame": 0, "runs": names, "samples": samples, "pairs": learner.pairs() }))?;
     let (frame, stamp) = learner.newest_frame();
-    let mut worker = Worker::new(learner, origin, out, journal)?;
+    let mut worker = Worker::new(learner, info.owner(), out, journal)?;
     worker.after(frame, stamp);
     worker.finish()?;
     let segmenter = Segmenter::new(&config.learn).save().clone();

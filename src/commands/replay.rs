@@ -52,11 +52,15 @@ pub(super) fn run(args: &cli::Replay) -> Result<Output> {
     };
     of_one_space(&folder)?;
     let reader = Reader::open(&folder)?;
-    recorded.clone().configured(&config).save(run)?;
+    // Over a file the replay learns what the run has learned, and is the same one; a learner of a camera may have left
+    // latents out.
+    let lineage = if recorded.live { recorded.identity.as_str() } else { "" };
+    let info = recorded.clone().configured(&config).identify(&[lineage]);
+    info.save(run)?;
     let mut journal = Journal::open(run, config.board.journal_megabytes)?;
     journal.write("replay", json!({ "sources": recorded.sources, "rows": reader.rows() }))?;
     let learner = Learner::new(&config, origin.clone(), probe)?;
-    let mut worker = Worker::new(learner, origin.clone(), run, journal)?;
+    let mut worker = Worker::new(learner, info.owner(), run, journal)?;
     let number = |name: &str| {
         let at = recorded.cameras.iter().position(|camera| camera == name).and_then(|at| u16::try_from(at).ok());
         at.ok_or_else(|| {

@@ -16,9 +16,9 @@ use crate::pipeline::folder::RunInfo;
 use crate::pipeline::saved::{self, Restored};
 use crate::source::clock::go_on_after;
 
-/// Refuses what cannot go on: another encoder; on a bounded source also another source or configuration, since the
+/// Gives `now` the identity of the run, and refuses what cannot go on: another encoder; on a bounded source also another source or configuration, since the
 /// result would be no continuation.
-pub(super) fn allowed(run: &Path, now: &RunInfo) -> Result<()> {
+pub(super) fn allowed(run: &Path, now: &mut RunInfo) -> Result<()> {
     let before = RunInfo::load(run)?;
     before.same_origin(run, &now.origin())?;
     if before.merged() {
@@ -36,6 +36,7 @@ pub(super) fn allowed(run: &Path, now: &RunInfo) -> Result<()> {
             told(now)
         )));
     }
+    now.identity.clone_from(&before.identity);
     let changed = changed_keys(before.recorded(), now.recorded())?;
     if changed.is_empty() {
         return Ok(());
@@ -100,17 +101,18 @@ fn changed_keys(before: &Config, now: &Config) -> Result<Vec<String>> {
 /// newer than the state, and keeps all its exports: no camera gives its frames again.
 pub(super) fn restore(
     run: &Path,
+    info: &RunInfo,
     learner: &mut Learner,
-    live: bool,
     journal: &mut Journal,
 ) -> Result<(Restored, Found)> {
-    let (restored, mut warnings) = saved::restore(run, learner)?;
-    saved::settle(run)?;
+    let (owner, live) = (info.owner(), info.live);
+    let (restored, mut warnings) = saved::restore(run, &owner, learner)?;
+    saved::settle(run, &owner)?;
     let mut restored = restored.unwrap_or_default();
     let place = &mut restored.place;
     if live {
         place.exports = Rotated::after_all(run)?;
-        let (newest, broken) = newest_head(run)?;
+        let (newest, broken) = newest_head(run, &owner)?;
         warnings.extend(broken);
         if let Some(file) = newest.filter(|file| file.number > learner.exported().number) {
             learner.adopt(file.number, Arc::new(file.head));

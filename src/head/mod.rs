@@ -16,6 +16,10 @@ pub use slow::{Scatter, SlowFit, slow_from};
 
 use crate::error::{Error, Result};
 
+/// The longest (pooled) latent that is learned from, and the longest embedding: the statistics of the slow head grow with
+/// the square of it, and this many take 4 GB a triangle. Files of heads and maps are bounded by it.
+pub const MAX_DIM: usize = 1 << 15;
+
 /// `f: [d]` (unit length) in, `z` (unit length) out.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(clippy::large_enum_variant, reason = "a run holds a handful of heads, each with a matrix of a megabyte")]

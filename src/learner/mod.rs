@@ -3,6 +3,7 @@
 //! Samples gather into blocks. A held-out block goes to the judge; any other to the scatter of the slow head, to replay
 //! and to gradient steps of the residual MLP. On a growing schedule a fit is made: closed-form slow heads and the
 //! trained residual are candidates, the judge says which (if any) is promoted, and a new [`Snapshot`] is handed out.
+mod columns;
 mod decision;
 mod form;
 mod ladder;
@@ -26,12 +27,12 @@ use ndarray::Array2;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use crate::checkpoint::space_of;
+use crate::checkpoint::{Owner, space_of};
 use crate::config::{self, Config, Judge};
 use crate::encoder::LatentPart;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::frame::Stamp;
-use crate::head::{Grid, Head, Scatter};
+use crate::head::{Grid, Head, MAX_DIM, Scatter};
 use crate::judge::Held;
 use crate::judge::probe::Probe;
 use crate::pairs::Sample;
@@ -78,6 +79,17 @@ impl Origin {
     /// Dimensions of a latent, pooled where it is a grid.
     pub fn pooled_dim(&self) -> usize {
         self.grid.map_or(self.dim, |[_, _, dim]| dim)
+    }
+
+    /// Whose files are that the run `run` writes over it.
+    pub fn owner(&self, run: &str) -> Owner {
+        Owner {
+            run: run.to_owned(),
+            encoder_sha256: self.encoder_sha256.clone(),
+            card_hash: self.card_hash.clone(),
+            latent_dim: self.pooled_dim(),
+            numbers: self.dim,
+        }
     }
 
     /// Where the parts of a latent lie, one after the other; without parts, or pooled of a grid, it is one as a whole.
@@ -238,6 +250,13 @@ impl Learner {
     pub fn new(config: &Config, origin: Origin, probe: Option<Probe>) -> Result<Self> {
         method::check(config)?;
         let form = Form::new(&origin, config.learn.has_cpc());
+        if form.dim() > MAX_DIM {
+            return Err(Error::config(format!(
+                "latents of {} numbers: at most {MAX_DIM} are learned from, since the statistics of the slow head grow with \
+                 the square of it; read fewer or shorter encoder.taps, or an output that is pooled",
+                form.dim()
+            )));
+        }
         fits(config, form)?;
         let judge = form.judge(config)?;
         let head = Arc::new(form.head(Head::Identity { dim: form.dim() }));

@@ -73,7 +73,9 @@ fn one_that_goes_on_from_its_state_makes_the_same_heads_and_maps() {
     let (mut whole, mut stream) = (learner(&OFTEN), Stream::new(3));
     let before = outcomes(&mut whole, &mut stream, 1500);
     assert!(before.iter().any(|outcome| outcome.decision.promoted.is_some()));
-    whole.save(stream.index, Vec::new(), |contents| save(&path, &contents.meta, &contents.tensors).map(drop)).unwrap();
+    whole
+        .save(stream.index, Vec::new(), |contents| save(&path, &contents.meta, &contents.tensors, 1 << 30).map(drop))
+        .unwrap();
     let mut other = Learner::new(&config(&OFTEN), origin(), None).unwrap();
     other.restore(&mut load(&path, 1 << 26).unwrap()).unwrap();
     let samples: Vec<Sample> = (0..2500).map(|_| stream.next()).collect();

@@ -6,16 +6,19 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 
+use super::columns::{put_held, put_open, put_replay, take_held, take_open, take_replay};
+use super::form::Form;
 use super::method::Residual;
 use super::watch::{Memory, Watch};
 use super::{Counts, Learner, Snapshot, reference_size};
 use crate::checkpoint::{Contents, Stored, Tensor};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::frame::Stamp;
+use crate::head::Head;
 use crate::judge::{Held, HeldState};
 use crate::pairs::{BlocksState, Replay, ReplayState};
 
-/// Everything of the learner that is no array.
+/// Everything of the learner that does not grow with the stream.
 #[derive(Debug, Serialize, Deserialize)]
 struct Small {
     counts: Counts,
@@ -62,10 +65,15 @@ impl Learner {
         mut write: impl FnMut(&mut Contents<'_>) -> Result<()>,
     ) -> Result<()> {
         self.handed_out = self.snapshots_from(next_index, false);
-        let (blocks, open_rows, open_views) = self.blocks.save();
-        let (replay, replay_rows) = self.replay.save();
-        let (held, held_rows) = self.held.save();
-        let (reference, reference_rows) = self.reference.save();
+        let mut contents = Contents::default();
+        let (mut blocks, open_rows, open_views) = self.blocks.save();
+        let (mut replay, replay_rows) = self.replay.save();
+        let (mut held, held_rows) = self.held.save();
+        let (mut reference, reference_rows) = self.reference.save();
+        put_open(&mut contents, &mut blocks);
+        put_replay(&mut contents, &mut replay);
+        put_held(&mut contents, "held", &mut held);
+        put_held(&mut contents, "reference", &mut reference);
         let small = Small {
             counts: self.counts.clone(),
             next_fit: self.next_fit,
@@ -88,9 +96,7 @@ impl Learner {
             reference_gain: self.reference_gain,
             snapshots: self.handed_out.iter().map(|s| small_snapshot(s)).collect(),
         };
-        let small = serde_json::to_string(&small).map_err(|e| Error::work("the learner's state").because(e))?;
-        let mut contents = Contents::default();
-        contents.text("learner", small);
+        contents.json("learner", &small)?;
         contents.scatter("scatter.", &self.scatter);
         contents.scatter("held_scatter.", &self.held_scatter);
         let flat = |name: &str, values| (name.to_owned(), values);
@@ -123,8 +129,12 @@ impl Learner {
     /// Parts that are missing or do not fit together or to the configuration.
     pub fn restore(&mut self, stored: &mut Stored) -> Result<()> {
         let (form, dim) = (self.form, self.form.dim());
-        let small: Small = serde_json::from_str(stored.text("learner")?)
-            .map_err(|e| stored.wrong("has a learner that cannot be read").because(e))?;
+        let mut small: Small = stored.take_json("learner")?;
+        take_open(stored, &mut small.blocks)?;
+        take_replay(stored, &mut small.replay)?;
+        take_held(stored, "held", &mut small.held)?;
+        take_held(stored, "reference", &mut small.reference)?;
+        fits(stored, form, &small)?;
         let scatter = stored.take_scatter("scatter.", dim)?;
         let held_scatter = stored.take_scatter("held_scatter.", dim)?;
         let mut blocks = self.blocks.clone();
@@ -145,16 +155,16 @@ impl Learner {
         let [len] = stored.shape("reference.rows")?;
         let rows = stored.take::<f32>("reference.rows", &[len])?;
         let reference = Held::restore(&reference_size(&self.config.judge), small.reference, &rows)?;
-        let judged = Arc::new(form.head(stored.take_head("judged.")?));
-        let residual =
-            small.residual.then(|| Residual::restore(stored, &self.config, form.whole(), "residual.")).transpose()?;
-        let sound = small.sound.then(|| Residual::restore(stored, &self.config, form.whole(), "sound.")).transpose()?;
+        let judged = Arc::new(own_head(stored, form, "judged.")?);
+        let residual = small
+            .residual
+            .then(|| Residual::restore(stored, &self.config, form.whole(), dim, "residual."))
+            .transpose()?;
+        let sound =
+            small.sound.then(|| Residual::restore(stored, &self.config, form.whole(), dim, "sound.")).transpose()?;
         let mut handed_out = Vec::new();
         for (i, saved) in small.snapshots.into_iter().enumerate() {
-            let head = form.head(stored.take_head(&format!("snapshot{i}.head."))?);
-            if head.latent_dim() != dim || head.dim_in() != form.numbers() {
-                return Err(stored.wrong(format!("has a head for latents of {}, not {dim}", head.latent_dim())));
-            }
+            let head = own_head(stored, form, &format!("snapshot{i}.head."))?;
             handed_out.push(Arc::new(Snapshot {
                 number: saved.number,
                 head: Arc::new(head),
@@ -177,6 +187,39 @@ impl Learner {
         (self.now, self.promoted_at) = (Stamp(small.now), small.promoted_at.map(Stamp));
         (self.handed_out, self.exported) = (handed_out, exported);
         Ok(())
+    }
+}
+
+/// A head of the state, which must take the run's latents and make sense: nothing is embedded with it before.
+fn own_head(stored: &mut Stored, form: Form, prefix: &str) -> Result<Head> {
+    let head = form.head(stored.take_head(prefix)?);
+    if (head.latent_dim(), head.dim_in()) != (form.dim(), form.numbers()) {
+        let found = (head.latent_dim(), head.dim_in());
+        return Err(stored.wrong(format!(
+            "has a head {prefix:?} for latents of {} ({} numbers), the run's have {} ({})",
+            found.0,
+            found.1,
+            form.dim(),
+            form.numbers()
+        )));
+    }
+    head.check().map_err(|e| stored.wrong(format!("has a head {prefix:?} that makes no sense")).because(e))?;
+    Ok(head)
+}
+
+/// Every part that says how long its latents are must mean the run's: what is of another length would be taken for the end
+/// of a block, or panic.
+fn fits(stored: &Stored, form: Form, small: &Small) -> Result<()> {
+    let numbers = form.numbers();
+    let open = small.blocks.cameras.iter().flat_map(|(_, _, before, open)| before.iter().chain(open));
+    let open = open.map(|open| ("an open block", open.dim, false));
+    let still = small.blocks.still.iter().map(|still| ("a still scene", still.dim(), still.dim() == 0));
+    let held = [("held-out blocks", &small.held), ("reference blocks", &small.reference)];
+    let held = held.map(|(what, held)| (what, held.dim, held.blocks.is_empty()));
+    let all = open.chain(still).chain(held).chain([("replay", small.replay.dim, false)]);
+    match all.into_iter().find(|&(_, dim, none)| dim != numbers && !none) {
+        None => Ok(()),
+        Some((what, dim, _)) => Err(stored.wrong(format!("has {what} of latents of {dim}, the run's have {numbers}"))),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::frame::Stamp;
 
 pub use blocks::{BlockCounts, Blocks, BlocksState, held};
 pub use gaps::{Gaps, GapsState};
+pub use open::OpenState;
 pub use replay::{Replay, ReplayState, StoredState};
 pub use segments::{Segmenter, SegmenterState, View};
 pub use stillness::StillnessState;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Learn;
+use crate::error::{Error, Result};
 use crate::frame::Stamp;
 use crate::linalg::dot;
 
@@ -68,6 +69,37 @@ pub struct Before {
     pub since: i64,
     /// That frame was the last one.
     pub just: bool,
+}
+
+impl SegmenterState {
+    /// The numbers of all remembered frames, latent and luma in turn, to be kept elsewhere than the rest.
+    pub fn looks(&mut self) -> impl Iterator<Item = &mut Vec<f32>> {
+        let looks = self.cameras.values_mut().flat_map(|camera| {
+            std::iter::once(&mut camera.last).chain(camera.before.as_mut().map(|before| &mut before.look))
+        });
+        looks.flat_map(|look| [&mut look.latent, &mut look.luma])
+    }
+
+    /// For a state that comes from a file: every remembered latent has `dim` numbers, and all thumbnails are of one size.
+    ///
+    /// # Errors
+    /// What does not fit.
+    pub fn check(&self, dim: usize) -> Result<()> {
+        let looks = self
+            .cameras
+            .values()
+            .flat_map(|camera| std::iter::once(&camera.last).chain(camera.before.as_ref().map(|before| &before.look)));
+        let looks: Vec<&Look> = looks.collect();
+        let luma = looks.first().map_or(0, |look| look.luma.len());
+        match looks.iter().find(|look| look.latent.len() != dim || look.luma.len() != luma) {
+            None => Ok(()),
+            Some(look) => Err(Error::work(format!(
+                "saved segmenter: a frame with a latent of {} and a thumbnail of {}, {dim} and {luma} expected",
+                look.latent.len(),
+                look.luma.len()
+            ))),
+        }
+    }
 }
 
 /// A frame to be given its segment.

@@ -95,6 +95,13 @@ pub struct StillnessState {
     history: usize,
 }
 
+impl StillnessState {
+    /// Length of its latents; 0 where there are none.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+}
+
 impl Stillness {
     /// Whether a sample shows a still scene under noise; `frames`: `learn.still_frames`, above 0.
     pub(super) fn holds(&mut self, sample: &Sample, frames: u64) -> bool {

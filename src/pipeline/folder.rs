@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::exporting::Rotated;
+use crate::checkpoint::Owner;
 use crate::config::{self, Config};
 use crate::encoder::LatentPart;
 use crate::error::{Error, Result};
@@ -14,7 +15,7 @@ use crate::pairs::segments::SegmenterState;
 use crate::source::address::Address;
 
 /// Version of the layout of a run folder.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 /// How the source of a run reads that was merged from others: no URI does.
 pub const MERGED: &str = "merged: ";
 /// A `run.json` larger than this is not one.
@@ -25,6 +26,8 @@ const MAX_BYTES: u64 = 1 << 20;
 pub struct RunInfo {
     /// Version of the layout.
     pub layout: u32,
+    /// What its states, heads and maps belong to: see [`RunInfo::identify`].
+    pub identity: String,
     /// The model file.
     pub encoder: PathBuf,
     /// Its SHA-256.
@@ -50,6 +53,17 @@ pub struct RunInfo {
     config: Config,
 }
 
+/// 128 random bits.
+fn chance() -> String {
+    let mut bytes = [0; 16];
+    if getrandom::fill(&mut bytes).is_err() {
+        // A kernel without random numbers: the moment tells two runs of one board apart.
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        bytes = now.as_nanos().to_le_bytes();
+    }
+    files::hex(&bytes)
+}
+
 /// Where a saved stream goes on.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Place {
@@ -73,8 +87,9 @@ impl RunInfo {
         cameras: &[String],
         config: &Config,
     ) -> Self {
-        Self {
+        let info = Self {
             layout: LAYOUT,
+            identity: String::new(),
             // Absolute, so that later verbs find it from anywhere.
             encoder: std::path::absolute(encoder).unwrap_or_else(|_| encoder.to_owned()),
             encoder_sha256: origin.encoder_sha256.clone(),
@@ -92,7 +107,28 @@ impl RunInfo {
                 board: config::Board::default(),
                 ..config.clone()
             },
-        }
+        };
+        // No camera gives its frames again: whatever the configuration says, it is another run each time.
+        let chance = if live { chance() } else { String::new() };
+        info.identify(&[&chance])
+    }
+
+    /// The same with an identity of its own: 32 hexadecimal digits of a SHA-256 over everything that decides what is
+    /// learned from a bounded source (the encoder, the sources with their cameras, the configuration of learning), and over
+    /// `lineage`: what else makes it one of its kind, as chance for a live source, or the runs that it was made from. So two
+    /// runs over the same files with the same seed are one, bit for bit, and anything else is another.
+    pub fn identify(self, lineage: &[&str]) -> Self {
+        let Config { prepare, boxes, learn, head, judge, .. } = &self.config;
+        let decides = (&self.encoder_sha256, &self.card_hash, &self.sources, &self.cameras, self.live);
+        let text = serde_json::json!([decides, (prepare, boxes, learn, head, judge), lineage]).to_string();
+        let mut identity = files::sha256_hex(text.as_bytes());
+        identity.truncate(32);
+        Self { identity, ..self }
+    }
+
+    /// Whose its states, heads and maps are.
+    pub fn owner(&self) -> Owner {
+        self.origin().owner(&self.identity)
     }
 
     /// The latents' origin.
@@ -154,6 +190,13 @@ impl RunInfo {
     pub fn save(&self, run: &Path) -> Result<()> {
         files::create_folder(run)?;
         let text = serde_json::to_vec_pretty(self).map_err(|e| Error::work("run.json cannot be written").because(e))?;
+        if text.len() as u64 > MAX_BYTES {
+            return Err(Error::usage(format!(
+                "run.json of {} would have {} bytes, {MAX_BYTES} are allowed: name fewer sources, or shorter ones",
+                run.display(),
+                text.len()
+            )));
+        }
         files::replace(&run.join("run.json"), |out| out.write_all(&text))
     }
 

@@ -1,5 +1,6 @@
 //! The learner thread: latents to the learner, its decisions to the journal, its heads and its state to the disk.
 use std::collections::BTreeMap;
+use std::io::ErrorKind::NotFound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,12 +15,12 @@ use super::pace::Pace;
 use super::saved;
 use super::turnstile::{OpenAtEnd, Turnstile};
 use crate::board::{self, Change, Strain};
-use crate::checkpoint::{HeadFile, MapFile, Reserve, head_path, load_head, save_head, save_map};
+use crate::checkpoint::{HeadFile, MapFile, Owner, Reserve, head_path, load_own_head, save_head, save_map};
 use crate::encoder::Background;
 use crate::error::{Error, Kind, Result};
 use crate::frame::Stamp;
 use crate::journal::{self, Journal};
-use crate::learner::{Event, Learner, Origin, Outcome, Passage, Snapshot, State};
+use crate::learner::{Event, Learner, Outcome, Passage, Snapshot, State};
 use crate::metrics::Metrics;
 use crate::pairs::{Sample, SegmenterState};
 use crate::source;
@@ -189,7 +190,7 @@ pub struct Lost {
 /// The learner with its files.
 pub struct Worker {
     learner: Learner,
-    origin: Origin,
+    owner: Owner,
     run: PathBuf,
     journal: Journal,
     reserve: Reserve,
@@ -198,9 +199,11 @@ pub struct Worker {
     last: Option<(u64, Stamp)>,
     /// Since the start of the process.
     demotions: u64,
-    /// A full disk was reported and has not had room since.
-    full: bool,
-    /// Checkpoints that found the disk full.
+    /// Something could not be written; it was reported, and nothing was saved since.
+    failing: bool,
+    /// Why the state of the last checkpoint is in memory only.
+    not_saved: Option<Error>,
+    /// Checkpoints of this process whose state could not be saved.
     unsaved_states: u64,
     /// First frame that is not in the newest state on the disk.
     saved_to: Option<u64>,
@@ -211,20 +214,21 @@ impl Worker {
     ///
     /// # Errors
     /// The reserve cannot be made for another reason than a full disk.
-    pub fn new(mut learner: Learner, origin: Origin, run: &Path, journal: Journal) -> Result<Self> {
+    pub fn new(mut learner: Learner, owner: Owner, run: &Path, journal: Journal) -> Result<Self> {
         learner.behave(Box::new(Pace::full()));
         let reserve = Reserve::new(run, learner.head_bytes());
         let run = run.to_owned();
         let mut worker = Self {
             learner,
-            origin,
+            owner,
             run,
             journal,
             reserve,
             unsaved: Vec::new(),
             last: None,
             demotions: 0,
-            full: false,
+            failing: false,
+            not_saved: None,
             unsaved_states: 0,
             saved_to: None,
         };
@@ -235,10 +239,7 @@ impl Worker {
     /// Holds the reserve again; without room that is tried again later.
     fn refill(&mut self) -> Result<()> {
         match self.reserve.refill() {
-            Err(e) if e.kind() == Kind::DiskFull => {
-                self.disk_full("no room for a promoted head is held in reserve", &e);
-                Ok(())
-            }
+            Err(e) if e.kind() == Kind::DiskFull => self.fault("no room for a promoted head is held in reserve", &e),
             other => other,
         }
     }
@@ -250,7 +251,7 @@ impl Worker {
     /// The journal cannot be read, or a file cannot be written for a reason other than a full disk.
     pub fn mend(&mut self) -> Result<()> {
         let promoted = self.learner.promoted();
-        let damage = |number| load_head(&head_path(&self.run, number)).err();
+        let damage = |number| load_own_head(&head_path(&self.run, number), &self.owner).err();
         let damaged: Vec<_> = promoted.into_iter().filter_map(|head| Some((damage(head.number)?, head))).collect();
         if damaged.is_empty() {
             return Ok(());
@@ -263,6 +264,11 @@ impl Worker {
         })?;
         for (damage, snapshot) in damaged {
             let number = snapshot.number;
+            // Only what is damaged or gone is written again: nothing is known of what cannot be read.
+            let path = head_path(&self.run, number);
+            if damage.kind() != Kind::Damaged && !matches!(path.symlink_metadata(), Err(e) if e.kind() == NotFound) {
+                return Err(damage);
+            }
             let reason = format!("{}; it is written again, as head {number} of the state", damage.chain());
             tracing::warn!("{reason}");
             self.journal.write("fault", json!({ "reason": reason }))?;
@@ -387,8 +393,9 @@ impl Worker {
             head: (*snapshot.head).clone(),
             number: snapshot.number,
             space: snapshot.space.to_string(),
-            encoder_sha256: self.origin.encoder_sha256.clone(),
-            card_hash: self.origin.card_hash.clone(),
+            run: self.owner.run.clone(),
+            encoder_sha256: self.owner.encoder_sha256.clone(),
+            card_hash: self.owner.card_hash.clone(),
             activate_at: snapshot.activate_at,
             made_at,
             scatter: Some(self.learner.scatter().clone()),
@@ -402,8 +409,9 @@ impl Worker {
             from_head: passage.from_head,
             to: snapshot.space.to_string(),
             to_head: snapshot.number,
-            encoder_sha256: self.origin.encoder_sha256.clone(),
-            card_hash: self.origin.card_hash.clone(),
+            run: self.owner.run.clone(),
+            encoder_sha256: self.owner.encoder_sha256.clone(),
+            card_hash: self.owner.card_hash.clone(),
             map: fitted.map.clone(),
             references: fitted.references,
             queries: fitted.queries,
@@ -424,21 +432,20 @@ impl Worker {
                 Ok(()) => {
                     self.unsaved.remove(0);
                 }
-                Err(e) if e.kind() == Kind::DiskFull => {
+                Err(e) => {
                     let number = head.number;
-                    self.disk_full(&format!("head {number} stays in memory and is written when there is room"), &e);
-                    return Ok(());
+                    return self.fault(&format!("head {number} stays in memory and is written again later"), &e);
                 }
-                Err(e) => return Err(e),
             }
         }
         Ok(())
     }
 
-    /// Saves the state at `marker`. On a full disk the state before stays, and learning goes on.
+    /// Saves the state at `marker`. Where that fails, for whatever reason, the state before stays, learning goes on in
+    /// memory, and the next checkpoint tries again.
     ///
     /// # Errors
-    /// The export thread has ended, or a file cannot be written for another reason than a full disk.
+    /// The export thread has ended, or the journal cannot be written for another reason than a full disk.
     pub fn checkpoint(&mut self, marker: Marker) -> Result<()> {
         let rotated = match &marker.rotated {
             Some(reply) => reply.recv().map_err(|_| Error::work("the export thread has ended"))?,
@@ -453,25 +460,26 @@ impl Worker {
             segmenter: Some(marker.segmenter),
             exports: rotated,
         };
-        let saved = saved::store(&self.run, &mut self.learner, &place, marker.background.as_deref());
-        match saved {
+        let next_index = marker.next_index;
+        let background = marker.background.as_deref();
+        match saved::store(&self.run, &self.owner, &mut self.learner, place, background) {
             Ok(()) => {
-                self.saved_to = Some(place.next_index);
-                if std::mem::take(&mut self.full) {
-                    tracing::info!("there is room on the disk again; state saved at frame {}", place.next_index);
+                self.not_saved = None;
+                self.saved_to = Some(next_index);
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!("the state is saved again, at frame {next_index}");
                 }
-                Ok(())
             }
-            Err(e) if e.kind() == Kind::DiskFull => {
+            Err(e) => {
                 self.unsaved_states += 1;
-                self.disk_full("the state is not saved; learning goes on in memory", &e);
-                Ok(())
+                self.fault("the state is not saved; learning goes on in memory, the next checkpoint tries again", &e)?;
+                self.not_saved = Some(e);
             }
-            Err(e) => Err(e),
         }
+        self.sync()
     }
 
-    /// What a full disk cost this process.
+    /// What could not be written in this process.
     pub fn lost(&self) -> Lost {
         let (journal_lines, waiting_journal_lines) = (self.journal.lost(), self.journal.waiting() as u64);
         Lost { unsaved_states: self.unsaved_states, journal_lines, waiting_journal_lines }
@@ -482,20 +490,21 @@ impl Worker {
         self.saved_to
     }
 
-    /// One message until there is room again.
-    fn disk_full(&mut self, what: &str, error: &Error) {
-        if !std::mem::replace(&mut self.full, true) {
-            tracing::error!("{}: {what}", error.chain());
+    /// Something is in memory only: one message, and one line of the journal, until a state is saved again.
+    fn fault(&mut self, what: &str, error: &Error) -> Result<()> {
+        if std::mem::replace(&mut self.failing, true) {
+            return Ok(());
         }
+        let reason = format!("{}: {what}", error.chain());
+        tracing::error!("{reason}");
+        let (frame, stamp) = self.last.map_or((0, 0), |(frame, stamp)| (frame, stamp.0));
+        self.journal.write("fault", json!({ "frame": frame, "stamp_ns": stamp, "reason": reason }))
     }
 
     /// The journal to the disk; on a full one its lines wait in memory, or take the reserve's room.
     fn sync(&mut self) -> Result<()> {
         match self.reserve.spend_on(|| self.journal.sync()) {
-            Err(e) if e.kind() == Kind::DiskFull => {
-                self.disk_full("its lines wait in memory until there is room", &e);
-                Ok(())
-            }
+            Err(e) if e.kind() == Kind::DiskFull => self.fault("its lines wait in memory until there is room", &e),
             Err(e) => Err(e),
             // Room may have come back, also where no state is saved.
             Ok(()) => self.refill(),
@@ -516,20 +525,30 @@ impl Worker {
         self.sync()
     }
 
-    /// After the last message: nothing promoted may be left in memory only.
+    /// After the last message: nothing may be left in memory only.
     ///
     /// # Errors
-    /// A promoted head found no room.
+    /// A promoted head or the last state could not be written.
     pub fn close(&mut self) -> Result<()> {
         self.save_heads()?;
         self.sync()?;
+        let run = self.run.display();
+        if let Some(error) = self.not_saved.take() {
+            return Err(Error::new(
+                error.kind(),
+                format!(
+                    "the state of run {run} is not saved, and what was learned since the one before is lost; see to the \
+                     reason and go on from there with --resume"
+                ),
+            )
+            .because(error));
+        }
         let Some((_, head)) = self.unsaved.first() else { return Ok(()) };
         Err(Error::new(
             Kind::DiskFull,
             format!(
-                "head {} was promoted but {} has no room for it; make room and go on with --resume",
+                "head {} was promoted but {run} has no room for it; make room and go on with --resume",
                 head.number,
-                self.run.display()
             ),
         ))
     }

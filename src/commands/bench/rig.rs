@@ -131,7 +131,7 @@ impl Rig {
         let probe = probe::open(&config.judge.probe, &mut opened)?;
         let learner = Learner::new(&config, opened.origin.clone(), probe)?;
         let journal = Journal::open(&folder.0, config.board.journal_megabytes)?;
-        let worker = Worker::new(learner, opened.origin.clone(), &folder.0, journal)?;
+        let worker = Worker::new(learner, opened.origin.owner("bench"), &folder.0, journal)?;
         let clip = Arc::new(clip);
         let (next, within) = (Place::default(), Within::default());
         let dropped_latents = 0;

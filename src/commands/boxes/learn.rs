@@ -59,7 +59,7 @@ pub(in crate::commands) fn run(args: &cli::Learn, file: &Path) -> Result<Output>
             "provider": opened.encoder.provider(), "frame": 0, "version": env!("CARGO_PKG_VERSION"),
         }),
     )?;
-    let mut worker = Worker::new(learner, boxed.origin.clone(), run, journal)?;
+    let mut worker = Worker::new(learner, info.owner(), run, journal)?;
     let samples = in_order(seen);
     let tracks = samples.last().map_or(0, |sample| sample.segment + 1);
     let mut progress = Progress::new("learn", Some(samples.len() as u64));

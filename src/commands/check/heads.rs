@@ -41,7 +41,7 @@ pub(super) fn check(all: &mut Findings, run: &Path, info: Option<&RunInfo>) -> H
                 heads.insert(number, Some(file.space));
             }
             Err(error) => {
-                all.fail(what, error.chain(), "put it back from a copy; until then the head before it is used");
+                all.fail(what, error.chain(), "put it back from a copy; a damaged one gives way to the head before it, one of another run or encoder stops");
                 heads.insert(number, None);
             }
         }
@@ -71,7 +71,7 @@ fn fits(path: &Path, file: &HeadFile, number: u64, info: Option<&RunInfo>) -> Re
     if file.encoder_sha256 != info.encoder_sha256 || file.card_hash != info.card_hash {
         return wrong("was made over another encoder or preparation than the run's".into());
     }
-    Ok(())
+    info.owner().check_run(path, &file.run)
 }
 
 /// The file `latest` is for people and scripts, which it must not mislead.

@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use super::heads::Heads;
 use crate::commands::findings::Findings;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::journal;
-use crate::pipeline::folder::Place;
+use crate::pipeline::folder::{Place, RunInfo};
 use crate::pipeline::saved;
 
 /// Bad lines that are named one by one; the rest is counted.
@@ -103,10 +103,19 @@ pub(super) fn journal(all: &mut Findings, run: &Path, heads: &Heads) {
     }
 }
 
+/// What becomes of a state that is not right.
+fn what_resume_does(error: &Error) -> &'static str {
+    match error.kind() {
+        Kind::Damaged => "--resume uses the one before it, or begins anew",
+        Kind::Unreadable => "--resume does not begin anew over it; make it readable",
+        _ => "--resume does not begin anew over it; put the run's own back, or move it away",
+    }
+}
+
 /// The saved states; the place of the newest whole one.
-pub(super) fn states(all: &mut Findings, run: &Path) -> Option<Place> {
+pub(super) fn states(all: &mut Findings, run: &Path, info: Option<&RunInfo>) -> Option<Place> {
     let mut newest = None;
-    let states = saved::states(run);
+    let states = saved::states(run, info.map(RunInfo::owner).as_ref());
     if states.is_empty() {
         all.ok("state", "none saved; --resume would begin anew");
     }
@@ -118,7 +127,7 @@ pub(super) fn states(all: &mut Findings, run: &Path) -> Option<Place> {
                 all.ok(name, format!("whole, goes on at frame {next}{ended}"));
                 newest = newest.or(Some(place));
             }
-            Err(error) => all.fail(name, error.chain(), "--resume uses the one before it, or begins anew"),
+            Err(error) => all.fail(name, error.chain(), what_resume_does(&error)),
         }
     }
     newest

@@ -2,12 +2,14 @@
 use std::path::Path;
 
 use super::heads::Heads;
-use crate::checkpoint::{MAPS, MapFile, load_map, map_path};
+use crate::checkpoint::{MAPS, MapFile, load_map, load_own_map, map_path};
 use crate::commands::findings::Findings;
 use crate::files;
+use crate::pipeline::folder::RunInfo;
 
 /// Every map is read; one must lead into the space of every head. `frozen`: the space of the frozen latents.
-pub(super) fn check(all: &mut Findings, run: &Path, frozen: Option<&str>, heads: &Heads) {
+pub(super) fn check(all: &mut Findings, run: &Path, info: Option<&RunInfo>, frozen: Option<&str>, heads: &Heads) {
+    let owner = info.map(RunInfo::owner);
     let names = match files::names_in(&run.join(MAPS)) {
         Ok(names) => names,
         Err(error) => return all.fail(MAPS, error.chain(), "make the folder readable"),
@@ -15,7 +17,12 @@ pub(super) fn check(all: &mut Findings, run: &Path, frozen: Option<&str>, heads:
     let numbers = files::numbered(&names, "safetensors");
     for number in &numbers {
         let what = format!("{MAPS}/{}", files::numbered_name(*number, "safetensors"));
-        match load_map(&map_path(run, *number)) {
+        let path = map_path(run, *number);
+        let loaded = match &owner {
+            Some(owner) => load_own_map(&path, owner),
+            None => load_map(&path),
+        };
+        match loaded {
             Err(error) => {
                 let todo = "put it back from a copy; until then older embeddings cannot be migrated past it";
                 all.fail(what, error.chain(), todo);

@@ -84,9 +84,9 @@ fn folder(all: &mut Findings, run: &Path, info: &Result<RunInfo>, model: bool) {
     };
     let heads = heads::check(all, run, known);
     history::journal(all, run, &heads);
-    let place = history::states(all, run);
+    let place = history::states(all, run, known);
     let frozen = known.map(heads::frozen_space);
-    maps::check(all, run, frozen.as_deref(), &heads);
+    maps::check(all, run, known, frozen.as_deref(), &heads);
     let spaces = exports::Spaces { frozen, heads };
     let next = place.map(|place| place.exports).unwrap_or_default();
     // The row of a grid holds its cells, each of unit length.

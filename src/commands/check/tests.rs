@@ -1,5 +1,4 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
-use std::collections::BTreeMap;
 use std::fs;
 
 use ndarray::{Array1, Array2};
@@ -7,7 +6,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use crate::checkpoint::{HeadFile, MapFile, map_path, save, save_head, save_map, space_of};
+use crate::checkpoint::{Contents, HeadFile, MapFile, map_path, save, save_head, save_map, space_of};
 use crate::export::{Dtype, Format, Layout, Level, Record, SCHEMA, Writer};
 use crate::head::{Form, Head, Learned};
 use crate::journal::Journal;
@@ -22,12 +21,18 @@ fn origin() -> Origin {
     Origin { encoder_sha256: "e".repeat(64), card_hash: "c".repeat(64), dim: DIM, ..Origin::default() }
 }
 
+fn info() -> RunInfo {
+    let (sources, cameras) = (["pattern://1".into()], ["camera".into()]);
+    RunInfo::new(Path::new("gone.onnx"), &origin(), &sources, false, &cameras, &Config::default())
+}
+
 fn head_file(number: u64) -> HeadFile {
     let slow = Array2::from_shape_fn((DIM, 2), |(i, j)| (i + j) as f32 + number as f32);
     let head = Head::Learned(Learned { mean: Array1::zeros(DIM), slow, mlp: None, alpha: 1.0, form: Form::Single });
     let Origin { encoder_sha256, card_hash, .. } = origin();
     let space = space_of(&encoder_sha256, &card_hash, &head);
-    HeadFile { head, number, space, encoder_sha256, card_hash, activate_at: 5, made_at: 4, scatter: None }
+    let run = info().identity;
+    HeadFile { head, number, space, run, encoder_sha256, card_hash, activate_at: 5, made_at: 4, scatter: None }
 }
 
 fn record(frame: u64, head: u64, space: &str) -> Record {
@@ -57,14 +62,7 @@ fn record(frame: u64, head: u64, space: &str) -> Record {
 fn run() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path();
-    let info = RunInfo::new(
-        Path::new("gone.onnx"),
-        &origin(),
-        &["pattern://1".into()],
-        false,
-        &["camera".into()],
-        &Config::default(),
-    );
+    let info = info();
     info.save(run).unwrap();
     let mut journal = Journal::open(run, 64.0).unwrap();
     journal.write("start", json!({})).unwrap();
@@ -76,9 +74,7 @@ fn run() -> TempDir {
     }
     let exports = Rotated { embeddings: 2, latents: 0, grids: 0 };
     let place = Place { next_index: 9, ended: true, segmenter: None, exports };
-    let meta = [("format", "afterimage state 1".to_owned()), ("place", serde_json::to_string(&place).unwrap())];
-    let meta: BTreeMap<String, String> = meta.map(|(key, value)| (key.to_owned(), value)).into();
-    save(&run.join("state.safetensors"), &meta, &[]).unwrap();
+    save_state(run, &info.identity, &place);
     let layout = Layout::embeddings(Format::Npy, Dtype::F32);
     let mut writer = Writer::open(&run.join("embeddings"), 0, layout, 1 << 20).unwrap();
     let frozen = heads::frozen_space(&info);
@@ -92,6 +88,15 @@ fn run() -> TempDir {
     folder
 }
 
+/// A state with nothing but its place.
+fn save_state(run: &Path, identity: &str, place: &Place) {
+    let mut contents = Contents::default();
+    contents.text("format", "afterimage state 2");
+    contents.text("run", identity);
+    contents.json("place", place).unwrap();
+    save(&run.join("state.safetensors"), &contents.meta, &contents.tensors, 1 << 20).unwrap();
+}
+
 fn map_file(to_head: u64, frozen: &str) -> MapFile {
     let (kind, size) = if to_head == 1 { (Kind::Head, 0) } else { (Kind::Affine, 2) };
     MapFile {
@@ -99,6 +104,7 @@ fn map_file(to_head: u64, frozen: &str) -> MapFile {
         from_head: to_head - 1,
         to: head_file(to_head).space,
         to_head,
+        run: info().identity,
         encoder_sha256: origin().encoder_sha256,
         card_hash: origin().card_hash,
         map: Map { kind, matrix: Array2::eye(size), offset: Array1::zeros(size) },

@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::checkpoint::{MAPS, MapFile, head_path, load_head, load_map, map_path, space_of};
+use crate::checkpoint::{MAPS, MapFile, head_path, load_own_head, load_own_map, map_path, space_of};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::head::Head;
@@ -51,9 +51,9 @@ impl Spaces {
         let frozen = Head::Identity { dim: info.origin().pooled_dim() };
         let mut latest = space_of(&info.encoder_sha256, &info.card_hash, &frozen);
         let mut all = BTreeMap::from([(latest.clone(), Space { head: frozen, number: 0 })]);
-        let mut damaged = Vec::new();
+        let (owner, mut damaged) = (info.owner(), Vec::new());
         for number in files::numbered(&files::names_in(&run.join("heads"))?, "safetensors") {
-            match load_head(&head_path(run, number)) {
+            match load_own_head(&head_path(run, number), &owner) {
                 Ok(file) => {
                     latest.clone_from(&file.space);
                     // Where a head gave way to the frozen latents, their space is the one of the beginning.
@@ -64,7 +64,7 @@ impl Spaces {
         }
         let mut steps = Vec::new();
         for number in files::numbered(&files::names_in(&run.join(MAPS))?, "safetensors") {
-            match load_map(&map_path(run, number)) {
+            match load_own_map(&map_path(run, number), &owner) {
                 Ok(file) if file.map.kind == Kind::Head => {}
                 Ok(MapFile { from, to, map, hits, .. }) => {
                     steps.push(Step { from, to, map, rate: hits.map(|hits| hits.rate()) });

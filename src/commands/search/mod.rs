@@ -38,7 +38,7 @@ pub(super) fn run(args: &cli::Search) -> Result<Output> {
     let config = run_config(&info, &args.common)?;
     let moment = moment(args.apart_secs, config.learn.gap_max_secs)?;
     let exports = Exports::open(&folder(args))?;
-    let (newest, warnings) = newest_head(&args.of.run)?;
+    let (newest, warnings) = newest_head(&args.of.run, &info.owner())?;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let newest = newest.map_or(0, |head| head.number);
     let space = match (&args.space, &wanted) {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::exports::{Exports, Space};
 use crate::boxes::{Detection, Rect};
-use crate::checkpoint::{head_path, load_head, space_of};
+use crate::checkpoint::{head_path, load_own_head, space_of};
 use crate::cli;
 use crate::commands::common::{OpenedRun, Single};
 use crate::error::{Error, Result};
@@ -174,7 +174,7 @@ fn head(run: &OpenedRun, folder: &std::path::Path, space: &Space) -> Result<Arc<
     let (mut head, mut name) = (frozen.head, frozen.space);
     if space.head > 0 {
         let path = head_path(folder, space.head);
-        let file = load_head(&path).map_err(|e| {
+        let file = load_own_head(&path, &run.info.owner()).map_err(|e| {
             Error::new(
                 e.kind(),
                 format!(

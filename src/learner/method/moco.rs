@@ -2,7 +2,7 @@
 use ndarray::{Array2, ArrayView2, s};
 
 use super::queue::Queue;
-use super::{Method, Need, Rows, Turn};
+use super::{Method, Need, Rows, Turn, same_size};
 use crate::checkpoint::{Contents, Stored};
 use crate::config::Learn;
 use crate::error::Result;
@@ -76,8 +76,7 @@ impl Method for Moco {
     }
 
     fn restore(&mut self, stored: &mut Stored, prefix: &str) -> Result<()> {
-        let k = self.slower.b2.len();
-        self.slower = stored.take_mlp(&format!("{prefix}slower."), k, k)?;
+        self.slower = same_size(stored, &format!("{prefix}slower."), &self.slower)?;
         self.queue.restore(stored, &format!("{prefix}queue."))
     }
 

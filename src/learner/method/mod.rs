@@ -33,6 +33,17 @@ use crate::head::{Grid, Head, Learned, Mlp};
 use crate::objective::{BarlowTwins, Dcl, NtXent, Objective, SupCon, VicReg};
 use crate::optimizer::Parameters;
 
+/// The MLP that was saved under `prefix`, which must be of the size of `like`.
+fn same_size(stored: &mut Stored, prefix: &str, like: &Mlp<f32>) -> Result<Mlp<f32>> {
+    let (hidden, k) = like.w1.dim();
+    let mlp = stored.take_mlp(prefix, k, like.b2.len())?;
+    if mlp.w1.nrows() == hidden {
+        return Ok(mlp);
+    }
+    Err(stored
+        .wrong(format!("has a network {prefix:?} of {} hidden units, of {hidden} by head.hidden", mlp.w1.nrows())))
+}
+
 /// Rows of one draw, and what the residual made of them.
 pub(super) struct Rows<'a> {
     /// What was drawn: latents `[m, d]` and what is known of them.

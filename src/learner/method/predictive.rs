@@ -3,7 +3,7 @@ use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
 use rand_chacha::ChaCha8Rng;
 
 use super::descent::schedule;
-use super::{Method, Need, Rows, Turn};
+use super::{Method, Need, Rows, Turn, same_size};
 use crate::checkpoint::{Contents, Stored};
 use crate::config::Config;
 use crate::error::Result;
@@ -87,11 +87,10 @@ impl Method for Predictive {
     }
 
     fn restore(&mut self, stored: &mut Stored, prefix: &str) -> Result<()> {
-        let k = self.predictor.b2.len();
-        self.predictor = stored.take_mlp(&format!("{prefix}predictor."), k, k)?;
+        self.predictor = same_size(stored, &format!("{prefix}predictor."), &self.predictor)?;
         self.grads = self.predictor.zeros_like();
         if let Some(slower) = &mut self.slower {
-            slower.head = stored.take_mlp(&format!("{prefix}slower."), k, k)?;
+            slower.head = same_size(stored, &format!("{prefix}slower."), &slower.head)?;
         }
         Ok(())
     }

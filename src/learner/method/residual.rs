@@ -4,7 +4,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::descent::Descent;
-use super::{Drawn, Need, Rows, Term, terms};
+use super::{Drawn, Need, Rows, Term, same_size, terms};
 use crate::checkpoint::{Contents, Stored};
 use crate::config::{Config, Learn};
 use crate::error::{Error, Result};
@@ -202,7 +202,7 @@ impl Residual {
         }
     }
 
-    /// Goes on as saved. Where the configuration now asks for other networks or another optimizer (a live run may change
+    /// Goes on as saved, over latents of `dim`. Where the configuration now asks for other networks or another optimizer (a live run may change
     /// it), training starts anew on the saved slow head.
     ///
     /// # Errors
@@ -211,18 +211,23 @@ impl Residual {
         stored: &mut Stored,
         config: &Config,
         grid: Option<Grid>,
+        dim: usize,
         prefix: &str,
     ) -> Result<Self> {
         let base = stored.take_learned(&format!("{prefix}base."))?;
         let k = base.slow.ncols();
+        if base.slow.nrows() != dim || k == 0 || k > dim {
+            let found = base.slow.dim();
+            return Err(stored.wrong(format!("has a slow head {found:?} under a residual, over latents of {dim}")));
+        }
         // What is drawn for the fresh weights is of no account: all are replaced.
         let mut residual = Self::start(base, config, grid, &mut ChaCha8Rng::seed_from_u64(0));
         if stored.text(&format!("{prefix}form"))? != residual.form {
             return Ok(residual);
         }
-        residual.mlp = stored.take_mlp(&format!("{prefix}mlp."), k, k)?;
+        residual.mlp = same_size(stored, &format!("{prefix}mlp."), &residual.mlp)?;
         if let Some(averaged) = &mut residual.averaged {
-            *averaged = stored.take_mlp(&format!("{prefix}averaged."), k, k)?;
+            *averaged = same_size(stored, &format!("{prefix}averaged."), averaged)?;
         }
         residual.descent.restore(stored, &format!("{prefix}descent."))?;
         for (i, term) in residual.terms.iter_mut().enumerate() {

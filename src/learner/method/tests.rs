@@ -114,8 +114,8 @@ impl Setup {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut contents = Contents::default();
         self.residual.save(&mut contents, "residual.");
-        save(file.path(), &contents.meta, &contents.tensors).unwrap();
-        Residual::restore(&mut load(file.path(), 1 << 30).unwrap(), &self.config, None, "residual.").unwrap()
+        save(file.path(), &contents.meta, &contents.tensors, 1 << 30).unwrap();
+        Residual::restore(&mut load(file.path(), 1 << 30).unwrap(), &self.config, None, DIM, "residual.").unwrap()
     }
 }
 

@@ -1,0 +1,82 @@
+//! Whose a file is. See [`Owner`].
+use std::path::Path;
+
+use super::Stored;
+use crate::error::{Error, Result};
+use crate::head::Head;
+
+/// The run that states, heads and maps belong to, and the latents that these are over. What belongs to another run was
+/// learned from other frames: it is whole, and would go unnoticed in the files of this one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// Identity of the run (`identity` in `run.json`).
+    pub run: String,
+    /// SHA-256 of the encoder's ONNX file.
+    pub encoder_sha256: String,
+    /// Hash of everything else that changes the latents.
+    pub card_hash: String,
+    /// Length of a latent, pooled where it is a grid.
+    pub latent_dim: usize,
+    /// Numbers of a latent: the whole grid where it is one.
+    pub numbers: usize,
+}
+
+impl Owner {
+    /// Refuses a file that names another run.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Refused`].
+    pub fn check_run(&self, path: &Path, run: &str) -> Result<()> {
+        self.same(path, "run", &self.run, run)
+    }
+
+    /// Refuses the file of a head (or a map) that names another run, encoder or preparation.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Refused`].
+    pub(super) fn check_origin(&self, path: &Path, [run, encoder, card]: [&str; 3]) -> Result<()> {
+        self.check_run(path, run)?;
+        self.same(path, "encoder", &self.encoder_sha256, encoder)?;
+        self.same(path, "preparation", &self.card_hash, card)
+    }
+
+    /// Refuses a head over other latents than the run's, or one that gives nothing.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Refused`].
+    pub fn check_head(&self, path: &Path, head: &Head) -> Result<()> {
+        let refused = |what: String| Error::refused(format!("cannot use {}: its head {what}", path.display()));
+        let (latent, numbers) = (head.latent_dim(), head.dim_in());
+        if latent != self.latent_dim || numbers != latent && numbers != self.numbers {
+            return Err(refused(format!(
+                "takes latents of {latent} ({numbers} numbers), the run's have {} ({} numbers)",
+                self.latent_dim, self.numbers
+            )));
+        }
+        if head.dim_out() == 0 { Err(refused("gives embeddings of no numbers".into())) } else { Ok(()) }
+    }
+
+    fn same(&self, path: &Path, what: &str, ours: &str, theirs: &str) -> Result<()> {
+        if ours == theirs {
+            return Ok(());
+        }
+        let short = |text: &str| text.chars().take(12).collect::<String>();
+        Err(Error::refused(format!(
+            "cannot use {}: it belongs to another {what} ({}…, this is {}…) and came here from elsewhere; move it away, or \
+             put the run's own back",
+            path.display(),
+            short(theirs),
+            short(ours)
+        )))
+    }
+}
+
+impl Stored {
+    /// The run that the file belongs to.
+    ///
+    /// # Errors
+    /// It names none.
+    pub fn run(&self) -> Result<&str> {
+        self.text("run")
+    }
+}
