@@ -203,3 +203,78 @@ fn a_damaged_run_json_or_record_is_named_and_nothing_is_touched() {
         assert!(!place.at("e").exists());
     });
 }
+
+/// What a call changes nothing of: the saved states and heads.
+fn kept(run: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
+    let mut files = tree(run);
+    files.retain(|name, _| name.starts_with("state") || name.starts_with("heads/0"));
+    files
+}
+
+#[test]
+fn what_belongs_to_another_run_is_refused_and_nothing_begins_anew() {
+    let place = Place::new();
+    place.learn(PATTERN, "run", &[]).ok();
+    place.learn("pattern://8?frames=2400&segments=240&width=64&height=48", "other", &[]).ok();
+    let [own, other] = ["run", "other"].map(|run| place.at(run));
+    let whole = fs::read(own.join(STATE)).unwrap();
+    for names in [&[STATE][..], &[STATE, PREVIOUS]] {
+        for name in names {
+            fs::copy(other.join(STATE), own.join(name)).unwrap();
+        }
+        let before = kept(&own);
+        let said = ["belongs to another run", "cannot be used"];
+        place.learn(PATTERN, "run", &["--resume"]).fails(3, &said);
+        assert_same(&kept(&own), &before);
+    }
+    let check = place.run(&["check", "--run", "run"]);
+    assert!(check.status.code() == Some(3) && check.out.contains("belongs to another run"), "{}", check.out);
+    place.run(&["merge", "run", "other", "--out", "merged"]).fails(3, &["belongs to another run"]);
+    fs::write(own.join(STATE), whole).unwrap();
+    let head = |run: &Path, number: u64| run.join(format!("heads/{number:04}.safetensors"));
+    fs::copy(head(&other, newest(&other)), head(&own, newest(&other).max(newest(&own)))).unwrap();
+    if newest(&other) >= newest(&own) {
+        let args = ["embed", "--run", "run", "--source", "pattern://1?frames=9", "--out", "e"];
+        place.run(&args).fails(3, &["belongs to another run", "heads/"]);
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_not_taken_for_damage() {
+    let place = Place::new();
+    place.learn(PATTERN, "run", &[]).ok();
+    let run = place.at("run");
+    for name in [STATE, PREVIOUS] {
+        let aside = run.join("aside");
+        fs::rename(run.join(name), &aside).unwrap();
+        // A folder can be opened, and not read, whoever asks.
+        fs::create_dir(run.join(name)).unwrap();
+        if name == PREVIOUS {
+            flip(&run.join(STATE));
+        }
+        let before = kept(&run);
+        place.learn(PATTERN, "run", &["--resume"]).fails(1, &[name, "make its files readable"]);
+        assert_same(&kept(&run), &before);
+        fs::remove_dir(run.join(name)).unwrap();
+        fs::rename(&aside, run.join(name)).unwrap();
+    }
+}
+
+#[test]
+fn a_state_that_cannot_be_saved_does_not_end_the_run() {
+    let place = Place::new();
+    place.learn(PATTERN, "whole", &[]).ok();
+    // A folder with something in it cannot be replaced by a file.
+    let next = place.at("run/state.next.safetensors");
+    fs::create_dir_all(next.join("full")).unwrap();
+    let ran = place.learn(PATTERN, "run", &[]);
+    let ran = ran.fails(1, &["the state of run run is not saved", "state.next.safetensors"]);
+    assert_eq!(ran.err.matches("the next checkpoint tries again").count(), 1, "said once: {}", ran.err);
+    let faults = journal::read(&place.at("run")).unwrap().into_iter().filter(|event| event["event"] == "fault");
+    assert_eq!(faults.count(), 1);
+    assert_same(&heads(&place.at("run")), &heads(&place.at("whole")));
+    assert!(!place.at("run").join(STATE).exists());
+    fs::remove_dir_all(&next).unwrap();
+    place.learn(PATTERN, "run", &["--resume"]).ok();
+    assert_same(&heads(&place.at("run")), &heads(&place.at("whole")));
+}

@@ -231,3 +231,8 @@ fn small_snapshot(snapshot: &Snapshot) -> SmallSnapshot {
         references: snapshot.references.nrows(),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#[path = "state_tests.rs"]
+mod tests;

@@ -72,7 +72,7 @@ pub(super) fn learner(overrides: &[&str]) -> Learner {
 }
 
 /// Learns from so many frames; what the fits brought.
-fn run(learner: &mut Learner, stream: &mut Stream, frames: u64) -> Vec<Decision> {
+pub(super) fn run(learner: &mut Learner, stream: &mut Stream, frames: u64) -> Vec<Decision> {
     (0..frames).filter_map(|_| learner.learn(&stream.next()).unwrap()).map(|outcome| outcome.decision).collect()
 }
 
