@@ -45,6 +45,7 @@ fn a_header_does_not_grow_with_the_stream() {
         "learn.replay_megabytes=8",
         "learn.replay='reservoir'",
         "learn.objective='nt-xent + instance'",
+        "learn.views=0.5",
         "learn.frames_per_step=0",
         "learn.first_fit_frames=1000000",
         "learn.still_distance=0",
