@@ -533,23 +533,23 @@ impl Worker {
         self.save_heads()?;
         self.sync()?;
         let run = self.run.display();
-        if let Some(error) = self.not_saved.take() {
+        if let Some((_, head)) = self.unsaved.first() {
             return Err(Error::new(
-                error.kind(),
+                Kind::DiskFull,
                 format!(
-                    "the state of run {run} is not saved, and what was learned since the one before is lost; see to the \
-                     reason and go on from there with --resume"
+                    "head {} was promoted but {run} has no room for it; make room and go on with --resume",
+                    head.number,
                 ),
-            )
-            .because(error));
+            ));
         }
-        let Some((_, head)) = self.unsaved.first() else { return Ok(()) };
+        let Some(error) = self.not_saved.take() else { return Ok(()) };
         Err(Error::new(
-            Kind::DiskFull,
+            error.kind(),
             format!(
-                "head {} was promoted but {run} has no room for it; make room and go on with --resume",
-                head.number,
+                "the state of run {run} is not saved, and what was learned since the one before is lost; see to the reason and \
+                 go on from there with --resume"
             ),
-        ))
+        )
+        .because(error))
     }
 }
