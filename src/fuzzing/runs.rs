@@ -13,7 +13,7 @@ use crate::pipeline::saved;
 
 pub(super) fn head(bytes: &[u8]) -> bool {
     let path = file("head/heads/0001.safetensors", bytes);
-    let newest = crate::checkpoint::newest_head(&folder().join("head"));
+    let newest = crate::checkpoint::newest_head(&folder().join("head"), &seeds::owner_of_head());
     let Ok(read) = crate::checkpoint::load_head(&path) else { return false };
     let mut embedding = vec![0.0; read.head.dim_out()];
     read.head.embed(&vec![0.1; read.head.latent_dim()], &mut embedding, &mut Scratch::default());
@@ -34,9 +34,9 @@ pub(super) fn map(bytes: &[u8]) -> bool {
 pub(super) fn state(bytes: &[u8]) -> bool {
     file("state/state.safetensors", bytes);
     let run = folder().join("state");
-    saved::states(&run);
+    saved::states(&run, None);
     let mut learner = seeds::learner();
-    let Ok((Some(_), _)) = saved::restore(&run, &mut learner) else { return false };
+    let Ok((Some(_), _)) = saved::restore(&run, &seeds::owner_of_state(), &mut learner) else { return false };
     // What was taken must bear being learned on with, and being saved.
     let went_on = (0..40).try_for_each(|i| learner.learn(&seeds::sample(100_000 + i)).map(|_| ()));
     let _ = went_on.and_then(|()| learner.finish(100_040).map(|_| ()));

@@ -8,7 +8,7 @@ use image::ImageEncoder;
 use ndarray::{Array1, Array2};
 
 use super::folder;
-use crate::checkpoint::{HeadFile, MapFile, head_path, map_path, save_head, save_map, space_of};
+use crate::checkpoint::{HeadFile, MapFile, Owner, head_path, map_path, save_head, save_map, space_of};
 use crate::config::{Config, load};
 use crate::export::outlets::ring;
 use crate::export::{Dtype, Format, Layout, Level, Record, SCHEMA, Writer};
@@ -97,6 +97,19 @@ pub(super) fn learner() -> Learner {
     learner_of(8)
 }
 
+/// The run that the seeds belong to.
+const RUN: &str = "run";
+
+/// Whose the seed of a state is.
+pub(super) fn owner_of_state() -> Owner {
+    Origin { dim: 8, ..Origin::default() }.owner(RUN)
+}
+
+/// Whose the seed of a head is.
+pub(super) fn owner_of_head() -> Owner {
+    Origin { encoder_sha256: "encoder".into(), card_hash: "card".into(), dim: 4, ..Origin::default() }.owner(RUN)
+}
+
 /// The `i`th of a stream of short scenes.
 pub(super) fn sample(i: u64) -> Sample {
     let latent = (0..8).map(|k| ((i / 10 * 7 + k) as f32).sin() + 0.1 * ((i * 3 + k) as f32).cos());
@@ -113,7 +126,7 @@ fn state(run: &Path) -> Vec<Vec<u8>> {
     let mut learner = learner();
     (0..SAMPLES).for_each(|i| drop(learner.learn(&sample(i)).unwrap()));
     let place = Place { next_index: SAMPLES, ..Place::default() };
-    saved::store(run, &mut learner, &place, None).unwrap();
+    saved::store(run, &owner_of_state(), &mut learner, place, None).unwrap();
     vec![fs::read(run.join("state.safetensors")).unwrap()]
 }
 
@@ -130,6 +143,7 @@ fn saved_head(run: &Path) -> std::path::PathBuf {
         space: space_of("encoder", "card", &head),
         head,
         number: 1,
+        run: RUN.into(),
         encoder_sha256: "encoder".into(),
         card_hash: "card".into(),
         activate_at: 40,
@@ -147,6 +161,7 @@ fn saved_map(run: &Path) -> std::path::PathBuf {
         from_head: 1,
         to: "b".repeat(16),
         to_head: 2,
+        run: RUN.into(),
         encoder_sha256: "encoder".into(),
         card_hash: "card".into(),
         map: Map { kind: Kind::Affine, matrix, offset: Array1::zeros(3) },
