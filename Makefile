@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-camera test-aarch64 cross deb test-deb soak test-tools test-export pretrained lint clean
+.PHONY: help setup build demo test fuzz campaign test-camera test-aarch64 cross deb test-deb soak test-tools test-export pretrained lint clean
 
 CARGO = cargo
 AFTERIMAGE = target/release/afterimage
@@ -35,6 +35,13 @@ demo: build ## learn from the bundled clip and from the bundled labelled set, an
 
 test: setup ## every test, with the real binary and the bundled data
 	$(CARGO) test --release --locked
+
+fuzz: ## every parser under libFuzzer, SECONDS=2 each (fuzz/run.py --help)
+	fuzz/run.py --seconds $(or $(SECONDS),2)
+
+campaign: build ## kills, mishaps, strangers, brokers, full disks, a month of latents, fuzzing: MINUTES=5 in all (docs/reliability.md)
+	$(CARGO) build --release --locked --example months
+	tools/campaign/campaign.py --minutes $(or $(MINUTES),5)
 
 test-camera: build ## live cameras, in a virtual machine with a camera (root; skipped where there can be none)
 	tools/camvm/test.sh

@@ -27,7 +27,8 @@ pub(super) fn uri(bytes: &[u8]) -> bool {
     if let Uri::Rtsp(_) = &uri
         && let Some(password) = password(&text).filter(|password| password.len() > 5)
     {
-        assert!(!shown.contains(password), "the password of {text:?} survives as {shown:?}");
+        // The same letters may stand in the path, where nothing says that they are a secret.
+        assert!(!shown.contains(&format!(":{password}@")), "the password of {text:?} survives as {shown:?}");
     }
     true
 }
