@@ -44,6 +44,22 @@ fn merged_runs_are_a_run_and_runs_are_told_and_drawn() {
     place.learn("pattern://7", "both", &["--resume"]).fails(2, &["both was merged from others", "cannot be resumed"]);
     place.run(&["merge", "one", "./one", "-o", "none"]).fails(2, &["./one is named twice"]);
     place.run(&["merge", "one", "two", "-o", "both"]).fails(2, &["both holds a run already"]);
+    // Cut off, it leaves nothing that looks like a run, and is repeated to the same.
+    let whole = common::tree(&place.at("both"));
+    let mut running = place.start(&["merge", "one", "two", "-o", "again"]);
+    running.wait_for_file(&place.at(".again.partial/run.json"));
+    running.kill();
+    std::fs::create_dir_all(place.at(".again.partial")).unwrap();
+    std::fs::write(place.at(".again.partial/journal.jsonl"), "half").unwrap();
+    if !place.at("again/run.json").exists() {
+        assert!(!place.run(&["check", "--run", "again"]).status.success());
+        place.run(&["merge", "one", "two", "-o", "again"]).ok();
+    }
+    common::assert_same(&common::tree(&place.at("again")), &whole);
+    assert!(!place.at("both").join(".both.partial").exists() && !place.at(".both.partial").exists());
+    std::fs::create_dir(place.at("full")).unwrap();
+    std::fs::write(place.at("full/notes.txt"), "mine").unwrap();
+    place.run(&["merge", "one", "two", "-o", "full"]).fails(2, &["full is not empty"]);
     // Another preparation: another space, so nothing to add up.
     let path = place.at("two/run.json");
     let mut info: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();

@@ -202,9 +202,23 @@ fn what_cannot_be_migrated_is_refused_and_nothing_is_written() {
     // Nothing is written over, and no two files become one.
     place.run(&["migrate", &of_first, "--to", "latest", "--run", "run", "--out", "done"]).ok();
     let done = tree(&place.at("done"));
-    place
-        .run(&["migrate", &of_first, "--to", "latest", "--run", "run", "--out", "done"])
-        .fails(2, &["is there already"]);
+    let again = || place.run(&["migrate", &of_first, "--to", "latest", "--run", "run", "--out", "done"]);
+    // Cut off between any two of its files, or after the last, it is repeated to the same.
+    again().ok().said(&["is there already, as this migration writes it"]);
+    for name in done.keys() {
+        fs::remove_file(place.at("done").join(name)).unwrap();
+        fs::create_dir(place.at("done/.migrate")).unwrap();
+        fs::write(place.at("done/.migrate/0000.npy"), "half").unwrap();
+        again().ok();
+        assert!(tree(&place.at("done")) == done, "without {name}");
+    }
+    for name in done.keys() {
+        let other = place.at("done").join(name);
+        fs::write(&other, "of somebody else").unwrap();
+        again().fails(2, &["is there already, and is not what this migration writes"]);
+        assert_eq!(fs::read(&other).unwrap(), b"of somebody else");
+        fs::write(&other, &done[name]).unwrap();
+    }
     copy(&str::to_owned);
     let twice = ["migrate", &frozen, "copy", "--to", "latest", "--run", "run", "--out", "done2"];
     place.run(&twice).fails(2, &["two of the files would become done2/0000.npy"]);

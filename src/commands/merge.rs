@@ -1,5 +1,6 @@
 //! `merge`: one run out of several that learned over the same encoder.
 use std::collections::BTreeSet;
+use std::fs;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -8,7 +9,7 @@ use super::common::{Opened, run_config};
 use super::{Output, probe};
 use crate::cli;
 use crate::error::{Error, Result};
-use crate::files::FolderLock;
+use crate::files::{self, FolderLock};
 use crate::journal::Journal;
 use crate::learner::Learner;
 use crate::pairs::segments::Segmenter;
@@ -21,6 +22,11 @@ pub(super) fn run(args: &cli::Merge) -> Result<Output> {
     let _lock = FolderLock::take(out)?;
     if RunInfo::exists(out) {
         return Err(Error::usage(format!("{} holds a run already; choose another --out", out.display())));
+    }
+    // The whole folder takes its place at the end.
+    let mut entries = fs::read_dir(out).map_err(|e| Error::io("cannot read the folder", out, e))?;
+    if entries.next().is_some() {
+        return Err(Error::usage(format!("{} is not empty; choose another --out, or empty it", out.display())));
     }
     let mut folders = BTreeSet::new();
     for run in &args.runs {
@@ -68,12 +74,17 @@ pub(super) fn run(args: &cli::Merge) -> Result<Output> {
     info.live = false;
     let lineage: Vec<&str> = infos.iter().map(|info| info.identity.as_str()).collect();
     let info = info.identify(&lineage);
-    info.save(out)?;
-    let mut journal = Journal::open(out, config.board.journal_megabytes)?;
+    // Beside, and in its place as a whole: a merge that is cut off leaves nothing that looks like a run.
+    let building = files::partial(out)?;
+    if building.exists() {
+        fs::remove_dir_all(&building).map_err(|e| Error::io("cannot remove the unfinished merge", &building, e))?;
+    }
+    info.save(&building)?;
+    let mut journal = Journal::open(&building, config.board.journal_megabytes)?;
     let samples = learner.counts().samples;
     journal.write("merge", json!({ "frame": 0, "runs": names, "samples": samples, "pairs": learner.pairs() }))?;
     let (frame, stamp) = learner.newest_frame();
-    let mut worker = Worker::new(learner, info.owner(), out, journal)?;
+    let mut worker = Worker::new(learner, info.owner(), &building, journal)?;
     worker.after(frame, stamp);
     worker.finish()?;
     let segmenter = Segmenter::new(&config.learn).save().clone();
@@ -81,6 +92,8 @@ pub(super) fn run(args: &cli::Merge) -> Result<Output> {
     worker.checkpoint(Marker { next_index: frame + 1, ended: true, segmenter, background, rotated: None })?;
     worker.close()?;
     worker.end(true, frame + 1)?;
+    fs::rename(&building, out).map_err(|e| Error::io("cannot put the merged run in its place", out, e))?;
+    files::sync_folder(files::folder_of(out))?;
     let learner = worker.learner();
     let reason = learner.last().map_or("nothing was learned from", |decision| decision.reason.as_str());
     let (counts, number) = (learner.counts(), learner.exported().number);

@@ -12,6 +12,7 @@ mod mailbox;
 pub mod memory;
 pub mod pattern;
 pub mod picture;
+mod png_rows;
 mod piped;
 pub mod uri;
 mod yuv;

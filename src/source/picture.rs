@@ -2,15 +2,14 @@
 //!
 //! Pixels come as they are stored: an orientation in the metadata is not applied.
 use std::fs::File;
-use std::io::{Cursor, Read};
+use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use image::codecs::png::PngDecoder;
-use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, Limits};
+use image::ImageFormat;
 use mozjpeg::ColorSpace;
 
-use super::{MAX_SIDE, frame_bytes};
+use super::{frame_bytes, png_rows};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 
@@ -19,8 +18,6 @@ pub const EXTENSIONS: &[&str] = &["jpg", "jpeg", "png"];
 
 /// An image file larger than this is not read.
 pub(super) const MAX_FILE_BYTES: u64 = 1 << 28;
-/// Working memory of a decoder.
-const MAX_ALLOC: u64 = 1 << 30;
 
 /// True for a name that ends in one of [`EXTENSIONS`], in any case.
 pub fn is_image_name(path: &Path) -> bool {
@@ -54,9 +51,7 @@ pub(crate) fn decode(bytes: &[u8], frame: &mut Frame) -> Result<()> {
         // The decoder paints what is missing grey and says nothing, so a cut is looked for first.
         Ok(ImageFormat::Jpeg) if jpeg_end(bytes).is_none() => Err(Error::work("the JPEG is truncated")),
         Ok(ImageFormat::Jpeg) => fill_jpeg(bytes, frame),
-        Ok(ImageFormat::Png) => {
-            PngDecoder::with_limits(Cursor::new(bytes), limits()).map_err(corrupt).and_then(|d| fill(d, frame))
-        }
+        Ok(ImageFormat::Png) => png_rows::fill(bytes, frame),
         _ if bytes.is_empty() => Err(Error::work("the file is empty")),
         _ => Err(Error::work("the content is neither JPEG nor PNG")),
     };
@@ -65,21 +60,6 @@ pub(crate) fn decode(bytes: &[u8], frame: &mut Frame) -> Result<()> {
         frame.pixels.clear();
     }
     outcome
-}
-
-fn fill(mut decoder: impl ImageDecoder, frame: &mut Frame) -> Result<()> {
-    let (width, height) = decoder.dimensions();
-    let bytes = frame_bytes(width, height)?;
-    decoder.set_limits(limits()).map_err(corrupt)?;
-    frame.pixels.resize(bytes, 0);
-    if decoder.color_type() == ColorType::Rgb8 {
-        decoder.read_image(&mut frame.pixels).map_err(corrupt)?;
-    } else {
-        let rgb = DynamicImage::from_decoder(decoder).map_err(corrupt)?.into_rgb8();
-        frame.pixels.copy_from_slice(rgb.as_raw().get(..bytes).ok_or_else(|| Error::work("the image is too short"))?);
-    }
-    (frame.width, frame.height) = (width, height);
-    Ok(())
 }
 
 /// libjpeg reports an error by unwinding; it is caught here, silently, and becomes an error like any other.
@@ -105,14 +85,6 @@ fn read_jpeg(bytes: &[u8], frame: &mut Frame) -> Result<()> {
     decoder.finish().map_err(corrupt)?;
     (frame.width, frame.height) = (width, height);
     Ok(())
-}
-
-fn limits() -> Limits {
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_ALLOC);
-    limits
 }
 
 fn corrupt(error: impl std::error::Error + Send + Sync + 'static) -> Error {
@@ -161,7 +133,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use image::codecs::jpeg::JpegEncoder;
-    use image::{ExtendedColorType, ImageBuffer, ImageEncoder, Luma, LumaA, Rgb, Rgba};
+    use image::{DynamicImage, ExtendedColorType, ImageBuffer, ImageEncoder, Luma, LumaA, Rgb, Rgba};
+    use std::io::Cursor;
 
     fn gradient(width: u32, height: u32) -> Vec<u8> {
         (0..width * height).flat_map(|i| [(i % width * 7) as u8, (i / width * 5) as u8, (i * 3) as u8]).collect()
@@ -269,7 +242,10 @@ mod tests {
         assert!(decode(&large, &mut frame).unwrap_err().chain().contains("too many"));
         let mut large = png(ImageBuffer::from_pixel(8, 8, Luma([1u8])));
         large[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]);
-        assert!(decode(&large, &mut frame).is_err());
+        let check = crc32fast::hash(&large[12..29]);
+        large[29..33].copy_from_slice(&check.to_be_bytes());
+        let refused = decode(&large, &mut frame).unwrap_err().chain();
+        assert!(refused.contains("65536x65536 pixels are too many; at most"), "{refused}");
         assert!(frame.pixels.capacity() < 1 << 20);
     }
 

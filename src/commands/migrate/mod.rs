@@ -1,4 +1,5 @@
 //! `migrate`: stored embeddings of one space as embeddings of another, without the frames.
+mod again;
 mod route;
 
 use std::collections::BTreeSet;
@@ -21,6 +22,7 @@ use route::{Route, Spaces};
 const ROWS: usize = 1024;
 
 /// A file that is to be migrated.
+#[derive(Debug, Clone)]
 struct Job {
     path: PathBuf,
     out: PathBuf,
@@ -42,20 +44,27 @@ pub(super) fn run(args: &cli::Migrate) -> Result<Output> {
     }
     let mut names = BTreeSet::new();
     for job in &jobs {
-        taken(&job.out, &mut names)?;
+        apart(&job.out, &mut names)?;
     }
     // Before anything is written: every way must be there, and good enough.
     let routes = jobs.iter().map(|job| spaces.route(&job.space, to)).collect::<Result<Vec<_>>>()?;
     for (job, route) in jobs.iter().zip(&routes) {
         good_enough(job, route, args.least)?;
     }
+    for (job, route) in jobs.iter().zip(&routes) {
+        again::settle(job, &args.out, |job| rewrite(job, route, &spaces, to, &mut |_| {}))?;
+    }
     let mut progress = Progress::new("migrate", Some(jobs.iter().map(|job| job.rows).sum()));
     let (mut done, mut told) = (0, Vec::new());
     for (job, route) in jobs.iter().zip(&routes) {
-        rewrite(job, route, &spaces, to, &mut |rows| {
-            done += rows;
-            progress.set(done);
-        })?;
+        if again::is_whole(job) {
+            done += job.rows;
+        } else {
+            rewrite(job, route, &spaces, to, &mut |rows| {
+                done += rows;
+                progress.set(done);
+            })?;
+        }
         told.push(json!({
             "file": job.path, "out": job.out, "rows": job.rows, "from": job.space.as_ref(), "steps": route.steps(),
             "expected_rate": route.rate,
@@ -152,15 +161,10 @@ fn job(path: &Path, out: &Path, maker: &Maker, spaces: &Spaces) -> Result<Option
     Ok(Some(Job { path: path.to_path_buf(), out: out.join(name), layout, dim, rows, space }))
 }
 
-/// Nothing is written over.
-fn taken(out: &Path, names: &mut BTreeSet<PathBuf>) -> Result<()> {
-    let records = out.with_extension(RECORDS);
-    let there = [out, &records].into_iter().find(|path| path.exists());
-    if let Some(there) = there {
-        return Err(Error::usage(format!("{} is there already; choose another --out", there.display())));
-    }
+/// Two files of one call may not become one.
+fn apart(out: &Path, names: &mut BTreeSet<PathBuf>) -> Result<()> {
     // Files of two formats with one number would share their records.
-    if names.insert(records) {
+    if names.insert(out.with_extension(RECORDS)) {
         return Ok(());
     }
     Err(Error::usage(format!(
