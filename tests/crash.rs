@@ -128,6 +128,19 @@ fn last_event(run: &Path) -> serde_json::Value {
 }
 
 #[test]
+fn what_a_kill_left_unfinished_is_gone_once_the_run_goes_on() {
+    let place = Place::new();
+    place.learn(PATTERN, "run", &[]).ok();
+    let before = tree(&place.at("run"));
+    for name in ["run", "run/heads", "run/maps"] {
+        std::fs::write(place.at(name).join(".0001.safetensors.Qx1234.partial"), "half").unwrap();
+    }
+    place.learn(PATTERN, "run", &["--resume"]).ok();
+    let after = tree(&place.at("run"));
+    assert_eq!(after.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+}
+
+#[test]
 fn a_stop_from_outside_saves_everything() {
     let place = Place::new();
     let all = frames(PATTERN);

@@ -18,6 +18,7 @@ use crate::board::{self, Change, Strain};
 use crate::checkpoint::{HeadFile, MapFile, Owner, Reserve, head_path, load_own_head, save_head, save_map};
 use crate::encoder::Background;
 use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::frame::Stamp;
 use crate::journal::{self, Journal};
 use crate::learner::{Event, Learner, Outcome, Passage, Snapshot, State};
@@ -216,6 +217,8 @@ impl Worker {
     /// The reserve cannot be made for another reason than a full disk.
     pub fn new(mut learner: Learner, owner: Owner, run: &Path, journal: Journal) -> Result<Self> {
         learner.behave(Box::new(Pace::full()));
+        // The lock has looked after the run's own folder; heads and maps are written in theirs.
+        ["heads", "maps"].iter().for_each(|folder| files::sweep(&run.join(folder)));
         let reserve = Reserve::new(run, learner.head_bytes());
         let run = run.to_owned();
         let mut worker = Self {
