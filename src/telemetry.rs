@@ -297,11 +297,19 @@ mod tests {
         assert_ne!(before[1], libc::SCHED_IDLE);
     }
 
-    /// This test again in a process of its own, since signals end it; its exit code, after `before` has changed the call.
-    fn inside(test: &str, before: impl FnOnce(&mut std::process::Command)) -> Option<i32> {
+    /// This test again in a process of its own, since signals end it, with what a hangup does there; its exit code.
+    #[allow(unsafe_code, reason = "what a hangup does is inherited, under `nohup` too")]
+    fn inside(test: &str, hangup: libc::sighandler_t) -> Option<i32> {
+        use std::os::unix::process::CommandExt;
         let mut command = std::process::Command::new(std::env::current_exe().unwrap());
         command.args([&format!("telemetry::tests::{test}"), "--exact"]).env(INSIDE, "1");
-        before(&mut command);
+        let set = move || {
+            // SAFETY: sets what a signal does; allowed between fork and exec.
+            unsafe { libc::signal(libc::SIGHUP, hangup) };
+            Ok(())
+        };
+        // SAFETY: the closure calls signal(2) alone.
+        unsafe { command.pre_exec(set) };
         command.output().unwrap().status.code()
     }
 
@@ -320,29 +328,19 @@ mod tests {
             signal_hook::low_level::raise(SIGINT).unwrap();
             unreachable!("a later signal ends the process");
         }
-        let code = inside("the_first_signal_asks_to_stop_and_a_later_one_stops", |_| {});
+        let code = inside("the_first_signal_asks_to_stop_and_a_later_one_stops", libc::SIG_DFL);
         assert_eq!(code, Some(128 + SIGINT));
     }
 
     #[test]
-    #[allow(unsafe_code, reason = "the test is about a signal that is ignored from the start")]
     fn a_hangup_that_is_ignored_from_the_start_stays_ignored() {
-        use std::os::unix::process::CommandExt;
         if std::env::var_os(INSIDE).is_some() {
             let stop = stop_on_signals().unwrap();
             signal_hook::low_level::raise(SIGHUP).unwrap();
             assert!(!stop.load(Ordering::Relaxed));
             return;
         }
-        let code = inside("a_hangup_that_is_ignored_from_the_start_stays_ignored", |command| {
-            let ignore = || {
-                // SAFETY: sets what a signal does; allowed between fork and exec.
-                unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
-                Ok(())
-            };
-            // SAFETY: the closure calls signal(2) alone.
-            unsafe { command.pre_exec(ignore) };
-        });
+        let code = inside("a_hangup_that_is_ignored_from_the_start_stays_ignored", libc::SIG_IGN);
         assert_eq!(code, Some(0));
     }
 
