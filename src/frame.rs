@@ -1,7 +1,8 @@
 //! A frame: pixels and capture time.
 
 /// Capture time in nanoseconds. Live sources: wall clock (since 1970) advanced by the monotonic clock, so it never
-/// steps back. Files: position in the file (frame number / frame rate), so that a run is the same every time.
+/// steps back. Videos: presentation time in the file, from the first frame; folders: frame number / frame rate. So a run
+/// over files is the same every time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Stamp(pub i64);
 

@@ -52,8 +52,9 @@ fn a_command_line_that_makes_no_sense() {
     place.run(&["learn", "--source", SHORT]).fails(2, &["--encoder <MODEL.onnx>", "--out <DIR>"]);
     place.run(&["embed", "--source", SHORT, "--out", "run"]).fails(2, &["--run <DIR>"]);
     refused(&place, "pattern://1?colour=red&rate=nan", &[], 2, &["unknown option `colour`", "rate"]);
-    refused(&place, "http://host/clip.mp4", &[], 2, &["unknown kind of source `http:`", "pattern://SEED"]);
+    refused(&place, "ftp://host/clip.mp4", &[], 2, &["unknown kind of source `ftp:`", "pattern://SEED"]);
     refused(&place, "rtsp://", &[], 2, &["rtsp://HOST/PATH"]);
+    refused(&place, "https://", &[], 2, &["https://HOST/PATH"]);
     place.run(&["embed", "--run", "none", "--source", SHORT, "--out", "run"]).fails(2, &["none", "run.json", "learn"]);
     nothing_in(&place.at("run"));
 }
@@ -213,7 +214,7 @@ fn images_that_cannot_be_read_are_skipped_counted_and_named() {
 #[test]
 fn videos_that_break_off_change_size_or_stall() {
     let place = Place::new();
-    fs::write(place.at("clip.mp4"), "for a decoder that does not look").unwrap();
+    fs::write(place.at("clip.mp4"), "\0for a decoder that does not look").unwrap();
     let learn = |decoder: &str, run: &str, more: &[&str]| {
         let args = [&learn_args("file:clip.mp4", run), more].concat();
         place.start_with(&args, search_first(data("decoders").join(decoder).as_os_str())).end()

@@ -22,11 +22,22 @@ pub(super) fn piped_pictures(bytes: &[u8]) -> bool {
     fuzzing::piped_pictures(bytes) > 0
 }
 
-pub(super) fn y4m(bytes: &[u8]) -> bool {
-    fuzzing::decoder_header(&text(bytes));
-    fuzzing::y4m(bytes) > 0
+pub(super) fn decoder_header(bytes: &[u8]) -> bool {
+    fuzzing::decoder_header(&text(bytes))
 }
 
-pub(super) fn raw_frames(bytes: &[u8]) -> bool {
-    fuzzing::raw_frames(bytes) > 0
+pub(super) fn matroska(bytes: &[u8]) -> bool {
+    fuzzing::matroska(bytes) > 0
+}
+
+pub(super) fn nut(bytes: &[u8]) -> bool {
+    fuzzing::nut(bytes) > 0
+}
+
+pub(super) fn ppm(bytes: &[u8]) -> bool {
+    fuzzing::ppm(bytes) > 0
+}
+
+pub(super) fn video_kind(bytes: &[u8]) -> bool {
+    fuzzing::video_kind(bytes)
 }

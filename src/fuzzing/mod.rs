@@ -21,11 +21,12 @@ pub use seeds::seeds;
 pub type Parser = fn(&[u8]) -> bool;
 
 /// Every parser, by name.
-pub const TARGETS: [(&str, Parser); 29] = [
+pub const TARGETS: [(&str, Parser); 32] = [
     ("box_request", requests::box_request),
     ("camera_buffer", frames::camera_buffer),
     ("card", models::card),
     ("config", texts::config),
+    ("decoder_header", frames::decoder_header),
     ("head", runs::head),
     ("http", requests::http),
     ("journal", runs::journal),
@@ -33,24 +34,26 @@ pub const TARGETS: [(&str, Parser); 29] = [
     ("latents", runs::latents),
     ("library", models::library),
     ("map", runs::map),
+    ("matroska", frames::matroska),
     ("merge_onnx", models::merge_onnx),
     ("mot", texts::mot),
     ("mqtt_request", requests::mqtt_request),
     ("npy", rows::npy),
+    ("nut", frames::nut),
     ("onnx", models::onnx),
     ("parquet", rows::parquet),
     ("picture", frames::picture),
     ("piped_pictures", frames::piped_pictures),
+    ("ppm", frames::ppm),
     ("proposed_card", models::proposed_card),
-    ("raw_frames", frames::raw_frames),
     ("ring", requests::ring),
     ("run_json", runs::run_json),
     ("safetensors", rows::safetensors),
     ("state", runs::state),
     ("stdin_cutter", frames::stdin_cutter),
     ("uri", texts::uri),
+    ("video_kind", frames::video_kind),
     ("words", texts::words),
-    ("y4m", frames::y4m),
 ];
 
 /// The target of this name.

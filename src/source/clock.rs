@@ -1,4 +1,4 @@
-//! The capture time of live frames.
+//! The time of a frame: of capture (live frames), or of presentation (videos).
 use std::sync::OnceLock;
 use std::time::Instant;
 
@@ -27,9 +27,67 @@ pub(super) fn stamp(moment: Instant) -> Stamp {
     }
 }
 
+/// The stamps of a video: each frame's own presentation time, minus that of the first.
+///
+/// Where the video names none, or one before that of the frame before, a frame follows that by the step before; such
+/// frames are counted.
+#[derive(Debug)]
+pub(super) struct FileClock {
+    /// Presentation time of the first frame.
+    start: Option<i64>,
+    last: i64,
+    step: i64,
+    /// Frames whose stamp is not the video's.
+    pub(super) untimed: u64,
+}
+
+impl FileClock {
+    /// `rate`: frames per second where the video names no time.
+    pub(super) fn new(rate: f64) -> Self {
+        Self { start: None, last: 0, step: (1e9 / rate).round() as i64, untimed: 0 }
+    }
+
+    /// The stamp of the frame at position `index`, the next one; `time`: its presentation time in nanoseconds.
+    pub(super) fn stamp(&mut self, index: u64, time: Option<i64>) -> Stamp {
+        let own = match (time, self.start) {
+            (Some(time), Some(start)) => Some(time.saturating_sub(start)).filter(|own| *own >= self.last),
+            // The first time of all; frames without one may have come before.
+            (Some(time), None) => {
+                let own = if index == 0 { 0 } else { self.last.saturating_add(self.step) };
+                self.start = Some(time.saturating_sub(own));
+                Some(own)
+            }
+            (None, _) => None,
+        };
+        let next = own.unwrap_or_else(|| {
+            self.untimed += 1;
+            if index == 0 { 0 } else { self.last.saturating_add(self.step) }
+        });
+        if own.is_some() && next > self.last {
+            self.step = next - self.last;
+        }
+        self.last = next;
+        Stamp(next)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stamps_of_a_video_are_its_own_and_only_missing_ones_are_counted_on() {
+        let stamps = |times: &[Option<i64>]| {
+            let mut clock = FileClock::new(1e9);
+            let stamps = times.iter().enumerate().map(|(i, time)| clock.stamp(i as u64, *time).0).collect::<Vec<_>>();
+            (stamps, clock.untimed)
+        };
+        assert_eq!(stamps(&[Some(70), Some(75), Some(75), Some(375)]), (vec![0, 5, 5, 305], 0));
+        assert_eq!(stamps(&[Some(-10), Some(10), None, Some(5), Some(90)]), (vec![0, 20, 40, 60, 100], 2));
+        assert_eq!(stamps(&[None, None, Some(500), Some(510)]), (vec![0, 1, 2, 12], 2));
+        assert_eq!(stamps(&[Some(i64::MIN), Some(i64::MAX)]).1, 0);
+    }
+
     use std::time::Duration;
 
     #[test]

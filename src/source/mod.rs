@@ -51,6 +51,8 @@ pub struct SourceCounts {
     pub lost: u64,
     /// Files or frames that could not be read and were skipped.
     pub unreadable: u64,
+    /// Videos only: frames for which the file names no time, or an earlier one than for the frame before.
+    pub untimed: u64,
     /// Live only: times that no frame came for `source.stall_secs`.
     pub stalls: u64,
     /// Live only: times that the source broke in another way.
@@ -64,11 +66,12 @@ pub struct SourceCounts {
 impl SourceCounts {
     /// Those of another source, or of another opening of the same, on top; the age is the other's.
     pub fn add(&mut self, other: &SourceCounts) {
-        let SourceCounts { frames, dropped, lost, unreadable, stalls, failures, reopens, age_ms } = *other;
+        let SourceCounts { frames, dropped, lost, unreadable, untimed, stalls, failures, reopens, age_ms } = *other;
         self.frames += frames;
         self.dropped += dropped;
         self.lost += lost;
         self.unreadable += unreadable;
+        self.untimed += untimed;
         self.stalls += stalls;
         self.failures += failures;
         self.reopens += reopens;
@@ -128,7 +131,7 @@ pub fn open(address: impl Into<Address>, config: &config::Source) -> Result<Box<
 fn open_address(address: &Address, config: &config::Source) -> Result<Box<dyn Source>> {
     match Uri::parse(address.reveal())? {
         Uri::Camera(wanted) => open_camera(wanted, config),
-        Uri::Csi(_) | Uri::Rtsp(_) | Uri::Gst(_) => open_live(address, config),
+        Uri::Csi(_) | Uri::Rtsp(_) | Uri::Http(_) | Uri::Gst(_) => open_live(address, config),
         Uri::Folder(path) => Ok(Box::new(folder::Folder::open(&path, config.frame_rate)?)),
         Uri::Video(path) => open_file(&path, config),
         Uri::Input => piped::open_input(config),

@@ -14,6 +14,8 @@ pub enum Uri {
     Csi(u32),
     /// `rtsp://host/path`: a camera in the network.
     Rtsp(Address),
+    /// `http://host/path`: MJPEG or a playlist (HLS) in the network.
+    Http(Address),
     /// `gst:PIPELINE`: the frames of a GStreamer pipeline. With the scheme.
     Gst(Address),
     /// `dir:///frames`: a folder of images.
@@ -39,6 +41,7 @@ impl std::fmt::Debug for Uri {
             Uri::Camera(wanted) => kind(f, "Camera", wanted),
             Uri::Csi(number) => kind(f, "Csi", number),
             Uri::Rtsp(address) => kind(f, "Rtsp", address),
+            Uri::Http(address) => kind(f, "Http", address),
             Uri::Gst(pipeline) => kind(f, "Gst", pipeline),
             Uri::Folder(path) => kind(f, "Folder", &of_path(path)),
             Uri::Video(path) => kind(f, "Video", &of_path(path)),
@@ -72,11 +75,11 @@ impl std::fmt::Display for Wanted {
 
 /// What can be opened, for messages.
 const KNOWN: &str = "v4l2:///dev/video0 (camera), csi://0 (camera port of a Jetson), rtsp://host/path (network camera), \
-                     gst:PIPELINE (GStreamer), dir:///frames (folder of images), file:///clip.mp4 (video file or image), \
+                     http://host/path (MJPEG or HLS), gst:PIPELINE (GStreamer), dir:///frames (folder of images), file:///clip.mp4 (video file or image), \
                      pattern://SEED (synthetic), - (standard input), or a plain path to a camera, folder, video or image";
 
 /// Every scheme.
-const SCHEMES: &[&str] = &["v4l2", "csi", "rtsp", "rtsps", "gst", "dir", "file", "pattern"];
+const SCHEMES: &[&str] = &["v4l2", "csi", "rtsp", "rtsps", "http", "https", "gst", "dir", "file", "pattern"];
 
 impl Uri {
     /// Reads the name of a source. Paths are taken as they stand (no `%` escapes) and may be relative:
@@ -95,7 +98,8 @@ impl Uri {
         match scheme.as_str() {
             "v4l2" => device(text, rest).map(Uri::Camera),
             "csi" => csi(text, rest).map(Uri::Csi),
-            "rtsp" | "rtsps" => rtsp(text, &scheme, whole).map(Uri::Rtsp),
+            "rtsp" | "rtsps" => network(text, &scheme, whole).map(Uri::Rtsp),
+            "http" | "https" => network(text, &scheme, whole).map(Uri::Http),
             // The pipeline as it stands: it may begin with anything.
             "gst" => gst(whole).map(Uri::Gst),
             "dir" => path(text, rest).map(Uri::Folder),
@@ -113,7 +117,7 @@ impl Uri {
     /// Where it has an address in the network, or a pipeline that may hold one.
     pub fn address(&self) -> Option<&Address> {
         match self {
-            Uri::Rtsp(address) | Uri::Gst(address) => Some(address),
+            Uri::Rtsp(address) | Uri::Http(address) | Uri::Gst(address) => Some(address),
             _ => None,
         }
     }
@@ -154,7 +158,7 @@ fn csi(text: &str, rest: &str) -> Result<u32> {
 }
 
 /// `whole` begins with the slashes.
-fn rtsp(text: &str, scheme: &str, whole: &str) -> Result<Address> {
+fn network(text: &str, scheme: &str, whole: &str) -> Result<Address> {
     let rest = whole.strip_prefix("//").unwrap_or_default();
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
@@ -163,8 +167,8 @@ fn rtsp(text: &str, scheme: &str, whole: &str) -> Result<Address> {
     let cut = rest.contains('@') && port.is_some_and(|port| port.parse::<u16>().is_err());
     if host.is_empty() || cut || whole.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err(Error::usage(format!(
-            "{}: write rtsp://HOST/PATH or rtsp://USER:PASSWORD@HOST:PORT/PATH, and characters of the password that mean \
-             something in an address as # %23, / %2F, ? %3F, @ %40, : %3A, & %26, % %25, a blank %20",
+            "{}: write {scheme}://HOST/PATH or {scheme}://USER:PASSWORD@HOST:PORT/PATH, and characters of the password \
+             that mean something in an address as # %23, / %2F, ? %3F, @ %40, : %3A, & %26, % %25, a blank %20",
             Address::new(text)
         )));
     }
@@ -271,6 +275,9 @@ mod tests {
         assert_eq!(Uri::parse("csi://1").unwrap(), Uri::Csi(1));
         let network = "rtsp://user:p@ss@host:554/a?b=c";
         assert_eq!(Uri::parse(network).unwrap(), Uri::Rtsp(network.into()));
+        for address in ["http://me:p@host:80/a?b=c", "https://host/live.m3u8"] {
+            assert_eq!(Uri::parse(address).unwrap(), Uri::Http(address.into()));
+        }
         let pipeline = "videotestsrc pattern=ball ! queue";
         assert_eq!(Uri::parse(&format!("gst: {pipeline}")).unwrap(), Uri::Gst(format!("gst:{pipeline}").into()));
         assert_eq!(Uri::parse("dir:///frames").unwrap(), Uri::Folder("/frames".into()));
@@ -293,8 +300,8 @@ mod tests {
 
     #[test]
     fn unknown_and_incomplete_names_are_refused_with_what_is_known() {
-        let message = refused("http://me:secret@host/clip.mp4");
-        assert!(message.contains("unknown kind of source `http:`") && message.contains("pattern://SEED"), "{message}");
+        let message = refused("ftp://me:secret@host/clip.mp4");
+        assert!(message.contains("unknown kind of source `ftp:`") && message.contains("pattern://SEED"), "{message}");
         assert!(!message.contains("secret"), "{message}");
         assert!(refused("").contains("empty"));
         assert!(refused("dir://").contains("names no path"));
@@ -305,6 +312,7 @@ mod tests {
         for text in ["csi://", "csi://x", "csi://64"] {
             assert!(refused(text).contains("0 to 63"));
         }
+        assert!(refused("http:///x").contains("http://HOST/PATH"));
         for text in ["rtsp://", "rtsp:host", "rtsp://me:secret@/x", "rtsp://host/a b"] {
             let message = refused(text);
             assert!(message.contains("rtsp://HOST/PATH") && !message.contains("secret"), "{message}");

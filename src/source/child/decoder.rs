@@ -3,14 +3,13 @@
 //! Two short calls each: one that tells size and frame rate (the header of a YUV4MPEG2 stream, which both programs
 //! write), and the one that brings the frames.
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::reader::Layout;
+use super::duties;
 use crate::error::{Error, Result};
-use crate::source::frame_bytes;
+use crate::files::open_regular;
 
 /// A program that decodes videos.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,49 +81,40 @@ impl Tool {
                 let tail = "-frames:v 1 -vf scale=16:16 -pix_fmt yuv420p -f yuv4mpegpipe pipe:1";
                 Ok(ffmpeg(program, video, sync, tail))
             }
-            Tool::Gstreamer => gstreamer(program, video, "videoconvert ! y4menc"),
+            // The last element stands alone: it asks only whether that option is known.
+            Tool::Gstreamer => {
+                let rest = format!("videoconvert ! y4menc ! fdsink fd=1 matroskamux {sync}");
+                gstreamer(program, video, &rest)
+            }
         }
     }
 
     /// The call that writes every frame, in order, none twice and none left out.
     pub(super) fn frames_call(self, program: &Path, video: Input, sync: &str, header: Header) -> Result<Command> {
         match self {
-            Tool::Ffmpeg => Ok(ffmpeg(program, video, sync, "-f image2pipe -c:v ppm -pix_fmt rgb24 pipe:1")),
+            Tool::Ffmpeg => Ok(ffmpeg(program, video, sync, duties::FFMPEG_OUTPUT)),
             Tool::Gstreamer => {
                 let Header { width, height, .. } = header;
-                let caps = format!("video/x-raw,format=RGB,width={width},height={height}");
-                gstreamer(program, video, &format!("videoconvert ! videoscale ! {caps}"))
+                let output = duties::GSTREAMER_OUTPUT;
+                let size = format!("video/x-raw,format=RGB,width={width},height={height}");
+                gstreamer(program, video, &format!("videoscale ! {size} ! {output} {sync} ! fdsink fd=1"))
             }
         }
     }
 
-    /// How the frames of [`Tool::frames_call`] lie in the stream.
-    ///
-    /// PPM names its size before each frame. GStreamer's raw frames have the size asked for; a video that changes its
-    /// size midway is scaled to the first by both.
-    pub(super) fn layout(self, header: Header) -> Result<Layout> {
-        match self {
-            Tool::Ffmpeg => Ok(Layout::Ppm),
-            Tool::Gstreamer => {
-                frame_bytes(header.width, header.height)?;
-                Ok(Layout::Raw { width: header.width, height: header.height })
-            }
-        }
-    }
-
-    /// Spellings of "neither repeat nor drop frames": that of ffmpeg 5.1 and later, then that of older ones.
+    /// Spellings of what versions say differently, the newest first.
     pub(super) fn sync_options(self) -> &'static [&'static str] {
         match self {
-            Tool::Ffmpeg => &["-fps_mode", "-vsync"],
-            Tool::Gstreamer => &[""],
+            Tool::Ffmpeg => duties::FFMPEG_SYNC,
+            Tool::Gstreamer => duties::GSTREAMER_TICKS,
         }
     }
 
     /// True for a line on standard error that tells of damage in the video. The rest is about the program itself.
     pub(super) fn complains(self, line: &str) -> bool {
         match self {
-            // Its writer remarks on time stamps, which a stream of images has none of.
-            Tool::Ffmpeg => !line.trim().is_empty() && !line.starts_with("[image2pipe"),
+            // Its writer remarks on time stamps.
+            Tool::Ffmpeg => !line.trim().is_empty() && !line.starts_with("[nut"),
             Tool::Gstreamer => line.starts_with("ERROR"),
         }
     }
@@ -141,18 +131,22 @@ fn ffmpeg(program: &Path, video: Input, sync: &str, tail: &str) -> Command {
         Input::Stream => ("pipe:0".into(), Stdio::piped()),
     };
     let mut command = Command::new(program);
-    command.args(["-hide_banner", "-nostdin", "-v", "error", "-i"]).arg(input);
-    command.args(["-map", "0:v:0", sync, "passthrough"]).args(tail.split(' ')).stdin(stdin);
+    command.args(duties::FFMPEG_INPUT.split(' ')).arg("-i").arg(input).args(duties::FFMPEG_FILM.split(' '));
+    command.args([sync, "passthrough"]).args(tail.split(' ')).stdin(stdin);
     command
 }
 
-fn gstreamer(program: &Path, video: Input, middle: &str) -> Result<Command> {
-    let stdin = match video {
-        // The file is handed over open, so that no character in its name has a meaning.
-        Input::File(path) => File::open(path).map_err(|e| Error::io("cannot open the video", path, e))?.into(),
-        Input::Stream => Stdio::piped(),
+fn gstreamer(program: &Path, video: Input, rest: &str) -> Result<Command> {
+    let (stdin, source) = match video {
+        // The file is handed over open, so that no character in its name has a meaning, and read as a file: what is only
+        // pushed loses frames of an MP4 whose film begins late.
+        Input::File(path) => {
+            let file = open_regular(path).map_err(|e| Error::io("cannot open the video", path, e))?;
+            (Stdio::from(file), "filesrc location=/dev/stdin")
+        }
+        Input::Stream => (Stdio::piped(), "fdsrc fd=0"),
     };
-    let pipeline = format!("fdsrc fd=0 ! decodebin ! {middle} ! fdsink fd=1");
+    let pipeline = format!("{source} ! decodebin ! {} ! {rest}", duties::GSTREAMER_PICTURE);
     let mut command = Command::new(program);
     command.arg("-q").args(pipeline.split(' ')).stdin(stdin);
     Ok(command)

@@ -1,4 +1,4 @@
-//! `csi:`, `rtsp:` and `gst:`: live frames out of a child process. The newest one wins.
+//! `csi:`, `rtsp:`, `http:` and `gst:`: live frames out of a child process. The newest one wins.
 use std::ffi::OsStr;
 use std::io::BufReader;
 use std::process::ChildStdout;
@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ENDING;
-use super::decoder::Tool;
+use super::duties::{plainly, unknown_option};
 use super::pipeline::{Call, advice};
 use super::process::Process;
-use super::reader::{Layout, read_frame};
-use super::y4m::Y4m;
+use super::stream::{Next, Stream};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
@@ -55,12 +54,19 @@ impl Live {
 
     /// [`Live::open`] with programs looked for in `search`, a list of folders as in `PATH`.
     fn open_with(uri: &Uri, config: &config::Source, search: &OsStr) -> Result<Self> {
-        let call = Call::new(uri, config, search)?;
+        let mut call = Call::new(uri, config, search)?;
         let stall = stall_time(config)?;
+        match Self::start(uri, call.clone(), stall) {
+            Err(error) if unknown_option(&error.chain()) && call.fall_back() => Self::start(uri, call, stall),
+            result => result,
+        }
+    }
+
+    fn start(uri: &Uri, call: Call, stall: Duration) -> Result<Self> {
         let (process, stdout) = Process::start_hiding(call.tool, call.command(), uri.address().cloned())?;
         let mailbox = Arc::new(Mailbox::new());
-        let (thread_mailbox, tool) = (mailbox.clone(), call.tool);
-        let work = move || read(stdout, tool, &thread_mailbox);
+        let thread_mailbox = mailbox.clone();
+        let work = move || read(stdout, &thread_mailbox);
         let thread = std::thread::Builder::new().name("live-frames".into()).spawn(work);
         thread.map_err(|e| Error::work("cannot start the thread that reads live frames").because(e))?;
         let (uri, read, last, counts) = (uri.clone(), Read::default(), Instant::now(), SourceCounts::default());
@@ -86,7 +92,7 @@ impl Live {
     fn words(&mut self) -> String {
         self.process.kill();
         let words = self.process.words().0;
-        let advice = advice(&self.uri, &words);
+        let advice = plainly(&words).unwrap_or_else(|| advice(&self.uri, &words));
         let advice = if advice.is_empty() { String::new() } else { format!("; {advice}") };
         format!("{words}{advice}")
     }
@@ -174,31 +180,22 @@ impl Drop for Live {
 const WHOLE: &str = "its stream ended";
 
 /// Reads frames to the end of the stream, or until nobody takes them; the pipe is never left full.
-fn read(stdout: ChildStdout, tool: Tool, mailbox: &Mailbox<Read>) {
-    let stream = BufReader::with_capacity(1 << 16, stdout);
-    let outcome = match tool {
-        Tool::Gstreamer => {
-            let mut frames = Y4m::new(stream);
-            each(mailbox, |frame| frames.next(frame))
-        }
-        Tool::Ffmpeg => {
-            let mut stream = stream;
-            each(mailbox, |frame| read_frame(&mut stream, Layout::Ppm, frame))
-        }
-    };
-    mailbox.close(&outcome.err().map_or_else(|| WHOLE.to_owned(), |error| error.chain()));
-}
-
-fn each(mailbox: &Mailbox<Read>, mut next: impl FnMut(&mut Frame) -> Result<bool>) -> Result<()> {
+fn read(stdout: ChildStdout, mailbox: &Mailbox<Read>) {
+    let mut stream = Stream::new(BufReader::with_capacity(1 << 16, stdout));
     let (mut read, mut number) = (Read::default(), 0);
-    while next(&mut read.frame)? {
+    let reason = loop {
+        match stream.next(&mut read.frame) {
+            Ok(Next::Frame(_)) => {}
+            Ok(Next::End) => break WHOLE.to_owned(),
+            Err(error) => break error.chain(),
+        }
         (read.number, read.at) = (number, Some(Instant::now()));
         number += 1;
         if !mailbox.put(&mut read) {
-            break;
+            break WHOLE.to_owned();
         }
-    }
-    Ok(())
+    };
+    mailbox.close(&reason);
 }
 
 #[cfg(test)]

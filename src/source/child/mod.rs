@@ -5,16 +5,20 @@
 //! The child writes raw frames into a pipe; the pipe and two waiting frames are all the room it has, so it runs no
 //! faster than its frames are taken. It is killed when it stalls and when the source is dropped.
 mod decoder;
+mod duties;
 mod feed;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+pub(super) mod kind;
 mod live;
+mod matroska;
+mod nut;
 mod pipeline;
 mod probe;
 mod process;
 mod reader;
 mod spawner;
-mod y4m;
+mod stream;
 
 use std::ffi::OsStr;
 use std::io::{Cursor, Read};
@@ -22,15 +26,18 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use self::decoder::{Input, Tool};
+pub(super) use self::duties::NO_PICTURE;
 use self::feed::Feed;
 pub use self::live::Live;
 use self::probe::{Decoder, probe, stall_error};
 use self::process::Process;
 use self::reader::{Frames, Item};
-use super::{Pull, Source, SourceCounts, stall_time, stamp_at};
+use super::clock::FileClock;
+use super::{Pull, Source, SourceCounts, stall_time};
 use crate::config;
 use crate::error::{Error, Result};
-use crate::frame::Frame;
+use crate::files::open_regular;
+use crate::frame::{Frame, Stamp};
 
 /// How long a child that closed its pipe may take to end.
 const ENDING: Duration = Duration::from_secs(2);
@@ -48,7 +55,11 @@ pub struct Video {
     /// Where the decoder is fed.
     feed: Option<Feed>,
     frames: Frames,
+    /// The video names times of its own.
+    timed: bool,
+    /// Frames per second where it does not.
     rate: f64,
+    clock: FileClock,
     stall: Duration,
     /// When the last frame was taken; a decoder that waits for its reader is not stalled.
     last_taken: Instant,
@@ -59,7 +70,8 @@ pub struct Video {
 }
 
 impl Video {
-    /// Starts to decode the video at `path`. Stamps are frame number / frame rate, the rate as the video names it.
+    /// Starts to decode the video at `path`. Stamps are the frames' own presentation times,
+    /// that of the first being 0.
     /// # Errors
     /// Work: no such file, no decoder installed, nothing in it that the decoder knows.
     pub fn open(path: &Path, config: &config::Source) -> Result<Self> {
@@ -73,11 +85,21 @@ impl Video {
             let path = path.display();
             return Err(Error::work(format!("{path} is not a video file; folders of images are named dir:{path}")));
         }
+        let mut head = Vec::new();
+        let opened = open_regular(path).and_then(|file| file.take(512).read_to_end(&mut head));
+        opened.map_err(|e| Error::io("cannot open the video", path, e))?;
+        if let Some(why) = kind::text(&head) {
+            return Err(Error::work(format!("{} {why}", path.display())));
+        }
         let (tool, program) = Tool::find(&config.decoder, search)?;
+        if tool == Tool::Gstreamer && head.starts_with(b"GIF8") {
+            let path = path.display();
+            return Err(Error::work(format!("{path} is a GIF, which GStreamer cannot read: install ffmpeg")));
+        }
         let (name, stall) = (path.display().to_string(), stall_time(config)?);
         let input = Input::File(path);
         let found = probe(tool, &program, input, &name, None, stall)?;
-        let decoder = Decoder { name, tool, program, stall };
+        let decoder = Decoder { name, tool, program, stall, timed: !kind::bare(&head) };
         decoder.start(input, found, None::<std::io::Empty>, config)
     }
 
@@ -93,7 +115,7 @@ impl Video {
         let search = std::env::var_os("PATH").unwrap_or_default();
         let (tool, program) = Tool::find(&config.decoder, &search)?;
         let (name, stall) = (name.to_owned(), stall_time(config)?);
-        let decoder = Decoder { name, tool, program, stall };
+        let mut decoder = Decoder { name, tool, program, stall, timed: true };
         // A stream comes once, so its beginning is decoded twice: for size and rate, then as part of the whole.
         let mut beginning = Vec::new();
         for most in BEGINNINGS {
@@ -103,6 +125,7 @@ impl Video {
             let last = beginning.len() < most || most == BEGINNINGS[BEGINNINGS.len() - 1];
             match probe(tool, &decoder.program, Input::Stream, &decoder.name, Some(&beginning), stall) {
                 Ok(found) => {
+                    decoder.timed = !kind::bare(&beginning);
                     return decoder.start(Input::Stream, found, Some(Cursor::new(beginning).chain(stream)), config);
                 }
                 Err(error) if last => return Err(error),
@@ -121,11 +144,11 @@ impl Video {
         loop {
             let stalled = self.last_sign() + self.stall;
             match self.frames.next(deadline.map_or(stalled, |deadline| deadline.min(stalled))) {
-                Some(Item::Frame(mut next)) => {
+                Some(Item::Frame(mut next, time)) => {
                     std::mem::swap(frame, &mut next);
                     self.frames.recycle(next);
                     frame.index = self.decoded;
-                    frame.stamp = stamp_at(self.decoded, self.rate);
+                    frame.stamp = self.stamp(time);
                     frame.cut = false;
                     frame.arrived = None;
                     self.decoded += 1;
@@ -141,6 +164,20 @@ impl Video {
                 None => {}
             }
         }
+    }
+
+    /// The stamp of the next frame, whose presentation time is `time`.
+    fn stamp(&mut self, time: Option<i64>) -> Stamp {
+        let before = self.clock.untimed;
+        let stamp = self.clock.stamp(self.decoded, time.filter(|_| self.timed));
+        if before == 0 && self.clock.untimed > 0 {
+            let (name, index, rate) = (&self.name, self.decoded, self.rate);
+            tracing::warn!(
+                "{name} names no time for frame {index}, or one before that of the frame before; such frames follow the \
+                 one before as that did (at first: {rate} frames per second) and are counted as untimed"
+            );
+        }
+        stamp
     }
 
     /// When the decoder last did something, or had nothing to do.
@@ -216,7 +253,7 @@ impl Source for Video {
     }
 
     fn counts(&self) -> SourceCounts {
-        self.counts.clone()
+        SourceCounts { untimed: self.clock.untimed, ..self.counts.clone() }
     }
 }
 

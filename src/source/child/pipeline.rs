@@ -4,19 +4,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::decoder::Tool;
+use super::duties;
 use crate::config;
 use crate::error::{Error, Result};
 use crate::source::address::Address;
 use crate::source::uri::Uri;
 
-/// What every pipeline of ours ends in: frames whose header names their size. Rows of a width that is no multiple of 8 are
-/// padded, by some versions of y4menc in its stream too, and the header does not say so: such frames become the nearest size
-/// that leaves no doubt.
-const TAIL: &str = "videoconvert ! videoscale ! video/x-raw,format=I420,width=[8,16384,8],height=[2,16384,2] ! y4menc ! \
-                    fdsink fd=1";
 /// Packages of GStreamer.
 const INSTALL: &str = "`apt install gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
                        gstreamer1.0-libav`";
+
+/// What every pipeline of ours ends in.
+fn tail() -> String {
+    format!("{} ! {} ! fdsink fd=1", duties::GSTREAMER_PICTURE, duties::GSTREAMER_OUTPUT)
+}
 
 /// A program and its arguments.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +25,8 @@ pub(super) struct Call {
     pub(super) tool: Tool,
     pub(super) program: PathBuf,
     pub(super) arguments: Vec<String>,
+    /// The same in the words of older versions of the program, where those differ.
+    older: Option<Vec<String>>,
     /// An end without an error is the end of the source, not a fault.
     pub(super) may_end: bool,
 }
@@ -37,27 +40,48 @@ impl Call {
             Uri::Csi(number) => Self::pipeline(&csi(*number, config), search, false),
             Uri::Gst(pipeline) => {
                 let text = pipeline.reveal();
-                Self::pipeline(&format!("{} ! {TAIL}", text.strip_prefix("gst:").unwrap_or(text)), search, true)
+                Self::pipeline(&format!("{} ! {}", text.strip_prefix("gst:").unwrap_or(text), tail()), search, true)
             }
             Uri::Rtsp(address) => {
                 let (tool, program) = Tool::find(&config.decoder, search)?;
                 let address = address.reveal();
                 match tool {
-                    Tool::Ffmpeg => Ok(Call { tool, program, arguments: ffmpeg(address), may_end: false }),
+                    Tool::Ffmpeg => Ok(Self::ffmpeg(program, address, "-rtsp_transport tcp -fflags nobuffer", false)),
                     Tool::Gstreamer => {
                         let convert = hardware(&program);
                         let mut arguments = vec!["-q".to_owned(), "rtspsrc".into(), format!("location={address}")];
                         // The address is one argument, whatever is in it.
                         let rest = format!(
-                            "protocols=tcp latency=200 ! application/x-rtp,media=video ! decodebin ! {convert}{TAIL}"
+                            "protocols=tcp latency=200 ! application/x-rtp,media=video ! decodebin ! {convert}{}",
+                            tail()
                         );
                         arguments.extend(rest.split(' ').map(str::to_owned));
-                        Ok(Call { tool, program, arguments, may_end: false })
+                        Ok(Call { tool, program, arguments, older: None, may_end: false })
                     }
                 }
             }
-            _ => Err(Error::usage("only csi:, rtsp: and gst: sources are pipelines")),
+            Uri::Http(address) => {
+                let (_, program) = Tool::find("ffmpeg", search)
+                    .map_err(|e| Error::work("http: and https: sources need ffmpeg").because(e.chain()))?;
+                let address = address.reveal();
+                // A playlist hands out seconds at once, to be shown at their own pace, and may have an end; a camera none.
+                let path = address.split(['?', '#']).next().unwrap_or_default();
+                let playlist = path.to_ascii_lowercase().ends_with(".m3u8");
+                let options = if playlist { "-re" } else { "-fflags nobuffer" };
+                Ok(Self::ffmpeg(program, address, options, playlist))
+            }
+            _ => Err(Error::usage("only csi:, rtsp:, http: and gst: sources are pipelines")),
         }
+    }
+
+    fn ffmpeg(program: PathBuf, address: &str, options: &str, may_end: bool) -> Call {
+        let [arguments, older] = duties::FFMPEG_SYNC.map(|sync| ffmpeg(address, options, sync));
+        Call { tool: Tool::Ffmpeg, program, arguments, older: Some(older), may_end }
+    }
+
+    /// The same in the words of older versions, once; false where there are none.
+    pub(super) fn fall_back(&mut self) -> bool {
+        self.older.take().map(|older| self.arguments = older).is_some()
     }
 
     fn pipeline(text: &str, search: &OsStr, may_end: bool) -> Result<Call> {
@@ -66,7 +90,7 @@ impl Call {
         })?;
         let mut arguments = vec!["-q".to_owned()];
         arguments.extend(words(text)?);
-        Ok(Call { tool, program, arguments, may_end })
+        Ok(Call { tool, program, arguments, older: None, may_end })
     }
 
     pub(super) fn command(&self) -> Command {
@@ -92,15 +116,17 @@ fn csi(number: u32, config: &config::Source) -> String {
     format!(
         "nvarguscamerasrc sensor-id={number} ! \
          video/x-raw(memory:NVMM),format=NV12,width={width},height={height},framerate={rate} ! nvvidconv ! \
-         video/x-raw,format=I420 ! {TAIL}"
+         video/x-raw,format=I420 ! {}",
+        tail()
     )
 }
 
-fn ffmpeg(address: &str) -> Vec<String> {
-    let before = "-hide_banner -nostdin -v error -rtsp_transport tcp -fflags nobuffer -i";
-    let after = "-map 0:v:0 -an -f image2pipe -c:v ppm -pix_fmt rgb24 pipe:1";
+/// `options`: how the input is read.
+fn ffmpeg(address: &str, options: &str, sync: &str) -> Vec<String> {
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    [words(before), vec![address.to_owned()], words(after)].concat()
+    let before = words(&format!("{} {options} -i", duties::FFMPEG_INPUT));
+    let after = words(&format!("{} {sync} passthrough {}", duties::FFMPEG_FILM, duties::FFMPEG_OUTPUT));
+    [before, vec![address.to_owned()], after].concat()
 }
 
 /// What brings frames out of the memory of a Jetson's decoder, where it has one: decodebin takes the decoder by itself.
@@ -140,9 +166,12 @@ fn words(text: &str) -> Result<Vec<String>> {
 /// What to do about the last words of a child; empty where they say it themselves.
 pub(super) fn advice(uri: &Uri, words: &str) -> &'static str {
     let says = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
-    if matches!(uri, Uri::Rtsp(_)) {
+    if matches!(uri, Uri::Rtsp(_) | Uri::Http(_)) {
         if says(&["401", "403", "nauthorized", "Not authorized", "Forbidden"]) {
-            return "the camera refuses user and password; write rtsp://USER:PASSWORD@HOST/PATH";
+            return match uri {
+                Uri::Http(_) => "the camera refuses user and password; write http://USER:PASSWORD@HOST/PATH",
+                _ => "the camera refuses user and password; write rtsp://USER:PASSWORD@HOST/PATH",
+            };
         }
         if says(&["404", "Not Found", "Not found"]) {
             return "the camera has no stream of that path; its manual names it";
@@ -157,13 +186,13 @@ pub(super) fn advice(uri: &Uri, words: &str) -> &'static str {
             "connect to",
             "Failed to connect",
         ]) {
-            return "nothing answers there: check address, port (554 where none is named) and cable";
+            return "nothing answers there: check address, port (rtsp: 554, http: 80 where none is named) and cable";
         }
     }
     if says(&["no element \"nvarguscamerasrc\""]) {
         return "csi: needs a Jetson with its camera software (nvidia-l4t-gstreamer); elsewhere use v4l2: or gst:";
     }
-    if says(&["no element \"y4menc\"", "no element \"videoconvert\"", "no element \"videoscale\""]) {
+    if says(&["no element \"matroskamux\"", "no element \"videoconvert\"", "no element \"videoscale\""]) {
         return "install gstreamer1.0-plugins-base and gstreamer1.0-plugins-good";
     }
     if says(&["No cameras available", "Failed to create CaptureSession"]) {
@@ -202,7 +231,7 @@ mod tests {
     fn pipelines_are_built_and_missing_programs_named() {
         const GST: &[&str] = &["gst-launch-1.0"];
         let csi = shown("csi://2", GST);
-        for part in ["sensor-id=2", "width=640,height=480,framerate=30/1", "nvvidconv", "y4menc"] {
+        for part in ["sensor-id=2", "width=640,height=480,framerate=30/1", "nvvidconv", "matroskamux"] {
             assert!(csi.contains(part), "{part}: {csi}");
         }
         let own = shown("gst:videotestsrc pattern=\"ball\" ! 'video/x-raw, width=64'", GST);

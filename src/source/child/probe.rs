@@ -5,6 +5,7 @@ use std::process::ChildStdout;
 use std::time::{Duration, Instant};
 
 use super::decoder::{Header, Input, Tool, parse_header};
+use super::duties::{plainly, unknown_option};
 use super::feed::Feed;
 use super::process::Process;
 use super::reader::Frames;
@@ -12,6 +13,7 @@ use super::{ENDING, Video};
 use crate::config;
 use crate::error::{Error, Result};
 use crate::source::SourceCounts;
+use crate::source::clock::FileClock;
 
 /// What decodes a video.
 pub(super) struct Decoder {
@@ -19,6 +21,8 @@ pub(super) struct Decoder {
     pub(super) tool: Tool,
     pub(super) program: PathBuf,
     pub(super) stall: Duration,
+    /// False for bare streams: their times are the decoder's guess.
+    pub(super) timed: bool,
 }
 
 impl Decoder {
@@ -30,19 +34,29 @@ impl Decoder {
         stream: Option<impl Read + Send + 'static>,
         config: &config::Source,
     ) -> Result<Video> {
-        let Self { name, tool, program, stall } = self;
-        let rate = header.rate.unwrap_or_else(|| {
-            let rate = config.frame_rate;
-            tracing::warn!("{name} names no usable frame rate; {rate} frames per second (source.frame_rate) are taken");
-            rate
-        });
-        let layout = tool.layout(header)?;
+        let Self { name, tool, program, stall, timed } = self;
+        // What frames without a time of their own follow each other by.
+        let rate = header.rate.unwrap_or(config.frame_rate);
         let (mut process, stdout) = Process::start(tool, tool.frames_call(&program, input, sync, header)?)?;
         let fed = process.take_stdin().zip(stream);
         let feed = fed.map(|(stdin, stream)| Feed::start(stdin, stream)).transpose()?;
-        let frames = Frames::start(stdout, layout)?;
-        let (last_taken, counts) = (Instant::now(), SourceCounts::default());
-        Ok(Video { name, tool, process, feed, frames, rate, stall, last_taken, decoded: 0, over: false, counts })
+        let frames = Frames::start(stdout)?;
+        let (last_taken, counts, clock) = (Instant::now(), SourceCounts::default(), FileClock::new(rate));
+        Ok(Video {
+            name,
+            tool,
+            process,
+            feed,
+            frames,
+            timed,
+            rate,
+            clock,
+            stall,
+            last_taken,
+            decoded: 0,
+            over: false,
+            counts,
+        })
     }
 }
 
@@ -76,7 +90,10 @@ pub(super) fn probe(
         }
         let status = process.finish(ENDING);
         let (words, _) = process.words();
-        if !words.contains("Unrecognized option") {
+        if let Some(plain) = plainly(&words) {
+            return Err(Error::work(format!("{name} {plain}")));
+        }
+        if !unknown_option(&words) {
             let how = status.map_or_else(|| "it did not end by itself".into(), |status| format!("{status}"));
             failure = Some(format!("{how}; {words}"));
             break;

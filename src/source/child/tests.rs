@@ -5,12 +5,12 @@ use crate::source::tests::all_frames;
 use std::path::PathBuf;
 use std::process::Command;
 
-fn config(decoder: &str) -> config::Source {
+pub(super) fn config(decoder: &str) -> config::Source {
     config::Source { decoder: decoder.into(), stall_secs: 20.0, ..config::Source::default() }
 }
 
 /// False, with a line that says so, where a program is missing.
-fn installed(program: &str) -> bool {
+pub(super) fn installed(program: &str) -> bool {
     let mut there = Tool::find(program, &std::env::var_os("PATH").unwrap()).is_ok();
     if there && program == "gst-launch-1.0" {
         let found = Command::new("gst-inspect-1.0").args(["--exists", "avdec_ffv1"]).status();
@@ -60,7 +60,9 @@ fn every_frame_in_order_with_the_videos_own_rate() {
         assert!(in_order(&frames), "{tool}");
         for (i, frame) in frames.iter().enumerate() {
             assert_eq!((frame.index, frame.width, frame.height, frame.cut), (i as u64, 50, 34, false));
-            assert_eq!(frame.stamp.0, (i as f64 * 1e9 * 1001.0 / 30000.0).round() as i64);
+            // Matroska counts in milliseconds.
+            let exact = (i as f64 * 1e9 * 1001.0 / 30000.0).round() as i64;
+            assert!(frame.stamp.0.abs_diff(exact) <= 500_000 && frame.stamp.0 % 1_000_000 == 0, "{tool}: {frame:?}");
             assert!(frame.pixels.iter().all(|v| v.abs_diff(frame.pixels[0]) <= 2), "{tool}: no padding in the picture");
         }
         assert_eq!(source.counts(), SourceCounts { frames: 12, ..SourceCounts::default() });
@@ -136,17 +138,20 @@ fn what_is_no_video_is_refused_with_the_decoders_words() {
     assert!(open(folder.path(), "auto").contains("not a video file"));
     let text = folder.path().join("text.mp4");
     std::fs::write(&text, b"this is no video\n".repeat(100)).unwrap();
+    assert!(open(&text, "auto").contains("text.mp4 is text, no video"));
+    let noise = folder.path().join("noise.mp4");
+    std::fs::write(&noise, b"this is no video\0".repeat(100)).unwrap();
     let empty = folder.path().join("empty.mp4");
     std::fs::write(&empty, b"").unwrap();
     for tool in ["ffmpeg", "gst-launch-1.0"] {
         if installed(tool) {
-            for path in [&text, &empty] {
+            for path in [&noise, &empty] {
                 let message = open(path, tool);
                 assert!(message.contains("it said: ") && message.contains(tool), "{message}");
             }
         }
     }
-    let error = Video::open_with(&text, &config("auto"), folder.path().as_os_str()).unwrap_err().chain();
+    let error = Video::open_with(&noise, &config("auto"), folder.path().as_os_str()).unwrap_err().chain();
     assert!(error.contains("apt install ffmpeg"), "{error}");
 }
 
@@ -155,7 +160,7 @@ fn a_stalled_decoder_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let video = folder.path().join("a.mp4");
     // The script writes its number and that of a child of its own beside the video.
-    std::fs::write(&video, b"x").unwrap();
+    std::fs::write(&video, b"\0x").unwrap();
     let config = config::Source { stall_secs: 0.4, ..config("ffmpeg") };
     let mut source = Video::open_with(&video, &config, scripts("stalls").as_os_str()).unwrap();
     let mut frame = Frame::default();
@@ -179,7 +184,7 @@ fn a_stalled_decoder_is_killed() {
 fn a_dropped_source_ends_its_decoder() {
     let folder = tempfile::tempdir().unwrap();
     let video = folder.path().join("a.mp4");
-    std::fs::write(&video, b"x").unwrap();
+    std::fs::write(&video, b"\0x").unwrap();
     let mut source = Video::open_with(&video, &config("ffmpeg"), scripts("stalls").as_os_str()).unwrap();
     assert_eq!(source.next(&mut Frame::default(), Duration::from_secs(10)).unwrap(), Pull::Frame);
     drop(source);
@@ -205,7 +210,7 @@ fn ended(number: &str) -> bool {
 fn a_slow_reader_is_no_stall() {
     let folder = tempfile::tempdir().unwrap();
     let video = folder.path().join("a.mp4");
-    std::fs::write(&video, b"x").unwrap();
+    std::fs::write(&video, b"\0x").unwrap();
     let config = config::Source { stall_secs: 0.5, ..config("ffmpeg") };
     let mut source = Video::open_with(&video, &config, scripts("plenty").as_os_str()).unwrap();
     let mut frame = Frame::default();
@@ -219,13 +224,13 @@ fn a_slow_reader_is_no_stall() {
 fn a_decoder_that_fails_midway_ends_the_source_with_a_count() {
     let folder = tempfile::tempdir().unwrap();
     let video = folder.path().join("a.mp4");
-    std::fs::write(&video, b"x").unwrap();
+    std::fs::write(&video, b"\0x").unwrap();
     for (script, frames) in [("fails", 2), ("breaks", 1)] {
         let mut source = Video::open_with(&video, &config("ffmpeg"), scripts(script).as_os_str()).unwrap();
         assert_eq!(all_frames(&mut source).len(), frames, "{script}");
         assert_eq!(
             source.counts(),
-            SourceCounts { frames: frames as u64, unreadable: 1, ..SourceCounts::default() },
+            SourceCounts { frames: frames as u64, unreadable: 1, untimed: frames as u64, ..SourceCounts::default() },
             "{script}"
         );
     }
@@ -235,11 +240,46 @@ fn a_decoder_that_fails_midway_ends_the_source_with_a_count() {
 fn an_older_ffmpeg_is_asked_in_its_own_words() {
     let folder = tempfile::tempdir().unwrap();
     let video = folder.path().join("a.mp4");
-    std::fs::write(&video, b"x").unwrap();
+    std::fs::write(&video, b"\0x").unwrap();
     // It knows -vsync only, and names no frame rate: source.frame_rate is taken.
     let config = config::Source { frame_rate: 4.0, ..config("ffmpeg") };
     let mut source = Video::open_with(&video, &config, scripts("old").as_os_str()).unwrap();
     let frames = all_frames(&mut source);
     assert_eq!(frames.iter().map(|f| f.stamp.0).collect::<Vec<_>>(), [0, 250_000_000]);
-    assert_eq!(source.counts().unreadable, 0);
+    let counts = source.counts();
+    assert_eq!((counts.unreadable, counts.untimed), (0, 2), "what is not the video's own time is counted");
+}
+
+/// A clip whose frames come at `stamps` (an expression of ffmpeg), and those stamps in nanoseconds.
+fn times(name: &str, tool: &str, stamps: &str, codec: &[&str]) -> Vec<i64> {
+    let folder = tempfile::tempdir().unwrap();
+    let more = [&["-vf", stamps, "-fps_mode", "passthrough"], codec].concat();
+    let path = clip(folder.path(), name, 4, "10", "50x34", &more);
+    let mut source = Video::open(&path, &config(tool)).unwrap();
+    let frames = all_frames(&mut source);
+    assert_eq!(source.counts().untimed, 0);
+    frames.iter().map(|frame| frame.stamp.0).collect()
+}
+
+#[test]
+fn stamps_are_the_videos_own() {
+    for tool in ["ffmpeg", "gst-launch-1.0"] {
+        if !installed("ffmpeg") || !installed(tool) {
+            continue;
+        }
+        let codec = ["-c:v", "libx264", "-video_track_timescale", "96000", "-enc_time_base", "1:96000"];
+        for (stamps, expected) in [
+            // Gaps of seconds and minutes; 960 frames a second; one a minute.
+            (
+                "settb=1/96000,setpts=(N+if(gte(N\\,2)\\,30)+if(gte(N\\,3)\\,300))*96000",
+                [0, 1, 32, 333].map(|s| s * 1_000_000_000),
+            ),
+            ("settb=1/96000,setpts=N*100", [0, 1_041_667, 2_083_333, 3_125_000]),
+            ("settb=1/96000,setpts=N*60*96000", [0, 60, 120, 180].map(|s| s * 1_000_000_000)),
+        ] {
+            let found = times("a.mp4", tool, stamps, &codec);
+            let near = found.iter().zip(expected).all(|(found, expected)| found.abs_diff(expected) <= 2_000);
+            assert!(near && found.len() == 4, "{tool}, {stamps}: {found:?}");
+        }
+    }
 }

@@ -47,20 +47,38 @@ impl<R: Read> Cutter<R> {
             return Ok(other);
         }
         let jpeg = self.bytes.starts_with(JPEG);
-        let mut at = 0;
+        let (mut at, mut seen) = (0, 0);
         loop {
             let end = if jpeg { jpeg_end_from(&self.bytes, &mut at) } else { png_end_from(&self.bytes, &mut at) };
+            // A picture whose end is missing ends where the next begins, so that its damage is its own.
+            let end = match end {
+                Some(end) => Some(self.next_start(jpeg, end, seen).unwrap_or(end)),
+                None if !jpeg || self.ended => self.next_start(jpeg, self.bytes.len(), seen),
+                None => None,
+            };
+            seen = self.bytes.len();
             if let Some(end) = end {
                 let rest = self.bytes.split_off(end);
                 return Ok(Cut::Picture(std::mem::replace(&mut self.bytes, rest)));
             }
+            if self.ended {
+                return Ok(Cut::Broken("it ends in the middle of a picture".into()));
+            }
             if self.bytes.len() as u64 > MAX_FILE_BYTES {
                 return Ok(Cut::Broken(format!("a picture has more than {MAX_FILE_BYTES} bytes")));
             }
-            if !self.more()? {
-                return Ok(Cut::Broken("it ends in the middle of a picture".into()));
-            }
+            self.more()?;
         }
+    }
+
+    /// Where another picture begins within the first `end` bytes; of a PNG's, `seen` were looked at before.
+    fn next_start(&self, jpeg: bool, end: usize, seen: usize) -> Option<usize> {
+        let bytes = self.bytes.get(..end).unwrap_or_default();
+        if jpeg {
+            return second_jpeg(bytes);
+        }
+        let from = seen.saturating_sub(PNG.len()).max(1);
+        bytes.get(from..)?.windows(PNG.len()).position(|eight| eight == PNG).map(|at| from + at)
     }
 
     /// Drops what lies before the next picture; something else than `None` where there is none.
@@ -108,6 +126,33 @@ impl<R: Read> Cutter<R> {
     }
 }
 
+/// Where a second JPEG begins in `bytes`, which begin with one. Segments of applications and comments may hold whole
+/// pictures; the others, and what lies between segments, hold none.
+fn second_jpeg(bytes: &[u8]) -> Option<usize> {
+    let mut at = 2;
+    loop {
+        at += bytes.get(at..)?.iter().position(|&byte| byte == 0xFF)?;
+        let length = match *bytes.get(at + 1)? {
+            0xD8 => return Some(at),
+            0xFF => 1,
+            0x00 | 0x01 | 0xD0..=0xD9 => 2,
+            marker => {
+                let length = usize::from(u16::from_be_bytes([*bytes.get(at + 2)?, *bytes.get(at + 3)?]));
+                let next = at + 2 + length;
+                // It may have swallowed the first bytes of the next picture.
+                let inside = bytes.get(at + 2..bytes.len().min(next + 2)).unwrap_or_default();
+                // One that is whole is followed by a marker.
+                let holds = matches!(marker, 0xE0..=0xEF | 0xFE) && bytes.get(next).is_none_or(|byte| *byte == 0xFF);
+                if let (Some(start), false) = (inside.windows(JPEG.len()).position(|three| three == JPEG), holds) {
+                    return Some(at + 2 + start);
+                }
+                2 + length.max(2)
+            }
+        };
+        at += length;
+    }
+}
+
 /// Bytes of the PNG at the start of `bytes`, with its last chunk (`IEND`); `at` as for a JPEG.
 /// Source: PNG specification, third edition, 5.3: length, type, data, checksum.
 fn png_end_from(bytes: &[u8], at: &mut usize) -> Option<usize> {
@@ -117,10 +162,19 @@ fn png_end_from(bytes: &[u8], at: &mut usize) -> Option<usize> {
         let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
         let end = at.checked_add(length)?.checked_add(12)?;
         if &head[4..] == b"IEND" {
-            return bytes.get(..end).map(<[u8]>::len);
+            return bytes.get(end - 4..end).map(|checksum| end - swallowed(checksum));
         }
         *at = end;
     }
+}
+
+/// How many bytes at the end of a PNG's last checksum begin the next picture already, where that checksum broke off.
+fn swallowed(checksum: &[u8]) -> usize {
+    let begins = |rest: &[u8]| PNG.starts_with(rest) || rest.starts_with(JPEG) || JPEG.starts_with(rest);
+    if checksum == [0xAE, 0x42, 0x60, 0x82] {
+        return 0;
+    }
+    (0..checksum.len()).find_map(|at| checksum.get(at..).filter(|rest| begins(rest))).map_or(0, <[u8]>::len)
 }
 
 #[cfg(test)]
@@ -200,9 +254,26 @@ mod tests {
             let mut taken = 0;
             while let Cut::Picture(picture) = cutter.next() {
                 taken += picture.len();
-                proptest::prop_assert!(picture.starts_with(JPEG) || picture.starts_with(PNG));
+                // Of a JPEG that broke off at once there are two bytes.
+                proptest::prop_assert!(picture.starts_with(&JPEG[..2]) || picture.starts_with(PNG));
             }
             proptest::prop_assert!(taken <= all.len());
+        }
+    }
+
+    #[test]
+    fn a_picture_that_breaks_off_costs_no_other() {
+        let all = pictures();
+        for (which, broken) in all.iter().take(2).enumerate() {
+            let end = JPEG.len().max(PNG.len());
+            for cut in (end..broken.len() - 1).step_by(3) {
+                let bytes = [&broken[..cut], &all[which + 2], &all[3 - which]].concat();
+                let mut cutter = Cutter::new(Slow(&bytes, 97));
+                assert_eq!(cutter.next(), Cut::Picture(broken[..cut].to_vec()), "{which} {cut}");
+                assert_eq!(cutter.next(), Cut::Picture(all[which + 2].clone()), "{which} {cut}");
+                assert_eq!(cutter.next(), Cut::Picture(all[3 - which].clone()), "{which} {cut}");
+                assert_eq!(cutter.next(), Cut::End);
+            }
         }
     }
 

@@ -35,7 +35,7 @@ pub(crate) fn cut_pictures(bytes: &[u8]) -> usize {
 
 /// Pictures on standard input, from the first byte to frames; how many frames. No video: that would start a decoder.
 pub(crate) fn piped_pictures(bytes: &[u8]) -> usize {
-    if !bytes.starts_with(JPEG) && !bytes.starts_with(PNG) {
+    if !bytes.starts_with(JPEG) && !bytes.starts_with(PNG) && !super::multipart(bytes) {
         return 0;
     }
     let Ok(mut source) = super::open(Cursor::new(bytes.to_vec()), &config::Source::default()) else { return 0 };

@@ -11,31 +11,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use self::cutter::{JPEG, PNG};
 use self::pictures::Pictures;
 use super::Source;
-use super::child::Video;
+use super::child::kind::{HEAD, PACKET, SYNC, VIDEOS, text, video};
+use super::child::{NO_PICTURE, Video};
 use crate::config;
 use crate::error::{Error, Result};
 
 /// How messages call it.
 const NAME: &str = "on standard input";
-/// Bytes that tell all kinds but the transport stream.
-const HEAD: u64 = 16;
-/// Length of a packet of a transport stream; each begins with [`SYNC`].
-const PACKET: usize = 188;
-const SYNC: u8 = 0x47;
-/// What videos begin with that a decoder reads from a pipe: their first bytes, and from where on.
-const VIDEOS: [(usize, &[u8], &str); 10] = [
-    (0, b"\x1a\x45\xdf\xa3", "Matroska or WebM"),
-    (0, b"nut/multimedia", "NUT"),
-    (0, b"YUV4MPEG2 ", "YUV4MPEG2"),
-    (0, b"RIFF", "AVI"),
-    (0, b"FLV\x01", "FLV"),
-    (0, b"OggS", "Ogg"),
-    (0, b"\0\0\x01\xba", "MPEG program stream"),
-    (0, b"\0\0\0\x01", "bare H.264 or H.265"),
-    (0, b"\0\0\x01", "bare MPEG video"),
-    (4, b"ftyp", "MP4 or MOV"),
-];
-
 /// Standard input can be had once in a process.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
@@ -65,7 +47,7 @@ pub(super) fn open(mut stream: impl Read + Send + 'static, config: &config::Sour
         let read = (&mut stream).take(bytes).read_to_end(head);
         read.map(drop).map_err(|e| Error::work("standard input cannot be read").because(e))
     };
-    read(HEAD, &mut head)?;
+    read(HEAD as u64, &mut head)?;
     if head.first() == Some(&SYNC) {
         read(PACKET as u64 + 1 - head.len() as u64, &mut head)?;
     }
@@ -74,14 +56,14 @@ pub(super) fn open(mut stream: impl Read + Send + 'static, config: &config::Sour
             "standard input is empty: no byte came before its end; did the program that writes into it fail?",
         ));
     }
-    if head.starts_with(JPEG) || head.starts_with(PNG) {
+    if head.starts_with(JPEG) || head.starts_with(PNG) || multipart(&head) {
         return Ok(Box::new(Pictures::start(Cursor::new(head).chain(stream), config)?));
     }
     let Some(kind) = video(&head) else { return Err(unknown(&head)) };
     tracing::info!("a video {NAME}: {kind}");
     let hint = |e: Error| {
         match kind {
-        "MP4 or MOV" => Error::new(
+        "MP4 or MOV" if !e.chain().contains(NO_PICTURE) => Error::new(
             e.kind(),
             "an MP4 can be piped only where its index comes first (`-movflags +faststart`); name the file itself, or pipe \
              another container, as in `ffmpeg -i clip.mp4 -c copy -f matroska - | afterimage ...`",
@@ -93,14 +75,15 @@ pub(super) fn open(mut stream: impl Read + Send + 'static, config: &config::Sour
     Ok(Box::new(Video::of_stream(NAME, Cursor::new(head).chain(stream), config).map_err(hint)?))
 }
 
-/// The kind of video that begins with `head`.
-fn video(head: &[u8]) -> Option<&'static str> {
-    let found = VIDEOS.iter().find(|(at, magic, _)| head.get(*at..).is_some_and(|rest| rest.starts_with(magic)));
-    let transport = head.first() == Some(&SYNC) && head.get(PACKET) == Some(&SYNC);
-    found.map(|(_, _, kind)| *kind).or(transport.then_some("MPEG transport stream"))
+/// MJPEG as a camera sends it over HTTP: parts behind a boundary, with headers of their own.
+fn multipart(head: &[u8]) -> bool {
+    head.strip_prefix(b"\r\n").unwrap_or(head).starts_with(b"--")
 }
 
 fn unknown(head: &[u8]) -> Error {
+    if let Some(why) = text(head).filter(|why| why.contains("--boxes")) {
+        return Error::work(format!("what comes {NAME} {why}"));
+    }
     let first: String = head.iter().take(8).flat_map(|byte| byte.escape_ascii()).map(char::from).collect();
     let known: Vec<&str> = VIDEOS.iter().map(|(_, _, kind)| *kind).collect();
     Error::work(format!(

@@ -51,6 +51,20 @@ fn pictures_become_frames_in_order_and_bad_ones_leave_a_gap() {
 }
 
 #[test]
+fn a_picture_that_breaks_off_costs_itself_only_and_parts_are_read() {
+    let (a, b) = (jpeg(10), jpeg(200));
+    let bytes = [a.as_slice(), &a[..a.len() / 2], &b, &b].concat();
+    let mut source = opened(bytes).unwrap();
+    let stamps: Vec<_> = all_frames(source.as_mut()).iter().map(|f| (f.stamp.0 / 1_000_000, f.pixels[0])).collect();
+    assert_eq!((stamps, source.counts().unreadable), (vec![(0, 10), (500, 200), (750, 200)], 1));
+    let part = [b"--frame\r\nContent-Type: image/jpeg\r\n\r\n".as_slice(), &a, b"\r\n"].concat();
+    for before in [b"".as_slice(), b"\r\n"] {
+        let mut source = opened([before, &part, &part, b"--frame--\r\n"].concat()).unwrap();
+        assert_eq!(all_frames(source.as_mut()).len(), 2);
+    }
+}
+
+#[test]
 fn cut_streams_are_counted_and_those_without_a_picture_are_errors() {
     let whole = jpeg(10);
     let mut source = opened([whole.as_slice(), &whole[..whole.len() - 9]].concat()).unwrap();

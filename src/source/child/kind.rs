@@ -1,0 +1,85 @@
+//! What a video is, by its first bytes.
+
+/// Bytes that tell all kinds but the transport stream.
+pub(in crate::source) const HEAD: usize = 16;
+/// Length of a packet of a transport stream; each begins with [`SYNC`].
+pub(in crate::source) const PACKET: usize = 188;
+pub(in crate::source) const SYNC: u8 = 0x47;
+/// What a film of bare pictures names no times in.
+const BARE: [&str; 2] = ["bare H.264 or H.265", "bare MPEG video"];
+/// What videos begin with that a decoder reads from a pipe: their first bytes, and from where on.
+pub(in crate::source) const VIDEOS: [(usize, &[u8], &str); 10] = [
+    (0, b"\x1a\x45\xdf\xa3", "Matroska or WebM"),
+    (0, b"nut/multimedia", "NUT"),
+    (0, b"YUV4MPEG2 ", "YUV4MPEG2"),
+    (0, b"RIFF", "AVI"),
+    (0, b"FLV\x01", "FLV"),
+    (0, b"OggS", "Ogg"),
+    (0, b"\0\0\x01\xba", "MPEG program stream"),
+    (0, b"\0\0\0\x01", BARE[0]),
+    (0, b"\0\0\x01", BARE[1]),
+    (4, b"ftyp", "MP4 or MOV"),
+];
+/// Texts that name a film, or begin one.
+const PLAYLISTS: [&[u8]; 5] = [b"#EXTM3U", b"ffconcat", b"v=0", b"<", b"YUV4MPEG2 "];
+
+/// The kind of video that begins with `head`.
+pub(in crate::source) fn video(head: &[u8]) -> Option<&'static str> {
+    let found = VIDEOS.iter().find(|(at, magic, _)| head.get(*at..).is_some_and(|rest| rest.starts_with(magic)));
+    let transport = head.first() == Some(&SYNC) && head.get(PACKET) == Some(&SYNC);
+    found.map(|(_, _, kind)| *kind).or(transport.then_some("MPEG transport stream"))
+}
+
+/// True for bare streams, which name no time: a decoder guesses a rate.
+pub(in crate::source) fn bare(head: &[u8]) -> bool {
+    video(head).is_some_and(|kind| BARE.contains(&kind)) || head.starts_with(&[0xFF, 0xD8, 0xFF])
+}
+
+/// What is wrong with a video that begins with `head`, where that is text; a decoder would draw the letters.
+pub(in crate::source) fn text(head: &[u8]) -> Option<&'static str> {
+    // A head may end within a letter.
+    let whole = match std::str::from_utf8(head) {
+        Ok(text) => text,
+        Err(error) if error.error_len().is_none() => {
+            head.get(..error.valid_up_to()).and_then(|head| std::str::from_utf8(head).ok()).unwrap_or_default()
+        }
+        Err(_) => return None,
+    };
+    let text = whole.chars().all(|c| !c.is_control() || c.is_whitespace());
+    if !text || whole.is_empty() || PLAYLISTS.iter().any(|start| head.starts_with(start)) {
+        return None;
+    }
+    let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let figure = |byte: &u8| byte.is_ascii_digit() || b" \t,.-+\r".contains(byte);
+    let boxes = line.iter().all(figure) && line.iter().filter(|byte| b", \t".contains(byte)).count() >= 4;
+    Some(if boxes {
+        "is text with rows of numbers, no video; is this meant for --boxes?"
+    } else {
+        "is text, no video; name a video, a folder of images or a camera"
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_told_from_films_and_boxes_from_other_text() {
+        for boxes in ["1,1,11,21,30,80,0.11,-1\n2,", "1 2 3.5 4 5\r\n", "1,-1,794.2,47.5,71.2,174.8,67.5,-1,-1,-1"] {
+            assert!(text(boxes.as_bytes()).is_some_and(|why| why.contains("--boxes")), "{boxes}");
+        }
+        for other in ["{\"boxes\": []}", "hello, world\n", "1\n00:00:01 --> 00:00:02", "h\u{e9}, \u{4f60}"] {
+            assert!(text(other.as_bytes()).is_some_and(|why| !why.contains("--boxes")), "{other}");
+        }
+        for film in [
+            b"#EXTM3U\n#EXT".as_slice(),
+            b"YUV4MPEG2 W2 H2",
+            b"\0\0\0\x18ftypmp42",
+            b"GIF89a\x10\0",
+            b"\xff\xd8\xff",
+            b"",
+        ] {
+            assert_eq!(text(film), None, "{film:?}");
+        }
+    }
+}
