@@ -10,6 +10,8 @@ use afterimage::frame::Frame;
 use afterimage::source::{self, Pull, Source, SourceCounts};
 
 const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/rtsp_server.py");
+/// Sends what ffmpeg writes.
+const TS_SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/rtsp_ts_server.py");
 /// Longest time that anything may take; whatever takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -22,10 +24,14 @@ struct Server {
 impl Server {
     /// On `port` (0: any), with a user and a password where there are any. `None` where its packages are missing.
     fn start(port: u16, login: &[&str]) -> Option<Server> {
-        // The system's Python: it alone has the packages of the system.
         let mut command = Command::new("/usr/bin/python3");
-        command.arg(SERVER).arg(port.to_string()).args(login).stdout(Stdio::piped()).stderr(Stdio::null());
-        let Ok(mut child) = command.spawn() else {
+        command.arg(SERVER).arg(port.to_string()).args(login);
+        Self::of(command)
+    }
+
+    /// The system's Python alone has the packages of the system.
+    fn of(mut command: Command) -> Option<Server> {
+        let Ok(mut child) = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn() else {
             println!("skipped: there is no /usr/bin/python3");
             return None;
         };
@@ -157,6 +163,47 @@ fn what_never_worked_says_why_without_the_password() {
         for text in [&nobody, &wrong, &path] {
             assert!(text.contains("me:***@127.0.0.1") && text.contains(decoder), "{text}");
             assert!(!text.contains("secret") && !text.contains("mistaken"), "{text}");
+        }
+    }
+}
+
+/// A camera that slows down from 25 frames a second to 2.5, as many do at night. Each of its frames is brighter than the one
+/// before.
+const SLOWING: &str = "ffmpeg -nostdin -v quiet -re -f lavfi -i color=black:size=64x48:rate=25:duration=60,format=yuv420p,\
+                       geq=lum='30+N':cb=128:cr=128,select='lt(n\\,40)+not(mod(n\\,10))' -fps_mode passthrough -c:v libx264 \
+                       -preset ultrafast -tune zerolatency -qp 1 -g 5 -flush_packets 1 -muxdelay 0 -f mpegts -";
+
+#[test]
+fn every_frame_of_a_camera_that_slows_down_comes_once() {
+    let tools = decoders();
+    if !tools.contains(&"ffmpeg") {
+        return;
+    }
+    for decoder in tools {
+        if decoder == "gst-launch-1.0"
+            && !Command::new("gst-inspect-1.0").arg("tsdemux").output().unwrap().status.success()
+        {
+            println!("skipped: install gstreamer1.0-plugins-bad");
+            continue;
+        }
+        let mut command = Command::new("/usr/bin/python3");
+        command.arg(TS_SERVER).arg(SLOWING);
+        let Some(server) = Server::of(command) else { return };
+        let uri = format!("rtsp://127.0.0.1:{}/test", server.port);
+        let mut source = source::open(&uri, &config(decoder, 20.0)).unwrap();
+        let (began, mut frame, mut seen) = (Instant::now(), Frame::default(), Vec::new());
+        // Frames are numbered as they come from the decoder: one that it repeats or leaves out shows in the brightness.
+        while seen.iter().filter(|(_, level)| *level > 90).count() < 6 {
+            assert!(began.elapsed() < PATIENCE, "{decoder}: {seen:?}");
+            if source.next(&mut frame, Duration::from_millis(50)).unwrap() == Pull::Frame {
+                seen.push((frame.index, frame.pixels[0]));
+            }
+        }
+        let slow: Vec<_> = seen.into_iter().filter(|(_, level)| *level > 90).collect();
+        for pair in slow.windows(2) {
+            let (frames, brighter) = ((pair[1].0 - pair[0].0) as f64, f64::from(pair[1].1) - f64::from(pair[0].1));
+            // Ten levels of 219 from one to the next.
+            assert!((brighter - frames * 10.0 * 255.0 / 219.0).abs() < 4.0, "{decoder}: {slow:?}");
         }
     }
 }

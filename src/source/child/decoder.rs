@@ -83,21 +83,34 @@ impl Tool {
             }
             // The last element stands alone: it asks only whether that option is known.
             Tool::Gstreamer => {
-                let rest = format!("videoconvert ! y4menc ! fdsink fd=1 matroskamux {sync}");
+                let picture = duties::GSTREAMER_PICTURE;
+                let rest = format!("{picture} ! videoconvert ! y4menc ! fdsink fd=1 matroskamux {sync}");
                 gstreamer(program, video, &rest)
             }
         }
     }
 
-    /// The call that writes every frame, in order, none twice and none left out.
-    pub(super) fn frames_call(self, program: &Path, video: Input, sync: &str, header: Header) -> Result<Command> {
+    /// The call that writes every frame, in order, none twice and none left out. `colours`: as GStreamer calls them, where it
+    /// does not find that by itself.
+    pub(super) fn frames_call(
+        self,
+        program: &Path,
+        video: Input,
+        (header, sync): (Header, &str),
+        colours: Option<&str>,
+    ) -> Result<Command> {
         match self {
             Tool::Ffmpeg => Ok(ffmpeg(program, video, sync, duties::FFMPEG_OUTPUT)),
             Tool::Gstreamer => {
                 let Header { width, height, .. } = header;
                 let output = duties::GSTREAMER_OUTPUT;
                 let size = format!("video/x-raw,format=RGB,width={width},height={height}");
-                gstreamer(program, video, &format!("videoscale ! {size} ! {output} {sync} ! fdsink fd=1"))
+                let decoded = colours.map(duties::gstreamer_colours).unwrap_or_default();
+                let rest = format!(
+                    "{decoded}{} ! videoscale ! {size} ! {output} {sync} ! fdsink fd=1",
+                    duties::GSTREAMER_PICTURE
+                );
+                gstreamer(program, video, &rest)
             }
         }
     }
@@ -146,7 +159,7 @@ fn gstreamer(program: &Path, video: Input, rest: &str) -> Result<Command> {
         }
         Input::Stream => (Stdio::piped(), "fdsrc fd=0"),
     };
-    let pipeline = format!("{source} ! decodebin ! {} ! {rest}", duties::GSTREAMER_PICTURE);
+    let pipeline = format!("{source} ! decodebin ! {rest}");
     let mut command = Command::new(program);
     command.arg("-q").args(pipeline.split(' ')).stdin(stdin);
     Ok(command)

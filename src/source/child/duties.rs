@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | the film, not a cover picture; the first stream of pictures | `-map 0:V:0` | covers are no pads of `decodebin`; the first is linked |
 //! | as it is looked at: turned as the file says | by itself | `videoflip video-direction=auto` |
-//! | right colours: RGB by the matrix and range that the stream names | `-pix_fmt rgb24` | `videoconvert` to `RGB` |
+//! | right colours: RGB by the matrix and range that the stream names | `-pix_fmt rgb24` | `videoconvert` to `RGB`; full range of an MP4: `capssetter` |
 //! | every frame once: none repeated, none left out | `-fps_mode passthrough` | by itself |
 //! | each with its own time | `-enc_time_base -1` into NUT | `matroskamux`, in microseconds |
 //! | gaps stay gaps | `-dts_delta_threshold` | by itself |
@@ -25,6 +25,11 @@ pub(super) const FFMPEG_SYNC: &[&str; 2] = &["-fps_mode", "-vsync"];
 
 /// Of GStreamer, out of a decoded stream.
 pub(super) const GSTREAMER_PICTURE: &str = "videoconvert ! video/x-raw,format=RGB ! videoflip video-direction=auto";
+/// Of GStreamer, before that: the colours of a film whose container says them, which its reader of MP4 forgets.
+pub(super) fn gstreamer_colours(colours: &str) -> String {
+    format!("video/x-raw ! capssetter caps=video/x-raw,colorimetry={colours} ! ")
+}
+
 /// Of GStreamer, the frames, but for `fdsink`.
 pub(super) const GSTREAMER_OUTPUT: &str = "matroskamux streamable=true";
 /// Finer times than milliseconds: since GStreamer 1.20.

@@ -64,8 +64,7 @@ fn colours_stamps_and_frames_are_those_of_the_film_whichever_way_it_comes() {
     }
     let folder = tempfile::tempdir().unwrap();
     for (matrix, range) in [("bt601", "tv"), ("bt709", "tv"), ("bt601", "pc")] {
-        let name = if range == "pc" { "a.mkv" } else { "a.mp4" };
-        let path = clip(folder.path(), name, matrix, range);
+        let path = clip(folder.path(), "a.mp4", matrix, range);
         for tool in TOOLS {
             for frames in both_ways(&path, tool) {
                 let stamps: Vec<i64> = frames.iter().map(|frame| frame.stamp.0 / 1_000_000).collect();
@@ -77,6 +76,7 @@ fn colours_stamps_and_frames_are_those_of_the_film_whichever_way_it_comes() {
                 }
             }
         }
+        let path = make(folder.path(), "a.mkv", &["-i", path.to_str().unwrap(), "-c", "copy"]);
         let uri = format!("gst:filesrc location={} ! decodebin", path.display());
         let mut live = Live::open(&Uri::parse(&uri).unwrap(), &config("gst-launch-1.0")).unwrap();
         let mut frame = Frame::default();
@@ -114,4 +114,66 @@ fn films_are_turned_and_sound_alone_is_told() {
         }
     }
     assert!(sides.iter().all(|side| *side == sides[0]), "turned to the same side: {sides:?}");
+}
+
+/// The boxes in `bytes`, one after another.
+fn boxes(mut bytes: &[u8]) -> Vec<&[u8]> {
+    let mut all = Vec::new();
+    while let Some(size) = bytes.first_chunk::<4>() {
+        let (one, rest) = bytes.split_at(u32::from_be_bytes(*size) as usize);
+        all.push(one);
+        bytes = rest;
+    }
+    all
+}
+
+/// The MP4 with its cover picture before its film, as some shops and phones write it.
+fn cover_first(path: &Path) {
+    let bytes = std::fs::read(path).unwrap();
+    let mut all: Vec<Vec<u8>> = boxes(&bytes).into_iter().map(<[u8]>::to_vec).collect();
+    let index = all.iter_mut().find(|one| &one[4..8] == b"moov").unwrap();
+    let mut parts = boxes(&index[8..]);
+    parts.sort_by_key(|part| match &part[4..8] {
+        b"mvhd" => 0,
+        b"udta" => 1,
+        _ => 2,
+    });
+    // Of the same length, so that the places of the frames stay right.
+    *index = [&index[..8], parts.concat().as_slice()].concat();
+    std::fs::write(path, all.concat()).unwrap();
+}
+
+#[test]
+fn a_cover_picture_is_no_film_wherever_it_stands() {
+    if !ready() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let film = clip(folder.path(), "a.mp4", "bt601", "tv");
+    let cover = make(folder.path(), "a.png", &["-f", "lavfi", "-i", "color=red:size=96x96", "-frames:v", "1"]);
+    let sound = ["-f", "lavfi", "-i", "sine=duration=1"];
+    let inputs = ["-i", film.to_str().unwrap(), "-i", cover.to_str().unwrap()];
+    let covered = "-map 0 -map 1 -map 2 -c:v copy -c:a aac -disposition:v:1 attached_pic -movflags +faststart";
+    let covered: Vec<&str> = covered.split(' ').collect();
+    let covered = make(folder.path(), "b.mp4", &[&inputs[..], &sound, &covered].concat());
+    let alone = "-map 0 -map 1 -c:v copy -c:a aac -disposition:v:0 attached_pic -movflags +faststart";
+    let alone: Vec<&str> = alone.split(' ').collect();
+    let alone = make(folder.path(), "c.m4a", &[&["-i", cover.to_str().unwrap()], &sound[..], &alone].concat());
+    for first in [false, true] {
+        if first {
+            cover_first(&covered);
+            let probe = ["-v", "error", "-show_entries", "stream=codec_name", "-of", "csv=p=0"];
+            let found = Command::new("ffprobe").args(probe).arg(&covered).output().unwrap().stdout;
+            assert!(found.starts_with(b"png"), "{}", found.escape_ascii());
+        }
+        for tool in TOOLS {
+            for frames in both_ways(&covered, tool) {
+                let stamps: Vec<i64> = frames.iter().map(|frame| frame.stamp.0 / 1_000_000).collect();
+                assert_eq!(stamps, [0, 500, 11_000], "{tool} {first}");
+                assert!(near(colour(&frames[0], 20, 8), [120, 200, 40]), "{tool} {first}");
+            }
+            let message = Video::open(&alone, &config(tool)).unwrap_err().chain();
+            assert!(message.contains("has sound but no picture"), "{tool}: {message}");
+        }
+    }
 }

@@ -12,6 +12,7 @@ pub(crate) mod fuzzing;
 pub(super) mod kind;
 mod live;
 mod matroska;
+mod mp4;
 mod nut;
 mod pipeline;
 mod probe;
@@ -21,7 +22,7 @@ mod spawner;
 mod stream;
 
 use std::ffi::OsStr;
-use std::io::{Cursor, Read};
+use std::io::{Cursor, Read, Seek};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -85,9 +86,9 @@ impl Video {
             let path = path.display();
             return Err(Error::work(format!("{path} is not a video file; folders of images are named dir:{path}")));
         }
-        let mut head = Vec::new();
-        let opened = open_regular(path).and_then(|file| file.take(512).read_to_end(&mut head));
-        opened.map_err(|e| Error::io("cannot open the video", path, e))?;
+        let failed = |e| Error::io("cannot open the video", path, e);
+        let (mut file, mut head) = (open_regular(path).map_err(failed)?, Vec::new());
+        (&mut file).take(512).read_to_end(&mut head).map_err(failed)?;
         if let Some(why) = kind::text(&head) {
             return Err(Error::work(format!("{} {why}", path.display())));
         }
@@ -99,7 +100,8 @@ impl Video {
         let (name, stall) = (path.display().to_string(), stall_time(config)?);
         let input = Input::File(path);
         let found = probe(tool, &program, input, &name, None, stall)?;
-        let decoder = Decoder { name, tool, program, stall, timed: !kind::bare(&head) };
+        file.rewind().map_err(failed)?;
+        let decoder = Decoder { name, tool, program, stall, timed: !kind::bare(&head), colours: mp4::full_range(file) };
         decoder.start(input, found, None::<std::io::Empty>, config)
     }
 
@@ -115,7 +117,7 @@ impl Video {
         let search = std::env::var_os("PATH").unwrap_or_default();
         let (tool, program) = Tool::find(&config.decoder, &search)?;
         let (name, stall) = (name.to_owned(), stall_time(config)?);
-        let mut decoder = Decoder { name, tool, program, stall, timed: true };
+        let mut decoder = Decoder { name, tool, program, stall, timed: true, colours: None };
         // A stream comes once, so its beginning is decoded twice: for size and rate, then as part of the whole.
         let mut beginning = Vec::new();
         for most in BEGINNINGS {
@@ -126,6 +128,7 @@ impl Video {
             match probe(tool, &decoder.program, Input::Stream, &decoder.name, Some(&beginning), stall) {
                 Ok(found) => {
                     decoder.timed = !kind::bare(&beginning);
+                    decoder.colours = mp4::full_range(Cursor::new(&beginning));
                     return decoder.start(Input::Stream, found, Some(Cursor::new(beginning).chain(stream)), config);
                 }
                 Err(error) if last => return Err(error),

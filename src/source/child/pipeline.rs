@@ -167,13 +167,14 @@ fn words(text: &str) -> Result<Vec<String>> {
 pub(super) fn advice(uri: &Uri, words: &str) -> &'static str {
     let says = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
     if matches!(uri, Uri::Rtsp(_) | Uri::Http(_)) {
-        if says(&["401", "403", "nauthorized", "Not authorized", "Forbidden"]) {
+        // No figures: they may be those of a port.
+        if says(&["nauthorized", "Not authorized", "Forbidden"]) {
             return match uri {
                 Uri::Http(_) => "the camera refuses user and password; write http://USER:PASSWORD@HOST/PATH",
                 _ => "the camera refuses user and password; write rtsp://USER:PASSWORD@HOST/PATH",
             };
         }
-        if says(&["404", "Not Found", "Not found"]) {
+        if says(&["Not Found", "Not found"]) {
             return "the camera has no stream of that path; its manual names it";
         }
         if says(&[
@@ -257,6 +258,7 @@ mod tests {
             ("method DESCRIBE failed: 401 Unauthorized", "USER:PASSWORD"),
             ("Connection refused", "nothing answers"),
             ("Failed to connect. (Generic error)", "nothing answers"),
+            ("tcp://127.0.0.1:40401 failed: Connection refused", "nothing answers"),
             ("404 Not Found", "no stream of that path"),
             ("else", ""),
         ] {

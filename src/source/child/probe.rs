@@ -23,6 +23,8 @@ pub(super) struct Decoder {
     pub(super) stall: Duration,
     /// False for bare streams: their times are the decoder's guess.
     pub(super) timed: bool,
+    /// What GStreamer must be told of the colours.
+    pub(super) colours: Option<&'static str>,
 }
 
 impl Decoder {
@@ -34,10 +36,10 @@ impl Decoder {
         stream: Option<impl Read + Send + 'static>,
         config: &config::Source,
     ) -> Result<Video> {
-        let Self { name, tool, program, stall, timed } = self;
+        let Self { name, tool, program, stall, timed, colours } = self;
         // What frames without a time of their own follow each other by.
         let rate = header.rate.unwrap_or(config.frame_rate);
-        let (mut process, stdout) = Process::start(tool, tool.frames_call(&program, input, sync, header)?)?;
+        let (mut process, stdout) = Process::start(tool, tool.frames_call(&program, input, (header, sync), colours)?)?;
         let fed = process.take_stdin().zip(stream);
         let feed = fed.map(|(stdin, stream)| Feed::start(stdin, stream)).transpose()?;
         let frames = Frames::start(stdout)?;
@@ -91,7 +93,7 @@ pub(super) fn probe(
         let status = process.finish(ENDING);
         let (words, _) = process.words();
         if let Some(plain) = plainly(&words) {
-            return Err(Error::work(format!("{name} {plain}")));
+            return Err(Error::work(format!("the video {name} {plain}")));
         }
         if !unknown_option(&words) {
             let how = status.map_or_else(|| "it did not end by itself".into(), |status| format!("{status}"));

@@ -282,4 +282,9 @@ fn stamps_are_the_videos_own() {
             assert!(near && found.len() == 4, "{tool}, {stamps}: {found:?}");
         }
     }
+    if installed("ffmpeg") {
+        let delays = "settb=1/100,setpts=N*10+if(gte(N\\,2)\\,190)";
+        let found = times("a.gif", "ffmpeg", delays, &["-c:v", "gif", "-enc_time_base", "1:100"]);
+        assert_eq!(found, [0, 100, 2_100, 2_200].map(|ms| ms * 1_000_000), "the delays of a GIF");
+    }
 }
