@@ -3,6 +3,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::config::Size;
 use crate::export::onnx::Batch;
 use crate::source::address::Address;
 
@@ -49,6 +50,8 @@ pub enum Verb {
     Inspect(Inspect),
     /// What is installed, what works, and what to do where something does not.
     Doctor(Doctor),
+    /// Write the card of a model, filled in from its graph and tried; or say what is wrong with the model.
+    Card(Card),
     /// Open an encoder on its providers ahead of time, so that engines and caches are there when a run starts.
     Build(Build),
     /// Speed: raw encoder loop, pipeline, pipeline with learning, interleaved in one run.
@@ -361,6 +364,40 @@ pub struct Doctor {
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
     pub common: Common,
+}
+
+/// `card`
+#[derive(Debug, Args)]
+pub struct Card {
+    /// The model; its card is written beside it, `MODEL.toml`.
+    #[arg(value_name = "MODEL.onnx")]
+    pub encoder: PathBuf,
+    /// How pixels are scaled: imagenet, clip, half (-1 to 1), unit (0 to 1), raw255 (0 to 255), caffe; left out: a guess.
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
+    /// Size of the input in pixels, where the graph takes several: N, or H,W.
+    #[arg(long, value_name = "N|H,W", value_parser = size)]
+    pub size: Option<Size>,
+    /// The tensor that is the latent; left out: chosen among the outputs.
+    #[arg(long, value_name = "NAME")]
+    pub output: Option<String>,
+    /// Write over a card that is there.
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "described by its type")]
+    pub common: Common,
+}
+
+/// `160`, or `256,128`.
+fn size(text: &str) -> Result<Size, String> {
+    let side = |text: &str| text.trim().parse::<u32>().ok();
+    let size = match text.split_once([',', 'x']) {
+        Some((height, width)) => side(height).zip(side(width)).map(|(height, width)| Size { height, width }),
+        None => side(text).map(Size::square),
+    };
+    size.filter(|size| size.is_allowed())
+        .ok_or_else(|| "a number of pixels, or HEIGHT,WIDTH, each from 8 to 4096".into())
 }
 
 /// `build`

@@ -47,7 +47,7 @@ fn a_warm_frame_allocates_next_to_nothing() {
     let runtime = runtime::load("").map_err(|e| e.chain()).unwrap();
     let config = config::Encoder { threads: 1, ..config::Encoder::default() };
     let mut encoder = Encoder::open(&runtime, &model, &card, &config).unwrap();
-    let mut prepare = Prepare::new(&card, encoder.side()).unwrap();
+    let mut prepare = Prepare::new(&card, encoder.size()).unwrap();
     let frame = Frame { width: 640, height: 480, pixels: vec![77; 640 * 480 * 3], ..Frame::default() };
     let (mut tensor, mut latent) = (vec![0.0; 3 * 32 * 32], vec![0.0; encoder.dim()]);
     let mut thumbnail = [0.0; LUMA_LEN];

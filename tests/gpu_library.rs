@@ -189,7 +189,7 @@ fn read_back(library: &Path) {
     let folder = Some(PathBuf::from("/engines"));
     let about = Subject {
         input: "image".into(),
-        side: 96,
+        size: afterimage::config::Size::square(96),
         threads: 1,
         engines: folder,
         blobs: None,

@@ -1,4 +1,5 @@
 //! RoIAlign: a box pooled out of a grid of cells (He, Gkioxari, Dollar, Girshick: Mask R-CNN, 2017).
+use crate::config::Size;
 use crate::head::Grid;
 use crate::linalg::normalise;
 
@@ -6,7 +7,7 @@ use super::Rect;
 
 /// Where the cells of a grid lie in the encoder's input, pixels: cell `i` of an axis is centred at `first + step i`.
 ///
-/// A convolutional network or a transformer over patches divides its input evenly: `step = side / cells`,
+/// A convolutional network or a transformer over patches divides its input evenly: `step = pixels / cells`,
 /// `first = step / 2`. Patches that overlap (CPC: 64 pixels, 32 apart) say otherwise in their card.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cells {
@@ -17,19 +18,20 @@ pub struct Cells {
 }
 
 impl Cells {
-    /// Of an input of `side` pixels that `grid` divides evenly.
-    pub fn even(grid: Grid, side: u32) -> Self {
-        let step = [grid.columns, grid.rows].map(|cells| f64::from(side) / cells.max(1) as f64);
+    /// Of an input of `size` that `grid` divides evenly.
+    pub fn even(grid: Grid, size: Size) -> Self {
+        let step = [(size.width, grid.columns), (size.height, grid.rows)]
+            .map(|(pixels, cells)| f64::from(pixels) / cells.max(1) as f64);
         Self { first: step.map(|step| step / 2.0), step }
     }
 
     /// A box of a frame as a box of the grid, in which cell `i` reaches from `i` to `i + 1`. `region`: left, top, width
-    /// and height of the part of the frame that became the input of `side` pixels.
-    pub fn of(&self, rect: Rect, region: [f64; 4], side: u32) -> Rect {
+    /// and height of the part of the frame that became the input of `size`.
+    pub fn of(&self, rect: Rect, region: [f64; 4], size: Size) -> Rect {
         let [left, top, wide, high] = region;
-        let side = f64::from(side);
-        let x = |x: f64| ((x - left) * side / wide - self.first[0]) / self.step[0] + 0.5;
-        let y = |y: f64| ((y - top) * side / high - self.first[1]) / self.step[1] + 0.5;
+        let (width, height) = (f64::from(size.width), f64::from(size.height));
+        let x = |x: f64| ((x - left) * width / wide - self.first[0]) / self.step[0] + 0.5;
+        let y = |y: f64| ((y - top) * height / high - self.first[1]) / self.step[1] + 0.5;
         Rect { left: x(rect.left), top: y(rect.top), right: x(rect.right), bottom: y(rect.bottom) }
     }
 }
@@ -188,15 +190,16 @@ mod tests {
         for column in 0..7 {
             let (x, y) = (100.0 + 2.0 * (32.0 + 32.0 * f64::from(column)), 50.0 + 2.0 * 64.0);
             let rect = Rect { left: x - 3.0, top: y - 3.0, right: x + 3.0, bottom: y + 3.0 };
-            let found = one.align(grid, &latent, cells.of(rect, [100.0, 50.0, 512.0, 512.0], 256));
+            let found = one.align(grid, &latent, cells.of(rect, [100.0, 50.0, 512.0, 512.0], Size::square(256)));
             assert!((found[0] - column as f32).abs() < 1e-5, "{column}: {found:?}");
         }
         // An even grid: the centre of the last of 4 cells of 256 pixels lies at 224.
-        let even = Cells::even(Grid::new([4, 4, 1]), 256);
+        let even = Cells::even(Grid::new([4, 4, 1]), Size::square(256));
         assert_eq!((even.first, even.step), ([32.0; 2], [64.0; 2]));
         let latent: Vec<f32> = (0..16).map(|i| (i / 4) as f32).collect();
         let rect = Rect { left: 10.0, top: 222.0, right: 14.0, bottom: 226.0 };
-        let found = one.align(Grid::new([4, 4, 1]), &latent, even.of(rect, [0.0, 0.0, 256.0, 256.0], 256));
+        let found =
+            one.align(Grid::new([4, 4, 1]), &latent, even.of(rect, [0.0, 0.0, 256.0, 256.0], Size::square(256)));
         assert!((found[0] - 3.0).abs() < 1e-5);
     }
 

@@ -28,14 +28,14 @@ pub(super) fn desk(
             "live.boxes or mqtt.boxes with a source that is not live: boxes of a folder or a video come in a file (--boxes)",
         ));
     }
-    let side = opened.encoder.side();
-    let method = Method::new(&config.boxes, &opened.card, &opened.origin, side)?;
+    let size = opened.encoder.size();
+    let method = Method::new(&config.boxes, &opened.card, &opened.origin, size)?;
     let own = match config.live.boxes_run.as_str() {
         "" => None,
         run => Some(head_of(Path::new(run), opened, method)?),
     };
     let cameras: Vec<Arc<str>> = cameras.iter().map(|name| name.as_str().into()).collect();
-    let how = (method, opened.prepare()?, side);
+    let how = (method, opened.prepare()?, size);
     Ok(Some(Desk::new(asked.requests(), cameras, how, config, &opened.origin, own)))
 }
 

@@ -68,7 +68,7 @@ impl Opened {
 
     /// From frame to tensor, with the background as it is.
     pub(super) fn prepare(&self) -> Result<Prepare> {
-        let mut prepare = Prepare::new(&self.card, self.encoder.side())?;
+        let mut prepare = Prepare::new(&self.card, self.encoder.size())?;
         prepare.start(self.background.clone(), false);
         Ok(prepare)
     }
@@ -135,12 +135,12 @@ pub(super) struct Single {
 
 impl Single {
     pub(super) fn new(opened: &Opened) -> Result<Self> {
-        let side = opened.encoder.side();
+        let size = opened.encoder.size();
         let prepare = opened.prepare()?;
-        Ok(Self { prepare, tensor: vec![0.0; 3 * side as usize * side as usize], latent: vec![0.0; opened.origin.dim] })
+        Ok(Self { prepare, tensor: vec![0.0; size.values()], latent: vec![0.0; opened.origin.dim] })
     }
 
-    /// What the encoder was given last, `[3, side, side]`.
+    /// What the encoder was given last, `[3, height, width]`.
     pub(super) fn tensor(&self) -> &[f32] {
         &self.tensor
     }
@@ -213,7 +213,7 @@ impl OpenedRun {
         let mut opened = Opened::open(&model, &config)?;
         let mut origin = opened.origin.clone();
         if boxes {
-            let method = Method::new(&config.boxes, &opened.card, &origin, opened.encoder.side())?;
+            let method = Method::new(&config.boxes, &opened.card, &origin, opened.encoder.size())?;
             let of_boxes = method.origin(&origin);
             if info.card_hash == of_boxes.card_hash {
                 origin = of_boxes;

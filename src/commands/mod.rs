@@ -3,6 +3,7 @@ mod asked;
 mod bench;
 mod boxes;
 mod build;
+mod card;
 mod check;
 mod common;
 mod doctor;
@@ -70,6 +71,7 @@ pub fn run(cli: &Cli, started: Instant) -> Result<Done> {
         Verb::Merge(args) => merge::run(args),
         Verb::Migrate(args) => migrate::run(args),
         Verb::Inspect(args) => inspect::run(args),
+        Verb::Card(args) => card::run(args),
         Verb::Build(args) => build::run(args),
         Verb::Bench(args) => bench::run(args, started),
         Verb::Completions(args) => Ok(shell::completions(args)),

@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(error.exit_code(), 3);
         assert!(error.to_string().starts_with("encoder.taps: the latents were recorded with [], not [\"output\"]"));
         now.encoder.taps = Vec::new();
-        now.encoder.input_size = 96;
+        now.encoder.input_size = crate::config::Size::square(96);
         assert!(same_latents(&recorded, &now).unwrap_err().to_string().starts_with("encoder.input_size: "));
     }
 }

@@ -30,12 +30,13 @@ pub(super) fn encoder(all: &mut Findings, model: &Path, config: &Config) -> Opti
     }
     let mut opened = Opened::open(model, config).map_err(|error| all.error("encoder", &error)).ok()?;
     let encoder = &opened.encoder;
-    let (side, dim, provider) = (encoder.side(), encoder.dim(), encoder.provider());
-    let found = format!("{}: {side} x {side} px to {dim} values on {provider}", model.display());
+    let (size, dim, provider) = (encoder.size(), encoder.dim(), encoder.provider());
+    let found = format!("{}: {size} px to {dim} values on {provider}", model.display());
     match encoder.fallback() {
         Some(why) => all.warn("encoder", format!("{found}; {why}"), ""),
         None => all.ok("encoder", found),
     }
+    encoder.doubts().iter().for_each(|doubt| all.warn("output", doubt.as_str(), "docs/encoders.md"));
     match encoder.placement() {
         Some(placement) => all.ok("placement", placement.describe()),
         None => all.warn("placement", "could not be measured", "set TMPDIR to a folder that can be written"),

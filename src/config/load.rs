@@ -4,11 +4,14 @@ use std::path::Path;
 use toml::{Table, Value};
 
 use super::bounds::{RANGES, WORDS};
+use super::size::{MAX_SIDE, MIN_SIDE, Size};
 use super::{Config, candidates, mqtt, providers, taps};
 use crate::error::{Error, Result};
 use crate::files;
 
 /// A config file larger than this is not one.
+/// The one key whose value is a number or a list of two.
+const INPUT_SIZE: &str = "encoder.input_size";
 const MAX_BYTES: u64 = 1 << 20;
 /// Fewer samples do not tell noise from motion.
 const LEAST_STILL_FRAMES: u64 = 16;
@@ -135,6 +138,14 @@ fn compare(prefix: &str, given: &Table, schema: &Table, clean: &mut Table, probl
             (Some(Value::String(_)), Value::Float(_) | Value::Integer(_)) => {
                 clean.insert(key.clone(), Value::String(value.to_string()));
             }
+            (Some(_), Value::Array(list)) if path == INPUT_SIZE => match Size::of_list(list) {
+                Some(size) if size.is_allowed() => {
+                    clean.insert(key.clone(), value.clone());
+                }
+                _ => problems.push(format!(
+                    "{path} = {value}: must be a number of pixels, or [height, width], each from {MIN_SIDE} to {MAX_SIDE}"
+                )),
+            },
             (Some(Value::Integer(_)), Value::Integer(i)) if *i < 0 => {
                 problems.push(format!("{path} = {i}: must not be negative"));
             }

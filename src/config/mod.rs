@@ -11,6 +11,7 @@ pub mod load;
 mod mqtt;
 pub mod objective;
 pub mod providers;
+pub mod size;
 pub mod taps;
 
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ pub use boxes::Boxes;
 pub use candidates::{Candidate, Kind};
 pub use live::{Live, LiveAddress};
 pub use mqtt::{Broker, Mqtt};
+pub use size::Size;
 
 /// The whole configuration.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -100,8 +102,8 @@ pub struct Prepare {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Encoder {
-    /// Side of the square input in pixels; 0 takes the size named in the model card.
-    pub input_size: u32,
+    /// Size of the input in pixels: a number for a square, `[height, width]` otherwise; 0 takes that of the model card.
+    pub input_size: Size,
     /// What is read of the encoder, each `TENSOR:POOLING` ([`taps::Tap`]), joined as unit vectors; empty takes the taps of
     /// the model card, `["output"]` the encoder's own output as it is.
     pub taps: Vec<String>,
@@ -398,7 +400,7 @@ impl Default for Prepare {
 impl Default for Encoder {
     fn default() -> Self {
         Self {
-            input_size: 0,
+            input_size: Size::UNSET,
             taps: Vec::new(),
             providers: vec!["cpu".into()],
             fallback: false,

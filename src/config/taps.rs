@@ -61,17 +61,36 @@ pub fn parse(list: &[String]) -> Result<Option<Vec<Tap>>, Vec<String>> {
 impl FromStr for Tap {
     type Err = String;
 
-    /// The pooling stands behind the last colon: names of tensors may hold colons too.
+    /// The pooling stands behind the last colon; names of tensors may hold colons too, and without a pooling they are taken
+    /// as they are.
     fn from_str(text: &str) -> Result<Self, String> {
         if text == OUTPUT {
             return Ok(Self { tensor: OUTPUT.into(), pooling: Pooling::AsIs });
         }
         match text.rsplit_once(':') {
-            Some((tensor, pooling)) if !tensor.is_empty() => {
-                let pooling = pooling.parse().map_err(|why| format!("{text:?}: {why}"))?;
-                Ok(Self { tensor: tensor.into(), pooling })
-            }
+            Some((tensor, pooling)) if !tensor.is_empty() => match pooling.parse() {
+                Ok(pooling) => Ok(Self { tensor: tensor.into(), pooling }),
+                Err(_) if is_name(pooling) => Ok(Self { tensor: text.into(), pooling: Pooling::AsIs }),
+                Err(why) => Err(format!("{text:?}: {why}")),
+            },
             _ => Err(format!("{text:?}: write TENSOR:POOLING, for example \"{OUTPUT}:as-is\" or \"{text}:gem3\"")),
+        }
+    }
+}
+
+/// Whether what stands behind a colon is the end of a name (`StatefulPartitionedCall:0`) rather than a pooling mistyped.
+fn is_name(end: &str) -> bool {
+    let poolings = ["mean", "max", "tokens", "cls", "as-is", "gem"];
+    let near = |pooling: &str| end.starts_with(pooling) || super::load::distance(end, pooling) <= 2;
+    !end.is_empty() && (end.bytes().all(|byte| byte.is_ascii_digit()) || !poolings.iter().any(|pooling| near(pooling)))
+}
+
+impl Tap {
+    /// Where a tensor of the graph is called as the whole text, that is the one that is meant: names may end like a pooling.
+    pub fn name_longest(&mut self, tensors: &[&str]) {
+        let whole = self.to_string();
+        if self.tensor != OUTPUT && tensors.contains(&whole.as_str()) {
+            *self = Self { tensor: whole, pooling: Pooling::AsIs };
         }
     }
 }

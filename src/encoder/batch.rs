@@ -23,7 +23,7 @@ impl Encoder {
             let what = &self.what;
             return Err(Error::usage(format!("--batch {most} with {what}: {why}; make it smaller, or leave it out")));
         }
-        let image = fixed_image(self.side);
+        let image = fixed_image(self.size);
         // Of different brightness, so that what one does to another is seen.
         let images: Vec<f32> = (0..most).flat_map(|n| image.iter().map(move |x| x * scale(n))).collect();
         let mut together = vec![0.0; most * self.dim];
@@ -44,13 +44,13 @@ impl Encoder {
         )))
     }
 
-    /// The latents of several prepared images, as [`Encoder::encode`] gives that of one: `tensors` `[n, 3, side, side]`,
+    /// The latents of several prepared images, as [`Encoder::encode`] gives that of one: `tensors` `[n, 3, height, width]`,
     /// `out` `[n, dim]`. ONNX Runtime brings its own memory for each run.
     ///
     /// # Errors
     /// Lengths that do not fit, and the inference's.
     pub fn encode_batch(&mut self, tensors: &[f32], out: &mut [f32]) -> Result<()> {
-        let (values, dim) = (3 * self.side as usize * self.side as usize, self.dim);
+        let (values, dim) = (self.size.values(), self.dim);
         let images = tensors.len() / values.max(1);
         if images == 0 || tensors.len() != images * values || out.len() != images * dim {
             return Err(Error::work(format!(
@@ -85,7 +85,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::config;
+    use crate::config::{self, Size};
     use crate::encoder::provider::Provider;
     use crate::encoder::tests::runtime;
     use crate::onnx::build::Builder;
@@ -98,14 +98,14 @@ mod tests {
 
     fn opened(bytes: &[u8], output: &str) -> Encoder {
         let config = config::Encoder { threads: 1, ..config::Encoder::default() };
-        Encoder::from_bytes(&runtime(), bytes, "image", output, 32, &config, "model").unwrap()
+        Encoder::from_bytes(&runtime(), bytes, "image", output, Size::square(32), &config, "model").unwrap()
     }
 
     #[test]
     fn images_together_have_the_latents_that_they_have_alone() {
         let mut encoder = open("tiny");
         encoder.allow_batch(5).unwrap();
-        let image = fixed_image(32);
+        let image = fixed_image(Size::square(32));
         let images: Vec<f32> = (0..3).flat_map(|n| image.iter().map(move |x| x * scale(n))).collect();
         let (mut together, mut alone) = (vec![0.0; 3 * 32], vec![0.0; 32]);
         encoder.encode_batch(&images, &mut together).unwrap();

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::card_text;
 use crate::config;
+use crate::config::size::{MAX_SIDE, MIN_SIDE, Size};
 use crate::config::taps::{self, Tap};
 use crate::error::{Error, Result};
 use crate::files::{read_bounded, sha256_hex};
@@ -13,12 +14,8 @@ use crate::files::{read_bounded, sha256_hex};
 const MAX_CARD_BYTES: u64 = 64 * 1024;
 /// An ONNX file is one protobuf message, which holds less than 2 GiB.
 pub(super) const MAX_MODEL_BYTES: u64 = 2 * 1024 * 1024 * 1024 - 1;
-/// Largest side of the input in pixels.
-pub(super) const MAX_SIDE: u32 = 4096;
-/// Smallest side of the input in pixels.
-pub(super) const MIN_SIDE: u32 = 8;
 /// Version of the preparation in [`super::Prepare`]; raised when the same frame would give another tensor.
-const PREPARE_VERSION: u32 = 1;
+const PREPARE_VERSION: u32 = 2;
 
 /// Order of the colour planes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -30,13 +27,13 @@ pub enum Channels {
     Bgr,
 }
 
-/// How a frame that is not square becomes a square.
+/// How a frame of another aspect becomes the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fit {
     /// Both sides are scaled; nothing is cut off.
     Stretch,
-    /// The shorter side is scaled to the input's and the middle of the longer one is kept.
+    /// Scaled until it covers the input; the middle of what is too long is kept.
     Crop,
 }
 
@@ -73,8 +70,8 @@ pub struct Card {
     pub taps: Vec<Tap>,
     /// Order of the dimensions of grids and of tapped maps (`dhw` where the card does not say).
     pub layout: Layout,
-    /// Side of the square input in pixels.
-    pub size: u32,
+    /// Size of the input in pixels.
+    pub size: Size,
     /// Other sizes must be a multiple of this (1 where the card does not say).
     pub multiple_of: u32,
     /// Order of the colour planes; `mean` and `std` follow it.
@@ -83,7 +80,7 @@ pub struct Card {
     pub mean: [f32; 3],
     /// The difference is divided by this, per plane.
     pub std: [f32; 3],
-    /// How a frame that is not square becomes a square (`stretch` where the card does not say).
+    /// How a frame of another aspect becomes the input (`stretch` where the card does not say).
     pub fit: Fit,
     /// Mean brightness, 0 to 1, that frames are brought to before `mean` is subtracted; `None`: they stay as they are.
     pub exposure: Option<f32>,
@@ -122,7 +119,7 @@ impl Card {
         regular_file(model)?;
         let path = model.with_extension("toml");
         if !path.exists() {
-            return Err(Error::config(card_text::missing(model, &path)));
+            return Err(card_text::missing(model, &path));
         }
         regular_file(&path)?;
         let bytes = read_bounded(&path, MAX_CARD_BYTES)?;
@@ -131,22 +128,27 @@ impl Card {
         card_text::parse(&text, &path.display().to_string())
     }
 
-    /// This card with the size that is really used: `input_size` pixels, or the card's own where it is 0.
+    /// This card with the size that is really used: `input_size`, or the card's own where that is unset.
     ///
     /// # Errors
-    /// `input_size` is not a multiple of `multiple_of`, or out of range.
-    pub fn sized(mut self, input_size: u32) -> Result<Self> {
-        if input_size == 0 {
+    /// A side of `input_size` is not a multiple of `multiple_of`, or out of range.
+    pub fn sized(mut self, input_size: Size) -> Result<Self> {
+        if input_size.is_unset() {
             return Ok(self);
         }
+        let asked = format!("encoder.input_size = {}: {}", input_size.written(), self.name);
+        let own = self.size.written();
         let step = self.multiple_of.max(1);
-        if !input_size.is_multiple_of(step) || !(MIN_SIDE..=MAX_SIDE).contains(&input_size) {
-            let below = (input_size / step * step).max(MIN_SIDE.div_ceil(step) * step).min(MAX_SIDE / step * step);
-            let above = if below + step <= MAX_SIDE { format!(" or {}", below + step) } else { String::new() };
+        if !input_size.is_allowed() || input_size.sides().iter().any(|side| !side.is_multiple_of(step)) {
+            let below =
+                |side: u32| (side / step * step).max(MIN_SIDE.div_ceil(step) * step).min(MAX_SIDE / step * step);
+            let near = Size { height: below(input_size.height), width: below(input_size.width) };
+            let above = Size { height: near.height + step, width: near.width + step };
+            let above = if above.is_allowed() { format!(" or {}", above.written()) } else { String::new() };
             return Err(Error::config(format!(
-                "encoder.input_size = {input_size}: {} takes multiples of {step} from {MIN_SIDE} to {MAX_SIDE} pixels; \
-                 for example {below}{above}, or 0 for the {} of its card",
-                self.name, self.size
+                "{asked} takes multiples of {step} from {MIN_SIDE} to {MAX_SIDE} pixels; for example {}{above}, or 0 for \
+                 the {own} of its card",
+                near.written()
             )));
         }
         self.size = input_size;
@@ -189,6 +191,21 @@ impl Card {
         self.kind == Kind::Grid || !self.taps.is_empty()
     }
 
+    /// What is doubtful in it: `mean` and `std` of another scale than pixels, which are 0 to 1.
+    pub fn doubt(&self) -> Option<String> {
+        let largest = self.mean.iter().fold(0.0, |most: f32, mean| most.max(mean.abs()));
+        let least = self.std.iter().copied().fold(f32::INFINITY, f32::min);
+        (largest > 1.5 || least > 2.0).then(|| {
+            let by_255 = |values: [f32; 3]| values.map(|value| format!("{:.4}", value / 255.0)).join(", ");
+            format!(
+                "mean and std of its card seem to be of pixels of 0 to 255; here pixels are 0 to 1. Divide both by 255: mean = [{}], \
+                 std = [{}]",
+                by_255(self.mean),
+                by_255(self.std)
+            )
+        })
+    }
+
     /// SHA-256 over all that decides which latent a frame gets from given weights: output, size and preparation. Take
     /// it from the card that [`Card::with`] and [`Card::prepared`] returned.
     pub fn hash(&self) -> String {
@@ -197,7 +214,7 @@ impl Card {
             "prepare {PREPARE_VERSION}\nkind {:?}\noutput {}\nsize {}\nchannels {:?}\nmean {}\nstd {}\nfit {:?}\n",
             self.kind,
             self.output,
-            self.size,
+            self.size.written(),
             self.channels,
             bits(self.mean),
             bits(self.std),

@@ -14,7 +14,7 @@ fn bundled() -> PathBuf {
 #[test]
 fn bundled_cards_are_right() {
     let card = Card::beside(&bundled()).unwrap();
-    assert_eq!((card.size, card.multiple_of, card.fit), (160, 32, Fit::Stretch));
+    assert_eq!((card.size, card.multiple_of, card.fit), (Size::square(160), 32, Fit::Stretch));
     assert_eq!((card.input.as_str(), card.output.as_str()), ("image", "features"));
     assert_eq!(card.sha256, crate::files::sha256_file(&bundled()).unwrap());
     assert_eq!(Card::beside(&data("tiny.onnx")).unwrap().multiple_of, 8);
@@ -134,7 +134,7 @@ fn missing_model_and_missing_card() {
     std::fs::copy(data("fixed.onnx"), &model).unwrap();
     let text = Card::beside(&model).unwrap_err().to_string();
     let card = parse(text.split("\n\n").nth(1).unwrap(), "shown").unwrap();
-    assert_eq!((card.size, card.multiple_of), (32, 32));
+    assert_eq!((card.size, card.multiple_of), (Size::square(32), 32));
 
     std::fs::write(&model, b"no model at all").unwrap();
     let text = Card::beside(&model).unwrap_err().to_string();
@@ -144,16 +144,16 @@ fn missing_model_and_missing_card() {
 #[test]
 fn sizes() {
     let card = Card::beside(&bundled()).unwrap();
-    assert_eq!(card.clone().sized(0).unwrap(), card);
-    assert_eq!(card.clone().sized(96).unwrap().size, 96);
-    let error = card.clone().sized(100).unwrap_err();
+    assert_eq!(card.clone().sized(Size::square(0)).unwrap(), card);
+    assert_eq!(card.clone().sized(Size::square(96)).unwrap().size, Size::square(96));
+    let error = card.clone().sized(Size::square(100)).unwrap_err();
     assert_eq!(error.exit_code(), 78);
     let text = error.to_string();
     assert!(text.contains("encoder.input_size = 100: mobilenetv2 takes multiples of 32"), "{text}");
     assert!(text.contains("for example 96 or 128, or 0 for the 160"), "{text}");
-    assert!(card.clone().sized(8192).unwrap_err().to_string().contains("for example 4096, or 0"));
-    assert!(Card { multiple_of: 0, ..card.clone() }.sized(7).is_err());
-    assert!(card.sized(1).unwrap_err().to_string().contains("for example 32 or 64"));
+    assert!(card.clone().sized(Size::square(8192)).unwrap_err().to_string().contains("for example 4096, or 0"));
+    assert!(Card { multiple_of: 0, ..card.clone() }.sized(Size::square(7)).is_err());
+    assert!(card.sized(Size::square(1)).unwrap_err().to_string().contains("for example 32 or 64"));
 }
 
 #[test]
@@ -181,7 +181,7 @@ fn hash_covers_what_changes_latents_and_nothing_else() {
     let tiny = Card::beside(&data("tiny.onnx")).unwrap();
     assert_eq!(tiny.hash(), "fb6f2349f33f9ad7392cffb51f1cd4ba5c77dac588ab6f40a79d1ab0d6c90021");
     for other in [
-        card.clone().sized(96).unwrap(),
+        card.clone().sized(Size::square(96)).unwrap(),
         Card { channels: Channels::Bgr, ..card.clone() },
         Card { fit: Fit::Crop, ..card.clone() },
         Card { mean: [0.485, 0.456, 0.407], ..card.clone() },

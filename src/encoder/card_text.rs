@@ -3,21 +3,25 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
-use super::card::{Card, Channels, Fit, Kind, Layout, MAX_MODEL_BYTES, MAX_SIDE, MIN_SIDE, Reference};
+use super::card::{Card, Channels, Fit, Kind, Layout, MAX_MODEL_BYTES, Reference};
+use super::fits;
 use super::outline::Outline;
-use crate::config::EXPOSURES;
+use super::preset::{self, Preset};
+use crate::config::size::{MAX_SIDE, MIN_SIDE};
 use crate::config::taps::{self, Tap};
+use crate::config::{EXPOSURES, Size};
 use crate::error::{Error, Result};
-use crate::files::{read_bounded, sha256_hex};
+use crate::files::read_bounded;
 
 /// Keys of a card.
-const KEYS: &str = "name kind layout input output taps size multiple_of channels mean std fit exposure cell_first cell_step source licence sha256 reference reference_sha256";
+const KEYS: &str = "name kind layout input output taps size multiple_of preset channels mean std fit exposure cell_first cell_step source licence sha256 reference reference_sha256";
 
 /// Reads the text of a card; `what` names it in errors.
 pub(super) fn parse(text: &str, what: &str) -> Result<Card> {
     let table: Table = toml::from_str(text)
         .map_err(|e| Error::config(format!("model card {what} is not TOML: {}", e.to_string().trim())))?;
     let mut read = Reader { table, mistakes: Vec::new() };
+    let preset = read.preset();
     let card = Card {
         name: read.text("name"),
         kind: read.choice("kind", &[("vector", Kind::Vector), ("grid", Kind::Grid)], Some(Kind::Vector)),
@@ -25,11 +29,25 @@ pub(super) fn parse(text: &str, what: &str) -> Result<Card> {
         output: read.text("output"),
         taps: read.taps(),
         layout: read.choice("layout", &[("hwd", Layout::Hwd), ("dhw", Layout::Dhw)], Some(Layout::Dhw)),
-        size: read.pixels("size", MIN_SIDE, None),
+        size: read.size(),
         multiple_of: read.pixels("multiple_of", 1, Some(1)),
-        channels: read.choice("channels", &[("rgb", Channels::Rgb), ("bgr", Channels::Bgr)], None),
-        mean: read.triple("mean", |v| v.abs() <= 1000.0, "must be three numbers from -1000 to 1000"),
-        std: read.triple("std", |v| (1e-6..=1000.0).contains(&v), "must be three numbers from 1e-6 to 1000"),
+        channels: read.choice(
+            "channels",
+            &[("rgb", Channels::Rgb), ("bgr", Channels::Bgr)],
+            preset.map(|preset| preset.channels),
+        ),
+        mean: match preset {
+            Some(preset) => preset.mean,
+            None => read.triple(
+                "mean",
+                |v| v.abs() <= 1000.0,
+                "must be three numbers from -1000 to 1000, of pixels of 0 to 1",
+            ),
+        },
+        std: match preset {
+            Some(preset) => preset.std,
+            None => read.triple("std", |v| (1e-6..=1000.0).contains(&v), "must be three numbers from 1e-6 to 1000"),
+        },
         fit: read.choice("fit", &[("stretch", Fit::Stretch), ("crop", Fit::Crop)], Some(Fit::Stretch)),
         exposure: read.exposure(),
         cells: read.cells(),
@@ -45,8 +63,12 @@ pub(super) fn parse(text: &str, what: &str) -> Result<Card> {
     if card.kind == Kind::Grid && !read.table.contains_key("layout") {
         read.mistakes.push("layout is missing: a grid needs \"hwd\" ([n, h, w, d]) or \"dhw\" ([n, d, h, w])".into());
     }
-    if read.mistakes.is_empty() && !card.size.is_multiple_of(card.multiple_of) {
-        read.mistakes.push(format!("size = {}: must be a multiple of multiple_of = {}", card.size, card.multiple_of));
+    if read.mistakes.is_empty() && card.size.sides().iter().any(|side| !side.is_multiple_of(card.multiple_of)) {
+        read.mistakes.push(format!(
+            "size = {}: must be a multiple of multiple_of = {}",
+            card.size.written(),
+            card.multiple_of
+        ));
     }
     let unknown = read.table.keys().filter(|k| !KEYS.split(' ').any(|known| known == k.as_str()));
     let unknown: Vec<String> =
@@ -59,38 +81,22 @@ pub(super) fn parse(text: &str, what: &str) -> Result<Card> {
     }
 }
 
-/// What to say when there is no card: a card, filled in as far as the model tells.
-pub(super) fn missing(model: &Path, path: &Path) -> String {
-    let outline = read_bounded(model, MAX_MODEL_BYTES).and_then(|bytes| {
+/// What to say when there is no card, after what may be wrong with the model itself.
+pub(super) fn missing(model: &Path, path: &Path) -> Error {
+    let looked = read_bounded(model, MAX_MODEL_BYTES).and_then(|bytes| {
         let outline = Outline::read(&bytes, &model.display().to_string())?;
-        Ok((outline, sha256_hex(&bytes)))
+        fits::whole(&outline, model).map(|()| outline)
     });
-    let name = model.file_stem().map_or("model".into(), |s| s.to_string_lossy());
-    let (input, output, fixed, sha256, note) = match &outline {
-        Ok((outline, sha256)) => {
-            let input = outline.inputs.first();
-            let fixed = input.and_then(|i| i.shape.as_ref()).and_then(|s| s.get(2)).and_then(|d| d.fixed);
-            let has = outline.describe();
-            let note = format!("The model has {has}. Names and sha256 are filled in from it; check the rest");
-            let input = input.map_or("image", |i| &i.name);
-            (input, outline.outputs.first().map_or("latent", |o| &o.name), fixed, sha256.as_str(), note)
-        }
-        Err(e) => ("image", "latent", None, "64 hexadecimal digits (sha256sum)", format!("({})", e.chain())),
+    let outline = match looked {
+        Ok(outline) => outline,
+        Err(error) => return error,
     };
-    let (size, step) = fixed.map_or((224, 32), |side| (side, side));
-    let text = |s: &str| Value::String(s.into()).to_string();
-    format!(
-        "{model} has no model card: {path} is not there. A card says what the model expects:\n\n\
-         name = {name}\nkind = \"vector\"\ninput = {input}\noutput = {output}\nsize = {size}\nmultiple_of = {step}\n\
-         channels = \"rgb\"\nmean = [0.485, 0.456, 0.406]\nstd = [0.229, 0.224, 0.225]\nfit = \"stretch\"\n\
-         source = \"where the model is from\"\nlicence = \"its licence\"\nsha256 = {sha256}\n\n{note}.",
+    Error::config(format!(
+        "{model} has no model card: {} is not there. `afterimage card {model}` tries the model and writes one. The model has {}",
+        path.display(),
+        outline.describe(),
         model = model.display(),
-        path = path.display(),
-        name = text(&name),
-        input = text(input),
-        output = text(output),
-        sha256 = text(sha256),
-    )
+    ))
 }
 
 /// Takes checked values out of a table and notes every mistake.
@@ -130,6 +136,36 @@ impl Reader {
                 least
             }
         }
+    }
+
+    /// The recipe that is named instead of `mean` and `std`.
+    fn preset(&mut self) -> Option<Preset> {
+        let value = self.table.get("preset")?;
+        let found = value.as_str().and_then(preset::named);
+        if found.is_none() {
+            self.mistake("preset", &format!("must be one of {}", preset::names()));
+        }
+        for key in ["mean", "std"] {
+            if self.table.contains_key(key) {
+                self.mistake(key, "comes with the preset already; leave one of the two out");
+            }
+        }
+        Some(found.unwrap_or(preset::IMAGENET))
+    }
+
+    fn size(&mut self) -> Size {
+        let size = match self.table.get("size") {
+            Some(Value::Array(list)) => Size::of_list(list),
+            Some(Value::Integer(side)) => u32::try_from(*side).ok().map(Size::square),
+            _ => None,
+        };
+        size.filter(|size| size.is_allowed()).unwrap_or_else(|| {
+            let must = format!(
+                "must be a whole number of pixels (a square), or [height, width], each from {MIN_SIDE} to {MAX_SIDE}"
+            );
+            self.mistake("size", &must);
+            Size::square(MIN_SIDE)
+        })
     }
 
     fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T); 2], default: Option<T>) -> T {

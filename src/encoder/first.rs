@@ -10,6 +10,7 @@ use super::latent::LatentPart;
 use super::provider;
 use super::runtime::Runtime;
 use super::session::{Encoder, Part};
+use crate::config::Size;
 use crate::config::taps::{OUTPUT, Pooling};
 use crate::error::{Error, Result};
 
@@ -33,7 +34,7 @@ fn near(a: &[f32], b: &[f32]) -> bool {
 impl Encoder {
     /// One inference on a fixed image: its latent. Finds the dimension and refuses what could not be learned from.
     pub(super) fn try_out(&mut self, output: &str) -> Result<Vec<f32>> {
-        let image = fixed_image(self.side);
+        let image = fixed_image(self.size);
         let start = Instant::now();
         let latent = self.run(&image, |shape, values| vector(output, shape, values)).map_err(Error::refused)?;
         self.first_millis = start.elapsed().as_secs_f64() * 1e3;
@@ -66,7 +67,7 @@ impl Encoder {
         let settled = bind(self).and_then(|buffers| {
             let Some(mut buffers) = buffers else { return Ok(None) };
             let mut found = vec![0.0; self.dim];
-            buffers.run(&mut self.session, &fixed_image(self.side), &mut found)?;
+            buffers.run(&mut self.session, &fixed_image(self.size), &mut found)?;
             if near(expected, &found) { Ok(Some(buffers)) } else { Err("they give another latent".into()) }
         });
         match settled {
@@ -85,11 +86,11 @@ impl Encoder {
                  encoder.{provider}.cuda_graph = false does without a graph"
             ))
         };
-        let image = fixed_image(self.side);
-        let (side, options) = (self.side as usize, &self.options);
+        let image = fixed_image(self.size);
+        let ([height, width], options) = (self.size.dims(), &self.options);
         let plain = || {
             let mut session = provider::plain(runtime, part.bytes)?;
-            let input = TensorRef::from_array_view(([1, 3, side, side], &*image))?;
+            let input = TensorRef::from_array_view(([1, 3, height, width], &*image))?;
             let found = session.run_with_options([SessionInputValue::from(input)], options)?;
             let (shape, values) = found[0].try_extract_tensor::<f32>()?;
             ort::Result::Ok(vector(part.output, shape, values))
@@ -116,13 +117,13 @@ impl Encoder {
 }
 
 /// A smooth picture of ordinary values, -1 to 1: the same for every model of this size.
-pub(super) fn fixed_image(side: u32) -> Vec<f32> {
-    let side = side as usize;
+pub(super) fn fixed_image(size: Size) -> Vec<f32> {
+    let [height, width] = size.dims();
     let value = |i: usize| {
-        let (plane, y, x) = (i / (side * side), i / side % side, i % side);
-        ((3 * x + 2 * y + 5 * plane) % (2 * side)) as f32 / side as f32 - 1.0
+        let (plane, y, x) = (i / (height * width), i / width % height, i % width);
+        ((3 * x + 2 * y + 5 * plane) % (2 * width)) as f32 / width as f32 - 1.0
     };
-    (0..3 * side * side).map(value).collect()
+    (0..size.values()).map(value).collect()
 }
 
 #[cfg(test)]
@@ -139,11 +140,11 @@ mod tests {
 
     fn open(bytes: &[u8], output: &str) -> Encoder {
         let config = config::Encoder { threads: 1, ..config::Encoder::default() };
-        Encoder::from_bytes(&runtime(), bytes, "image", output, 32, &config, "model").unwrap()
+        Encoder::from_bytes(&runtime(), bytes, "image", output, Size::square(32), &config, "model").unwrap()
     }
 
     fn bind(encoder: &Encoder, names: [&str; 2], dim: usize) -> std::result::Result<Option<Buffers>, String> {
-        Buffers::new(&encoder.session, names, 32, dim, Place::Host, None)
+        Buffers::new(&encoder.session, names, Size::square(32), dim, Place::Host, None)
     }
 
     #[test]
@@ -152,8 +153,8 @@ mod tests {
         let mut encoder = open(&bytes, "latent");
         assert!(encoder.buffers.is_some(), "on a CPU they always do");
         let mut expected = vec![0.0; 32];
-        encoder.encode(&fixed_image(32), &mut expected).unwrap();
-        let image: Vec<f32> = fixed_image(32).iter().map(|value| 0.5 * value).collect();
+        encoder.encode(&fixed_image(Size::square(32)), &mut expected).unwrap();
+        let image: Vec<f32> = fixed_image(Size::square(32)).iter().map(|value| 0.5 * value).collect();
         let (mut with, mut without) = (vec![0.0; 32], vec![0.0; 32]);
         encoder.encode(&image, &mut with).unwrap();
         encoder.buffers = None;
@@ -176,10 +177,10 @@ mod tests {
     #[test]
     fn a_graph_is_captured_from_the_first_run_on() {
         let (bytes, runtime) = (bytes("tiny"), runtime());
-        let part = Part { bytes: &bytes, input: "image", output: "latent", side: 32 };
+        let part = Part { bytes: &bytes, input: "image", output: "latent", size: Size::square(32) };
         let mut encoder = open(&bytes, "latent");
         let mut expected = vec![0.0; 32];
-        encoder.encode(&fixed_image(32), &mut expected).unwrap();
+        encoder.encode(&fixed_image(Size::square(32)), &mut expected).unwrap();
         (encoder.buffers, encoder.dim) = (None, 0);
         let text = encoder.capture(&runtime, &part, &|_| Err("no memory of the GPU".into())).unwrap_err().to_string();
         assert!(
@@ -189,7 +190,7 @@ mod tests {
         encoder.capture(&runtime, &part, &|encoder| bind(encoder, ["image", "latent"], encoder.dim)).unwrap();
         assert!(encoder.buffers.is_some() && encoder.dim == 32);
         let mut found = vec![0.0; 32];
-        encoder.encode(&fixed_image(32), &mut found).unwrap();
+        encoder.encode(&fixed_image(Size::square(32)), &mut found).unwrap();
         assert_eq!(found, expected);
     }
 }

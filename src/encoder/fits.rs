@@ -1,36 +1,28 @@
 //! Whether a model is what its card says, told from its outline before ONNX Runtime opens it.
-use super::outline::{FLOAT32, HALF, Outline, Port, UINT8};
+use super::form::Form;
+use super::outline::{Outline, Port, is_float};
+use crate::config::Size;
 use crate::error::{Error, Result};
 
 /// What to do about an output that is no vector.
 pub(super) const NEEDS_VECTOR: &str = "a latent must be [n, d]; name such an output in the card, pool this one (taps = [\"output:mean\"]), or say kind = \
      \"grid\"";
 
-/// Names all at once that does not fit. `output`: `None` where the model's own output is not the latent.
-pub(super) fn check(outline: &Outline, input: &str, output: Option<&str>, side: u32, what: &str) -> Result<()> {
+/// Names all at once that does not fit. `output`: `None` where what is read of the model is not its own output.
+pub(super) fn check(outline: &Outline, input: &str, output: Option<&str>, size: Size, what: &str) -> Result<()> {
     let mut wrong = Vec::new();
-    if let Some(file) = outline.external.first() {
-        wrong.push(format!(
-            "its weights are in another file ({file}); an encoder is one file, so that its SHA-256 stands for the \
-             whole. Put them in: python -c \"import onnx; onnx.save(onnx.load('OLD.onnx'), 'NEW.onnx')\""
-        ));
+    match outline.inputs.iter().find(|port| port.name == input) {
+        Some(port) => wrong.extend(check_input(port, size)),
+        None => wrong.push(format!("it has no input {input:?}")),
     }
-    match outline.inputs.as_slice() {
-        [one] if one.name == input => wrong.extend(check_input(one, side)),
-        [_] => wrong.push(format!("it has no input {input:?}")),
-        all => wrong.push(format!("it has {} inputs; an encoder takes one image", all.len())),
-    }
-    if let Some(output) = output {
-        match outline.outputs.iter().find(|o| o.name == output) {
-            None => wrong.push(format!("it has no output {output:?}")),
-            Some(port) if port.element != Some(FLOAT32) => wrong.push(format!("output {port}: must be float32")),
-            Some(port) if port.shape.as_ref().is_some_and(|s| s.len() != 2) => {
-                wrong.push(format!("output {port}: {NEEDS_VECTOR}"));
+    if let Some(port) = output.and_then(|name| outline.outputs.iter().find(|port| port.name == name)) {
+        match port.element {
+            Some(element) if is_float(element) => {}
+            Some(_) => {
+                wrong.push(format!("output {port}: must be of floats; classes and numbers of them are no latent"))
             }
-            Some(_) => {}
+            None => wrong.push(format!("output {port}: cannot be handled, name another one")),
         }
-        let no_tensors = outline.outputs.iter().filter(|o| o.element.is_none());
-        wrong.extend(no_tensors.map(|o| format!("output {o}: cannot be handled, remove it")));
     }
     if wrong.is_empty() {
         return Ok(());
@@ -39,30 +31,24 @@ pub(super) fn check(outline: &Outline, input: &str, output: Option<&str>, side: 
     Err(Error::refused(format!("{what} does not fit its card:\n  {list}\nThe model has {}", outline.describe())))
 }
 
-/// The input must take `[1, 3, side, side]` float32.
-fn check_input(port: &Port, side: u32) -> Option<String> {
-    if port.element != Some(FLOAT32) {
-        let todo = match port.element {
-            Some(HALF) => {
-                "keep input and output in float32 when converting (keep_io_types = True of onnxconverter-common), or leave \
-                 16 bits to the provider (encoder.tensorrt.precision = \"fp16\")"
-            }
-            Some(UINT8) => "export it without its own preparation of pixels: mean and std stand in the card",
-            _ => "export it with such an input",
-        };
-        return Some(format!("input {port}: must be float32; {todo}"));
-    }
-    let dims = port.shape.as_ref()?;
-    if dims.len() != 4 {
-        return Some(format!("input {port}: must be [n, 3, h, w]"));
-    }
-    if dims[3].fixed == Some(3) && dims[1].fixed != Some(3) {
-        return Some(format!(
-            "input {port}: has its channels last; export it as [n, 3, h, w] (tf2onnx: --inputs-as-nchw {})",
-            port.name
-        ));
-    }
-    let wanted = [1, 3, i64::from(side), i64::from(side)];
-    let fits = dims.iter().zip(wanted).all(|(d, want)| d.fixed.is_none_or(|n| n == want));
-    (!fits).then(|| format!("input {port}: cannot take one image of {side} x {side} pixels, {wanted:?}"))
+/// Refuses a model whose weights are not in its file.
+pub(super) fn whole(outline: &Outline, model: &std::path::Path) -> Result<()> {
+    let Some(file) = outline.external.first() else { return Ok(()) };
+    let there = model.parent().is_some_and(|folder| folder.join(file).is_file());
+    let (state, first) = if there { ("", "") } else { (", and that is not beside it", "Bring it there first. ") };
+    Err(Error::refused(format!(
+        "{}: its weights are in another file ({file}){state}; an encoder is one file, so that its SHA-256 stands for the \
+         whole. {first}Put them in: python -c \"import onnx; onnx.save(onnx.load('OLD.onnx'), 'NEW.onnx')\"",
+        model.display()
+    )))
+}
+
+/// The input must be one for images of this size.
+fn check_input(port: &Port, size: Size) -> Option<String> {
+    let form = match Form::of(port) {
+        Ok(form) => form,
+        Err(why) => return Some(why),
+    };
+    let wanted = [1, 3, i64::from(size.height), i64::from(size.width)];
+    (!form.takes(size)).then(|| format!("input {port}: cannot take one image of {size} pixels, {wanted:?}"))
 }

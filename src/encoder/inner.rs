@@ -1,9 +1,10 @@
-//! Tensors within a model: their shapes, found by running one image, and help for names that are not there.
+//! Tensors within a model: what they are, found by running one image, and help for names that are not there.
 use ort::session::SessionInputValue;
-use ort::value::TensorRef;
+use ort::value::{TensorElementType, TensorRef};
 
 use super::card::Card;
 use super::first::fixed_image;
+use super::outline::{BFLOAT, DOUBLE, FLOAT32, HALF};
 use super::provider;
 use super::runtime::Runtime;
 use crate::config::load::distance;
@@ -14,16 +15,39 @@ use crate::onnx::surgery::{Change, Surgery};
 /// Names that a message shows, of each sort.
 const SHOWN: usize = 5;
 
-/// The shapes that `tensors` of the graph have for one image of the card's size, in the same order.
-pub(super) fn shapes(runtime: &Runtime, model: &Surgery, card: &Card, tensors: &[String]) -> Found<Vec<Vec<usize>>> {
-    let known = model.graph().tensors();
-    if let Some(name) = tensors.iter().find(|name| !known.contains(&name.as_str())) {
-        return Err(unknown(runtime, model, card, name));
-    }
-    run(runtime, model, card, tensors)
+/// A tensor as it is for one image.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Seen {
+    pub(super) shape: Vec<usize>,
+    /// `TensorProto.DataType`
+    pub(super) element: i32,
 }
 
-fn run(runtime: &Runtime, model: &Surgery, card: &Card, tensors: &[String]) -> Found<Vec<Vec<usize>>> {
+/// Refuses names that no tensor of the graph has, with help.
+pub(super) fn known(runtime: &Runtime, model: &Surgery, card: &Card, tensors: &[String]) -> Found<()> {
+    let known = model.graph().tensors();
+    match tensors.iter().find(|name| !known.contains(&name.as_str())) {
+        Some(name) => Err(unknown(runtime, model, card, name)),
+        None => Ok(()),
+    }
+}
+
+/// All values of the tensor `output` of the model in `bytes`, for one image.
+pub(super) fn values(runtime: &Runtime, bytes: &[u8], card: &Card, output: &str) -> Found<Vec<f32>> {
+    let failed = |e: ort::Error| e.to_string();
+    let mut session = provider::plain(runtime, bytes).map_err(failed)?;
+    let ([height, width], image) = (card.size.dims(), fixed_image(card.size));
+    let input = TensorRef::from_array_view(([1, 3, height, width], &*image)).map_err(failed)?;
+    let found = session.run([SessionInputValue::from(input)]).map_err(failed)?;
+    let tensor = found.get(output).ok_or("no such output")?;
+    if let Ok((_, values)) = tensor.try_extract_tensor::<half::f16>() {
+        return Ok(values.iter().map(|value| value.to_f32()).collect());
+    }
+    Ok(tensor.try_extract_tensor::<f32>().map_err(failed)?.1.to_vec())
+}
+
+/// What `tensors` of the graph are for one image of the card's size, in the same order.
+pub(super) fn run(runtime: &Runtime, model: &Surgery, card: &Card, tensors: &[String]) -> Found<Vec<Seen>> {
     // Without a type: ONNX Runtime knows it from the nodes.
     let mut outputs: Vec<ValueInfo> = Vec::new();
     for name in tensors {
@@ -32,21 +56,32 @@ fn run(runtime: &Runtime, model: &Surgery, card: &Card, tensors: &[String]) -> F
         }
     }
     let bytes = model.apply(&Change { outputs, prune: true, ..Change::default() })?;
-    let failed =
-        |e: ort::Error| format!("its inner tensors cannot be looked at: ONNX Runtime {}: {e}", runtime.version);
+    let failed = |e: ort::Error| {
+        format!("it cannot be run for an image of {}: ONNX Runtime {}: {e}", card.size, runtime.version)
+    };
     let mut session = provider::plain(runtime, &bytes).map_err(failed)?;
     drop(bytes);
-    let (side, image) = (card.size as usize, fixed_image(card.size));
-    let input = TensorRef::from_array_view(([1, 3, side, side], &*image)).map_err(failed)?;
+    let ([height, width], image) = (card.size.dims(), fixed_image(card.size));
+    let input = TensorRef::from_array_view(([1, 3, height, width], &*image)).map_err(failed)?;
     let found = session.run([SessionInputValue::from(input)]).map_err(failed)?;
-    let shape = |name: &String| {
+    let seen = |name: &String| {
         let tensor = found.get(name).ok_or_else(|| format!("tensor {name} is not computed for an image"))?;
-        let (shape, _) = tensor
-            .try_extract_tensor::<f32>()
-            .map_err(|e| format!("tensor {name} cannot be a latent, float32 is needed: {e}"))?;
-        Ok(shape.iter().map(|n| *n as usize).collect())
+        let kind = tensor.dtype();
+        let element = match kind.tensor_type() {
+            Some(TensorElementType::Float32) => FLOAT32,
+            Some(TensorElementType::Float16) => HALF,
+            Some(TensorElementType::Float64) => DOUBLE,
+            Some(TensorElementType::Bfloat16) => BFLOAT,
+            _ => {
+                return Err(format!(
+                    "tensor {name} cannot be a latent: {kind}; floats are needed (classes and numbers of them are none)"
+                ));
+            }
+        };
+        let shape = kind.tensor_shape().map(|shape| shape.iter().map(|n| *n as usize).collect());
+        Ok(Seen { shape: shape.unwrap_or_default(), element })
     };
-    tensors.iter().map(shape).collect()
+    tensors.iter().map(seen).collect()
 }
 
 /// What to say when the graph has no tensor of this name: the nearest names, and some that are worth a try.
@@ -60,7 +95,7 @@ fn unknown(runtime: &Runtime, model: &Surgery, card: &Card, name: &str) -> Strin
     let outputs = graph.node.iter().rev().filter(|node| maps.contains(&node.op_type.as_str()));
     let last: Vec<String> = outputs.filter_map(|node| node.output.first()).take(SHOWN).cloned().collect();
     let last = match run(runtime, model, card, &last) {
-        Ok(shapes) => last.iter().zip(shapes).map(|(name, shape)| format!("{name} {shape:?}")).collect(),
+        Ok(seen) => last.iter().zip(seen).map(|(name, seen)| format!("{name} {:?}", seen.shape)).collect(),
         Err(_) => last,
     };
     format!(

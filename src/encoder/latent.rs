@@ -6,14 +6,18 @@
 use ndarray::{ArrayView1, Axis};
 use serde::{Deserialize, Serialize};
 
+use super::adapt::{Adapted, adapt};
 use super::card::{Card, Kind, Layout};
-use super::inner;
+use super::fits::NEEDS_VECTOR;
+use super::form::{Form, Images};
+use super::inner::{self, Seen};
+use super::outline::{FLOAT32, Outline};
 use super::runtime::Runtime;
 use crate::config::taps::{OUTPUT, Pooling, Tap};
 use crate::error::{Error, Result};
 use crate::onnx::Found;
 use crate::onnx::build::Builder;
-use crate::onnx::surgery::{Change, Surgery, any_rows, tensor_of};
+use crate::onnx::surgery::{Change, Surgery, any_rows, sized, tensor_of};
 
 /// Values below this are raised to it before [`Pooling::Gem`] takes their power.
 const GEM_FLOOR: f32 = 1e-6;
@@ -48,35 +52,92 @@ impl LatentModel {
     /// Refused: tensors that the graph has not, or that do not fit their pooling or kind; models that cannot be added to
     /// (older than opset 9, weights in other files).
     pub fn new(runtime: &Runtime, bytes: Vec<u8>, card: &Card, what: &str) -> Result<Self> {
-        if !card.changes_model() {
+        let refused = |why: String| Error::refused(format!("{what}: {why}"));
+        if !card.changes_model() && is_usual(&bytes, card, what)? {
             return Ok(Self { bytes, output: card.output.clone(), parts: Vec::new(), grid: None });
         }
-        let taps = match card.kind {
-            Kind::Vector => card.taps.clone(),
-            Kind::Grid => vec![Tap { tensor: OUTPUT.into(), pooling: Pooling::AsIs }],
+        let plain = Tap { tensor: OUTPUT.into(), pooling: Pooling::AsIs };
+        let mut taps = if card.changes_model() && card.kind == Kind::Vector { card.taps.clone() } else { vec![plain] };
+        let tensors = {
+            let model = Surgery::read(&bytes).map_err(refused)?;
+            let known = model.graph().tensors();
+            taps.iter_mut().for_each(|tap| tap.name_longest(&known));
+            let name = |tap: &Tap| if tap.tensor == OUTPUT { card.output.clone() } else { tap.tensor.clone() };
+            let tensors: Vec<String> = taps.iter().map(name).collect();
+            inner::known(runtime, &model, card, &tensors).map_err(refused)?;
+            tensors
         };
-        let refused = |why: String| Error::refused(format!("{what}: {why}"));
-        let model = Surgery::read(&bytes).map_err(refused)?;
-        let name = |tap: &Tap| if tap.tensor == OUTPUT { card.output.clone() } else { tap.tensor.clone() };
-        let tensors: Vec<String> = taps.iter().map(name).collect();
-        let shapes = inner::shapes(runtime, &model, card, &tensors).map_err(refused)?;
+        let adapted = adapt(runtime, bytes, card, &tensors).map_err(refused)?;
+        Self::over(runtime, &adapted, card, &taps, &tensors).map_err(refused)
+    }
 
+    /// `taps` of a model with the usual input, which read `tensors`.
+    fn over(runtime: &Runtime, adapted: &Adapted, card: &Card, taps: &[Tap], tensors: &[String]) -> Found<Self> {
+        let model = Surgery::read(&adapted.bytes)?;
+        let seen = inner::run(runtime, &model, card, tensors)?;
         let mut graph = Builder::new(&model.free_prefix());
+        let mut rows = Vec::new();
+        for (name, seen) in tensors.iter().zip(&seen) {
+            rows.push(of_one_image(&mut graph, name, seen, adapted.images)?);
+        }
+        let (tensors, shapes): (Vec<String>, Vec<Vec<usize>>) = rows.into_iter().unzip();
         let (output, parts, grid) = if card.kind == Kind::Grid {
-            let (row, grid) = flat_grid(&mut graph, &tensors[0], &shapes[0], card.layout).map_err(refused)?;
+            let (row, grid) = flat_grid(&mut graph, &tensors[0], &shapes[0], card.layout)?;
             let part = LatentPart { name: taps[0].to_string(), len: grid.iter().product() };
             (row, vec![part], Some(grid))
+        } else if card.taps.is_empty() {
+            let (row, len) = pool(&mut graph, &tensors[0], &shapes[0], Pooling::AsIs, card.layout)
+                .ok_or_else(|| format!("output {} is {:?} for one image: {NEEDS_VECTOR}", card.output, shapes[0]))?;
+            // A node of its own, so that the output can be declared anew.
+            (graph.node("Identity", &[&row]), vec![LatentPart { name: taps[0].to_string(), len }], None)
         } else {
-            let (row, parts) = joined(&mut graph, &taps, &tensors, &shapes, card.layout).map_err(refused)?;
+            let (row, parts) = joined(&mut graph, taps, &tensors, &shapes, card.layout)?;
             (row, parts, None)
         };
         let dim = parts.iter().map(|part| part.len).sum();
         let (nodes, weights) = graph.finish(&output);
+        // Without a dimension for images in what the graph computes, it can have no more than one.
+        let alone = adapted.images == Images::Free && seen.iter().any(|seen| seen.shape.len() == 1);
+        let [height, width] = card.size.dims();
+        let input = alone.then(|| tensor_of(&card.input, sized(1), &[3, height, width]));
         let outputs = vec![tensor_of(&output, any_rows(), &[dim])];
-        let change = Change { nodes, weights, outputs, prune: true, ..Change::default() };
-        let bytes = model.apply(&change).map_err(refused)?;
+        let bytes = model.apply(&Change { nodes, weights, outputs, input, prune: true, ..Change::default() })?;
         Ok(Self { bytes, output, parts, grid })
     }
+}
+
+/// The model gives the latent as it stands: one usual input, and the output declared as rows of 32-bit floats.
+fn is_usual(bytes: &[u8], card: &Card, what: &str) -> Result<bool> {
+    let outline = Outline::read(bytes, what)?;
+    let output = outline.outputs.iter().find(|output| output.name == card.output);
+    let rows = output.is_some_and(|output| {
+        output.element == Some(FLOAT32) && output.shape.as_ref().is_some_and(|shape| shape.len() == 2)
+    });
+    let input = outline.inputs.as_slice();
+    Ok(rows && matches!(input, [one] if one.name == card.input && Form::of(one).is_ok_and(|form| form.is_plain())))
+}
+
+/// The tensor `name`, as it was `seen`, in 32-bit floats and with one image in its first dimension; and its shape.
+fn of_one_image(graph: &mut Builder, name: &str, seen: &Seen, images: Images) -> Found<(String, Vec<usize>)> {
+    let (mut x, mut shape) = (name.to_owned(), seen.shape.clone());
+    if seen.element != FLOAT32 {
+        x = graph.cast(&x, FLOAT32);
+    }
+    if let Images::Fixed(n) = images
+        && n > 1
+    {
+        if shape.first() != Some(&n) {
+            return Err(format!("tensor {name} is {shape:?} for {n} images: they are not in its first dimension"));
+        }
+        x = graph.first_row(&x);
+        shape[0] = 1;
+    }
+    if shape.len() == 1 || (images == Images::Unbatched && shape.first() != Some(&1)) {
+        shape.insert(0, 1);
+        let sizes: Vec<i64> = shape.iter().map(|n| *n as i64).collect();
+        x = graph.reshape(&x, &sizes);
+    }
+    Ok((x, shape))
 }
 
 /// Every tap pooled and made unit length, beside each other, and the whole made unit length.
@@ -111,7 +172,11 @@ fn pool(
     layout: Layout,
 ) -> Option<(String, usize)> {
     Some(match (shape, pooling) {
-        (&[1, d], Pooling::AsIs) => (tensor.to_owned(), d),
+        (&[1, d], _) => (tensor.to_owned(), d),
+        // `[n, d, 1, 1]` and the like.
+        ([1, dims @ ..], Pooling::AsIs) if dims.iter().filter(|n| **n > 1).count() <= 1 => {
+            (graph.flatten(tensor), dims.iter().product())
+        }
         (&[1, t, d], Pooling::Mean) => (weighted(graph, tensor, &vec![1.0 / t as f32; t]), d),
         (&[1, t, d], Pooling::Tokens) if t > 1 => {
             let mut shares = vec![1.0 / (t - 1) as f32; t];

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::*;
-use crate::config;
+use crate::config::{self, Size};
 use crate::encoder::Encoder;
 use crate::encoder::first::fixed_image;
 use crate::encoder::tests::runtime;
@@ -20,7 +20,7 @@ fn card(taps: &[&str]) -> Card {
     let path = data("taps.onnx");
     let sha256 = crate::files::sha256_file(&path).unwrap();
     let tiny = Card::beside(&data("tiny.onnx")).unwrap();
-    Card { name: "taps".into(), size: SIDE, multiple_of: 4, taps, sha256, ..tiny }
+    Card { name: "taps".into(), size: Size::square(SIDE), multiple_of: 4, taps, sha256, ..tiny }
 }
 
 fn open(card: &Card) -> Result<Encoder> {
@@ -31,7 +31,7 @@ fn open(card: &Card) -> Result<Encoder> {
 /// What the encoder gives for the picture of the golden values.
 fn latent(encoder: &mut Encoder) -> Vec<f32> {
     let mut out = vec![0.0; encoder.dim()];
-    encoder.encode(&fixed_image(SIDE), &mut out).unwrap();
+    encoder.encode(&fixed_image(Size::square(SIDE)), &mut out).unwrap();
     out
 }
 

@@ -6,8 +6,10 @@
 //! do. What can be
 //! told from a file (`elf`, `needs`, `outline`) is told before the library that would choke on it sees it. Nothing here
 //! learns.
+mod adapt;
 mod batch;
 mod buffers;
+mod candidates;
 mod card;
 mod card_text;
 mod elf;
@@ -17,23 +19,28 @@ mod first;
 mod fits;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
+mod form;
 mod gate;
 mod inner;
 mod latent;
 mod luma;
 mod memory;
 mod needs;
+mod not_onnx;
 mod outline;
 mod parity;
 mod placement;
 mod prepare;
+mod preset;
 mod probe;
 mod provider;
 pub mod runtime;
 mod session;
+mod trust;
 mod views;
 mod whole;
 
+pub use candidates::{Draft, Wish, draft};
 pub use card::{Card, Channels, Fit, Kind, Layout, Reference};
 pub use exposure::MAX_GAIN;
 pub use latent::{LatentModel, LatentPart};
@@ -41,6 +48,7 @@ pub use luma::{LUMA_LEN, luma};
 pub use parity::Parity;
 pub use placement::{Placement, Share};
 pub use prepare::{Background, BackgroundState, Prepare, Window};
+pub use preset::PRESETS;
 pub use provider::{Options, Subject, cache_of, compiled, gpus, missing_libraries, options_of};
 pub use session::Encoder;
 pub use views::{View, Views};

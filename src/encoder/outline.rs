@@ -3,6 +3,7 @@
 //! Only the messages and fields needed are declared (`onnx.proto`, field numbers in `tag`); the weights are skipped.
 use std::fmt;
 
+use super::not_onnx;
 use crate::error::{Error, Result};
 
 /// The `TensorProto.DataType` of 32-bit floats.
@@ -11,8 +12,12 @@ pub(super) const FLOAT32: i32 = 1;
 pub(super) const UINT8: i32 = 2;
 /// The `TensorProto.DataType` of 16-bit floats ...
 pub(super) const HALF: i32 = 10;
-/// ... and those with the exponent of 32 bits beside them.
-const HALVES: [i32; 2] = [HALF, 16];
+/// ... of floats of 64 bits ...
+pub(super) const DOUBLE: i32 = 11;
+/// ... and of 16-bit floats with the exponent of 32 bits.
+pub(super) const BFLOAT: i32 = 16;
+/// Those of 16 bits.
+const HALVES: [i32; 2] = [HALF, BFLOAT];
 /// Operators of models in 8-bit integers.
 const QUANTISED: [&str; 7] = [
     "QuantizeLinear",
@@ -131,15 +136,20 @@ pub(super) struct Outline {
     pub(super) external: Vec<String>,
     /// What says that the model is not in 32-bit floats throughout: `52 quantised nodes`, `30 weights in 16-bit floats`.
     pub(super) reduced: Option<String>,
+    /// It has operators of 8-bit integers.
+    pub(super) quantised: bool,
 }
 
 impl Outline {
     /// Reads the bytes of an ONNX file; `what` names it in the error.
     pub(super) fn read(bytes: &[u8], what: &str) -> Result<Self> {
         let not_onnx = |why: String| {
-            Error::work(format!(
-                "{what} is not an ONNX model: {why}. Give the .onnx file itself, complete, in binary form"
-            ))
+            Error::work(match not_onnx::kind(bytes) {
+                Some(found) => format!("{what} is not an ONNX model: {found}"),
+                None => {
+                    format!("{what} is not an ONNX model: {why}. Give the .onnx file itself, complete, in binary form")
+                }
+            })
         };
         let model: ModelProto = prost::Message::decode(bytes).map_err(|e| not_onnx(e.to_string()))?;
         let graph = model.graph.ok_or_else(|| not_onnx(format!("{} bytes without a graph", bytes.len())))?;
@@ -163,7 +173,13 @@ impl Outline {
             (0, n) => Some(format!("{n} weights in 16-bit floats")),
             (n, _) => Some(format!("{n} quantised nodes")),
         };
-        Ok(Self { inputs, outputs: graph.output.iter().map(Port::new).collect(), external, reduced })
+        Ok(Self {
+            inputs,
+            outputs: graph.output.iter().map(Port::new).collect(),
+            external,
+            reduced,
+            quantised: quantised > 0,
+        })
     }
 
     /// Whether `input` says how many images it takes.
@@ -188,7 +204,9 @@ fn list(ports: &[Port]) -> String {
 impl Port {
     fn new(value: &ValueInfoProto) -> Self {
         let tensor = value.kind.as_ref().and_then(|k| k.tensor.as_ref());
-        let dims = |s: &ShapeProto| s.dim.iter().map(|d| Dim { fixed: d.value, name: d.name.clone() }).collect();
+        let dims = |s: &ShapeProto| {
+            s.dim.iter().map(|d| Dim { fixed: d.value.filter(|n| *n >= 0), name: d.name.clone() }).collect()
+        };
         let shape = tensor.and_then(|t| t.shape.as_ref()).map(dims);
         Self { name: value.name.clone(), element: tensor.map(|t| t.element), shape }
     }
@@ -215,6 +233,16 @@ impl fmt::Display for Port {
     }
 }
 
+/// Floats of any width.
+pub(super) fn is_float(element: i32) -> bool {
+    [FLOAT32, HALF, DOUBLE, BFLOAT].contains(&element)
+}
+
+/// Numbers of any kind: no texts, no truth values.
+pub(super) fn is_number(element: i32) -> bool {
+    is_float(element) || (UINT8..=7).contains(&element) || [12, 13].contains(&element)
+}
+
 /// Names of `TensorProto.DataType`.
 fn element_name(element: i32) -> &'static str {
     match element {
@@ -228,10 +256,10 @@ fn element_name(element: i32) -> &'static str {
         8 => "string",
         9 => "bool",
         HALF => "float16",
-        11 => "float64",
+        DOUBLE => "float64",
         12 => "uint32",
         13 => "uint64",
-        16 => "bfloat16",
+        BFLOAT => "bfloat16",
         _ => "of another type",
     }
 }

@@ -120,7 +120,7 @@ pub(super) fn images(card: &Card, count: usize) -> Result<Vec<Vec<f32>>> {
         if scenes.next(&mut frame, Duration::from_secs(1))? != Pull::Frame {
             return Err(Error::work("the synthetic scenes of the parity gate have ended early"));
         }
-        let mut image = vec![0.0; 3 * card.size as usize * card.size as usize];
+        let mut image = vec![0.0; card.size.values()];
         prepare.run(&frame, &mut image)?;
         all.push(image);
     }

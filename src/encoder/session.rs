@@ -7,7 +7,7 @@ use ort::value::TensorRef;
 use super::buffers::{Buffers, Place};
 use super::card::{Card, MAX_MODEL_BYTES, regular_file};
 use super::faults;
-use super::fits::check;
+use super::fits::{check, whole};
 use super::gate::Gate;
 use super::latent::{LatentModel, LatentPart};
 use super::memory;
@@ -16,8 +16,9 @@ use super::parity::Parity;
 use super::placement::{Placement, Profile};
 use super::provider::{self, Provider};
 use super::runtime::Runtime;
-use crate::config;
+use super::trust::Known;
 use crate::config::taps::OUTPUT;
+use crate::config::{self, Size};
 use crate::error::{Error, Kind, Result};
 use crate::files::{read_bounded, sha256_hex};
 
@@ -29,7 +30,7 @@ pub struct Encoder {
     /// Where input and output lie; without, ONNX Runtime puts them where it likes for each run.
     pub(super) buffers: Option<Buffers>,
     pub(super) what: String,
-    pub(super) side: u32,
+    pub(super) size: Size,
     pub(super) dim: usize,
     pub(super) provider: &'static str,
     fallback: Option<String>,
@@ -42,6 +43,7 @@ pub struct Encoder {
     pub(super) first_millis: f64,
     parity: Option<Parity>,
     placement: Option<Placement>,
+    doubts: Vec<String>,
 }
 
 /// The model itself, and what is used of it.
@@ -49,8 +51,8 @@ pub(super) struct Part<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) input: &'a str,
     pub(super) output: &'a str,
-    /// Side of the input in pixels.
-    pub(super) side: u32,
+    /// Size of the input in pixels.
+    pub(super) size: Size,
 }
 
 impl Encoder {
@@ -78,11 +80,11 @@ impl Encoder {
                 card.sha256
             )));
         }
-        if card.changes_model() {
-            check(&outline, &card.input, None, card.size, &what)?;
-        }
+        whole(&outline, model)?;
+        check(&outline, &card.input, (!card.changes_model()).then_some(card.output.as_str()), card.size, &what)?;
+        let known = Known::of(&bytes, &card);
         let latent = LatentModel::new(runtime, bytes, &card, &what)?;
-        let part = Part { bytes: &latent.bytes, input: &card.input, output: &latent.output, side: card.size };
+        let part = Part { bytes: &latent.bytes, input: &card.input, output: &latent.output, size: card.size };
         let mut gate = Gate::new(runtime, &card, config, model, &outline);
         let mut encoder = Self::start(runtime, &part, config, &what, Some(&mut gate))?;
         encoder.sha256 = sha256;
@@ -90,11 +92,12 @@ impl Encoder {
         if !latent.parts.is_empty() {
             encoder.parts = latent.parts;
         }
+        encoder.doubts = encoder.try_pictures(&card, &known)?;
         encoder.announce();
         Ok(encoder)
     }
 
-    /// Opens the ONNX file in `bytes`, with input `input` and output `output`, for `side` x `side` pixels; checks all
+    /// Opens the ONNX file in `bytes`, with input `input` and output `output`, for images of `size`; checks all
     /// but the SHA-256, and compares with nothing. `what` names it in errors.
     ///
     /// # Errors
@@ -104,11 +107,11 @@ impl Encoder {
         bytes: &[u8],
         input: &str,
         output: &str,
-        side: u32,
+        size: Size,
         config: &config::Encoder,
         what: &str,
     ) -> Result<Self> {
-        let encoder = Self::start(runtime, &Part { bytes, input, output, side }, config, what, None)?;
+        let encoder = Self::start(runtime, &Part { bytes, input, output, size }, config, what, None)?;
         encoder.announce();
         Ok(Self { sha256: sha256_hex(bytes), ..encoder })
     }
@@ -123,7 +126,7 @@ impl Encoder {
         mut gate: Option<&mut Gate>,
     ) -> Result<Self> {
         let outline = Outline::read(part.bytes, what)?;
-        check(&outline, part.input, Some(part.output), part.side, what)?;
+        check(&outline, part.input, Some(part.output), part.size, what)?;
         let fixed = outline.fixed_images(part.input);
         let mut failed: Vec<Error> = Vec::new();
         for provider in provider::asked(config)? {
@@ -156,7 +159,7 @@ impl Encoder {
     /// Opens `part` on `provider`, and runs it once.
     fn on(provider: Provider, runtime: &Runtime, part: &Part, config: &config::Encoder, what: &str) -> Result<Self> {
         let profile = Profile::new();
-        let model = provider::Model { bytes: part.bytes, input: part.input, side: part.side, what };
+        let model = provider::Model { bytes: part.bytes, input: part.input, size: part.size, what };
         let file = profile.as_ref().map(Profile::file);
         let session = provider.open(runtime, model, config, file.as_deref()).map_err(Error::work)?;
         let options = RunOptions::new().map(|o| o.with_outputs(OutputSelector::no_default().with(part.output)));
@@ -165,7 +168,7 @@ impl Encoder {
             buffers: None,
             options: options.map_err(|e| Error::work(format!("{what}: ONNX Runtime: {e}")))?,
             what: what.to_string(),
-            side: part.side,
+            size: part.size,
             dim: 0,
             provider: provider.name(),
             fallback: None,
@@ -177,12 +180,13 @@ impl Encoder {
             first_millis: 0.0,
             parity: None,
             placement: None,
+            doubts: Vec::new(),
         };
         let place = provider.place(config);
         let graph = matches!(place, Place::Gpu { graph: true, .. });
         let library = provider.library(runtime);
         let bind = |encoder: &Self| {
-            Buffers::new(&encoder.session, [part.input, part.output], part.side, encoder.dim, place, library.as_deref())
+            Buffers::new(&encoder.session, [part.input, part.output], part.size, encoder.dim, place, library.as_deref())
         };
         // With a graph no run may come before the buffers are bound: the graph is captured in it.
         let tried = if graph {
@@ -211,19 +215,20 @@ impl Encoder {
             }
         };
         tracing::info!(
-            "encoder {}: {side} x {side} pixels to {} values{of} on {}, {} threads, first inference {:.1} ms",
+            "encoder {}: {} pixels to {} values{of} on {}, {} threads, first inference {:.1} ms",
             self.what,
+            self.size,
             self.dim,
             self.provider,
             self.threads,
-            self.first_millis,
-            side = self.side
+            self.first_millis
         );
         if let Some(placement) = &self.placement {
             // On the CPU alone there is nothing to tell.
             let told = format!("nodes of {} ran on: {}", self.what, placement.describe());
             if self.provider == "cpu" { tracing::debug!("{told}") } else { tracing::info!("{told}") }
         }
+        self.doubts.iter().for_each(|doubt| tracing::warn!("{}: {doubt}", self.what));
         if let Some(parity) = &self.parity {
             tracing::info!("latents of {}: {}", self.what, parity.describe());
         }
@@ -241,22 +246,22 @@ impl Encoder {
             let why = e.to_string();
             format!("{what}: inference on {} failed: {why}{}", self.provider, faults::hint(&why))
         };
-        let side = self.side as usize;
-        let images = tensor.len() / (3 * side * side).max(1);
-        let input = TensorRef::from_array_view(([images, 3, side, side], tensor)).map_err(failed)?;
+        let [height, width] = self.size.dims();
+        let images = tensor.len() / self.size.values().max(1);
+        let input = TensorRef::from_array_view(([images, 3, height, width], tensor)).map_err(failed)?;
         let outputs = self.session.run_with_options([SessionInputValue::from(input)], &self.options).map_err(failed)?;
         let (shape, values) = outputs[0].try_extract_tensor::<f32>().map_err(failed)?;
         take(shape, values).map_err(|why| format!("{what}: {why}"))
     }
 
-    /// `tensor`: one prepared image, `3 * side * side` values; `out`: its latent as the model gives it, `dim` values.
+    /// `tensor`: one prepared image, [`Size::values`]; `out`: its latent as the model gives it, `dim` values.
     /// Both are copied from and to where the model has them; nothing is allocated.
     ///
     /// # Errors
     /// A length is wrong or the inference fails. Values that are not finite are no error here: one odd frame must not
     /// end a run, so the caller looks at the norm and counts.
     pub fn encode(&mut self, tensor: &[f32], out: &mut [f32]) -> Result<()> {
-        let (values, dim) = (3 * self.side as usize * self.side as usize, self.dim);
+        let (values, dim) = (self.size.values(), self.dim);
         if tensor.len() != values || out.len() != dim {
             return Err(Error::work(format!(
                 "{}: takes {values} values and gives {dim}; the buffers have {} and {}",
@@ -281,9 +286,9 @@ impl Encoder {
         .map_err(Error::work)
     }
 
-    /// Side of the input in pixels.
-    pub fn side(&self) -> u32 {
-        self.side
+    /// Size of the input in pixels.
+    pub fn size(&self) -> Size {
+        self.size
     }
     /// Values of a latent.
     pub fn dim(&self) -> usize {
@@ -321,6 +326,10 @@ impl Encoder {
     pub fn first_millis(&self) -> f64 {
         self.first_millis
     }
+    /// What makes it doubtful whether the latents are good for anything.
+    pub fn doubts(&self) -> &[String] {
+        &self.doubts
+    }
     /// Why the first provider of the list is not used, where that was allowed.
     pub fn fallback(&self) -> Option<&str> {
         self.fallback.as_deref()
@@ -334,8 +343,8 @@ fn told(failed: &[Error]) -> String {
 
 impl std::fmt::Debug for Encoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { what, side, dim, provider, .. } = self;
-        write!(f, "Encoder({what}, {side} x {side} -> {dim}, {provider})")
+        let Self { what, size, dim, provider, .. } = self;
+        write!(f, "Encoder({what}, {size} -> {dim}, {provider})")
     }
 }
 

@@ -20,7 +20,7 @@ fn config() -> config::Encoder {
 /// The message with which a test model is refused under the card of the test encoder with `output`.
 fn refused(name: &str, output: &str) -> String {
     let bytes = std::fs::read(data(name)).unwrap();
-    Encoder::from_bytes(&runtime(), &bytes, "image", output, 32, &config(), name).unwrap_err().to_string()
+    Encoder::from_bytes(&runtime(), &bytes, "image", output, Size::square(32), &config(), name).unwrap_err().to_string()
 }
 
 fn frame(width: u32, height: u32) -> Frame {
@@ -31,9 +31,12 @@ fn frame(width: u32, height: u32) -> Frame {
 #[test]
 fn encodes_frames() {
     let mut encoder = Encoder::open(&runtime(), &data("tiny.onnx"), &card(), &config()).unwrap();
-    assert_eq!((encoder.side(), encoder.dim(), encoder.provider(), encoder.threads()), (32, 32, "cpu", 1));
+    assert_eq!(
+        (encoder.size(), encoder.dim(), encoder.provider(), encoder.threads()),
+        (Size::square(32), 32, "cpu", 1)
+    );
     assert_eq!((encoder.fallback(), encoder.sha256()), (None, card().sha256.as_str()));
-    let mut prepare = Prepare::new(&card(), 32).unwrap();
+    let mut prepare = Prepare::new(&card(), Size::square(32)).unwrap();
     let (mut tensor, mut one, mut two) = (vec![0.0; 3 * 32 * 32], vec![0.0; 32], vec![0.0; 32]);
     prepare.run(&frame(64, 48), &mut tensor).unwrap();
     encoder.encode(&tensor, &mut one).unwrap();
@@ -53,7 +56,8 @@ fn encodes_frames() {
 fn agrees_with_arithmetic() {
     // root.onnx is the mean over the image of sqrt(value + 3), so the answer is known.
     let bytes = std::fs::read(data("root.onnx")).unwrap();
-    let mut encoder = Encoder::from_bytes(&runtime(), &bytes, "image", "latent", 16, &config(), "root").unwrap();
+    let mut encoder =
+        Encoder::from_bytes(&runtime(), &bytes, "image", "latent", Size::square(16), &config(), "root").unwrap();
     let tensor: Vec<f32> = (0..3 * 256).map(|i| (i / 256) as f32).collect();
     let mut out = [0.0; 3];
     encoder.encode(&tensor, &mut out).unwrap();
@@ -73,11 +77,11 @@ fn threads_do_not_change_the_bits() {
     let card = Card::beside(&model).unwrap();
     let mut latents = Vec::new();
     for threads in [1, 2] {
-        let config = config::Encoder { threads, input_size: 96, ..config() };
+        let config = config::Encoder { threads, input_size: Size::square(96), ..config() };
         let mut encoder = Encoder::open(&runtime(), &model, &card, &config).unwrap();
-        assert_eq!((encoder.side(), encoder.dim(), encoder.threads()), (96, 2240, threads as usize));
+        assert_eq!((encoder.size(), encoder.dim(), encoder.threads()), (Size::square(96), 2240, threads as usize));
         let mut tensor = vec![0.0; 3 * 96 * 96];
-        Prepare::new(&card, encoder.side()).unwrap().run(&frame(320, 240), &mut tensor).unwrap();
+        Prepare::new(&card, encoder.size()).unwrap().run(&frame(320, 240), &mut tensor).unwrap();
         let mut out = vec![0.0; 2240];
         encoder.encode(&tensor, &mut out).unwrap();
         latents.push(out);
@@ -88,7 +92,8 @@ fn threads_do_not_change_the_bits() {
 #[test]
 fn the_card_picks_the_output() {
     let bytes = std::fs::read(data("two_outputs.onnx")).unwrap();
-    let encoder = Encoder::from_bytes(&runtime(), &bytes, "image", "latent", 32, &config(), "two").unwrap();
+    let encoder =
+        Encoder::from_bytes(&runtime(), &bytes, "image", "latent", Size::square(32), &config(), "two").unwrap();
     assert_eq!(encoder.dim(), 4);
     let text = refused("two_outputs.onnx", "pooled");
     assert!(text.contains("it has no output \"pooled\""), "{text}");
@@ -118,7 +123,8 @@ fn models_with_faults_are_refused() {
         assert!(text.contains(says), "{name}: expected {says:?}, got\n{text}");
     }
     let bytes = std::fs::read(data("tiny.onnx")).unwrap();
-    let error = Encoder::from_bytes(&runtime(), &bytes, "pixels", "features", 32, &config(), "tiny").unwrap_err();
+    let error =
+        Encoder::from_bytes(&runtime(), &bytes, "pixels", "features", Size::square(32), &config(), "tiny").unwrap_err();
     assert_eq!(error.exit_code(), 3);
     let text = error.to_string();
     for part in
@@ -131,7 +137,8 @@ fn models_with_faults_are_refused() {
 #[test]
 fn a_fixed_size_is_kept_to() {
     let bytes = std::fs::read(data("fixed.onnx")).unwrap();
-    let open = |side| Encoder::from_bytes(&runtime(), &bytes, "image", "latent", side, &config(), "fixed");
+    let open =
+        |side| Encoder::from_bytes(&runtime(), &bytes, "image", "latent", Size::square(side), &config(), "fixed");
     assert_eq!(open(32).unwrap().dim(), 4);
     let text = open(64).unwrap_err().to_string();
     assert!(text.contains("image: float32 [1, 3, 32, 32]: cannot take one image of 64 x 64 pixels"), "{text}");
@@ -156,15 +163,16 @@ fn files_that_are_not_the_cards_model() {
     let mut bytes = std::fs::read(data("tiny.onnx")).unwrap();
     let at = bytes.windows(4).position(|w| w == b"Relu").unwrap();
     bytes[at..at + 4].copy_from_slice(b"Rulu");
-    let error = Encoder::from_bytes(&runtime(), &bytes, "image", "latent", 32, &config(), "rulu").unwrap_err();
+    let error =
+        Encoder::from_bytes(&runtime(), &bytes, "image", "latent", Size::square(32), &config(), "rulu").unwrap_err();
     assert!(error.to_string().starts_with("rulu cannot be opened by ONNX Runtime "), "{error}");
 }
 
 #[test]
 fn input_size_follows_the_card() {
-    let size = |input_size| config::Encoder { input_size, ..config() };
+    let size = |side| config::Encoder { input_size: Size::square(side), ..config() };
     let encoder = Encoder::open(&runtime(), &data("tiny.onnx"), &card(), &size(64)).unwrap();
-    assert_eq!(encoder.side(), 64);
+    assert_eq!(encoder.size(), Size::square(64));
     let error = Encoder::open(&runtime(), &data("tiny.onnx"), &card(), &size(60)).unwrap_err();
     assert!(error.to_string().contains("encoder.input_size = 60: tiny takes multiples of 8"), "{error}");
 }

@@ -9,34 +9,36 @@ use ort::value::{DynValue, TensorElementType, TensorRef, ValueType};
 
 use super::provider;
 use super::runtime::Runtime;
+use crate::config::Size;
 use crate::error::{Error, Result};
 use crate::onnx::proto::ValueInfo;
 use crate::onnx::surgery::{Change, Surgery};
 
-/// An ONNX model with one input `[n, 3, side, side]`, in 32-bit or 16-bit floats.
+/// An ONNX model with one input `[n, 3, height, width]`, in 32-bit or 16-bit floats.
 #[derive(Debug)]
 pub struct Whole {
     session: Session,
-    side: usize,
+    size: Size,
     half: bool,
 }
 
 impl Whole {
-    /// Opens the bytes of an ONNX file for images of `side` x `side` pixels.
+    /// Opens the bytes of an ONNX file for images of `size`.
     /// # Errors
     /// What ONNX Runtime says.
-    pub fn open(runtime: &Runtime, bytes: &[u8], side: u32) -> Result<Self> {
+    pub fn open(runtime: &Runtime, bytes: &[u8], size: Size) -> Result<Self> {
         let session = provider::usual(runtime, bytes).map_err(|error| Error::refused(error.to_string()))?;
         let half = session.inputs().first().is_some_and(|input| is(input.dtype(), TensorElementType::Float16));
-        Ok(Self { session, side: side as usize, half })
+        Ok(Self { session, size, half })
     }
 
-    /// `images: [n, 3, side, side]` to the values of each output, `[n, ..]`, in 32 bits.
+    /// `images: [n, 3, height, width]` to the values of each output, `[n, ..]`, in 32 bits.
     /// # Errors
     /// What ONNX Runtime says.
     pub fn run(&mut self, images: &[f32]) -> Result<Vec<Vec<f32>>> {
         let failed = |error: ort::Error| Error::refused(error.to_string());
-        let shape = [images.len() / (3 * self.side * self.side), 3, self.side, self.side];
+        let [height, width] = self.size.dims();
+        let shape = [images.len() / self.size.values().max(1), 3, height, width];
         let found = if self.half {
             let images = Vec::<f16>::from_f32_slice(images);
             let input = TensorRef::from_array_view((shape, images.as_slice())).map_err(failed)?;

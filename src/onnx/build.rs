@@ -62,6 +62,25 @@ impl Builder {
         self.with("Transpose", &[x], vec![perm])
     }
 
+    /// `x` as numbers of the type `element` (`TensorProto.DataType`).
+    pub(crate) fn cast(&mut self, x: &str, element: i32) -> String {
+        let to =
+            Attribute { name: "to".into(), i: Some(element.into()), r#type: ATTRIBUTE_INT, ..Attribute::default() };
+        self.with("Cast", &[x], vec![to])
+    }
+
+    /// The first image of a batch, as a batch of one.
+    pub(crate) fn first_row(&mut self, x: &str) -> String {
+        let zero = self.whole_numbers(&[0]);
+        self.with("Gather", &[x, &zero], vec![axis(0)])
+    }
+
+    /// `x` repeated along dimensions of 1 until it has `shape`.
+    pub(crate) fn expand(&mut self, x: &str, shape: &[i64]) -> String {
+        let shape = self.whole_numbers(shape);
+        self.node("Expand", &[x, &shape])
+    }
+
     /// `x / max(|x|, least positive f32)`, row by row; `x: [n, dim]`.
     pub(crate) fn unit(&mut self, x: &str, dim: usize) -> String {
         let squares = self.node("Mul", &[x, x]);
@@ -76,14 +95,19 @@ impl Builder {
 
     /// `x` with the dimensions `shape`, of which one may be -1: what is left.
     pub(crate) fn reshape(&mut self, x: &str, shape: &[i64]) -> String {
+        let shape = self.whole_numbers(shape);
+        self.node("Reshape", &[x, &shape])
+    }
+
+    fn whole_numbers(&mut self, values: &[i64]) -> String {
         let name = format!("{}weight_{}", self.prefix, self.weights.len());
         self.weights.push(Tensor {
-            dims: vec![shape.len() as i64],
+            dims: vec![values.len() as i64],
             data_type: INT64,
             name: name.clone(),
-            raw_data: shape.iter().flat_map(|n| n.to_le_bytes()).collect(),
+            raw_data: values.iter().flat_map(|n| n.to_le_bytes()).collect(),
         });
-        self.node("Reshape", &[x, &name])
+        name
     }
 
     pub(crate) fn matrix(&mut self, values: ArrayView2<f32>) -> String {

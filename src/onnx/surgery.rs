@@ -25,6 +25,8 @@ pub(crate) struct Surgery<'a> {
 #[derive(Default)]
 pub(crate) struct Change<'a> {
     pub(crate) nodes: Vec<Node>,
+    /// They come before the model's own nodes.
+    pub(crate) first: Vec<Node>,
     pub(crate) weights: Vec<Tensor>,
     /// They take the place of the model's own outputs.
     pub(crate) outputs: Vec<ValueInfo>,
@@ -32,7 +34,11 @@ pub(crate) struct Change<'a> {
     pub(crate) input: Option<ValueInfo>,
     /// Tensors of the model that give their names up, and their new names.
     pub(crate) rename: Vec<(&'a str, &'a str)>,
-    /// Leave out what the outputs do not need: ONNX Runtime would compute it for nobody.
+    /// Inputs of the model that are given up: something computes them, or they are weights now.
+    pub(crate) given: Vec<&'a str>,
+    /// Inputs beside those of the model, before all others.
+    pub(crate) more_inputs: Vec<ValueInfo>,
+    /// Leave out what the outputs do not need: ONNX Runtime would compute it for nobody, and ask for inputs without use.
     pub(crate) prune: bool,
     /// Entries of `metadata_props`; they replace those of the same key.
     pub(crate) meta: &'a [(String, String)],
@@ -75,26 +81,38 @@ impl<'a> Surgery<'a> {
         let (keep, used) = self.graph.needed(wanted);
         let nodes = keep.iter().enumerate().filter(|(_, keep)| !**keep).map(|(i, _)| (proto::GRAPH_NODE, i));
         // A weight that is declared as an input too is its default: without it the input would have to be given.
+        let defaults: BTreeSet<&str> = self.graph.initializer.iter().map(|weight| weight.name.as_str()).collect();
         let inputs: BTreeSet<&str> = self.graph.input.iter().map(|input| input.name.as_str()).collect();
+        let unused = self.graph.input.iter().enumerate();
+        let unused = unused.filter(|(_, input)| ![&used, &defaults].iter().any(|names| names.contains(&*input.name)));
+        let unused: Vec<usize> = unused.map(|(i, _)| i).collect();
         let weights = self.graph.initializer.iter().enumerate();
         let weights = weights.filter(|(_, weight)| ![&used, &inputs].iter().any(|names| names.contains(&*weight.name)));
-        nodes.chain(weights.map(|(i, _)| (proto::GRAPH_INITIALIZER, i))).collect()
+        let inputs = unused.into_iter().map(|i| (proto::GRAPH_INPUT, i));
+        nodes.chain(weights.map(|(i, _)| (proto::GRAPH_INITIALIZER, i))).chain(inputs).collect()
     }
 
     /// The bytes of the changed model.
     pub(crate) fn apply(&self, change: &Change) -> Found<Vec<u8>> {
         let mut graph = Vec::new();
         let unneeded = if change.prune { self.unneeded(change) } else { BTreeSet::new() };
-        let (mut nodes, mut weights) = (0, 0);
+        let (mut nodes, mut weights, mut inputs) = (0, 0, 0);
+        change.more_inputs.iter().for_each(|input| wire::put_message(proto::GRAPH_INPUT, input, &mut graph));
+        change.first.iter().for_each(|node| wire::put_message(proto::GRAPH_NODE, node, &mut graph));
         for field in wire::fields(wire::only_message(self.bytes, proto::MODEL_GRAPH)?) {
             let field = field?;
             let place = match field.number {
                 proto::GRAPH_NODE => count(&mut nodes),
                 proto::GRAPH_INITIALIZER => count(&mut weights),
+                proto::GRAPH_INPUT => count(&mut inputs),
                 _ => 0,
             };
-            let shapes = change.input.is_some() && field.number == proto::GRAPH_VALUE_INFO;
+            let anew = change.input.is_some() || !change.more_inputs.is_empty();
+            let shapes = anew && field.number == proto::GRAPH_VALUE_INFO;
             if field.number == proto::GRAPH_OUTPUT || unneeded.contains(&(field.number, place)) || shapes {
+                continue;
+            }
+            if field.number == proto::GRAPH_INPUT && is_one_of(field.payload, &change.given)? {
                 continue;
             }
             match &change.input {
@@ -168,6 +186,12 @@ fn free_prefix(names: &BTreeSet<&str>) -> String {
 fn is_of(info: &[u8], name: &str) -> Found<bool> {
     let info = ValueInfo::decode(info).map_err(|error| error.to_string())?;
     Ok(info.name == name)
+}
+
+/// Whether this `ValueInfoProto` is that of one of the tensors `names`.
+fn is_one_of(info: &[u8], names: &[&str]) -> Found<bool> {
+    let info = ValueInfo::decode(info).map_err(|error| error.to_string())?;
+    Ok(names.contains(&info.name.as_str()))
 }
 
 /// Whether this entry of `metadata_props` has a key that `meta` sets anew.

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::boxes::{Cells, Detection, Fault, Rect, RoiAlign};
 use crate::checkpoint::space_of;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Size};
 use crate::encoder::{Card, Encoder, Prepare};
 use crate::error::{Error, Result};
 use crate::export::{Level, Record, SCHEMA};
@@ -48,12 +48,12 @@ impl Method {
     ///
     /// # Errors
     /// `roi` without a grid.
-    pub fn new(config: &config::Boxes, card: &Card, origin: &Origin, side: u32) -> Result<Self> {
+    pub fn new(config: &config::Boxes, card: &Card, origin: &Origin, size: Size) -> Result<Self> {
         match (config.method.as_str(), origin.shape()) {
             ("crop", _) | ("auto", None) => Ok(Method::Crop),
             (_, Some(grid)) => {
                 let cells = card.cells.map(|[first, step]| Cells { first: [first; 2], step: [step; 2] });
-                Ok(Method::Roi(grid, cells.unwrap_or_else(|| Cells::even(grid, side))))
+                Ok(Method::Roi(grid, cells.unwrap_or_else(|| Cells::even(grid, size))))
             }
             (_, None) => Err(Error::config(format!(
                 "boxes.method = \"roi\": the latents of {} are vectors, there is no grid to pool boxes out of; use \"crop\", \
@@ -86,7 +86,7 @@ impl Method {
 pub struct Boxer {
     method: Method,
     grid: Option<Grid>,
-    side: u32,
+    size: Size,
     least: f64,
     score_above: f32,
     prepare: Prepare,
@@ -98,15 +98,15 @@ pub struct Boxer {
 
 impl Boxer {
     /// With the preparation of frames; `origin`: of latents of frames.
-    pub fn new(method: Method, config: &Config, prepare: Prepare, origin: &Origin, side: u32) -> Self {
+    pub fn new(method: Method, config: &Config, prepare: Prepare, origin: &Origin, size: Size) -> Self {
         Self {
             method,
             grid: origin.shape(),
-            side,
+            size,
             least: config.boxes.least_pixels,
             score_above: config.boxes.score_above as f32,
             prepare,
-            tensor: vec![0.0; 3 * side as usize * side as usize],
+            tensor: vec![0.0; size.values()],
             latent: vec![0.0; origin.dim],
             crop: Frame::default(),
             counts: BoxCounts::default(),
@@ -150,7 +150,7 @@ impl Boxer {
                         Some(found) => found,
                         None => *encoded.insert(self.encode(encoder, frame)?),
                     };
-                    let rect = cells.of(rect, self.prepare.region(), self.side);
+                    let rect = cells.of(rect, self.prepare.region(), self.size);
                     found.then(|| RoiAlign::POOL.pool(grid, &self.latent, rect)).flatten()
                 }
             };
@@ -283,7 +283,7 @@ mod tests {
     fn latents_of_boxes_are_of_another_origin_than_those_of_frames() {
         let frames = Origin { card_hash: "c".into(), dim: 49 * 8, grid: Some([7, 7, 8]), ..Origin::default() };
         let grid = Grid::new([7, 7, 8]);
-        let even = Method::Roi(grid, Cells::even(grid, 256)).origin(&frames);
+        let even = Method::Roi(grid, Cells::even(grid, Size::square(256))).origin(&frames);
         let overlapping = Method::Roi(grid, Cells { first: [32.0; 2], step: [32.0; 2] }).origin(&frames);
         let crop = Method::Crop.origin(&frames);
         assert_eq!((crop.dim, crop.grid, even.dim), (8, None, 8));

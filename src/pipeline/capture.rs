@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
+use crate::config::Size;
 use crate::encoder::{Background, LUMA_LEN, Prepare, Views, Window, luma};
 use crate::error::Result;
 use crate::frame::{Frame, Stamp};
@@ -59,9 +60,9 @@ pub(super) enum Keep {
 }
 
 impl Slot {
-    pub(super) fn new(side: u32) -> Self {
+    pub(super) fn new(size: Size) -> Self {
         Self {
-            tensor: vec![0.0; 3 * side as usize * side as usize],
+            tensor: vec![0.0; size.values()],
             view: Vec::new(),
             window: None,
             background: None,

@@ -37,11 +37,12 @@ fn a_slow_encoder_gets_a_frame_that_is_no_older_than_one_pass() {
     let (filled_in, filled) = crossbeam_channel::bounded(SLOTS_LIVE);
     let (empty_in, empty) = crossbeam_channel::bounded(SLOTS_LIVE);
     for _ in 0..SLOTS_LIVE {
-        empty_in.send(Slot::new(32)).unwrap();
+        empty_in.send(Slot::new(Size::square(32))).unwrap();
     }
     let (events, _keep) = crossbeam_channel::bounded(1);
     let ways = Ways { filled: filled_in, empty, events };
-    let making = Making { prepare: Prepare::new(&card, 32).unwrap(), views: None, first: 0, keep: Keep::Nothing };
+    let making =
+        Making { prepare: Prepare::new(&card, Size::square(32)).unwrap(), views: None, first: 0, keep: Keep::Nothing };
     let (stop, halt, metrics) = (AtomicBool::new(false), AtomicBool::new(false), Metrics::default());
     let ends = Ends { stop: &stop, halt: &halt };
     let source = Box::new(Camera(clock.clone()));

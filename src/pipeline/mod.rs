@@ -121,7 +121,7 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
     let (filled_in, filled) = bounded(slots);
     let (empty_in, empty) = bounded(slots);
     for _ in 0..slots {
-        empty_in.send(Slot::new(encoder.side())).map_err(|_| Error::work("the slots of the pipeline"))?;
+        empty_in.send(Slot::new(encoder.size())).map_err(|_| Error::work("the slots of the pipeline"))?;
     }
     let (turnstile, fault) = (Turnstile::default(), &FirstFault::default());
     // Ends the capture thread when the hot path has ended, for whatever reason.

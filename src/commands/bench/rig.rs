@@ -350,7 +350,7 @@ impl Rig {
 
     pub(super) fn encoder(&self) -> Value {
         let encoder = &self.opened.encoder;
-        json!({ "provider": encoder.provider(), "threads": encoder.threads(), "input_size": encoder.side() })
+        json!({ "provider": encoder.provider(), "threads": encoder.threads(), "input_size": encoder.size() })
     }
 }
 

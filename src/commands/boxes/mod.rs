@@ -80,12 +80,12 @@ impl Boxed {
                 "export.grid with --boxes: a box has one embedding, not one a cell; leave it out",
             ));
         }
-        let side = opened.encoder.side();
-        let method = Method::new(&config.boxes, &opened.card, &opened.origin, side)?;
+        let size = opened.encoder.size();
+        let method = Method::new(&config.boxes, &opened.card, &opened.origin, size)?;
         let what = file.display().to_string();
         let text = String::from_utf8(read_bounded(file, MAX_BYTES)?)
             .map_err(|error| Error::usage(format!("{what}: is no text")).because(error))?;
-        let boxer = Boxer::new(method, config, opened.prepare()?, &opened.origin, side);
+        let boxer = Boxer::new(method, config, opened.prepare()?, &opened.origin, size);
         Ok(Self { detections: mot::parse(&text, &what)?, boxer, method, origin: method.origin(&opened.origin) })
     }
 

@@ -7,17 +7,17 @@ use crate::encoder::{Channels, Fit, MAX_GAIN};
 use crate::export::onnx::{self, Batch};
 
 /// Version of the entries; raised when one changes its meaning or goes.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 
 /// Entries for `metadata_props`: words and numbers, several with a space between, so that C needs no parser.
 pub(super) fn entries(run: &OpenedRun, args: &cli::Export, of_batch: Batch) -> Vec<(String, String)> {
-    let (card, side) = (&run.opened.card, run.opened.encoder.side());
+    let (card, size) = (&run.opened.card, run.opened.encoder.size());
     let grid = run.opened.origin.shape().filter(|_| args.grid);
     let mut entries = vec![
         ("schema", SCHEMA.to_string()),
         ("input", card.input.clone()),
         ("output", onnx::OUTPUT.into()),
-        ("input_size", side.to_string()),
+        ("input_size", format!("{} {}", size.height, size.width)),
         ("input_layout", "nchw".into()),
         ("dtype", args.dtype.name().into()),
         ("io", args.io.name().into()),

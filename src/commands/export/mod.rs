@@ -43,11 +43,11 @@ pub(super) fn run(args: &cli::Export) -> Result<Output> {
     let batch = args.batch.unwrap_or(own);
     let encoder = onnx::names_of(&bytes)?;
     let latent = LatentModel::new(&runtime, bytes, &run.opened.card, &run.model.display().to_string())?;
-    let (head, side) = (run.adapted.head.clone(), run.opened.encoder.side());
+    let (head, size) = (run.adapted.head.clone(), run.opened.encoder.size());
     let name = run.opened.card.input.clone();
     let mut merged = Merge {
         model: &latent.bytes,
-        input: Some(Input { name: &name, side, batch }),
+        input: Some(Input { name: &name, size, batch }),
         latent: &latent.output,
         grid,
         head: &head,
@@ -118,8 +118,8 @@ impl Trial<'_> {
         write_checked(path, model, |written| {
             // What was written, not what was meant to be.
             let bytes = files::read_bounded(written, MAX_MODEL_BYTES)?;
-            let side = run.opened.encoder.side();
-            compared = Whole::open(self.runtime, &bytes, side)
+            let size = run.opened.encoder.size();
+            compared = Whole::open(self.runtime, &bytes, size)
                 .and_then(|mut whole| compare::compare(run, &mut whole, &mut self.frames, self.batch, self.args))
                 .map_err(|error| self.held(&bytes, error))?;
             match compared.fault(self.args.dtype, &self.frames.uri().to_string()) {

@@ -132,9 +132,9 @@ fn embedded(args: &cli::Search, space: &Space, picture: &Frame) -> Result<Vec<f3
     let mut latent = Vec::new();
     if space.level == Level::Box {
         let (config, opened) = (&run.config, &mut run.opened);
-        let side = opened.encoder.side();
-        let method = Method::new(&config.boxes, &opened.card, &opened.origin, side)?;
-        let mut boxer = Boxer::new(method, config, opened.prepare()?, &opened.origin, side);
+        let size = opened.encoder.size();
+        let method = Method::new(&config.boxes, &opened.card, &opened.origin, size)?;
+        let mut boxer = Boxer::new(method, config, opened.prepare()?, &opened.origin, size);
         let (right, bottom) = (f64::from(picture.width), f64::from(picture.height));
         let rect = Rect { left: 0.0, top: 0.0, right, bottom };
         let whole = Detection { frame: 0, rect, track: None, score: None, class: None, line: 1 };
@@ -189,7 +189,7 @@ fn head(run: &OpenedRun, folder: &std::path::Path, space: &Space) -> Result<Arc<
     }
     if space.level == Level::Box && name != space.name {
         let opened = &run.opened;
-        let method = Method::new(&run.config.boxes, &opened.card, &opened.origin, opened.encoder.side())?;
+        let method = Method::new(&run.config.boxes, &opened.card, &opened.origin, opened.encoder.size())?;
         let origin = method.origin(&opened.origin);
         head = Arc::new(head.of_cells().into_owned());
         name = space_of(&origin.encoder_sha256, &origin.card_hash, &head).into();

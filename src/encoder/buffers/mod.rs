@@ -12,6 +12,8 @@ use ort::value::Tensor;
 
 use cuda::Copies;
 
+use crate::config::Size;
+
 /// Where input and output of a provider may be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
@@ -33,12 +35,12 @@ pub(super) struct Buffers {
 }
 
 impl Buffers {
-    /// Those of `session` for one image of `side` x `side` pixels and a latent of `dim` values. `library`: that of the
+    /// Those of `session` for one image of `size` and a latent of `dim` values. `library`: that of the
     /// provider, which knows the CUDA that it was loaded with. `None` where they cannot be kept in one place.
     pub(super) fn new(
         session: &Session,
         [input, output]: [&str; 2],
-        side: u32,
+        size: Size,
         dim: usize,
         place: Place,
         library: Option<&Path>,
@@ -51,10 +53,10 @@ impl Buffers {
                 (on_gpu(session, device).map_err(|e| format!("no memory of the GPU: {e}"))?, Some(Copies::of(library)?))
             }
         };
-        let side = side as usize;
+        let [height, width] = size.dims();
         let made = || {
             let mut binding = session.create_binding()?;
-            let image = Tensor::<f32>::new(&allocator, [1, 3, side, side])?;
+            let image = Tensor::<f32>::new(&allocator, [1, 3, height, width])?;
             let mut latent = Tensor::<f32>::new(&allocator, [1, dim])?;
             binding.bind_input(input, &image)?;
             binding.bind_output(output, &mut latent)?;

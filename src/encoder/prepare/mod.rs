@@ -1,37 +1,39 @@
 //! From a frame to the encoder's input, as Pillow and torchvision prepare it.
+use std::cmp::Ordering;
+
 mod background;
 mod motion;
-mod shrink;
+mod resample;
 
 use super::card::{Card, Channels, Fit};
 use super::exposure::{MAX_GAIN, gain, sum};
 use super::views::View;
+use crate::config::Size;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 
 pub use background::{Background, BackgroundState};
 use motion::Motion;
 pub use motion::Window;
-use shrink::{Region, Shrink};
+use resample::{Resample, Span};
 
-/// Frame in, `tensor[(plane * side + y) * side + x] = (min(g * value / 255, 1) - mean) / std` out.
+/// Frame in, `tensor[(plane * height + y) * width + x] = (min(g * value / 255, 1) - mean) / std` out.
 ///
-/// `g` is 1, or where the card has an exposure level the gain that brings the mean of the resized square to it.
-/// The resize is Pillow's `BILINEAR`; every value before normalisation is within 1/255 of Pillow's. Where the card says
+/// `g` is 1, or where the card has an exposure level the gain that brings the mean of the resized picture to it.
+/// The resize is Pillow's `BILINEAR`, to the bit of its 8-bit arithmetic. Where the card says
 /// so, only the window around what moves before a fixed camera is resized, with the gain of the whole frame.
 ///
-/// Buffers are kept: after the first frame nothing of ours is allocated. (The resize library makes its tables of
-/// weights, a few kilobytes, anew for every frame; a background that changes is sorted twice a second.)
+/// Buffers are kept: after the first frame nothing is allocated. (A background that changes is sorted twice a second.)
 #[derive(Debug)]
 pub struct Prepare {
-    side: u32,
+    size: Size,
     fit: Fit,
     planes: [Plane; 3],
     /// The mean level that frames are brought to, 0 to 1; `None`: they stay as they are.
     exposure: Option<f32>,
     /// What `planes` hold the values for.
     gain: f32,
-    square: Shrink,
+    resized: Resample,
     motion: Option<Motion>,
     /// Of the last frame.
     last: Last,
@@ -43,27 +45,27 @@ pub struct Prepare {
 #[derive(Debug, Clone, Copy, Default)]
 struct Last {
     window: Option<Window>,
-    /// Part of the window or the frame that was resized.
-    region: Region,
+    /// Left, top, width and height of the part of the window or the frame that was resized.
+    region: [f64; 4],
     /// Sum of the resized pixels.
     sum: u64,
 }
 
 impl Prepare {
-    /// Prepares for a model with `card` at `side` x `side` pixels.
+    /// Prepares for a model with `card` at `size`; unset: the card's.
     ///
     /// # Errors
-    /// `side` is not what the card allows.
-    pub fn new(card: &Card, side: u32) -> Result<Self> {
-        let card = card.clone().sized(side)?;
+    /// `size` is not what the card allows.
+    pub fn new(card: &Card, size: Size) -> Result<Self> {
+        let card = card.clone().sized(size)?;
         Ok(Self {
-            side: card.size,
+            size: card.size,
             fit: card.fit,
             planes: [0, 1, 2].map(|p| Plane::new(&card, p)),
             exposure: card.exposure,
             gain: 1.0,
-            square: Shrink::new(card.size, card.size),
-            motion: card.motion_crop.map(|secs| Motion::new(secs, card.exposure)),
+            resized: Resample::new(card.size),
+            motion: card.motion_crop.map(|secs| Motion::new(secs, card.exposure, card.size)),
             last: Last::default(),
             scratch: Vec::new(),
         })
@@ -97,7 +99,7 @@ impl Prepare {
         self.last.region
     }
 
-    /// Fills `tensor` (`3 * side * side` values, planes one after the other) from `frame`.
+    /// Fills `tensor` (three planes of the input's size, one after the other) from `frame`.
     ///
     /// # Errors
     /// The frame is empty or has not `width * height * 3` bytes, or `tensor` has another length.
@@ -111,28 +113,22 @@ impl Prepare {
         self.last = match (&mut self.motion, window) {
             (Some(motion), Some(window)) => {
                 let (pixels, width, height) = motion.cut(frame, window);
+                self.resized.whole(pixels, width, height).map_err(failed)?;
                 let region = [0.0, 0.0, f64::from(width), f64::from(height)];
-                self.square.run(pixels, width, height, region).map_err(failed)?;
                 Last { window: Some(window), region, sum: 0 }
             }
             _ => {
-                let (width, height) = (f64::from(frame.width), f64::from(frame.height));
-                let ((left, wide), (top, high)) = match self.fit {
-                    Fit::Stretch => ((0.0, width), (0.0, height)),
-                    Fit::Crop => {
-                        (kept(frame.width, frame.height, self.side), kept(frame.height, frame.width, self.side))
-                    }
-                };
-                let region = [left, top, wide, high];
-                self.square.run(&frame.pixels, frame.width, frame.height, region).map_err(failed)?;
-                Last { window: None, region, sum: 0 }
+                let spans = spans(self.fit, [frame.width, frame.height], self.size);
+                self.resized.run(&frame.pixels, frame.width, frame.height, spans).map_err(failed)?;
+                let [(left, wide), (top, high)] = spans.map(Span::source);
+                Last { window: None, region: [left, top, wide, high], sum: 0 }
             }
         };
-        self.last.sum = sum(self.square.pixels());
+        self.last.sum = sum(self.resized.pixels());
         if let Some(level) = self.exposure {
             let gain = match (&self.motion, window) {
                 (Some(motion), Some(_)) => motion.gain,
-                _ => gain(level, self.square.pixels()),
+                _ => gain(level, self.resized.pixels()),
             };
             self.expose(gain);
         }
@@ -148,25 +144,28 @@ impl Prepare {
     /// As [`Prepare::run`].
     pub fn view(&mut self, frame: &Frame, view: &View, tensor: &mut [f32]) -> Result<()> {
         self.check(frame, tensor)?;
-        // The square still shows the frame, unless another part of it is wanted.
+        // What was resized still shows the frame, unless another part of it is wanted.
         if let Some([r, x, y]) = view.crop {
             let [left, top, wide, high] = self.last.region;
-            let region = [left + x * (1.0 - r) * wide, top + y * (1.0 - r) * high, r * wide, r * high];
+            let spans = [
+                Span::part(left + x * (1.0 - r) * wide, r * wide, self.size.width),
+                Span::part(top + y * (1.0 - r) * high, r * high, self.size.height),
+            ];
             let (pixels, width, height) = match (&self.motion, self.last.window) {
                 (Some(motion), Some([x0, y0, x1, y1])) => (motion.last(), (x1 - x0) as u32, (y1 - y0) as u32),
                 _ => (frame.pixels.as_slice(), frame.width, frame.height),
             };
-            self.square.run(pixels, width, height, region)?;
+            self.resized.run(pixels, width, height, spans)?;
         }
-        view.apply(self.side as usize, self.square.pixels_mut(), &mut self.scratch);
+        view.apply(self.size.dims(), self.resized.pixels_mut(), &mut self.scratch);
         if let Some(level) = self.exposure {
             let gain = match (&self.motion, self.last.window) {
                 // The frame around the window would be as much brighter as the window is.
                 (Some(motion), Some(_)) => {
-                    let ratio = self.last.sum as f64 / sum(self.square.pixels()).max(1) as f64;
+                    let ratio = self.last.sum as f64 / sum(self.resized.pixels()).max(1) as f64;
                     (f64::from(motion.gain) * ratio).min(f64::from(MAX_GAIN)) as f32
                 }
-                _ => gain(level, self.square.pixels()),
+                _ => gain(level, self.resized.pixels()),
             };
             self.expose(gain);
         }
@@ -175,10 +174,10 @@ impl Prepare {
     }
 
     fn check(&self, frame: &Frame, tensor: &[f32]) -> Result<()> {
-        let (side, values) = (self.side, 3 * self.side as usize * self.side as usize);
+        let (size, values) = (self.size, self.size.values());
         if tensor.len() != values {
             let found = tensor.len();
-            return Err(Error::work(format!("the input tensor has {found} values; {side} x {side} needs {values}")));
+            return Err(Error::work(format!("the input tensor has {found} values; {size} needs {values}")));
         }
         if !is_whole(frame) {
             return Err(Error::work(format!(
@@ -192,9 +191,9 @@ impl Prepare {
         Ok(())
     }
 
-    /// The square into `tensor`.
+    /// What was resized into `tensor`.
     fn fill(&self, tensor: &mut [f32]) {
-        let pixels = self.square.pixels();
+        let pixels = self.resized.pixels();
         for (plane, out) in self.planes.iter().zip(tensor.chunks_exact_mut(pixels.len() / 3)) {
             for (out, pixel) in out.iter_mut().zip(pixels.chunks_exact(3)) {
                 *out = plane.levels[usize::from(pixel[plane.channel])];
@@ -243,22 +242,30 @@ pub(super) fn is_whole(frame: &Frame) -> bool {
     bytes.is_some_and(|n| n > 0 && n == frame.pixels.len() as u64)
 }
 
-/// Start and length, in pixels of the frame, of what `crop` keeps along an axis of `along` pixels (`across`: the
-/// other).
+/// What of a frame of `[width, height]` pixels becomes the input, along the columns and along the rows.
 ///
-/// torchvision scales the shorter axis to `side` and the longer to `int(side * long / short)`, then keeps `side` pixels
-/// from `int(round((longer - side) / 2))`, where Python rounds halves to even. Here that window is mapped back.
-fn kept(along: u32, across: u32, side: u32) -> (f64, f64) {
-    if along <= across {
-        return (0.0, f64::from(along));
+/// `crop` is torchvision's `Resize` and `CenterCrop`: the frame is scaled until it covers the input, its longer axis to
+/// `int(side * long / short)`, and of that the middle is kept, from `int(round((longer - side) / 2))` on, where Python
+/// rounds halves to even.
+fn spans(fit: Fit, frame: [u32; 2], size: Size) -> [Span; 2] {
+    let size = [size.width, size.height];
+    let mut spans = [0, 1].map(|axis| Span::whole(frame[axis], size[axis]));
+    if fit == Fit::Crop {
+        let [width, height] = frame.map(u64::from);
+        let [wide, high] = size.map(u64::from);
+        let (axis, longer) = match (width * high).cmp(&(height * wide)) {
+            Ordering::Greater => (0, high * width / height),
+            Ordering::Less => (1, wide * height / width),
+            Ordering::Equal => return spans,
+        };
+        let left_over = longer - u64::from(size[axis]);
+        let half = left_over / 2;
+        let start = if left_over % 2 == 1 && half % 2 == 1 { half + 1 } else { half };
+        // A sliver of a frame would be longer than any picture: then what is kept is so long.
+        let fits = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        spans[axis] = Span { total: fits(longer), start: fits(start), ..spans[axis] };
     }
-    let (along, across, side) = (u64::from(along), u64::from(across), u64::from(side));
-    let longer = side * along / across;
-    let half = (longer - side) / 2;
-    let start = if (longer - side) % 2 == 1 && half % 2 == 1 { half + 1 } else { half };
-    let scale = along as f64 / longer as f64;
-    let first = start as f64 * scale;
-    (first, (side as f64 * scale).min(along as f64 - first))
+    spans
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The crop around what moves, before a fixed camera.
 use super::background::{Background, ROWS};
-use super::shrink::Shrink;
+use super::resample::Resample;
+use crate::config::Size;
 use crate::encoder::exposure::gain;
 use crate::encoder::views::reflected;
 use crate::error::Result;
@@ -31,7 +32,9 @@ pub(super) struct Motion {
     learns: bool,
     memory_secs: f64,
     level: f32,
-    small: Shrink,
+    /// Height over width of the encoder's input.
+    aspect: f32,
+    small: Resample,
     /// The small picture, exposure-normalised: `[96, width, 3]`.
     y: Vec<f32>,
     /// Distance of each block from the background, `[32, width / 3]`, and the same sorted.
@@ -46,14 +49,15 @@ pub(super) struct Motion {
 }
 
 impl Motion {
-    pub(super) fn new(memory_secs: f64, level: Option<f32>) -> Self {
+    pub(super) fn new(memory_secs: f64, level: Option<f32>, input: Size) -> Self {
         let background = Background::new([1, 1]);
         Self {
-            small: Shrink::new(background.width(), ROWS),
+            small: Resample::new(small(&background)),
             background,
             learns: true,
             memory_secs,
             level: level.unwrap_or(LEVEL),
+            aspect: input.height as f32 / input.width.max(1) as f32,
             y: Vec::new(),
             distances: Vec::new(),
             sorted: Vec::new(),
@@ -67,7 +71,7 @@ impl Motion {
     pub(super) fn start(&mut self, background: Option<Background>, learns: bool) {
         self.learns = learns;
         if let Some(background) = background {
-            self.small = Shrink::new(background.width(), ROWS);
+            self.small = Resample::new(small(&background));
             self.background = background;
         }
     }
@@ -89,8 +93,7 @@ impl Motion {
             }
             self.start(Some(Background::new(size)), true);
         }
-        let (width, height) = (f64::from(frame.width), f64::from(frame.height));
-        self.small.run(&frame.pixels, frame.width, frame.height, [0.0, 0.0, width, height])?;
+        self.small.whole(&frame.pixels, frame.width, frame.height)?;
         self.gain = gain(self.level, self.small.pixels());
         let levels: [f32; 256] = std::array::from_fn(|v| (self.gain * (v as f32 / 255.0)).min(1.0));
         self.y.clear();
@@ -102,7 +105,8 @@ impl Motion {
 
     /// With `d` the distance of a block (3 x 3 small pixels, mean over these and the channels) from the background, and
     /// `m = d > max(.08, 2.5 median d)`: a square around the mean of block positions weighted by `d m`, half its side
-    /// `max(6, 2.2 s + 1)` blocks, `s` the larger of the two weighted standard deviations. `None` where fewer than .5 % or
+    /// `max(6, 2.2 s + 1)` blocks, `s` the larger of the two weighted standard deviations; for an input that is not square,
+    /// the smallest window of its aspect around that. `None` where fewer than .5 % or
     /// more than 60 % of the blocks differ.
     fn window(&mut self, frame: &Frame) -> Option<Window> {
         let (across, down) = (self.background.width() as usize / 3, ROWS as usize / 3);
@@ -130,8 +134,11 @@ impl Motion {
         let block = [frame.width as f32 / across as f32, frame.height as f32 / down as f32];
         let half = (SPREADS * variance.sqrt() + 1.0).max(LEAST_HALF_SIDE) * block[1];
         let (cx, cy) = ((cx + 0.5) * block[0], (cy + 0.5) * block[1]);
-        let (left, top, side) = ((cx - half).round() as i32, (cy - half).round() as i32, (2.0 * half).round() as i32);
-        (side > 0).then_some([left, top, left + side, top + side])
+        // The larger side is that of the square; the smaller one would cut off what moves.
+        let (across, down) = (half * self.aspect.recip().max(1.0), half * self.aspect.max(1.0));
+        let (left, top) = ((cx - across).round() as i32, (cy - down).round() as i32);
+        let (wide, high) = ((2.0 * across).round() as i32, (2.0 * down).round() as i32);
+        (wide > 0 && high > 0).then_some([left, top, left + wide, top + high])
     }
 
     /// The pixels of `window`, its width and height; beyond the borders the frame is reflected.
@@ -152,6 +159,11 @@ impl Motion {
     pub(super) fn last(&self) -> &[u8] {
         &self.cut
     }
+}
+
+/// The small picture that a background is compared with.
+fn small(background: &Background) -> Size {
+    Size { height: ROWS, width: background.width() }
 }
 
 #[cfg(test)]

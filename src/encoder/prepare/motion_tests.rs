@@ -19,7 +19,7 @@ fn scene(x: i32, y: i32, size: i32, light: f32, number: i64) -> Frame {
 
 /// Knows the wall.
 fn warm() -> Motion {
-    let mut motion = Motion::new(600.0, Some(0.45));
+    let mut motion = Motion::new(600.0, Some(0.45), Size::square(32));
     for i in 0..40 {
         assert_eq!(motion.look(&scene(0, 0, 0, 1.0, i)).unwrap(), None);
     }
@@ -53,7 +53,7 @@ fn too_little_and_too_much_change_is_no_window() {
 
 #[test]
 fn a_camera_that_moves_is_never_cropped() {
-    let mut motion = Motion::new(600.0, None);
+    let mut motion = Motion::new(600.0, None, Size::square(32));
     for i in 0..100 {
         let mut frame = scene(40, 40, 20, 1.0, i);
         // The wall goes by.

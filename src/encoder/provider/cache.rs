@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::dependencies;
-use crate::config;
+use crate::config::{self, Size};
 use crate::encoder::runtime::{self, Runtime};
 use crate::files::sha256_hex;
 
@@ -31,10 +31,11 @@ fn folder(named: &str, own: &str) -> Option<PathBuf> {
 
 /// What the names of engines begin with: `afterimage-` and digits of a hash of the model's bytes, input, precision and
 /// options that are built in, version of TensorRT and GPU.
-pub(super) fn prefix(runtime: &Runtime, bytes: &[u8], input: &str, side: u32, config: &config::Encoder) -> String {
+pub(super) fn prefix(runtime: &Runtime, bytes: &[u8], input: &str, size: Size, config: &config::Encoder) -> String {
     let trt = &config.tensorrt;
     let options = format!(
-        "{input} {side}\n{} {} {} {}\n{} {} {} {} {}",
+        "{input} {}\n{} {} {} {}\n{} {} {} {} {}",
+        size.written(),
         trt.precision,
         trt.layer_norm_fp32,
         trt.dla,
@@ -84,21 +85,21 @@ mod tests {
     fn the_prefix_follows_all_that_an_engine_belongs_to() {
         let runtime = crate::encoder::tests::runtime();
         let config = config::Encoder::default();
-        let one = prefix(&runtime, b"model", "image", 96, &config);
-        assert_eq!(one, prefix(&runtime, b"model", "image", 96, &config));
+        let one = prefix(&runtime, b"model", "image", Size::square(96), &config);
+        assert_eq!(one, prefix(&runtime, b"model", "image", Size::square(96), &config));
         assert_eq!(one.len(), "afterimage-".len() + DIGITS);
         let mut others = vec![
-            prefix(&runtime, b"another", "image", 96, &config),
-            prefix(&runtime, b"model", "pixels", 96, &config),
-            prefix(&runtime, b"model", "image", 128, &config),
+            prefix(&runtime, b"another", "image", Size::square(96), &config),
+            prefix(&runtime, b"model", "pixels", Size::square(96), &config),
+            prefix(&runtime, b"model", "image", Size::square(128), &config),
         ];
         for set in ["precision=fp16", "builder_level=5", "max_batch=2", "layer_norm_fp32=false", "device=1"] {
             let changed = config::load::load(None, &[format!("encoder.tensorrt.{set}")]).unwrap().encoder;
-            others.push(prefix(&runtime, b"model", "image", 96, &changed));
+            others.push(prefix(&runtime, b"model", "image", Size::square(96), &changed));
         }
         let mut newer = runtime.clone();
         newer.version = "1.99.0".into();
-        others.push(prefix(&newer, b"model", "image", 96, &config));
+        others.push(prefix(&newer, b"model", "image", Size::square(96), &config));
         others.push(one);
         let count = others.len();
         others.sort();

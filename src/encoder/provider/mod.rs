@@ -17,7 +17,7 @@ use ort::session::builder::GraphOptimizationLevel;
 
 use super::buffers::Place;
 use super::runtime::Runtime;
-use crate::config;
+use crate::config::{self, Size};
 use crate::error::{Error, Result};
 
 pub use cache::gpus;
@@ -45,7 +45,7 @@ pub(super) struct Model<'a> {
     /// Name of its input.
     pub(super) input: &'a str,
     /// Side of its input in pixels.
-    pub(super) side: u32,
+    pub(super) size: Size,
     /// What it is called in errors.
     pub(super) what: &'a str,
 }
@@ -260,12 +260,12 @@ impl Provider {
     }
 
     fn subject(self, runtime: &Runtime, model: Model, config: &config::Encoder) -> Subject {
-        let (input, side, threads) = (model.input.to_owned(), model.side, threads(config));
-        let mut about = Subject { input, side, threads, engines: None, blobs: None, prefix: String::new() };
+        let (input, size, threads) = (model.input.to_owned(), model.size, threads(config));
+        let mut about = Subject { input, size, threads, engines: None, blobs: None, prefix: String::new() };
         match self {
             Self::TensorRt => {
                 about.engines = cache::engines(config);
-                about.prefix = cache::prefix(runtime, model.bytes, model.input, model.side, config);
+                about.prefix = cache::prefix(runtime, model.bytes, model.input, model.size, config);
             }
             Self::OpenVino => about.blobs = cache::blobs(config),
             _ => {}

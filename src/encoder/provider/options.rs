@@ -4,7 +4,7 @@
 //! understood (`tests/gpu_library.rs`), and told by `doctor`.
 use std::path::PathBuf;
 
-use crate::config;
+use crate::config::{self, Size};
 
 /// Names and values, in a fixed order.
 pub type Options = Vec<(&'static str, String)>;
@@ -15,7 +15,7 @@ pub struct Subject {
     /// Name of the input.
     pub input: String,
     /// Side of the input in pixels.
-    pub side: u32,
+    pub size: Size,
     /// Threads on the CPU.
     pub threads: usize,
     /// Folder of engines of TensorRT; `None`: nothing is kept.
@@ -37,7 +37,7 @@ fn bytes(megabytes: u32) -> String {
 
 /// `OrtTensorRTProviderOptionsV2`.
 pub(super) fn tensorrt(options: &config::providers::TensorRt, about: &Subject) -> Options {
-    let shape = |batch: u32| format!("{}:{batch}x3x{side}x{side}", about.input, side = about.side);
+    let shape = |batch: u32| format!("{}:{batch}x3x{}x{}", about.input, about.size.height, about.size.width);
     let half = options.precision != "fp32";
     let mut all = vec![
         ("device_id", options.device.to_string()),
@@ -110,12 +110,12 @@ fn pool(threads: u32, about: &Subject) -> usize {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::config::Encoder;
+    use crate::config::{Encoder, Size};
 
     fn subject() -> Subject {
         let folder = Some(PathBuf::from("/cache"));
         let (engines, blobs, prefix) = (folder.clone(), folder, "abc".to_owned());
-        Subject { input: "image".into(), side: 96, threads: 3, engines, blobs, prefix }
+        Subject { input: "image".into(), size: Size::square(96), threads: 3, engines, blobs, prefix }
     }
 
     fn value<'o>(options: &'o Options, key: &str) -> Option<&'o str> {

@@ -3,10 +3,10 @@
 /// Standard deviations that the kernel reaches to each side.
 const REACH: f32 = 3.0;
 
-/// Convolves the `side * side` RGB triples with a Gaussian of standard deviation `sigma` pixels, cut off at three of
+/// Convolves the RGB triples of a picture of `[height, width]` pixels with a Gaussian of standard deviation `sigma` pixels, cut off at three of
 /// these; beyond the borders the picture is reflected (the border itself once), as in torchvision's `GaussianBlur`.
 /// `scratch` is working memory.
-pub(super) fn gaussian(side: usize, pixels: &mut [u8], sigma: f32, scratch: &mut Vec<f32>) {
+pub(super) fn gaussian([height, width]: [usize; 2], pixels: &mut [u8], sigma: f32, scratch: &mut Vec<f32>) {
     let radius = (REACH * sigma).ceil() as usize;
     scratch.clear();
     scratch.extend((0..=radius).map(|i| (-0.5 * (i as f32 / sigma).powi(2)).exp()));
@@ -17,8 +17,8 @@ pub(super) fn gaussian(side: usize, pixels: &mut [u8], sigma: f32, scratch: &mut
     let (kernel, planes) = scratch.split_at_mut(radius + 1);
     let (whole, rows) = planes.split_at_mut(pixels.len());
     // Along the rows, then along the columns.
-    pass(side, 3, whole, kernel, |at| rows[at.0] = at.1);
-    pass(side, 3 * side, rows, kernel, |at| pixels[at.0] = at.1.round() as u8);
+    pass(width, 3, whole, kernel, |at| rows[at.0] = at.1);
+    pass(height, 3 * width, rows, kernel, |at| pixels[at.0] = at.1.round() as u8);
 }
 
 /// Every value convolved along the axis whose neighbours lie `step` apart; `out` takes place and value.

@@ -30,7 +30,7 @@ pub struct View {
     pub colour: Option<[f32; 3]>,
     /// Without colour; one view in five.
     pub grey: bool,
-    /// Standard deviation of a Gaussian blur, pixels of a square of 224 (.1 to 2); every second view.
+    /// Standard deviation of a Gaussian blur (.1 to 2), in pixels of an input whose shorter side has 224; every second view.
     pub blur: Option<f32>,
 }
 
@@ -73,12 +73,12 @@ impl Views {
 }
 
 impl View {
-    /// Changes `pixels` (`side * side` RGB triples), all but the crop; `scratch` is working memory.
-    pub(super) fn apply(&self, side: usize, pixels: &mut [u8], scratch: &mut Vec<f32>) {
+    /// Changes `pixels` (RGB triples, `[height, width]` of them), all but the crop; `scratch` is working memory.
+    pub(super) fn apply(&self, [height, width]: [usize; 2], pixels: &mut [u8], scratch: &mut Vec<f32>) {
         if self.flip {
-            for row in pixels.chunks_exact_mut(3 * side) {
-                for x in 0..side / 2 {
-                    (0..3).for_each(|c| row.swap(3 * x + c, 3 * (side - 1 - x) + c));
+            for row in pixels.chunks_exact_mut(3 * width) {
+                for x in 0..width / 2 {
+                    (0..3).for_each(|c| row.swap(3 * x + c, 3 * (width - 1 - x) + c));
                 }
             }
         }
@@ -91,7 +91,7 @@ impl View {
             colour::saturation(pixels, 0.0);
         }
         if let Some(sigma) = self.blur {
-            blur::gaussian(side, pixels, sigma * side as f32 / 224.0, scratch);
+            blur::gaussian([height, width], pixels, sigma * height.min(width) as f32 / 224.0, scratch);
         }
     }
 }

@@ -20,7 +20,7 @@ fn pixels(value: &Value) -> Vec<u8> {
 
 fn seen(golden: &Value, view: View) -> Vec<u8> {
     let mut out = pixels(&golden["picture"]);
-    view.apply(golden["side"].as_u64().unwrap() as usize, &mut out, &mut Vec::new());
+    view.apply([golden["side"].as_u64().unwrap() as usize; 2], &mut out, &mut Vec::new());
     out
 }
 

@@ -10,6 +10,7 @@ mod head;
 #[cfg(test)]
 mod tests;
 
+use crate::config::Size;
 use crate::error::{Error, Result};
 use crate::head::{Grid, Head};
 use crate::onnx::Found;
@@ -34,13 +35,13 @@ pub enum Batch {
     Fixed(usize),
 }
 
-/// The input of the merged model: `[n, 3, side, side]`.
+/// The input of the merged model: `[n, 3, height, width]`.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
     /// Its name in the encoder.
     pub name: &'a str,
     /// Pixels.
-    pub side: u32,
+    pub size: Size,
     /// `n`
     pub batch: Batch,
 }
@@ -109,7 +110,16 @@ impl Merge<'_> {
             None => head::build(&mut graph, head, latent),
         }
         let (nodes, weights) = graph.finish(OUTPUT);
-        model.apply(&Change { nodes, weights, outputs, input, rename, prune: true, meta: self.meta })
+        model.apply(&Change {
+            nodes,
+            weights,
+            outputs,
+            input,
+            rename,
+            prune: true,
+            meta: self.meta,
+            ..Change::default()
+        })
     }
 }
 
@@ -122,8 +132,8 @@ impl Input<'_> {
     }
 
     fn declared(&self) -> ValueInfo {
-        let side = self.side as usize;
-        tensor_of(self.name, self.rows(), &[3, side, side])
+        let [height, width] = self.size.dims();
+        tensor_of(self.name, self.rows(), &[3, height, width])
     }
 }
 

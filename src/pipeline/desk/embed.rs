@@ -46,7 +46,7 @@ impl Desk {
         let rect = self.usable(detection, &kept.frame)?;
         let latent = match self.method {
             Method::Crop => self.crop_latent(rect, kept, ways)?,
-            Method::Roi(grid, cells) => RoiAlign::POOL.pool(grid, &kept.latent, cells.of(rect, kept.region, self.side)),
+            Method::Roi(grid, cells) => RoiAlign::POOL.pool(grid, &kept.latent, cells.of(rect, kept.region, self.size)),
         };
         let (Some(latent), Some(snapshot)) = (latent, self.snapshot(kept)) else {
             return Err((Reason::NoLatent, "the encoder gives nothing for it".into()));
@@ -81,7 +81,7 @@ impl Desk {
         let ended = || (Reason::Ended, "the program ends".to_owned());
         cut(&kept.frame, rect.pixels(), &mut self.cut);
         let mut crop = std::mem::take(&mut self.crop);
-        crop.tensor.resize(3 * self.side as usize * self.side as usize, 0.0);
+        crop.tensor.resize(self.size.values(), 0.0);
         crop.latent.resize(self.latent_dim, 0.0);
         if let Err(error) = self.prepare.run(&self.cut, &mut crop.tensor) {
             self.crop = crop;

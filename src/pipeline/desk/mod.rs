@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use super::boxed::{Method, of_boxes};
 use super::capture::Keep;
-use crate::config::Config;
+use crate::config::{Config, Size};
 use crate::encoder::Prepare;
 use crate::error::Result;
 use crate::export::Maker;
@@ -61,7 +61,7 @@ pub struct Desk {
     method: Method,
     prepare: Prepare,
     grid: Option<Grid>,
-    side: u32,
+    size: Size,
     latent_dim: usize,
     /// Of boxes.
     origin: Origin,
@@ -97,7 +97,7 @@ impl Desk {
     pub fn new(
         requests: Receiver<Request>,
         cameras: Vec<Arc<str>>,
-        (method, prepare, side): (Method, Prepare, u32),
+        (method, prepare, size): (Method, Prepare, Size),
         config: &Config,
         of_frames: &Origin,
         own: Option<Snapshot>,
@@ -109,7 +109,7 @@ impl Desk {
             method,
             prepare,
             grid: of_frames.shape(),
-            side,
+            size,
             latent_dim: of_frames.dim,
             maker: Maker::new(&origin.encoder_sha256, &origin.card_hash),
             own: own.map(|snapshot| Arc::new(of_boxes(&snapshot, &origin))),

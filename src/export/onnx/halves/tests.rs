@@ -2,6 +2,7 @@
 use std::fs;
 
 use super::*;
+use crate::config::Size;
 use crate::encoder::{Whole, float_tensors, runtime};
 use crate::export::onnx::{Batch, Input, Merge};
 use crate::head::Head;
@@ -17,7 +18,7 @@ struct Merged {
 impl Merged {
     fn new(name: &str, dim: usize) -> Self {
         let model = fs::read(format!("{}/tests/data/{name}.onnx", env!("CARGO_MANIFEST_DIR"))).unwrap();
-        let input = Some(Input { name: "image", side: 32, batch: Batch::Dynamic });
+        let input = Some(Input { name: "image", size: Size::square(32), batch: Batch::Dynamic });
         let head = &Head::Identity { dim };
         let bytes = Merge { model: &model, input, latent: "latent", grid: None, head, cells: false, meta: &[] }
             .bytes()
@@ -41,7 +42,7 @@ fn image() -> Vec<f32> {
 }
 
 fn run(bytes: &[u8]) -> Vec<f32> {
-    Whole::open(&runtime::load("").unwrap(), bytes, 32).unwrap().run(&image()).unwrap().remove(0)
+    Whole::open(&runtime::load("").unwrap(), bytes, Size::square(32)).unwrap().run(&image()).unwrap().remove(0)
 }
 
 #[test]
