@@ -5,6 +5,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
+use afterimage::config::Size;
 use afterimage::encoder::{Whole, runtime};
 use afterimage::files::sha256_file;
 use common::{ENCODER, PATTERN, Place};
@@ -51,14 +52,14 @@ fn any_batch_or_one_size_in_32_and_16_bits() {
         assert!(report["least_cosine"].as_f64().unwrap() >= needed, "{report}");
         assert!(report["least_batch_cosine"].as_f64().unwrap() >= 0.9999, "{report}");
         let dynamic = fs::read(place.at("out/m.onnx")).unwrap();
-        let mut whole = Whole::open(&runtime, &dynamic, 32).unwrap();
+        let mut whole = Whole::open(&runtime, &dynamic, Size::square(32)).unwrap();
         let alone = whole.run(&image).unwrap().remove(0);
         let five = whole.run(&image.repeat(5)).unwrap().remove(0);
         assert!(five.chunks_exact(alone.len()).all(|row| row.iter().zip(&alone).all(|(a, b)| (a - b).abs() < 1e-3)));
 
         let fixed = export(&place, "run", &[more, &["--batch", "4"]].concat()).ok().json();
         assert_eq!((&fixed["batch"], &fixed["least_batch_cosine"]), (&"4".into(), &serde_json::Value::Null), "{fixed}");
-        let mut whole = Whole::open(&runtime, &fs::read(place.at("out/m.onnx")).unwrap(), 32).unwrap();
+        let mut whole = Whole::open(&runtime, &fs::read(place.at("out/m.onnx")).unwrap(), Size::square(32)).unwrap();
         assert_eq!(whole.run(&image.repeat(4)).unwrap()[0].len(), 4 * alone.len());
         assert!(whole.run(&image).unwrap_err().to_string().contains("4"));
     }

@@ -17,7 +17,7 @@
 /* All that is used is older than this version of the API. */
 #define NEEDED_API 17
 /* Of the entries in the metadata. */
-#define SCHEMA "1"
+#define SCHEMA "2"
 
 static const OrtApi *ort;
 
@@ -112,10 +112,12 @@ static struct preparation preparation(void) {
     if (!says("interpolation", "bilinear") || !says("input_layout", "nchw")) fail("the model wants a preparation that is not known here");
     if (!says("motion_crop", "false"))
         fail("the model is of a run with prepare.motion_crop: it embeds the window around what moves, not whole pictures");
-    float size;
-    numbers("input_size", &size, 1, NULL);
-    if (!(size >= 1 && size <= 4096)) fail("afterimage.input_size is not from 1 to 4096");
-    how.size = (int)size;
+    float sides[2];
+    numbers("input_size", sides, 2, NULL);
+    for (int i = 0; i < 2; i++)
+        if (!(sides[i] >= 1 && sides[i] <= 4096)) fail("afterimage.input_size is not two numbers from 1 to 4096");
+    how.height = (int)sides[0];
+    how.width = (int)sides[1];
     how.bgr = says("channels", "bgr");
     how.crop = says("fit", "crop");
     numbers("mean", how.mean, 3, NULL);
@@ -150,7 +152,7 @@ int main(int count, char **arguments) {
     numbers("dim", &dim, 1, NULL);
     if (!(batch >= 1 && batch <= 256 && dim >= 1 && dim <= 1e6f)) fail("afterimage.batch or afterimage.dim is out of range");
     /* A model of a fixed batch gets the picture so many times; the first row is taken. */
-    size_t images = (size_t)batch, values = 3 * (size_t)how.size * (size_t)how.size, width = half ? 2 : 4;
+    size_t images = (size_t)batch, values = 3 * (size_t)how.height * (size_t)how.width, width = half ? 2 : 4;
     float *tensor = malloc(values * sizeof *tensor);
     char *data = malloc(images * values * width);
     if (!tensor || !data) fail("no memory for %zu images", images);
@@ -166,7 +168,7 @@ int main(int count, char **arguments) {
             unsigned short small = to_half(tensor[v % values]);
             memcpy(data + v * width, half ? (void *)&small : (void *)&tensor[v % values], width);
         }
-        int64_t shape[4] = {(int64_t)images, 3, how.size, how.size};
+        int64_t shape[4] = {(int64_t)images, 3, how.height, how.width};
         OrtValue *image = NULL, *found = NULL;
         OrtTensorTypeAndShapeInfo *info = NULL;
         ONNXTensorElementDataType type = half ? ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16 : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;

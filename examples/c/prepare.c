@@ -55,17 +55,18 @@ const char *read_ppm(const char *path, struct picture *picture) {
     return wrong;
 }
 
-/* Start and length, in pixels, of what is kept along an axis of `along` pixels (`across`: the other). torchvision scales
- * the shorter axis to `size`, the longer to size * along / across, and keeps `size` pixels from the middle, halves to even. */
-static void kept(int along, int across, int size, int crop, double *start, double *length) {
+/* Start and length, in pixels, of what is kept along an axis of `along` pixels that becomes `side` (the other: `across`,
+ * `other`). The picture is scaled until it covers the input, as torchvision does: this axis to other * along / across, where
+ * that is more than `side`; and of it `side` pixels are kept from the middle, halves to even. */
+static void kept(int along, int across, int side, int other, int crop, double *start, double *length) {
     *start = 0;
     *length = along;
-    if (!crop || along <= across) return;
-    long longer = (long)size * along / across, half = (longer - size) / 2;
-    if ((longer - size) % 2 == 1 && half % 2 == 1) half++;
+    if (!crop || (long)along * other <= (long)across * side) return;
+    long longer = (long)other * along / across, half = (longer - side) / 2;
+    if ((longer - side) % 2 == 1 && half % 2 == 1) half++;
     double scale = (double)along / (double)longer;
     *start = (double)half * scale;
-    *length = fmin(size * scale, along - *start);
+    *length = fmin(side * scale, along - *start);
 }
 
 /* Pillow's BILINEAR along one axis: `lines` lines of `in` RGB pixels, `step` bytes from one to the next and `line` bytes
@@ -103,25 +104,25 @@ static int resize(const unsigned char *from, int in, size_t step, size_t line, u
 }
 
 const char *prepare(const struct preparation *how, const struct picture *picture, float *tensor) {
-    int size = how->size, width = picture->width, height = picture->height;
+    int width = picture->width, height = picture->height;
     double left, wide, top, high;
-    kept(width, height, size, how->crop, &left, &wide);
-    kept(height, width, size, how->crop, &top, &high);
-    size_t row = (size_t)size * 3, plane = (size_t)size * (size_t)size;
-    unsigned char *narrow = malloc(row * (size_t)height), *square = malloc(plane * 3);
-    int done = narrow && square &&
-               resize(picture->pixels, width, 3, (size_t)width * 3, narrow, size, 3, row, height, left, wide) &&
-               resize(narrow, height, row, 3, square, size, row, 3, size, top, high);
+    kept(width, height, how->width, how->height, how->crop, &left, &wide);
+    kept(height, width, how->height, how->width, how->crop, &top, &high);
+    size_t row = (size_t)how->width * 3, plane = (size_t)how->height * (size_t)how->width;
+    unsigned char *narrow = malloc(row * (size_t)height), *resized = malloc(plane * 3);
+    int done = narrow && resized &&
+               resize(picture->pixels, width, 3, (size_t)width * 3, narrow, how->width, 3, row, height, left, wide) &&
+               resize(narrow, height, row, 3, resized, how->height, row, 3, how->width, top, high);
     if (done) {
         float gain = 1;
         if (how->exposure > 0) { /* The mean of all pixels is brought to `exposure`. */
             uint64_t sum = 0;
-            for (size_t i = 0; i < plane * 3; i++) sum += square[i];
+            for (size_t i = 0; i < plane * 3; i++) sum += resized[i];
             double mean = (double)sum / (255.0 * (double)(plane * 3));
             gain = sum == 0 ? how->most_gain : (float)fmin(how->exposure / mean, how->most_gain);
         }
         for (int p = 0; p < 3; p++) {
-            const unsigned char *channel = square + (how->bgr ? 2 - p : p);
+            const unsigned char *channel = resized + (how->bgr ? 2 - p : p);
             for (size_t i = 0; i < plane; i++) {
                 float value = fminf(gain * ((float)channel[i * 3] / 255.0f), 1.0f);
                 tensor[(size_t)p * plane + i] = (value - how->mean[p]) / how->std[p];
@@ -129,7 +130,7 @@ const char *prepare(const struct preparation *how, const struct picture *picture
         }
     }
     free(narrow);
-    free(square);
+    free(resized);
     return done ? NULL : "is too large for the memory";
 }
 

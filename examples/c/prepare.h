@@ -12,7 +12,7 @@ struct picture {
 
 /* What the metadata of the model say. */
 struct preparation {
-    int size;                   /* input_size */
+    int height, width;          /* input_size */
     int bgr, crop;              /* channels, fit */
     float mean[3], std[3];      /* per plane of the input, in its order */
     float exposure, most_gain;  /* exposure 0: the model has none */
@@ -21,7 +21,7 @@ struct preparation {
 /* Reads a binary PPM (P6, 255 levels). Returns NULL, or what is wrong; the caller frees the pixels. */
 const char *read_ppm(const char *path, struct picture *picture);
 
-/* tensor[(plane * size + y) * size + x]. Returns NULL, or what is wrong. */
+/* tensor[(plane * height + y) * width + x]. Returns NULL, or what is wrong. */
 const char *prepare(const struct preparation *how, const struct picture *picture, float *tensor);
 
 /* binary16 and back, rounded to nearest even. */

@@ -17,7 +17,7 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-SCHEMA = "1"
+SCHEMA = "2"
 
 
 class Refused(Exception):
@@ -43,7 +43,7 @@ class Model:
             raise Refused(
                 f"{path} is of a run with prepare.motion_crop: it embeds the window around what moves, not whole pictures"
             )
-        self.side = int(self["input_size"])
+        self.height, self.width = (int(side) for side in self["input_size"].split())
         self.mean, self.std = (np.array(self[key].split(), np.float32)[:, None, None] for key in ("mean", "std"))
         self.type = np.float16 if self["io"] == "f16" else np.float32
         # A model of a fixed batch gets the picture so many times; the first row is taken.
@@ -59,14 +59,15 @@ class Model:
     def region(self, width, height):
         """Left, top, right and bottom of what is resized, in pixels."""
         crop = self["fit"] == "crop"
-        (left, wide), (top, high) = kept(width, height, self.side, crop), kept(height, width, self.side, crop)
+        left, wide = kept(width, height, self.width, self.height, crop)
+        top, high = kept(height, width, self.height, self.width, crop)
         return left, top, left + wide, top + high
 
     def prepare(self, picture):
-        """A picture of Pillow as the input, [3, side, side]."""
+        """A picture of Pillow as the input, [3, height, width]."""
         picture = picture.convert("RGB")
-        square = picture.resize((self.side, self.side), Image.BILINEAR, box=self.region(*picture.size))
-        pixels = np.asarray(square)
+        resized = picture.resize((self.width, self.height), Image.BILINEAR, box=self.region(*picture.size))
+        pixels = np.asarray(resized)
         gain = np.float32(1)
         if "afterimage.exposure" in self.entries:  # The mean of all pixels is brought to it.
             level, most = np.float32(self["exposure"]), np.float32(self["most_gain"])
@@ -84,14 +85,15 @@ class Model:
         return rows[0].astype(np.float32)
 
 
-def kept(along, across, side, crop):
-    """Start and length of what is kept along an axis of `along` pixels (`across`: the other).
+def kept(along, across, side, other, crop):
+    """Start and length of what is kept along an axis of `along` pixels that becomes `side` (the other: `across`, `other`).
 
-    torchvision scales the shorter axis to `side`, the longer to side * along // across, and keeps `side` pixels from the middle.
+    The picture is scaled until it covers the input, as torchvision does: this axis to other * along // across, where that is more
+    than `side`; and of it `side` pixels are kept from the middle.
     """
-    if not crop or along <= across:
+    if not crop or along * other <= across * side:
         return 0.0, float(along)
-    longer = side * along // across
+    longer = other * along // across
     start, scale = round((longer - side) / 2), along / longer
     return start * scale, min(side * scale, along - start * scale)
 

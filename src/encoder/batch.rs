@@ -12,7 +12,7 @@ impl Encoder {
     /// that it has by itself (a model that scales its numbers by the largest of all images does not).
     ///
     /// # Errors
-    /// Usage: it does not take so many. Refused: the latents are others. The inference's.
+    /// Usage: it says that it does not take so many. Refused: it does not, or the latents are others. The inference's.
     pub fn allow_batch(&mut self, most: usize) -> Result<()> {
         if most <= 1 {
             return Ok(());
@@ -27,7 +27,14 @@ impl Encoder {
         // Of different brightness, so that what one does to another is seen.
         let images: Vec<f32> = (0..most).flat_map(|n| image.iter().map(move |x| x * scale(n))).collect();
         let mut together = vec![0.0; most * self.dim];
-        self.encode_batch(&images, &mut together)?;
+        if let Err(error) = self.encode_batch(&images, &mut together) {
+            return Err(Error::refused(format!(
+                "--batch {most} with {}: it says that it takes any number of images, but not {most} (its graph holds a number \
+                 within, or there is no memory for so many). Leave --batch out",
+                self.what
+            ))
+            .because(error));
+        }
         let (mut alone, mut worst) = (vec![0.0; self.dim], 1.0_f64);
         for (image, row) in images.chunks_exact(image.len()).zip(together.chunks_exact(self.dim)) {
             self.encode(image, &mut alone)?;
@@ -134,6 +141,20 @@ mod tests {
         let cuda = config::providers::Cuda { cuda_graph: true, ..graph.cuda.clone() };
         let graph = config::Encoder { cuda, ..graph };
         assert!(Provider::Cuda.most_images(&graph).is_some_and(|(most, why)| most == 1 && why.contains("cuda_graph")));
+    }
+
+    #[test]
+    fn a_model_that_holds_its_batch_within_is_refused() {
+        let bytes = std::fs::read(format!("{}/tests/data/tiny.onnx", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let model = Surgery::read(&bytes).unwrap();
+        let mut graph = Builder::new(&model.free_prefix());
+        let held = graph.reshape("latent", &[1, 32]);
+        let (nodes, weights) = graph.finish(&held);
+        let outputs = vec![tensor_of(&held, any_rows(), &[32])];
+        let bytes = model.apply(&Change { nodes, weights, outputs, prune: true, ..Change::default() }).unwrap();
+        let error = opened(&bytes, &held).allow_batch(4).unwrap_err();
+        assert_eq!(error.exit_code(), 3);
+        assert!(error.to_string().contains("Leave --batch out"), "{}", error.chain());
     }
 
     #[test]

@@ -39,10 +39,11 @@ pub(super) fn run(args: &cli::Export) -> Result<Output> {
     }
     let runtime = runtime::load(&run.config.encoder.onnxruntime)?;
     let bytes = files::read_bounded(&run.model, MAX_MODEL_BYTES)?;
-    let own = onnx::batch_of(&bytes, &run.opened.card.input)?;
-    let batch = args.batch.unwrap_or(own);
     let encoder = onnx::names_of(&bytes)?;
     let latent = LatentModel::new(&runtime, bytes, &run.opened.card, &run.model.display().to_string())?;
+    // Of the model as it is used: what the file fixes or lacks may be bridged.
+    let own = onnx::batch_of(&latent.bytes, &run.opened.card.input)?;
+    let batch = args.batch.unwrap_or(own);
     let (head, size) = (run.adapted.head.clone(), run.opened.encoder.size());
     let name = run.opened.card.input.clone();
     let mut merged = Merge {
