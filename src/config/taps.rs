@@ -144,10 +144,13 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        for text in ["output:as-is", "/a/b_0:mean", "x:gem3", "x:gem2.5", "Call:0:max", "t:tokens", "t:cls"] {
+        for text in
+            ["output:as-is", "/a/b_0:mean", "x:gem3", "x:gem2.5", "Call:0:max", "Call:0:as-is", "t:tokens", "t:cls"]
+        {
             assert_eq!(text.parse::<Tap>().map(|tap| tap.to_string()), Ok(text.to_owned()));
         }
         assert_eq!("output".parse::<Tap>().map(|tap| tap.to_string()), Ok("output:as-is".into()));
+        assert_eq!("Call:0".parse::<Tap>(), "Call:0:as-is".parse(), "the end of a name is no pooling");
         assert_eq!("x:gem3.0".parse::<Tap>(), "x:gem3".parse(), "one way to write it counts as the other");
     }
 
@@ -161,7 +164,7 @@ mod tests {
     #[test]
     fn every_mistake_is_named() {
         let wrong =
-            parse(&texts(&["x", ":max", "x:gem", "x:gem0.5", "x:gem11", "x:gemNaN", "Call:0", "y:max", "y:max"]));
+            parse(&texts(&["x", ":max", "x:gem", "x:gem0.5", "x:gem11", "x:gemNaN", "Call:meen", "y:max", "y:max"]));
         let wrong = wrong.expect_err("mistakes");
         for (part, at) in [
             ("write TENSOR:POOLING", 0),
@@ -170,7 +173,7 @@ mod tests {
             ("gem takes a power from 1 to 10", 3),
             ("gem takes a power from 1 to 10", 4),
             ("gem takes a power from 1 to 10", 5),
-            ("\"0\" is no pooling", 6),
+            ("\"meen\" is no pooling", 6),
             ("\"y:max\" is there twice", 7),
         ] {
             assert!(wrong[at].contains(part), "{at}: {wrong:?}");

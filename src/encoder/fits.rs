@@ -1,6 +1,6 @@
 //! Whether a model is what its card says, told from its outline before ONNX Runtime opens it.
 use super::form::Form;
-use super::outline::{Outline, Port, is_float};
+use super::outline::{FLOAT32, Outline, Port, is_float};
 use crate::config::Size;
 use crate::error::{Error, Result};
 
@@ -24,6 +24,36 @@ pub(super) fn check(outline: &Outline, input: &str, output: Option<&str>, size: 
             None => wrong.push(format!("output {port}: cannot be handled, name another one")),
         }
     }
+    refused(outline, &wrong, what)
+}
+
+/// As [`check`], of a model as it is run: one image input and rows of floats, both declared as usual.
+pub(super) fn usual(outline: &Outline, input: &str, output: &str, size: Size, what: &str) -> Result<()> {
+    let mut wrong = Vec::new();
+    if let Some(file) = outline.external.first() {
+        wrong.push(format!("its weights are in another file ({file}); an encoder is one file"));
+    }
+    match outline.inputs.as_slice() {
+        [port] if port.name == input => {
+            let plain = Form::of(port).is_ok_and(|form| form.is_plain());
+            let other = || (!plain).then(|| format!("input {port}: must be [n, 3, h, w] of float32"));
+            wrong.extend(check_input(port, size).or_else(other));
+        }
+        [_] => wrong.push(format!("it has no input {input:?}")),
+        all => wrong.push(format!("it has {} inputs; an encoder takes one image", all.len())),
+    }
+    match outline.outputs.iter().find(|port| port.name == output) {
+        None => wrong.push(format!("it has no output {output:?}")),
+        Some(port) if port.element != Some(FLOAT32) => wrong.push(format!("output {port}: must be float32")),
+        Some(port) if port.shape.as_ref().is_some_and(|shape| shape.len() != 2) => {
+            wrong.push(format!("output {port}: {NEEDS_VECTOR}"));
+        }
+        Some(_) => {}
+    }
+    refused(outline, &wrong, what)
+}
+
+fn refused(outline: &Outline, wrong: &[String], what: &str) -> Result<()> {
     if wrong.is_empty() {
         return Ok(());
     }

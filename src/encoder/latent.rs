@@ -11,7 +11,7 @@ use super::card::{Card, Kind, Layout};
 use super::fits::NEEDS_VECTOR;
 use super::form::{Form, Images};
 use super::inner::{self, Seen};
-use super::outline::{FLOAT32, Outline};
+use super::outline::{FLOAT32, Outline, is_float};
 use super::runtime::Runtime;
 use crate::config::taps::{OUTPUT, Pooling, Tap};
 use crate::error::{Error, Result};
@@ -119,6 +119,9 @@ fn is_usual(bytes: &[u8], card: &Card, what: &str) -> Result<bool> {
 
 /// The tensor `name`, as it was `seen`, in 32-bit floats and with one image in its first dimension; and its shape.
 fn of_one_image(graph: &mut Builder, name: &str, seen: &Seen, images: Images) -> Found<(String, Vec<usize>)> {
+    if !is_float(seen.element) {
+        return Err(format!("tensor {name} cannot be a latent: floats are needed, it has whole numbers"));
+    }
     let (mut x, mut shape) = (name.to_owned(), seen.shape.clone());
     if seen.element != FLOAT32 {
         x = graph.cast(&x, FLOAT32);

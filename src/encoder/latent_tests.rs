@@ -105,7 +105,7 @@ fn what_does_not_fit_is_refused_with_what_would() {
         ("map:cls", "the tensor is [1, 4, 4, 4] for one image; poolings for that: mean, gem3, max"),
         ("output:max", "the tensor is [1, 4] for one image; poolings for that: as-is"),
         ("map:as-is", "poolings for that: mean, gem3, max"),
-        ("whole:mean", "tensor whole cannot be a latent, float32 is needed"),
+        ("whole:mean", "tensor whole cannot be a latent: floats are needed"),
     ] {
         let text = refused(&card(&["map:mean", tap]));
         assert!(text.contains(says), "missing {says:?} in\n{text}");

@@ -7,7 +7,7 @@ use ort::value::TensorRef;
 use super::buffers::{Buffers, Place};
 use super::card::{Card, MAX_MODEL_BYTES, regular_file};
 use super::faults;
-use super::fits::{check, whole};
+use super::fits::{check, usual, whole};
 use super::gate::Gate;
 use super::latent::{LatentModel, LatentPart};
 use super::memory;
@@ -126,7 +126,7 @@ impl Encoder {
         mut gate: Option<&mut Gate>,
     ) -> Result<Self> {
         let outline = Outline::read(part.bytes, what)?;
-        check(&outline, part.input, Some(part.output), part.size, what)?;
+        usual(&outline, part.input, part.output, part.size, what)?;
         let fixed = outline.fixed_images(part.input);
         let mut failed: Vec<Error> = Vec::new();
         for provider in provider::asked(config)? {

@@ -107,11 +107,11 @@ fn the_card_picks_the_output() {
 fn models_with_faults_are_refused() {
     for (name, says) in [
         ("nan.onnx", "nan.onnx on cpu: 4 of 4 values are not finite for a test image"),
-        ("half.onnx", "input image: float16 [n, 3, h, w]: must be float32"),
+        ("half.onnx", "input image: float16 [n, 3, h, w]: must be [n, 3, h, w] of float32"),
         ("undeclared.onnx", "output latent is [1, 3, 1, 1] for one image: a latent must be [n, d]"),
         ("two_inputs.onnx", "it has 2 inputs; an encoder takes one image"),
-        ("bytes.onnx", "input image: uint8 [n, 3, h, w]: must be float32; export it without its own preparation"),
-        ("channels_last.onnx", "input image: float32 [n, h, w, 3]: has its channels last"),
+        ("bytes.onnx", "input image: uint8 [n, 3, h, w]: must be [n, 3, h, w] of float32"),
+        ("channels_last.onnx", "input image: float32 [n, h, w, 3]: must be [n, 3, h, w] of float32"),
         ("tall.onnx", "input image: float32 [n, 3, 64, w]: cannot take one image of 32 x 32 pixels"),
         ("opset.onnx", "The model is of a newer opset than this library knows: export it with an older one"),
         ("format.onnx", "The model is of a newer ONNX format than this library knows"),
