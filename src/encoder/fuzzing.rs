@@ -3,6 +3,7 @@ use std::path::Path;
 
 use super::outline::Outline;
 use super::{card_text, elf, needs};
+use crate::config::Size;
 
 /// The signature of an ONNX model.
 pub(crate) fn outline(model: &[u8]) -> bool {
@@ -16,8 +17,9 @@ pub(crate) fn outline(model: &[u8]) -> bool {
 pub(crate) fn card(text: &str) -> bool {
     let Ok(card) = card_text::parse(text, "the card") else { return false };
     card.hash();
-    // The smallest input size and a large one; either may be refused, neither may panic.
-    let _ = (card.clone().sized(32), card.sized(4096));
+    // A small input size, a large one and a narrow one; any may be refused, none may panic.
+    let sizes = [Size::square(32), Size::square(4096), Size { height: 8, width: 4096 }];
+    let _ = sizes.map(|size| card.clone().sized(size));
     true
 }
 

@@ -2,6 +2,7 @@
 use std::sync::OnceLock;
 
 use super::{file, text};
+use crate::config::Size;
 use crate::encoder::fuzzing;
 use crate::export::onnx::{Batch, Input, Merge, batch_of, fixed_targets, free};
 use crate::head::{Grid, Head};
@@ -42,7 +43,7 @@ pub(super) fn onnx(bytes: &[u8]) -> bool {
 pub(super) fn merge_onnx(bytes: &[u8]) -> bool {
     static HEAD: OnceLock<Head> = OnceLock::new();
     let head = HEAD.get_or_init(|| super::seeds::head(32));
-    let input = || Some(Input { name: "image", side: 32, batch: Batch::Dynamic });
+    let input = || Some(Input { name: "image", size: Size::square(32), batch: Batch::Dynamic });
     let of_vector = Merge { model: bytes, input: input(), latent: "latent", grid: None, head, cells: false, meta: &[] };
     let grid = Some(Grid { rows: 8, columns: 8, dim: 32 });
     let of_grid = Merge { model: bytes, input: input(), latent: "grid8", grid, head, cells: true, meta: &[] };

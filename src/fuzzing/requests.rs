@@ -1,6 +1,7 @@
 //! What strangers send, and the ring that another process writes.
 use super::{file, text};
 use crate::boxes::{Cells, Rect, RoiAlign};
+use crate::config::Size;
 use crate::export::asked::{Reason, Request};
 use crate::export::fuzzing;
 use crate::export::outlets::ring::{Found, Reader};
@@ -31,7 +32,8 @@ pub(super) fn embedded(rect: Rect) {
     crate::pipeline::boxed::cut(&frame, part.pixels(), &mut Frame::default());
     let grid = Grid { rows: 3, columns: 5, dim: 2 };
     let latent = [0.5; 30];
-    let rect = Cells::even(grid, 32).of(part, [0.0, 0.0, 64.0, 48.0], 32);
+    let size = Size { height: 48, width: 32 };
+    let rect = Cells::even(grid, size).of(part, [0.0, 0.0, 64.0, 48.0], size);
     RoiAlign::POOL.pool(grid, &latent, rect);
     RoiAlign { bins: [7, 7], samples: 0 }.align(grid, &latent, rect);
 }
