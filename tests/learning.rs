@@ -112,7 +112,7 @@ fn the_exported_model_gives_the_rows_of_embed() {
         Encoder::from_bytes(&runtime, &merged, &card.input, "embedding", card.size, &config, "merged").unwrap();
     assert_eq!(Some(model.dim() as u64), report["dim"].as_u64());
     let mut prepare = Prepare::new(&card, card.size).unwrap();
-    let mut tensor = vec![0.0; 3 * card.size as usize * card.size as usize];
+    let mut tensor = vec![0.0; card.size.values()];
     let mut embedding = vec![0.0; model.dim()];
     let mut distinct = std::collections::BTreeSet::new();
     for (frame, (record, row)) in frames.iter().zip(&rows) {

@@ -2,9 +2,10 @@
 //!
 //! The loader says "No such file or directory" for a library of another machine, and a truncated one kills the process
 //! when its missing pages are touched; so both are looked at here. Layout: System V ABI, "Object Files".
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
+
+use crate::files;
 
 /// Bytes of a 64-bit ELF header.
 pub(super) const HEADER: usize = 64;
@@ -28,7 +29,7 @@ pub(super) fn check(path: &Path) -> Result<(), String> {
     if !meta.is_file() {
         return Err("is not a regular file".into());
     }
-    let mut file = File::open(path).map_err(unreadable)?;
+    let mut file = files::open_regular(path).map_err(unreadable)?;
     let mut header = Vec::with_capacity(HEADER);
     (&mut file).take(HEADER as u64).read_to_end(&mut header).map_err(unreadable)?;
     if header.len() < HEADER || !header.starts_with(b"\x7fELF") {

@@ -1,9 +1,9 @@
 //! Which libraries a shared library needs, read from its dynamic section. Layout: System V ABI, "Dynamic Linking".
-use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::elf::{self, u16_at, u32_at, u64_at};
+use crate::files;
 
 /// A program header that holds the dynamic section (`PT_DYNAMIC`).
 const DYNAMIC: u32 = 2;
@@ -32,7 +32,7 @@ pub(super) struct Needs {
 pub(super) fn read(path: &Path) -> Result<Needs, String> {
     elf::check(path)?;
     let damaged = || "has a damaged dynamic section".to_owned();
-    let file = File::open(path).map_err(|e| format!("cannot be read: {e}"))?;
+    let file = files::open_regular(path).map_err(|e| format!("cannot be read: {e}"))?;
     let bytes = |at: u64, len: usize| {
         let mut bytes = vec![0; len];
         file.read_exact_at(&mut bytes, at).map(|()| bytes).map_err(|_short| damaged())

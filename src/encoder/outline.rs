@@ -3,8 +3,11 @@
 //! Only the messages and fields needed are declared (`onnx.proto`, field numbers in `tag`); the weights are skipped.
 use std::fmt;
 
+use prost::Message;
+
 use super::not_onnx;
 use crate::error::{Error, Result};
+use crate::onnx::proto::ModelView;
 
 /// The `TensorProto.DataType` of 32-bit floats.
 pub(super) const FLOAT32: i32 = 1;
@@ -28,8 +31,6 @@ const QUANTISED: [&str; 7] = [
     "ConvInteger",
     "MatMulInteger",
 ];
-/// The `TensorProto.DataLocation` of weights in another file.
-const EXTERNAL: i32 = 1;
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct ModelProto {
@@ -61,18 +62,6 @@ struct TensorProto {
     element: i32,
     #[prost(string, tag = "8")]
     name: String,
-    #[prost(message, repeated, tag = "13")]
-    external_data: Vec<Entry>,
-    #[prost(int32, tag = "14")]
-    data_location: i32,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Entry {
-    #[prost(string, tag = "1")]
-    key: String,
-    #[prost(string, tag = "2")]
-    value: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -151,21 +140,15 @@ impl Outline {
                 }
             })
         };
-        let model: ModelProto = prost::Message::decode(bytes).map_err(|e| not_onnx(e.to_string()))?;
+        let model = ModelProto::decode(bytes).map_err(|e| not_onnx(e.to_string()))?;
         let graph = model.graph.ok_or_else(|| not_onnx(format!("{} bytes without a graph", bytes.len())))?;
         if graph.output.is_empty() {
             return Err(not_onnx("its graph has no output".into()));
         }
         let weights: std::collections::BTreeSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
         let inputs = graph.input.iter().filter(|i| !weights.contains(i.name.as_str())).map(Port::new).collect();
-        let mut external: Vec<String> = graph
-            .initializer
-            .iter()
-            .filter(|t| t.data_location == EXTERNAL)
-            .map(|t| t.external_data.iter().find(|e| e.key == "location").map_or(String::new(), |e| e.value.clone()))
-            .collect();
-        external.sort();
-        external.dedup();
+        let view = ModelView::decode(bytes).map_err(|e| not_onnx(e.to_string()))?;
+        let external = view.external().into_iter().map(str::to_owned).collect();
         let quantised = graph.node.iter().filter(|node| QUANTISED.contains(&node.op_type.as_str())).count();
         let halves = graph.initializer.iter().filter(|tensor| HALVES.contains(&tensor.element)).count();
         let reduced = match (quantised, halves) {

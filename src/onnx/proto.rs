@@ -145,6 +145,15 @@ pub(crate) struct ModelView {
     pub(crate) graph: Option<GraphView>,
     #[prost(message, repeated, tag = "8")]
     pub(crate) opset_import: Vec<Opset>,
+    #[prost(message, repeated, tag = "25")]
+    pub(crate) functions: Vec<FunctionView>,
+}
+
+/// What is checked of a `FunctionProto`: operators that the model defines itself.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct FunctionView {
+    #[prost(message, repeated, tag = "7")]
+    pub(crate) node: Vec<NodeView>,
 }
 
 /// What is checked of a `GraphProto`.
@@ -190,6 +199,10 @@ pub(crate) struct AttributeView {
     pub(crate) tensors: Vec<TensorView>,
     #[prost(message, repeated, tag = "11")]
     pub(crate) graphs: Vec<GraphView>,
+    #[prost(message, optional, tag = "22")]
+    pub(crate) sparse_tensor: Option<SparseView>,
+    #[prost(message, repeated, tag = "23")]
+    pub(crate) sparse_tensors: Vec<SparseView>,
 }
 
 /// What is checked of a `TensorProto`.
@@ -201,6 +214,8 @@ pub(crate) struct TensorView {
     pub(crate) data_type: i32,
     #[prost(string, tag = "8")]
     pub(crate) name: String,
+    #[prost(message, repeated, tag = "13")]
+    pub(crate) external_data: Vec<StringEntry>,
     #[prost(int32, tag = "14")]
     pub(crate) data_location: i32,
 }
@@ -273,14 +288,94 @@ impl GraphView {
         let attributes = self.node.iter().flat_map(|node| &node.attribute);
         attributes.flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs))
     }
+}
 
-    /// The name of a tensor whose values lie in another file.
-    pub(crate) fn external(&self) -> Option<&str> {
-        let attributes = self.node.iter().flat_map(|node| &node.attribute);
-        let sparse = self.sparse_initializer.iter().flat_map(|sparse| sparse.values.iter().chain(&sparse.indices));
-        let constants = attributes.flat_map(|attribute| attribute.t.iter().chain(&attribute.tensors));
-        let mut all = self.initializer.iter().chain(sparse).chain(constants);
-        let here = all.find(|tensor| tensor.data_location == EXTERNAL).map(|tensor| tensor.name.as_str());
-        here.or_else(|| self.subgraphs().find_map(GraphView::external))
+impl ModelView {
+    /// Files that hold values of tensors: weights, constants of nodes, also of graphs within nodes and of functions.
+    pub(crate) fn external(&self) -> BTreeSet<&str> {
+        let mut files = BTreeSet::new();
+        self.graph.iter().for_each(|graph| graph.gather_files(&mut files));
+        self.functions.iter().flat_map(|function| &function.node).for_each(|node| node.gather_files(&mut files));
+        files
+    }
+}
+
+impl GraphView {
+    fn gather_files<'a>(&'a self, files: &mut BTreeSet<&'a str>) {
+        files.extend(self.initializer.iter().filter_map(TensorView::file));
+        files.extend(self.sparse_initializer.iter().flat_map(SparseView::files));
+        self.node.iter().for_each(|node| node.gather_files(files));
+    }
+}
+
+impl NodeView {
+    fn gather_files<'a>(&'a self, files: &mut BTreeSet<&'a str>) {
+        for attribute in &self.attribute {
+            files.extend(attribute.t.iter().chain(&attribute.tensors).filter_map(TensorView::file));
+            let sparse = attribute.sparse_tensor.iter().chain(&attribute.sparse_tensors);
+            files.extend(sparse.flat_map(SparseView::files));
+            attribute.g.iter().chain(&attribute.graphs).for_each(|graph| graph.gather_files(files));
+        }
+    }
+}
+
+impl TensorView {
+    /// The file with its values, where that is another one; without a name where the model gives none.
+    fn file(&self) -> Option<&str> {
+        let location = || self.external_data.iter().find(|entry| entry.key == "location");
+        (self.data_location == EXTERNAL).then(|| location().map_or("", |entry| &entry.value))
+    }
+}
+
+impl SparseView {
+    fn files(&self) -> impl Iterator<Item = &str> {
+        self.values.iter().chain(&self.indices).filter_map(TensorView::file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn away(file: &str) -> TensorView {
+        let entry = StringEntry { key: "location".into(), value: file.into() };
+        TensorView { external_data: vec![entry], data_location: EXTERNAL, ..TensorView::default() }
+    }
+
+    fn sparse(values: &str, indices: &str) -> SparseView {
+        SparseView { values: Some(away(values)), indices: Some(away(indices)) }
+    }
+
+    #[test]
+    fn values_in_other_files_are_found_wherever_tensors_are() {
+        let all = AttributeView {
+            t: Some(away("t")),
+            tensors: vec![away("tensors")],
+            sparse_tensor: Some(sparse("sparse", "sparse indices")),
+            sparse_tensors: vec![sparse("sparse list", "indices list")],
+            ..AttributeView::default()
+        };
+        let node = |attribute| NodeView { attribute: vec![attribute], ..NodeView::default() };
+        let within = GraphView { initializer: vec![away("branch")], node: vec![node(all)], ..GraphView::default() };
+        let loops = GraphView { initializer: vec![away("body")], ..GraphView::default() };
+        let nested = AttributeView { g: Some(within), graphs: vec![loops], ..AttributeView::default() };
+        let graph = GraphView {
+            initializer: vec![TensorView::default(), away("weights")],
+            sparse_initializer: vec![sparse("initializer", "initializer indices")],
+            node: vec![node(nested)],
+            ..GraphView::default()
+        };
+        let constant = AttributeView { t: Some(away("function")), ..AttributeView::default() };
+        let functions = vec![FunctionView { node: vec![node(constant)] }];
+        let model = ModelView { graph: Some(graph), functions, ..ModelView::default() };
+        let files = model.external();
+        let expected = [
+            "body", "branch", "function", "indices list", "initializer", "initializer indices", "sparse", "sparse indices",
+            "sparse list", "t", "tensors", "weights",
+        ];
+        assert_eq!(files.into_iter().collect::<Vec<_>>(), expected);
+        // The numbers of the fields hold: what is written is what is read.
+        let again = ModelView::decode(model.encode_to_vec().as_slice());
+        assert_eq!(again.as_ref().map(|model| model.external().len()), Ok(expected.len()));
     }
 }

@@ -48,6 +48,9 @@ impl<'a> Surgery<'a> {
     /// Reads the bytes of an ONNX file. Refused: what is not ONNX, too old, or has weights in other files.
     pub(crate) fn read(bytes: &'a [u8]) -> Found<Self> {
         let view = ModelView::decode(bytes).map_err(|error| format!("the encoder's file is not ONNX: {error}"))?;
+        if let Some(file) = view.external().first() {
+            return Err(format!("weights of the encoder lie in another file ({file:?}): save it as one file first"));
+        }
         let graph = view.graph.filter(|graph| !graph.node.is_empty());
         let graph = graph.ok_or("the encoder's file is not ONNX: it has no graph with nodes")?;
         if view.ir_version < MIN_IR_VERSION {
@@ -58,9 +61,6 @@ impl<'a> Surgery<'a> {
         let opset = view.opset_import.iter().find(|opset| ours(&opset.domain)).map_or(0, |opset| opset.version);
         if opset < MIN_OPSET {
             return Err(format!("the encoder is of opset {opset}, {MIN_OPSET} or later is needed: convert it"));
-        }
-        if let Some(tensor) = graph.external() {
-            return Err(format!("the encoder's weights ({tensor:?}) lie in other files: save it as one file first"));
         }
         Ok(Self { bytes, graph })
     }
