@@ -184,7 +184,8 @@ fn the_merged_model_computes_every_kind_of_head_over_a_grid() {
         .bytes()
         .unwrap();
         let mut merged =
-            Encoder::from_bytes(&runtime, &merged, &card.input, onnx::OUTPUT, Size::square(32), &config, "merged").unwrap();
+            Encoder::from_bytes(&runtime, &merged, &card.input, onnx::OUTPUT, Size::square(32), &config, "merged")
+                .unwrap();
         let (mut ours, mut theirs) = (vec![0.0; head.dim_out()], vec![0.0; head.dim_out()]);
         merged.encode(&tensor, &mut theirs).unwrap();
         head.clone().pooling(grid).embed(&latent, &mut ours, &mut Scratch::new());

@@ -82,7 +82,9 @@ impl FromStr for Tap {
 fn is_name(end: &str) -> bool {
     let poolings = ["mean", "max", "tokens", "cls", "as-is", "gem"];
     let near = |pooling: &str| end.starts_with(pooling) || super::load::distance(end, pooling) <= 2;
-    !end.is_empty() && (end.bytes().all(|byte| byte.is_ascii_digit()) || !poolings.iter().any(|pooling| near(pooling)))
+    // What is no word of a name is a mistake.
+    let word = !end.is_empty() && end.bytes().all(|byte| byte.is_ascii_graphic());
+    word && (end.bytes().all(|byte| byte.is_ascii_digit()) || !poolings.iter().any(|pooling| near(pooling)))
 }
 
 impl Tap {

@@ -167,7 +167,9 @@ fn latents(bytes: &[u8], outline: &Outline, wish: &Wish, what: &str) -> Result<V
         found.push((worth, port.name.clone(), taps, format!("output {port}")));
         if let Some((why, better)) = scores {
             let told = format!("tensor {better:?} instead of output {}: {why}", port.name);
-            found.push((worth - 1000, port.name.clone(), vec![format!("{better}:as-is")], told));
+            // Shares of classes are no embedding; logits may be one, and what is before them is a guess.
+            let worth = if of.gives_shares() { worth + 150 } else { worth - 1000 };
+            found.push((worth, port.name.clone(), vec![format!("{better}:as-is")], told));
         }
     }
     found.sort_by_key(|(worth, ..)| -*worth);

@@ -175,7 +175,7 @@ fn pool(
     layout: Layout,
 ) -> Option<(String, usize)> {
     Some(match (shape, pooling) {
-        (&[1, d], _) => (tensor.to_owned(), d),
+        (&[1, d], Pooling::AsIs) => (tensor.to_owned(), d),
         // `[n, d, 1, 1]` and the like.
         ([1, dims @ ..], Pooling::AsIs) if dims.iter().filter(|n| **n > 1).count() <= 1 => {
             (graph.flatten(tensor), dims.iter().product())

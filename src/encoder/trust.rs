@@ -104,6 +104,11 @@ impl Known {
         Some((why, better?.to_owned()))
     }
 
+    /// The output is what a softmax and the like make.
+    pub(super) fn gives_shares(&self) -> bool {
+        self.source(&self.output).is_some_and(|node| SHARES.contains(&node.op_type.as_str()))
+    }
+
     /// What to write into the card instead of the output.
     pub(super) fn advice(&self) -> Option<String> {
         let (why, better) = self.scores()?;

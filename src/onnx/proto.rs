@@ -370,8 +370,18 @@ mod tests {
         let model = ModelView { graph: Some(graph), functions, ..ModelView::default() };
         let files = model.external();
         let expected = [
-            "body", "branch", "function", "indices list", "initializer", "initializer indices", "sparse", "sparse indices",
-            "sparse list", "t", "tensors", "weights",
+            "body",
+            "branch",
+            "function",
+            "indices list",
+            "initializer",
+            "initializer indices",
+            "sparse",
+            "sparse indices",
+            "sparse list",
+            "t",
+            "tensors",
+            "weights",
         ];
         assert_eq!(files.into_iter().collect::<Vec<_>>(), expected);
         // The numbers of the fields hold: what is written is what is read.

@@ -373,7 +373,7 @@ fn an_encoder_that_cannot_be_merged_is_refused_with_the_reason() {
         };
         graph.node[0].attribute = vec![Attribute { name: "body".into(), i: None, g: Some(inner), r#type: 5 }];
     };
-    assert!(with(&inner).contains("other files"));
+    assert!(with(&inner).contains("lie in another file"));
     let twice = [model().encode_to_vec(), model().encode_to_vec()].concat();
     assert!(merge(&twice, "latent", &learned(Form::Single, true), &[]).unwrap_err().chain().contains("twice"));
 }
