@@ -74,7 +74,7 @@ pub(super) fn run(runtime: &Runtime, model: &Surgery, card: &Card, tensors: &[St
             Some(TensorElementType::Bfloat16) => BFLOAT,
             _ => {
                 return Err(format!(
-                    "tensor {name} cannot be a latent: {kind}; floats are needed (classes and numbers of them are none)"
+                    "tensor {name} cannot be a latent: floats are needed, it is {kind} (classes and numbers of them are no latent)"
                 ));
             }
         };

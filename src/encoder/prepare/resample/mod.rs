@@ -2,8 +2,8 @@
 //!
 //! A triangle as wide as the scale, so that shrinking averages: along the rows, then along the columns, rounded to 8 bits
 //! after each. Where the height shrinks by more than twice the pixels that the width shrinks by, the columns come first, as
-//! in Pillow from version 13 on. Weights are rounded to 22 bits before they are summed, in whole numbers; which instructions do that
-//! changes no bit. (`fast_image_resize` keeps as many bits as fit 16, which other values come out of.)
+//! in Pillow from version 13 on. Weights are rounded to 22 bits before they are summed, in whole numbers; which
+//! instructions do that changes no bit. (`fast_image_resize` keeps as many bits as fit 16, which other values come out of.)
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod weights;
@@ -13,10 +13,7 @@ mod x86;
 use crate::config::Size;
 use crate::error::{Error, Result};
 pub(super) use weights::Span;
-use weights::{BITS, Weights};
-
-/// Half of the last place that is kept.
-const HALF: i32 = 1 << (BITS - 1);
+use weights::{BITS, HALF, Weights};
 
 /// Resizes pictures to one size. Its buffers are kept, and its weights while pictures have the same size.
 #[derive(Debug)]
@@ -119,6 +116,14 @@ fn plain_along_rows(source: &[u8], line: usize, weights: &Weights, out: &mut [u8
 
 /// `picture`, whose first row is the source's row `first`, resized along the columns.
 fn along_columns(picture: &[u8], first: usize, weights: &Weights, sums: &mut [i32], out: &mut [u8]) {
+    #[cfg(target_arch = "x86_64")]
+    if x86::along_columns(picture, first, sums.len(), weights, out) {
+        return;
+    }
+    plain_along_columns(picture, first, weights, sums, out);
+}
+
+fn plain_along_columns(picture: &[u8], first: usize, weights: &Weights, sums: &mut [i32], out: &mut [u8]) {
     let line = sums.len();
     for (place, out) in out.chunks_exact_mut(line).enumerate() {
         let (start, taps) = weights.of(place);

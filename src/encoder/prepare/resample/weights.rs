@@ -3,10 +3,41 @@ use std::ops::Range;
 
 /// Bits of a weight behind the point: `PRECISION_BITS` of Pillow.
 pub(super) const BITS: u32 = 22;
+/// Half of the last place that is kept.
+pub(super) const HALF: i32 = 1 << (BITS - 1);
 /// Taps are kept in groups of so many, the last one filled up with zeros.
 pub(super) const GROUP: usize = 8;
 /// Bits of the lower part of a weight; both parts fit 16 bits.
 pub(super) const LOW_BITS: u32 = 11;
+
+/// Eight taps as numbers of 16 bits, in three ways:
+pub(super) type Group = [[i16; GROUP]; 3];
+/// as near as 16 bits come, with [`Weights::shift`] bits left out,
+pub(super) const NEAR: usize = 0;
+/// the upper bits of a weight,
+pub(super) const HIGH: usize = 1;
+/// and the lower ones.
+pub(super) const LOW: usize = 2;
+
+/// The groups of one pixel.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Grouped<'a> {
+    /// First source pixel; as many as the groups have taps lie within the axis.
+    pub(super) start: usize,
+    pub(super) groups: &'a [Group],
+    pub(super) off: Off,
+}
+
+/// What an exact sum is at least and at most above the near one, shifted (half of the last place included).
+pub(super) type Off = [i32; 2];
+
+/// Where the groups of a pixel are.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    start: usize,
+    first: usize,
+    count: usize,
+}
 
 /// `length` pixels from `first` on become `total`, of which `count` from `start` on are wanted.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -52,11 +83,15 @@ pub(super) struct Weights {
     /// Taps of one pixel begin at its number times this.
     step: usize,
     taps: Vec<i32>,
-    /// Of each group of taps the upper parts, then the lower ones, with the place in the source that the group begins at
-    /// moved so that it lies within. Empty where the axis is shorter than a group.
-    groups: Vec<[i16; 2 * GROUP]>,
-    /// For each pixel its first source pixel, first group and number of groups.
-    grouped: Vec<(usize, usize, usize)>,
+    /// Each begins where all of its source pixels lie within the axis. Empty where that is shorter than a group.
+    groups: Vec<Group>,
+    grouped: Vec<Place>,
+    /// Near taps of every pixel two by two, for those that stand below each other, and their number for each pixel.
+    pairs: Vec<[i16; 2]>,
+    pair_step: usize,
+    off: Vec<Off>,
+    /// Bits that near taps leave out.
+    shift: u32,
     shares: Vec<f64>,
 }
 
@@ -90,7 +125,28 @@ impl Weights {
             self.places.push((first, self.shares.len()));
             self.taps.resize(begin + self.step, 0);
         }
+        self.near();
         self.group(size as usize);
+    }
+
+    /// Near taps and how far off they are.
+    fn near(&mut self) {
+        let largest = self.taps.iter().fold(1, |most, tap| (*tap).max(most));
+        // So that the largest tap has no more than 15 bits.
+        self.shift = (i32::BITS - largest.leading_zeros()).saturating_sub(i16::BITS - 1);
+        self.pair_step = self.step.div_ceil(2);
+        self.pairs.clear();
+        self.off.clear();
+        for taps in self.taps.chunks_exact(self.step) {
+            let mut off = [HALF; 2];
+            for tap in taps {
+                let left = 255 * (tap - (i32::from(near(*tap, self.shift)) << self.shift));
+                off[usize::from(left > 0)] += left;
+            }
+            self.off.push(off);
+            let pair = |taps: &[i32]| [taps[0], taps.get(1).copied().unwrap_or(0)].map(|tap| near(tap, self.shift));
+            self.pairs.extend(taps.chunks(2).map(pair));
+        }
     }
 
     fn group(&mut self, size: usize) {
@@ -104,15 +160,16 @@ impl Weights {
                 return;
             };
             let start = first.min(last);
-            self.grouped.push((start, self.groups.len(), groups));
+            self.grouped.push(Place { start, first: self.groups.len(), count: groups });
             let taps = &self.taps[place * self.step..][..count];
             for group in 0..groups {
-                let mut parts = [0i16; 2 * GROUP];
+                let mut parts = Group::default();
                 for i in 0..GROUP {
                     let tap = (start + group * GROUP + i).checked_sub(first).and_then(|at| taps.get(at));
                     let tap = tap.copied().unwrap_or(0);
-                    parts[i] = (tap >> LOW_BITS) as i16;
-                    parts[GROUP + i] = (tap & ((1 << LOW_BITS) - 1)) as i16;
+                    let (high, low) = (tap >> LOW_BITS, tap & ((1 << LOW_BITS) - 1));
+                    let ways = [near(tap, self.shift), high as i16, low as i16];
+                    parts.iter_mut().zip(ways).for_each(|(part, value)| part[i] = value);
                 }
                 self.groups.push(parts);
             }
@@ -130,9 +187,28 @@ impl Weights {
         (start, &self.taps[place * self.step..][..count])
     }
 
-    /// For each pixel its first source pixel and its groups of taps; none where the axis is too short for a group.
-    pub(super) fn groups(&self) -> impl Iterator<Item = (usize, &[[i16; 2 * GROUP]])> {
-        self.grouped.iter().map(|&(start, first, count)| (start, &self.groups[first..first + count]))
+    /// The groups of each pixel; none where the axis is too short for a group.
+    pub(super) fn groups(&self) -> impl Iterator<Item = Grouped<'_>> {
+        self.grouped.iter().zip(&self.off).map(|(&Place { start, first, count }, &off)| Grouped {
+            start,
+            groups: &self.groups[first..first + count],
+            off,
+        })
+    }
+
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(dead_code, reason = "others add columns without vectors of their own")
+    )]
+    /// First pixel, number of taps, the near ones two by two, and how far off these are, of the pixel `place`.
+    pub(super) fn pairs(&self, place: usize) -> (usize, usize, &[[i16; 2]], Off) {
+        let (start, count) = self.places[place];
+        (start, count, &self.pairs[place * self.pair_step..][..count.div_ceil(2)], self.off[place])
+    }
+
+    /// Bits that near taps leave out.
+    pub(super) fn shift(&self) -> u32 {
+        self.shift
     }
 
     /// Whether [`Weights::groups`] has every pixel.
@@ -145,4 +221,10 @@ impl Weights {
         let first = self.places.first().map_or(0, |(start, _)| *start);
         first..self.places.last().map_or(0, |(start, count)| start + count)
     }
+}
+
+/// `tap` without its last `shift` bits, rounded.
+fn near(tap: i32, shift: u32) -> i16 {
+    let half = if shift == 0 { 0 } else { 1 << (shift - 1) };
+    i16::try_from((tap + half) >> shift).unwrap_or(i16::MAX)
 }

@@ -1,15 +1,22 @@
-//! Rows with AVX2: eight taps of three channels at a time, four rows beside each other.
+//! AVX2: eight taps of three channels at a time, four rows beside each other.
+//!
+//! Weights of 22 bits take two products each. So the sum is made of weights of 16 bits first, and only where what these
+//! leave out could change the rounded value is it made anew, from both parts: for one or two pixels of a hundred.
 #![allow(unsafe_code, reason = "vector loads, and instructions that are asked for first")]
 use std::arch::x86_64::{
-    __m256i, _mm_add_epi32, _mm_cvtsi128_si32, _mm_loadu_si128, _mm_packs_epi32, _mm_packus_epi16, _mm_set1_epi32,
-    _mm_srai_epi32, _mm256_add_epi32, _mm256_broadcastsi128_si256, _mm256_castsi256_si128, _mm256_extracti128_si256,
-    _mm256_madd_epi16, _mm256_set_m128i, _mm256_setr_epi8, _mm256_setzero_si256, _mm256_shuffle_epi8,
-    _mm256_slli_epi32,
+    __m256i, _mm_cvtsi32_si128, _mm_cvtsi128_si64, _mm_loadu_si128, _mm_packus_epi16, _mm_storeu_si128,
+    _mm_unpackhi_epi8, _mm_unpacklo_epi8, _mm256_add_epi32, _mm256_broadcastsi128_si256, _mm256_castsi256_si128,
+    _mm256_cvtepu8_epi16, _mm256_extracti128_si256, _mm256_madd_epi16, _mm256_or_si256, _mm256_packs_epi32,
+    _mm256_packus_epi16, _mm256_permute2x128_si256, _mm256_permute4x64_epi64, _mm256_set_m128i, _mm256_set1_epi32,
+    _mm256_setr_epi8, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_sll_epi32, _mm256_slli_epi32,
+    _mm256_srai_epi32, _mm256_testz_si256, _mm256_xor_si256,
 };
 
-use super::HALF;
-use super::weights::{BITS, GROUP, LOW_BITS, Weights};
+use super::rounded;
+use super::weights::{BITS, GROUP, Group, HALF, HIGH, LOW, LOW_BITS, NEAR, Weights};
 
+/// Bytes of a row that are made at once out of those below each other.
+const BLOCK: usize = 16;
 /// Rows that share the work on their weights.
 const ROWS: usize = 4;
 
@@ -30,52 +37,193 @@ pub(super) fn along_rows(source: &[u8], line: usize, weights: &Weights, out: &mu
     true
 }
 
+/// As `plain_along_columns`; false where this machine does not allow it, and nothing was done.
+pub(super) fn along_columns(picture: &[u8], first: usize, line: usize, weights: &Weights, out: &mut [u8]) -> bool {
+    if line < BLOCK || !std::arch::is_x86_feature_detected!("avx2") {
+        return false;
+    }
+    for (place, out) in out.chunks_exact_mut(line).enumerate() {
+        // SAFETY: AVX2 is there.
+        unsafe { one_row(picture, first, place, weights, out) }
+    }
+    true
+}
+
+/// The row `place` of those that `picture` becomes.
+#[target_feature(enable = "avx2")]
+fn one_row(picture: &[u8], first: usize, place: usize, weights: &Weights, out: &mut [u8]) {
+    let line = out.len();
+    let (start, count, pairs, off) = weights.pairs(place);
+    let shift = _mm_cvtsi32_si128(weights.shift() as i32);
+    let (least, most) = (_mm256_set1_epi32(off[0]), _mm256_set1_epi32(off[1]));
+    let source = &picture[(start - first) * line..(start - first + count) * line];
+    for column in (0..line).step_by(BLOCK) {
+        // The last bytes may be made twice.
+        let column = column.min(line - BLOCK);
+        let (mut low, mut high) = (_mm256_setzero_si256(), _mm256_setzero_si256());
+        for (i, [one, two]) in pairs.iter().enumerate() {
+            let upper = &source[2 * i * line + column..][..BLOCK];
+            // The second of the last pair may have no row, and then no weight.
+            let lower = &source[(2 * i + 1).min(count - 1) * line + column..][..BLOCK];
+            // SAFETY: slices of 16 bytes.
+            let rows = unsafe { [_mm_loadu_si128(upper.as_ptr().cast()), _mm_loadu_si128(lower.as_ptr().cast())] };
+            let weights = _mm256_set1_epi32(i32::from(*two) << 16 | i32::from(*one));
+            let left = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(rows[0], rows[1]));
+            let right = _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(rows[0], rows[1]));
+            low = _mm256_add_epi32(low, _mm256_madd_epi16(left, weights));
+            high = _mm256_add_epi32(high, _mm256_madd_epi16(right, weights));
+        }
+        let (low, high) = (_mm256_sll_epi32(low, shift), _mm256_sll_epi32(high, shift));
+        let values = [_mm256_add_epi32(low, least), _mm256_add_epi32(high, least)];
+        let others = [_mm256_add_epi32(low, most), _mm256_add_epi32(high, most)];
+        let out = &mut out[column..column + BLOCK];
+        if is_doubtful(values, others) {
+            exact_block(source, line, column, weights.of(place).1, out);
+            continue;
+        }
+        let words = _mm256_packs_epi32(
+            _mm256_srai_epi32::<{ BITS as i32 }>(values[0]),
+            _mm256_srai_epi32::<{ BITS as i32 }>(values[1]),
+        );
+        // Four of the first eight, four of the second, and again.
+        let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
+        let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+        // SAFETY: a slice of 16 bytes.
+        unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), bytes) };
+    }
+}
+
+/// `BLOCK` columns of one row by the weights themselves.
+#[cold]
+#[inline(never)]
+#[target_feature(enable = "avx2")]
+fn exact_block(source: &[u8], line: usize, column: usize, taps: &[i32], out: &mut [u8]) {
+    let mut sums = [HALF; BLOCK];
+    for (row, weight) in source.chunks_exact(line).zip(taps) {
+        let values = &row[column..column + BLOCK];
+        sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += i32::from(*value) * weight);
+    }
+    out.iter_mut().zip(sums).for_each(|(out, sum)| *out = rounded(sum));
+}
+
+/// Whether some sum rounds to another value than the other one.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn is_doubtful(sums: [__m256i; 2], others: [__m256i; 2]) -> bool {
+    let differ = _mm256_or_si256(_mm256_xor_si256(sums[0], others[0]), _mm256_xor_si256(sums[1], others[1]));
+    _mm256_testz_si256(differ, _mm256_set1_epi32(-1 << BITS)) == 0
+}
+
 #[target_feature(enable = "avx2")]
 fn four_rows(source: &[u8], line: usize, weights: &Weights, out: &mut [u8]) {
-    let narrow = 3 * weights.len();
-    // Two neighbouring pixels as [r r, g g, b b] of 16 bits; the upper half begins 4 bytes before its pixels.
-    let pairs = [
-        shuffle([0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1], 4),
-        shuffle([6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1], 4),
-    ];
-    // Weights of these pixels, out of eight.
-    let taps = [shuffle([0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3], 8), shuffle([4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7], 8)];
-    for (place, (start, groups)) in weights.groups().enumerate() {
-        let mut sums = [[_mm256_setzero_si256(); 2]; ROWS];
-        for (i, group) in groups.iter().enumerate() {
-            let parts = [0, GROUP].map(|from| {
-                let part = &group[from..from + GROUP];
-                // SAFETY: a slice of eight numbers of 16 bits.
-                _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(part.as_ptr().cast()) })
-            });
-            let weights = parts.map(|part| taps.map(|taps| _mm256_shuffle_epi8(part, taps)));
-            for (row, sums) in sums.iter_mut().enumerate() {
-                let at = row * line + 3 * (start + i * GROUP);
-                let bytes = &source[at..at + 3 * GROUP];
-                // SAFETY: a slice of 24 bytes: 0 to 16, and 8 to 24.
-                let pixels = unsafe {
-                    _mm256_set_m128i(
-                        _mm_loadu_si128(bytes.as_ptr().add(8).cast()),
-                        _mm_loadu_si128(bytes.as_ptr().cast()),
-                    )
-                };
-                let pixels = pairs.map(|pairs| _mm256_shuffle_epi8(pixels, pairs));
-                for (sum, weights) in sums.iter_mut().zip(&weights) {
-                    for (pixels, weights) in pixels.iter().zip(weights) {
-                        *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(*pixels, *weights));
-                    }
-                }
-            }
+    let masks = Masks::new();
+    let shift = _mm_cvtsi32_si128(weights.shift() as i32);
+    let (top, bottom) = out.split_at_mut(2 * 3 * weights.len());
+    let (first, second) = top.split_at_mut(3 * weights.len());
+    let (third, fourth) = bottom.split_at_mut(3 * weights.len());
+    let out = first.as_chunks_mut::<3>().0.iter_mut().zip(second.as_chunks_mut::<3>().0);
+    let out = out.zip(third.as_chunks_mut::<3>().0.iter_mut().zip(fourth.as_chunks_mut::<3>().0));
+    for (grouped, ((first, second), (third, fourth))) in weights.groups().zip(out) {
+        // Of each row as many triples as there are taps; the slice ends with those of the last row.
+        let at = 3 * grouped.start;
+        let source = &source[at..at + (ROWS - 1) * line + 3 * GROUP * grouped.groups.len()];
+        // SAFETY: it was cut so.
+        let near = unsafe { masks.sums::<NEAR>(source, line, grouped.groups) };
+        let near = [_mm256_sll_epi32(near[0], shift), _mm256_sll_epi32(near[1], shift)];
+        let (least, most) = (_mm256_set1_epi32(grouped.off[0]), _mm256_set1_epi32(grouped.off[1]));
+        let mut values = [_mm256_add_epi32(near[0], least), _mm256_add_epi32(near[1], least)];
+        if is_doubtful(values, [_mm256_add_epi32(near[0], most), _mm256_add_epi32(near[1], most)]) {
+            // SAFETY: as above.
+            values = unsafe { exact(source, line, grouped.groups) };
         }
-        for (row, [high, low]) in sums.into_iter().enumerate() {
-            let sum = _mm256_add_epi32(_mm256_slli_epi32::<{ LOW_BITS as i32 }>(high), low);
-            let sum = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
-            let sum = _mm_srai_epi32::<{ BITS as i32 }>(_mm_add_epi32(sum, _mm_set1_epi32(HALF)));
-            let words = _mm_packs_epi32(sum, sum);
-            let [r, g, b, _] = _mm_cvtsi128_si32(_mm_packus_epi16(words, words)).to_le_bytes();
-            out[row * narrow + 3 * place..][..3].copy_from_slice(&[r, g, b]);
+        // Rows 0 and 2, then 1 and 3; of each red, green, blue and nothing.
+        let words = _mm256_packs_epi32(
+            _mm256_srai_epi32::<{ BITS as i32 }>(values[0]),
+            _mm256_srai_epi32::<{ BITS as i32 }>(values[1]),
+        );
+        let bytes = _mm256_packus_epi16(words, words);
+        let even = (_mm_cvtsi128_si64(_mm256_castsi256_si128(bytes)) as u64).to_le_bytes();
+        let odd = (_mm_cvtsi128_si64(_mm256_extracti128_si256::<1>(bytes)) as u64).to_le_bytes();
+        *first = [even[0], even[1], even[2]];
+        *second = [odd[0], odd[1], odd[2]];
+        *third = [even[4], even[5], even[6]];
+        *fourth = [odd[4], odd[5], odd[6]];
+    }
+}
+
+struct Masks {
+    /// Two neighbouring pixels as [r r, g g, b b] of 16 bits; the upper half begins 4 bytes before its pixels.
+    pairs: [__m256i; 2],
+    /// Weights of these pixels, out of eight.
+    taps: [__m256i; 2],
+}
+
+impl Masks {
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn new() -> Self {
+        Self {
+            pairs: [
+                shuffle([0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1], 4),
+                shuffle([6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1], 4),
+            ],
+            taps: [shuffle([0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3], 8), shuffle([4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7], 8)],
         }
     }
+
+    /// The sums of the three channels of each row, by one part of the weights: rows 0 and 1, 2 and 3.
+    ///
+    /// # Safety
+    /// From each `line` on, `source` must have as many triples of bytes as `groups` have taps.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    unsafe fn sums<const PART: usize>(&self, source: &[u8], line: usize, groups: &[Group]) -> [__m256i; 2] {
+        let mut sums = [_mm256_setzero_si256(); ROWS];
+        for (i, group) in groups.iter().enumerate() {
+            // SAFETY: an array of eight numbers of 16 bits.
+            let weights = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(group[PART].as_ptr().cast()) });
+            let first = _mm256_shuffle_epi8(weights, self.taps[0]);
+            let second = _mm256_shuffle_epi8(weights, self.taps[1]);
+            for (row, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: 24 bytes are there, as the caller says: 0 to 16, and 8 to 24.
+                let pixels = unsafe {
+                    let bytes = source.as_ptr().add(row * line + 3 * GROUP * i);
+                    _mm256_set_m128i(_mm_loadu_si128(bytes.add(8).cast()), _mm_loadu_si128(bytes.cast()))
+                };
+                let products = _mm256_madd_epi16(_mm256_shuffle_epi8(pixels, self.pairs[0]), first);
+                *sum = _mm256_add_epi32(*sum, products);
+                let products = _mm256_madd_epi16(_mm256_shuffle_epi8(pixels, self.pairs[1]), second);
+                *sum = _mm256_add_epi32(*sum, products);
+            }
+        }
+        [both(sums[0], sums[1]), both(sums[2], sums[3])]
+    }
+}
+
+/// The sums by both parts of the weights, with half of the last place.
+///
+/// # Safety
+/// That of [`Masks::sums`].
+#[cold]
+#[inline(never)]
+#[target_feature(enable = "avx2")]
+unsafe fn exact(source: &[u8], line: usize, groups: &[Group]) -> [__m256i; 2] {
+    let masks = Masks::new();
+    // SAFETY: as the caller says.
+    let (high, low) = unsafe { (masks.sums::<HIGH>(source, line, groups), masks.sums::<LOW>(source, line, groups)) };
+    let mut sums = [_mm256_set1_epi32(HALF); 2];
+    for (sum, (high, low)) in sums.iter_mut().zip(high.into_iter().zip(low)) {
+        let whole = _mm256_add_epi32(_mm256_slli_epi32::<{ LOW_BITS as i32 }>(high), low);
+        *sum = _mm256_add_epi32(*sum, whole);
+    }
+    sums
+}
+
+/// The halves of `a` added, and those of `b`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn both(a: __m256i, b: __m256i) -> __m256i {
+    _mm256_add_epi32(_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b))
 }
 
 /// For both halves; in the upper one every place is `more` further on. -1 gives zero.
