@@ -136,7 +136,7 @@ fn a_camera_of_jpegs_gives_each_picture_once_and_a_damaged_one_costs_itself() {
 }
 
 #[test]
-fn a_playlist_gives_every_frame_and_ends() {
+fn a_playlist_and_a_film_give_every_frame_and_end() {
     if !installed() {
         return;
     }
@@ -145,12 +145,15 @@ fn a_playlist_gives_every_frame_and_ends() {
         place.path(),
         &format!("{BRIGHTER} -frames:v 20 -c:v libx264 -qp 1 -g 10 -f hls -hls_time 1 -hls_list_size 0 list.m3u8"),
     );
+    ffmpeg(place.path(), "-i list.m3u8 -c copy -movflags +faststart film.mp4");
     let port = serve(place.path().to_path_buf());
-    let mut source = source::open(format!("http://127.0.0.1:{port}/list.m3u8?a=b"), &config()).unwrap();
-    let seen = levels(source.as_mut(), |_| false);
-    let counts = source.counts();
-    assert_eq!((counts.frames + counts.dropped, counts.failures), (20, 0), "{counts:?}");
-    assert!(seen.windows(2).all(|pair| pair[0].1 < pair[1].1) && seen.len() > 10, "{seen:?}");
+    for name in ["list.m3u8?a=b", "film.mp4"] {
+        let mut source = source::open(format!("http://127.0.0.1:{port}/{name}"), &config()).unwrap();
+        let seen = levels(source.as_mut(), |_| false);
+        let counts = source.counts();
+        assert_eq!((counts.frames + counts.dropped, counts.failures), (20, 0), "{counts:?}");
+        assert!(seen.windows(2).all(|pair| pair[0].1 < pair[1].1) && seen.len() > 10, "{seen:?}");
+    }
 }
 
 #[test]

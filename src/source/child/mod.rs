@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 use self::decoder::{Input, Tool};
 pub(super) use self::duties::NO_PICTURE;
 use self::feed::Feed;
+use self::kind::PACKET;
 pub use self::live::Live;
 use self::probe::{Decoder, probe, stall_error};
 use self::process::Process;
@@ -93,11 +94,8 @@ impl Video {
             return Err(Error::work(format!("{} {why}", path.display())));
         }
         let (tool, program) = Tool::find(&config.decoder, search)?;
-        if tool == Tool::Gstreamer && head.starts_with(b"GIF8") {
-            let path = path.display();
-            return Err(Error::work(format!("{path} is a GIF, which GStreamer cannot read: install ffmpeg")));
-        }
         let (name, stall) = (path.display().to_string(), stall_time(config)?);
+        limits_of(tool, &head, &name, false)?;
         let input = Input::File(path);
         let found = probe(tool, &program, input, &name, None, stall)?;
         file.rewind().map_err(failed)?;
@@ -116,14 +114,16 @@ impl Video {
     ) -> Result<Self> {
         let search = std::env::var_os("PATH").unwrap_or_default();
         let (tool, program) = Tool::find(&config.decoder, &search)?;
-        let (name, stall) = (name.to_owned(), stall_time(config)?);
-        let mut decoder = Decoder { name, tool, program, stall, timed: true, colours: None };
+        let stall = stall_time(config)?;
         // A stream comes once, so its beginning is decoded twice: for size and rate, then as part of the whole.
         let mut beginning = Vec::new();
+        (&mut stream).take(PACKET as u64 + 1).read_to_end(&mut beginning).map_err(|e| unread(name, e))?;
+        limits_of(tool, &beginning, name, true)?;
+        let mut decoder = Decoder { name: name.to_owned(), tool, program, stall, timed: true, colours: None };
         for most in BEGINNINGS {
             let more = (most - beginning.len()) as u64;
             let read = (&mut stream).take(more).read_to_end(&mut beginning);
-            read.map_err(|e| Error::work(format!("cannot read {}", decoder.name)).because(e))?;
+            read.map_err(|e| unread(name, e))?;
             let last = beginning.len() < most || most == BEGINNINGS[BEGINNINGS.len() - 1];
             match probe(tool, &decoder.program, Input::Stream, &decoder.name, Some(&beginning), stall) {
                 Ok(found) => {
@@ -176,8 +176,8 @@ impl Video {
         if before == 0 && self.clock.untimed > 0 {
             let (name, index, rate) = (&self.name, self.decoded, self.rate);
             tracing::warn!(
-                "{name} names no time for frame {index}, or one before that of the frame before; such frames follow the \
-                 one before as that did (at first: {rate} frames per second) and are counted as untimed"
+                "the video {name} names no time for frame {index}, or one before that of the frame before; such frames follow \
+                 the one before as that did (at first: {rate} frames per second) and are counted as untimed"
             );
         }
         stamp
@@ -220,6 +220,26 @@ impl Video {
         }
         Ok(Pull::End)
     }
+}
+
+/// What `tool` cannot do with a video that begins with `head`.
+fn limits_of(tool: Tool, head: &[u8], name: &str, piped: bool) -> Result<()> {
+    if tool != Tool::Gstreamer {
+        return Ok(());
+    }
+    if head.starts_with(kind::GIF) {
+        return Err(Error::work(format!("the video {name} is a GIF, which GStreamer cannot read: install ffmpeg")));
+    }
+    if let Some(what) = kind::lost_by_gstreamer(head, piped) {
+        tracing::warn!(
+            "the video {name}: GStreamer {what}, so that stamps may come too early; ffmpeg tells them right"
+        );
+    }
+    Ok(())
+}
+
+fn unread(name: &str, error: std::io::Error) -> Error {
+    Error::work(format!("cannot read the video {name}")).because(error)
 }
 
 impl Source for Video {

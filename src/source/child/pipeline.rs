@@ -14,6 +14,9 @@ use crate::source::uri::Uri;
 const INSTALL: &str = "`apt install gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
                        gstreamer1.0-libav`";
 
+/// What addresses end in that have a pace of their own, and may have an end: playlists and films.
+const PACED: [&str; 9] = [".m3u8", ".mpd", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif"];
+
 /// What every pipeline of ours ends in.
 fn tail() -> String {
     format!("{} ! {} ! fdsink fd=1", duties::GSTREAMER_PICTURE, duties::GSTREAMER_OUTPUT)
@@ -64,11 +67,11 @@ impl Call {
                 let (_, program) = Tool::find("ffmpeg", search)
                     .map_err(|e| Error::work("http: and https: sources need ffmpeg").because(e.chain()))?;
                 let address = address.reveal();
-                // A playlist hands out seconds at once, to be shown at their own pace, and may have an end; a camera none.
-                let path = address.split(['?', '#']).next().unwrap_or_default();
-                let playlist = path.to_ascii_lowercase().ends_with(".m3u8");
-                let options = if playlist { "-re" } else { "-fflags nobuffer" };
-                Ok(Self::ffmpeg(program, address, options, playlist))
+                // A playlist or a film hands out seconds at once, to be shown at their own pace, and may have an end; a camera none.
+                let path = address.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
+                let paced = PACED.iter().any(|end| path.ends_with(end));
+                let options = if paced { "-re" } else { "-fflags nobuffer" };
+                Ok(Self::ffmpeg(program, address, options, paced))
             }
             _ => Err(Error::usage("only csi:, rtsp:, http: and gst: sources are pipelines")),
         }
@@ -243,6 +246,8 @@ mod tests {
         let network = shown("rtsp://h/a?x=1&y=2", GST);
         assert!(network.contains("location=rtsp://h/a?x=1&y=2'") && network.contains("protocols=tcp"), "{network}");
         assert!(shown("rtsp://h/a", &["ffmpeg"]).contains("-rtsp_transport tcp"));
+        assert!(shown("http://h/a.M3U8?x=.1", &["ffmpeg"]).contains(" -re -i "));
+        assert!(shown("http://h/video.cgi?x=a.m3u8", &["ffmpeg"]).contains(" -fflags nobuffer -i "));
         for uri in ["csi://0", "gst:x"] {
             let none = shown(uri, &["ffmpeg"]);
             assert!(none.contains("gst-launch-1.0, which is not in PATH") && none.contains("apt install"), "{none}");

@@ -75,9 +75,10 @@ pub(super) fn open(mut stream: impl Read + Send + 'static, config: &config::Sour
     Ok(Box::new(Video::of_stream(NAME, Cursor::new(head).chain(stream), config).map_err(hint)?))
 }
 
-/// MJPEG as a camera sends it over HTTP: parts behind a boundary, with headers of their own.
+/// MJPEG as a camera sends it over HTTP: parts behind a boundary, with headers of their own, perhaps with those of the answer.
 fn multipart(head: &[u8]) -> bool {
-    head.strip_prefix(b"\r\n").unwrap_or(head).starts_with(b"--")
+    let head = head.trim_ascii_start();
+    head.starts_with(b"--") || head.starts_with(b"HTTP/1.")
 }
 
 fn unknown(head: &[u8]) -> Error {

@@ -87,7 +87,7 @@ fn cut_streams_are_counted_and_those_without_a_picture_are_errors() {
 #[test]
 fn what_is_neither_is_refused_with_what_is_known() {
     assert!(failure(Vec::new()).contains("standard input is empty"));
-    for bytes in [b"hello, world".to_vec(), vec![0x80; 64 * 48 * 3], vec![SYNC; 100], b"GIF89a".to_vec()] {
+    for bytes in [b"hello, world".to_vec(), vec![0x80; 64 * 48 * 3], vec![SYNC; 100], b"BM9".to_vec()] {
         let message = failure(bytes);
         assert!(message.contains("neither JPEG nor PNG") && message.contains("-f rawvideo"), "{message}");
     }
@@ -132,11 +132,12 @@ fn clip(folder: &std::path::Path, name: &str, more: &[&str]) -> Option<std::path
 #[test]
 fn a_video_gives_the_frames_of_the_file() {
     let folder = tempfile::tempdir().unwrap();
-    let kinds: [(&str, &[&str]); 5] = [
+    let kinds: [(&str, &[&str]); 6] = [
         ("a.mkv", &["-c:v", "mpeg4"]),
         ("a.ts", &["-c:v", "mpeg2video"]),
         ("a.nut", &["-c:v", "rawvideo", "-pix_fmt", "rgb24", "-s", "640x480", "-frames:v", "4"]),
         ("a.y4m", &["-pix_fmt", "yuv420p"]),
+        ("a.gif", &["-frames:v", "20"]),
         ("a.mp4", &["-c:v", "mpeg4", "-movflags", "+faststart"]),
     ];
     for (name, more) in kinds {
