@@ -3,6 +3,7 @@ use std::io::Write;
 use std::path::Path;
 
 use serde_json::json;
+use tracing::subscriber::NoSubscriber;
 
 use super::Output;
 use crate::cli;
@@ -56,7 +57,11 @@ fn first_that_runs<'a>(drafts: &'a [Draft], model: &Path, config: &Config) -> Re
         if !sizes.contains(&card.size) {
             sizes.push(card.size);
         }
-        match Encoder::open(&runtime, model, &card, &config.encoder) {
+        // What ONNX Runtime says of a size that does not fit is for nobody; what is wrong in the end is returned.
+        let opened = tracing::subscriber::with_default(NoSubscriber::default(), || {
+            Encoder::open(&runtime, model, &card, &config.encoder)
+        });
+        match opened {
             Ok(encoder) => return Ok((draft, encoder)),
             Err(error) => {
                 tracing::debug!("{}: {}", draft.why.join(", "), error.chain());

@@ -164,12 +164,15 @@ fn latents(bytes: &[u8], outline: &Outline, wish: &Wish, what: &str) -> Result<V
         let of = known.with(&port.name);
         let scores = of.scores();
         worth -= if scores.is_some() { 300 } else { 0 };
+        let of_each = !taps.is_empty();
         found.push((worth, port.name.clone(), taps, format!("output {port}")));
         if let Some((why, better)) = scores {
             let told = format!("tensor {better:?} instead of output {}: {why}", port.name);
             // Shares of classes are no embedding; logits may be one, and what is before them is a guess.
             let worth = if of.gives_shares() { worth + 150 } else { worth - 1000 };
-            found.push((worth, port.name.clone(), vec![format!("{better}:as-is")], told));
+            // Scores of each cell or token are of its features.
+            let pooling = if of_each { "mean" } else { "as-is" };
+            found.push((worth, port.name.clone(), vec![format!("{better}:{pooling}")], told));
         }
     }
     found.sort_by_key(|(worth, ..)| -*worth);

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use prost::Message;
 
+/// `ModelProto.ir_version`
+pub(crate) const MODEL_IR_VERSION: u32 = 1;
 /// `ModelProto.graph`
 pub(crate) const MODEL_GRAPH: u32 = 7;
 /// `ModelProto.metadata_props`

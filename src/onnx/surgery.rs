@@ -10,7 +10,7 @@ use super::{Found, wire};
 
 /// Least opset: `Erf` is of 9.
 const MIN_OPSET: i64 = 9;
-/// Least version of the format: weights need not be inputs from 4 on.
+/// The version of the format that is written at least: weights need not be inputs from 4 on. An older model is one of it too.
 const MIN_IR_VERSION: i64 = 4;
 /// Protocol buffers end at 2 GiB.
 const MAX_BYTES: usize = i32::MAX as usize;
@@ -19,6 +19,7 @@ const MAX_BYTES: usize = i32::MAX as usize;
 pub(crate) struct Surgery<'a> {
     bytes: &'a [u8],
     graph: GraphView,
+    ir_version: i64,
 }
 
 /// What is added.
@@ -53,16 +54,12 @@ impl<'a> Surgery<'a> {
         }
         let graph = view.graph.filter(|graph| !graph.node.is_empty());
         let graph = graph.ok_or("the encoder's file is not ONNX: it has no graph with nodes")?;
-        if view.ir_version < MIN_IR_VERSION {
-            let found = view.ir_version;
-            return Err(format!("the encoder has ir_version {found}, {MIN_IR_VERSION} or later is needed: convert it"));
-        }
         let ours = |domain: &str| domain.is_empty() || domain == "ai.onnx";
         let opset = view.opset_import.iter().find(|opset| ours(&opset.domain)).map_or(0, |opset| opset.version);
         if opset < MIN_OPSET {
             return Err(format!("the encoder is of opset {opset}, {MIN_OPSET} or later is needed: convert it"));
         }
-        Ok(Self { bytes, graph })
+        Ok(Self { bytes, graph, ir_version: view.ir_version })
     }
 
     pub(crate) fn graph(&self) -> &GraphView {
@@ -132,6 +129,9 @@ impl<'a> Surgery<'a> {
             let field = field?;
             match field.number {
                 proto::MODEL_GRAPH => wire::put_bytes(proto::MODEL_GRAPH, &graph, &mut out),
+                proto::MODEL_IR_VERSION if self.ir_version < MIN_IR_VERSION => {
+                    wire::put_number(proto::MODEL_IR_VERSION, MIN_IR_VERSION as u64, &mut out);
+                }
                 proto::MODEL_METADATA if replaced(field.payload, change.meta)? => {}
                 _ => out.extend_from_slice(field.whole),
             }

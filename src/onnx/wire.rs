@@ -115,6 +115,12 @@ pub(crate) fn node_with(
     Ok(out)
 }
 
+/// Appends a field of a whole number.
+pub(crate) fn put_number(number: u32, value: u64, out: &mut Vec<u8>) {
+    put_varint(u64::from(number) << 3 | VARINT, out);
+    put_varint(value, out);
+}
+
 /// Appends a field of bytes (or of an encoded message).
 pub(crate) fn put_bytes(number: u32, bytes: &[u8], out: &mut Vec<u8>) {
     put_varint(u64::from(number) << 3 | BYTES, out);
