@@ -67,6 +67,27 @@ fn matroska_blocks_have_times_and_their_rows_lose_their_padding() {
 
 proptest::proptest! {
     #[test]
+    fn whole_streams_with_some_bytes_changed_are_read_or_refused(
+        matroska in proptest::bool::ANY,
+        changes in proptest::collection::vec((0..600_usize, proptest::num::u8::ANY), 1..5),
+    ) {
+        let nut = include_bytes!("../../../fuzz/corpus/nut/three").as_slice();
+        let mut bytes = if matroska { include_bytes!("../../../fuzz/corpus/matroska/three") } else { nut }.to_vec();
+        let mut frame = Frame::default();
+        let mut whole = Stream::new(bytes.as_slice());
+        let count = std::iter::from_fn(|| matches!(whole.next(&mut frame), Ok(Next::Frame(Some(_)))).then_some(())).count();
+        proptest::prop_assert_eq!(count, 3);
+        for (at, byte) in changes {
+            let at = at % bytes.len();
+            bytes[at] = byte;
+        }
+        let mut stream = Stream::new(bytes.as_slice());
+        while let Ok(Next::Frame(_)) = stream.next(&mut frame) {
+            proptest::prop_assert_eq!(frame.pixels.len(), 3 * frame.width as usize * frame.height as usize);
+        }
+    }
+
+    #[test]
     fn no_bytes_make_it_panic_or_go_on_for_ever(
         kind in 0..3_usize,
         tail in proptest::collection::vec(proptest::num::u8::ANY, 0..3000),
