@@ -70,7 +70,7 @@ pub(super) fn numbers(images: &[Image], places: &[usize], classes: &[String]) ->
 /// # Errors
 /// The folder cannot be read, holds no images, or has one outside of a class folder.
 pub(super) fn labelled(folder: &Path) -> Result<Vec<Image>> {
-    let images = list(folder)?;
+    let (images, _) = list(folder)?;
     let mut out = Vec::with_capacity(images.len());
     for image in images {
         let class = image.path.parent().and_then(|p| p.strip_prefix(folder).ok()).unwrap_or(Path::new(""));

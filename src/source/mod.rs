@@ -265,7 +265,7 @@ mod tests {
     fn a_bare_path_is_what_lies_there() {
         let folder = tempfile::tempdir().unwrap();
         let name = folder.path().to_str().unwrap();
-        assert!(failure(name).contains("jpg"), "an empty folder is a folder without images");
+        assert!(failure(name).contains("JPEG and PNG"), "an empty folder is a folder without images");
         let missing = format!("{name}/missing");
         assert!(failure(&missing).contains(&missing));
         assert!(failure(&missing).contains("No such file"));

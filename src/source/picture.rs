@@ -24,6 +24,13 @@ pub fn is_image_name(path: &Path) -> bool {
     path.extension().is_some_and(|found| EXTENSIONS.iter().any(|known| found.eq_ignore_ascii_case(known)))
 }
 
+/// True for a file that begins as a JPEG or a PNG does.
+pub(super) fn is_image(path: &Path) -> bool {
+    let mut head = [0; 8];
+    let read = File::open(path).and_then(|mut file| file.read(&mut head)).unwrap_or_default();
+    matches!(image::guess_format(head.get(..read).unwrap_or_default()), Ok(ImageFormat::Jpeg | ImageFormat::Png))
+}
+
 /// Reads the image at `path` into `frame`: pixels and size only; stamp, index and cut stay.
 /// # Errors
 /// Work: missing, neither JPEG nor PNG, truncated, corrupt or too large. The frame is empty then.
@@ -53,6 +60,9 @@ pub(crate) fn decode(bytes: &[u8], frame: &mut Frame) -> Result<()> {
         Ok(ImageFormat::Jpeg) => fill_jpeg(bytes, frame),
         Ok(ImageFormat::Png) => png_rows::fill(bytes, frame),
         _ if bytes.is_empty() => Err(Error::work("the file is empty")),
+        Ok(other) => Err(Error::work(format!(
+            "the content is {other:?}, neither JPEG nor PNG; convert it (as in `convert NAME NAME.png`)"
+        ))),
         _ => Err(Error::work("the content is neither JPEG nor PNG")),
     };
     if outcome.is_err() {

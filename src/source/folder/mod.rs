@@ -1,86 +1,18 @@
 //! `dir:`: the images of a folder and its sub-folders, in name order; and an image by itself.
-use std::fs;
+mod listing;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use self::listing::plain;
+pub use self::listing::{Entry, LeftOut, list};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 pub use crate::source::picture::read_image;
-use crate::source::picture::{EXTENSIONS, is_image_name};
 use crate::source::{Pull, Source, SourceCounts, stamp_at};
 
 /// Unreadable images that are named one by one; the rest is only counted.
 const NAMED: u64 = 5;
-
-/// One image of a folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Where it lies.
-    pub path: PathBuf,
-    /// Number of its segment: each folder with images is one, in the order of the list.
-    pub segment: u64,
-    /// First image of a sub-folder.
-    pub cut: bool,
-}
-
-/// The images under `folder`: first its own, then those of each sub-folder and what is below it. Both go by the bytes
-/// of their names. Names that begin with a dot are left out; links are followed, but not round in a circle.
-/// # Errors
-/// Work: no such folder, one that cannot be listed, or no image in any of them.
-pub fn list(folder: &Path) -> Result<Vec<Entry>> {
-    let found = fs::metadata(folder).map_err(|e| Error::io("cannot open the folder", folder, e))?;
-    if !found.is_dir() {
-        let folder = folder.display();
-        return Err(Error::work(format!("{folder} is not a folder; name the folder that the images lie in")));
-    }
-    let mut entries = Vec::new();
-    let mut segments = 0;
-    walk(folder, &mut Vec::new(), &mut segments, &mut entries)?;
-    if entries.is_empty() {
-        return Err(Error::work(format!(
-            "no images in the folder {} or below it; looked for names ending in {}",
-            folder.display(),
-            EXTENSIONS.join(", ")
-        )));
-    }
-    Ok(entries)
-}
-
-fn walk(folder: &Path, above: &mut Vec<PathBuf>, segments: &mut u64, entries: &mut Vec<Entry>) -> Result<()> {
-    let failed = |e| Error::io("cannot list the folder", folder, e);
-    let real = fs::canonicalize(folder).map_err(failed)?;
-    if above.contains(&real) {
-        tracing::warn!("{} links back to a folder above it and is left out", folder.display());
-        return Ok(());
-    }
-    let (mut images, mut folders) = (Vec::new(), Vec::new());
-    for item in fs::read_dir(folder).map_err(failed)? {
-        let item = item.map_err(failed)?;
-        if item.file_name().as_encoded_bytes().starts_with(b".") {
-            continue;
-        }
-        // A broken link with the name of an image is kept: it is counted as unreadable later, not passed over here.
-        let path = item.path();
-        if fs::metadata(&path).is_ok_and(|found| found.is_dir()) {
-            folders.push(path);
-        } else if is_image_name(&path) {
-            images.push(path);
-        }
-    }
-    images.sort_unstable();
-    folders.sort_unstable();
-    let sub_folder = !above.is_empty();
-    let segment = *segments;
-    *segments += u64::from(!images.is_empty());
-    let new = images.into_iter().enumerate();
-    entries.extend(new.map(|(i, path)| Entry { path, segment, cut: sub_folder && i == 0 }));
-    above.push(real);
-    for folder in folders {
-        walk(&folder, above, segments, entries)?;
-    }
-    above.pop();
-    Ok(())
-}
 
 /// A folder of images, or one image, as a source.
 #[derive(Debug)]
@@ -103,7 +35,7 @@ impl Folder {
     /// # Errors
     /// As [`list`].
     pub fn open(folder: &Path, rate: f64) -> Result<Self> {
-        let entries = list(folder)?;
+        let (entries, _) = list(folder)?;
         let marks_cuts = entries.iter().any(|entry| entry.cut);
         Ok(Self { marks_cuts, ..Self::of(folder, entries, rate) })
     }
@@ -153,7 +85,7 @@ impl Source for Folder {
                 Err(error) => {
                     self.unreadable(&error);
                     if self.counts.unreadable == self.entries.len() as u64 {
-                        let (count, folder) = (self.entries.len(), self.folder.display());
+                        let (count, folder) = (self.entries.len(), plain(&self.folder));
                         let message = format!("none of the {count} images in the folder {folder} can be read");
                         return Err(Error::work(message).because(error));
                     }
@@ -166,7 +98,7 @@ impl Source for Folder {
         if self.at == self.entries.len() && self.counts.unreadable > 0 {
             // Once: the position moves past the end.
             self.at += 1;
-            let (count, folder) = (self.counts.unreadable, self.folder.display());
+            let (count, folder) = (self.counts.unreadable, plain(&self.folder));
             tracing::warn!("{count} images in the folder {folder} could not be read and were skipped");
         }
         Ok(Pull::End)
@@ -174,7 +106,7 @@ impl Source for Folder {
 
     fn skip_to(&mut self, index: u64) -> Result<()> {
         let Some(at) = usize::try_from(index).ok().filter(|at| *at <= self.entries.len()) else {
-            let (found, folder) = (self.entries.len(), self.folder.display());
+            let (found, folder) = (self.entries.len(), plain(&self.folder));
             return Err(Error::work(format!(
                 "the folder {folder} has {found} images, too few to go on at image {index}; were some removed?"
             )));

@@ -1,5 +1,7 @@
 //! Order, cuts and unreadable images, on folders that each test makes.
 #![allow(clippy::unwrap_used, reason = "tests")]
+use std::fs;
+
 use super::*;
 use crate::source::tests::all_frames;
 use image::{ImageBuffer, ImageFormat, Rgb};
@@ -42,7 +44,7 @@ fn tree() -> tempfile::TempDir {
 #[test]
 fn order_segments_and_cuts() {
     let root = tree();
-    let entries = list(root.path()).unwrap();
+    let (entries, left_out) = list(root.path()).unwrap();
     let seen: Vec<(String, u64, bool)> = entries
         .iter()
         .map(|e| (e.path.strip_prefix(root.path()).unwrap().display().to_string(), e.segment, e.cut))
@@ -54,12 +56,14 @@ fn order_segments_and_cuts() {
         ("s1/1.jpeg", 1, false),
         ("s1/2.jpg", 1, false),
         ("s1/3.jpg", 1, false),
-        ("s10/1.png", 2, true),
-        ("s10/2.png", 2, false),
-        ("s2/z.png", 3, true),
-        ("s2/deep/x.png", 4, true),
+        ("s2/z.png", 2, true),
+        ("s2/deep/x.png", 3, true),
+        ("s10/1.png", 4, true),
+        ("s10/2.png", 4, false),
     ];
     assert_eq!(seen, expected.map(|(name, segment, cut)| (name.to_string(), segment, cut)));
+    let left_out = left_out.to_string();
+    assert_eq!(left_out, "1 files .txt, 1 hidden files or folders, 1 links to folders that were read already");
 }
 
 #[test]
@@ -70,7 +74,7 @@ fn unreadable_images_leave_gaps_and_lose_no_cut() {
     let frames = all_frames(&mut source);
     let seen: Vec<(u64, u8, bool)> = frames.iter().map(|f| (f.index, (f.pixels[0] + 5) / 10, f.cut)).collect();
     let expected =
-        [(0, 1, false), (1, 2, false), (3, 3, true), (5, 4, false), (6, 7, true), (8, 5, true), (9, 6, true)];
+        [(0, 1, false), (1, 2, false), (3, 3, true), (5, 4, false), (6, 5, true), (7, 6, true), (8, 7, true)];
     assert_eq!(seen, expected);
     assert_eq!(source.counts(), SourceCounts { frames: 7, unreadable: 3, ..SourceCounts::default() });
     assert!(frames.iter().all(|f| f.stamp.0 == f.index as i64 * 125_000_000));
@@ -114,11 +118,48 @@ fn missing_empty_and_hopeless_folders_are_errors() {
     let open = |path: &Path| Folder::open(path, 10.0).unwrap_err().chain();
     let missing = root.path().join("missing");
     assert!(open(&missing).contains("missing") && open(&missing).contains("No such file"));
-    assert!(open(root.path()).contains("jpg, jpeg, png"), "{}", open(root.path()));
+    assert!(open(root.path()).contains("JPEG and PNG files are read, and it has nothing"), "{}", open(root.path()));
     let file = root.path().join("a.jpg");
     fs::write(&file, b"no image").unwrap();
     assert!(open(&file).contains("not a folder"));
     let mut source = Folder::open(root.path(), 10.0).unwrap();
     let error = source.next(&mut Frame::default(), Duration::from_secs(5)).unwrap_err().chain();
     assert!(error.contains("none of the 1 images") && error.contains("neither JPEG nor PNG"), "{error}");
+}
+
+#[test]
+fn numbers_in_names_go_by_their_value_and_padded_ones_stay() {
+    let order =
+        ["1", "01", "2", "a1b2", "a1b10", "a2", "a10", "frame1.jpg", "frame2.jpg", "frame10.jpg", "x007", "x8", "x009"];
+    for (at, a) in order.iter().enumerate() {
+        for (other, b) in order.iter().enumerate() {
+            // 01 and 1 are one number: their bytes decide.
+            let expected = if at < 2 && other < 2 { a.cmp(b) } else { at.cmp(&other) };
+            assert_eq!(listing::natural(Path::new(a), Path::new(b)), expected, "{a} {b}");
+        }
+    }
+}
+
+#[test]
+fn what_systems_leave_in_folders_is_left_out_and_counted() {
+    let root = tempfile::tempdir().unwrap();
+    let at = root.path();
+    for name in ["a.jpg", "@eaDir/a.jpg/THUMB.jpg", "#recycle/b.jpg", "$RECYCLE.BIN/c.jpg", "lost+found/d.jpg"] {
+        save(at, name, 16, 20);
+    }
+    save(at, "._a.jpg", 16, 20);
+    save(at, "day/e.jpg", 16, 20);
+    fs::rename(at.join("a.jpg"), at.join("a.jfif")).unwrap();
+    fs::write(at.join("x.webp"), b"RIFF0000WEBPVP8 ").unwrap();
+    std::os::unix::fs::symlink("day", at.join("latest")).unwrap();
+    let socket = std::os::unix::net::UnixListener::bind(at.join("s.jpg")).unwrap();
+    let (entries, left_out) = list(at).unwrap();
+    let names: Vec<_> = entries.iter().map(|e| e.path.strip_prefix(at).unwrap().display().to_string()).collect();
+    assert_eq!(names, ["a.jfif", "day/e.jpg"]);
+    assert_eq!(
+        left_out.to_string(),
+        "1 files .webp, 4 folders of the system, 1 hidden files or folders, 1 links to folders that were read already, \
+         1 pipes, sockets or devices"
+    );
+    drop(socket);
 }

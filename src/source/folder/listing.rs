@@ -1,0 +1,179 @@
+//! Which images lie in a folder, in which order, and what is left out of it.
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::source::picture::{is_image, is_image_name};
+
+/// Folders that systems put beside pictures: thumbnails, what was deleted, what was salvaged.
+const OF_SYSTEMS: &[&str] = &["@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information"];
+/// Files of systems.
+const FILES_OF_SYSTEMS: &[&str] = &["thumbs.db", "desktop.ini"];
+
+/// One image of a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Number of its segment: each folder with images is one, in the order of the list.
+    pub segment: u64,
+    /// First image of a sub-folder.
+    pub cut: bool,
+}
+
+/// What was found under a folder and is no image of it: how many, by reason.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeftOut(pub BTreeMap<String, u64>);
+
+impl LeftOut {
+    fn count(&mut self, reason: impl Into<String>) {
+        *self.0.entry(reason.into()).or_default() += 1;
+    }
+}
+
+impl std::fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let each: Vec<String> = self.0.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        f.write_str(&each.join(", "))
+    }
+}
+
+/// The images under `folder`: first its own, then those of each sub-folder and what is below it, and what was left out.
+///
+/// Names go by [`natural`] order. An image is told by its content; only regular files are looked at (a link to one is one),
+/// and each real folder once. Hidden names and the folders of systems are left out.
+/// # Errors
+/// Work: no such folder, one that cannot be listed, or no image in any of them.
+pub fn list(folder: &Path) -> Result<(Vec<Entry>, LeftOut)> {
+    let found = fs::metadata(folder).map_err(|e| Error::io("cannot open the folder", folder, e))?;
+    if !found.is_dir() {
+        let folder = folder.display();
+        return Err(Error::work(format!("{folder} is not a folder; name the folder that the images lie in")));
+    }
+    let mut walk = Walk::default();
+    walk.folder(folder, true)?;
+    let (entries, left_out) = (walk.entries, walk.left_out);
+    if entries.is_empty() {
+        let found = if left_out.0.is_empty() { "nothing".to_owned() } else { left_out.to_string() };
+        return Err(Error::work(format!(
+            "no images in the folder {} or below it; JPEG and PNG files are read, and it has {found}",
+            folder.display()
+        )));
+    }
+    if !left_out.0.is_empty() {
+        tracing::warn!(
+            "left out of the folder {}: {left_out}. JPEG and PNG are read, whatever their names; other pictures are to be \
+             converted (as in `mogrify -format png *.webp`)",
+            plain(folder)
+        );
+    }
+    Ok((entries, left_out))
+}
+
+#[derive(Default)]
+struct Walk {
+    seen: BTreeSet<PathBuf>,
+    segments: u64,
+    entries: Vec<Entry>,
+    left_out: LeftOut,
+}
+
+impl Walk {
+    fn folder(&mut self, folder: &Path, first: bool) -> Result<()> {
+        let failed = |e| Error::io("cannot list the folder", folder, e);
+        if !self.seen.insert(fs::canonicalize(folder).map_err(failed)?) {
+            self.left_out.count("links to folders that were read already");
+            return Ok(());
+        }
+        let (mut images, mut folders) = (Vec::new(), Vec::new());
+        for item in fs::read_dir(folder).map_err(failed)? {
+            self.item(item.map_err(failed)?.path(), &mut images, &mut folders);
+        }
+        images.sort_unstable_by(|a, b| natural(a, b));
+        folders.sort_unstable_by(|a, b| natural(a, b));
+        let segment = self.segments;
+        self.segments += u64::from(!images.is_empty());
+        let new = images.into_iter().enumerate();
+        self.entries.extend(new.map(|(i, path)| Entry { path, segment, cut: !first && i == 0 }));
+        for folder in folders {
+            if let Err(error) = self.folder(&folder, false) {
+                // The others are there; this one is said.
+                tracing::warn!("left out: {}", error.chain());
+                self.left_out.count("folders that cannot be read");
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts what lies at `path` where it belongs.
+    fn item(&mut self, path: PathBuf, images: &mut Vec<PathBuf>, folders: &mut Vec<PathBuf>) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        if name.starts_with('.') {
+            self.left_out.count("hidden files or folders");
+            return;
+        }
+        match fs::metadata(&path) {
+            Ok(found) if found.is_dir() && OF_SYSTEMS.contains(&name.as_str()) => {
+                self.left_out.count("folders of the system");
+            }
+            Ok(found) if found.is_dir() => folders.push(path),
+            Ok(found) if found.is_file() && FILES_OF_SYSTEMS.contains(&name.as_str()) => {
+                self.left_out.count("files of the system");
+            }
+            // One that only has the name is counted as unreadable later, not passed over here.
+            Ok(found) if found.is_file() && (is_image_name(&path) || is_image(&path)) => images.push(path),
+            Ok(found) if found.is_file() => self.left_out.count(other(&path)),
+            Ok(_) => self.left_out.count("pipes, sockets or devices"),
+            Err(error) if error.kind() == ErrorKind::NotFound && is_image_name(&path) => images.push(path),
+            Err(error) if error.kind() == ErrorKind::NotFound => self.left_out.count("broken links"),
+            Err(_) => self.left_out.count("names that cannot be looked at"),
+        }
+    }
+}
+
+/// A path in one line: a line break in a name must not begin a line of its own.
+pub(super) fn plain(path: &Path) -> String {
+    let escape = |c: char| if c.is_control() { c.escape_default().collect() } else { String::from(c) };
+    path.display().to_string().chars().map(escape).collect()
+}
+
+fn other(path: &Path) -> String {
+    match path.extension() {
+        Some(ending) => format!("files .{}", ending.to_string_lossy().to_lowercase().escape_debug()),
+        None => "files without an ending".into(),
+    }
+}
+
+/// Order of names: runs of digits by their number, the rest by its bytes; equal ones by all their bytes.
+pub(super) fn natural(a: &Path, b: &Path) -> Ordering {
+    let (a, b) = (a.as_os_str().as_encoded_bytes(), b.as_os_str().as_encoded_bytes());
+    by_number(a, b).then_with(|| a.cmp(b))
+}
+
+fn by_number(mut a: &[u8], mut b: &[u8]) -> Ordering {
+    loop {
+        let (Some(x), Some(y)) = (a.first(), b.first()) else { return a.len().cmp(&b.len()) };
+        let order = if x.is_ascii_digit() && y.is_ascii_digit() {
+            let (first, second) = (digits(&mut a), digits(&mut b));
+            first.len().cmp(&second.len()).then_with(|| first.cmp(second))
+        } else {
+            (a, b) = (a.get(1..).unwrap_or_default(), b.get(1..).unwrap_or_default());
+            x.cmp(y)
+        };
+        if order.is_ne() {
+            return order;
+        }
+    }
+}
+
+/// Takes the digits from the front of `text`; without leading noughts.
+fn digits<'a>(text: &mut &'a [u8]) -> &'a [u8] {
+    let end = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    let (number, rest) = text.split_at(end);
+    *text = rest;
+    let noughts = number.iter().take_while(|digit| **digit == b'0').count();
+    number.get(noughts..).unwrap_or_default()
+}
