@@ -34,7 +34,7 @@ fn main() -> ExitCode {
                 None => (format!("{e:#}"), 1),
             };
             // Nothing is left to do when standard error is closed.
-            writeln!(std::io::stderr(), "afterimage: {text}").ok();
+            writeln!(std::io::stderr(), "afterimage: {}", telemetry::printable(&text)).ok();
             ExitCode::from(code)
         }
     }

@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::{DefaultFields, Writer};
 use tracing_subscriber::fmt::time::uptime;
 use tracing_subscriber::prelude::*;
 
@@ -35,9 +38,41 @@ pub fn init_logging(verbosity: i8) {
         .with_target(ALWAYS, LevelFilter::INFO);
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let lines = tracing_subscriber::fmt::layer().compact().with_target(false).with_timer(uptime());
-    let lines = lines.with_ansi(colour).with_writer(std::io::stderr).with_filter(shown);
+    let lines = lines.with_ansi(colour).map_fmt_fields(|_| Escaped).with_writer(std::io::stderr).with_filter(shown);
     // The only error is that logging is set up already.
     drop(tracing_subscriber::registry().with(lines).try_init());
+}
+
+/// Writes the text of an event with its control characters escaped: names of files and words of other programs come from
+/// anybody, and a line break in them must not begin a line that looks like one of ours, nor an escape code move the cursor.
+struct Escaped;
+
+impl<'writer> FormatFields<'writer> for Escaped {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> std::fmt::Result {
+        let mut text = String::new();
+        DefaultFields::new().format_fields(Writer::new(&mut text), fields)?;
+        escaped(&text, &mut writer)
+    }
+}
+
+fn escaped(text: &str, out: &mut dyn std::fmt::Write) -> std::fmt::Result {
+    // What turns the direction of writing is no control character for `char`, and can make a name look like another.
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    for c in text.chars() {
+        if c.is_control() || turns(c) { write!(out, "{}", c.escape_default())? } else { out.write_char(c)? }
+    }
+    Ok(())
+}
+
+/// An error as it is shown at the end: control characters are escaped but for the line breaks of a list, which indent.
+pub fn printable(text: &str) -> String {
+    let mut out = String::new();
+    for (at, part) in text.split("\n  ").enumerate() {
+        out += if at == 0 { "" } else { "\n  " };
+        // Writing to a string cannot fail.
+        escaped(part, &mut out).ok();
+    }
+    out
 }
 
 /// Blocks of memory of this size and above go back to the system when they are let go, bytes.
@@ -342,6 +377,18 @@ mod tests {
         }
         let code = inside("a_hangup_that_is_ignored_from_the_start_stays_ignored", libc::SIG_IGN);
         assert_eq!(code, Some(0));
+    }
+
+    #[test]
+    fn names_of_files_cannot_write_log_lines_of_their_own() {
+        let mut out = String::new();
+        escaped("a\nb\r\u{1b}[2Jc\t\u{9b}31m\u{202e}gpj \u{e9}\u{7f}", &mut out).unwrap();
+        assert_eq!(out, r"a\nb\r\u{1b}[2Jc\t\u{9b}31m\u{202e}gpj é\u{7f}");
+    }
+
+    #[test]
+    fn a_list_of_mistakes_keeps_its_lines_and_nothing_else() {
+        assert_eq!(printable("two mistakes:\n  a\nb: c\n  d\u{1b}[K"), "two mistakes:\n  a\\nb: c\n  d\\u{1b}[K");
     }
 
     #[test]

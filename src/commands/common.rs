@@ -19,6 +19,7 @@ use crate::pipeline::boxed::Method;
 use crate::pipeline::folder::RunInfo;
 use crate::pipeline::saved;
 use crate::source::folder::read_image;
+use crate::source::unreadable;
 use crate::warmup;
 
 /// Time between two heartbeat lines where there is no terminal.
@@ -116,7 +117,7 @@ impl Opened {
                     also(single.tensor())?;
                     places.push(place);
                 }
-                Err(e) => tracing::warn!("left out: {}", e.chain()),
+                Err(error) => unreadable::tell((place + 1 - places.len()) as u64, &error),
             }
             done(place as u64 + 1);
         }

@@ -114,7 +114,7 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
         "speed": speed,
     });
     let text = format!(
-        "frames     {} in {} segments; dropped {}, unreadable {}, without latent {}\n\
+        "frames     {} in {} segments; dropped {}, unreadable {}, without latent {}{}\n\
          embedded   with head {number}: {dim} dimensions, space {space}\n\
          written    {} rows in {} files under {}/embeddings; lost {}\n\
          speed      {:.1} frames/s; latency p50 {:.1} ms, p99 {:.1} ms",
@@ -123,6 +123,7 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
         totals.source.dropped,
         totals.source.unreadable,
         totals.bad_latents,
+        totals.source.left_out.line(),
         exports.rows,
         exports.files,
         args.out.display(),

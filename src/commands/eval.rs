@@ -33,7 +33,8 @@ struct Accuracy {
 
 pub(super) fn run(args: &cli::Eval) -> Result<Output> {
     let mut run = OpenedRun::open(&args.of, &args.common)?;
-    let Halves { gallery, queries, classes: names } = halves(&args.data)?;
+    let Halves { gallery, queries, classes: names, left_out } = halves(&args.data)?;
+    let found = gallery.len() + queries.len();
     let mut progress = Progress::new("eval", Some((gallery.len() + queries.len()) as u64));
     let gallery_len = gallery.len() as u64;
     let mut own = run.opened.own_output(&run.model, &run.config).unwrap_or_else(|error| {
@@ -68,6 +69,8 @@ pub(super) fn run(args: &cli::Eval) -> Result<Output> {
         "classes": classes,
         "queries": count,
         "gallery": gallery.labels.len(),
+        "unreadable": found - gallery.labels.len() - queries.labels.len(),
+        "left_out": left_out,
         "head": run.adapted.number,
     });
     let number = match run.adapted.number {
@@ -75,8 +78,9 @@ pub(super) fn run(args: &cli::Eval) -> Result<Output> {
         n => format!("head {n}, {} dimensions", head.dim_out()),
     };
     let text = format!(
-        "{count} queries against {} gallery images, {classes} classes ({number})\n{}",
+        "{count} queries against {} gallery images, {classes} classes ({number}){}\n{}",
         gallery.labels.len(),
+        left_out.line(),
         table(own, frozen, adapted)
     );
     Ok(Output { text, json, as_json: args.common.json })

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::judge::probe::LEAST_CLASSES;
-use crate::source::folder::list;
+use crate::source::folder::{LeftOut, list};
 
 /// An image and its class.
 pub(super) type Image = (PathBuf, String);
@@ -14,6 +14,8 @@ pub(super) struct Halves {
     pub(super) gallery: Vec<Image>,
     pub(super) queries: Vec<Image>,
     pub(super) classes: Vec<String>,
+    /// What lies in the two folders and is no image.
+    pub(super) left_out: LeftOut,
 }
 
 /// `folder/gallery/CLASS/*.jpg` and `folder/query/CLASS/*.jpg`. Classes that only the gallery has are said in the log.
@@ -22,7 +24,9 @@ pub(super) struct Halves {
 /// Fewer than two classes; a query class that the gallery lacks, since none of its queries could ever be answered; and as
 /// [`labelled`].
 pub(super) fn halves(folder: &Path) -> Result<Halves> {
-    let (gallery, queries) = (labelled(&folder.join("gallery"))?, labelled(&folder.join("query"))?);
+    let (gallery, mut left_out) = labelled(&folder.join("gallery"))?;
+    let (queries, beside_queries) = labelled(&folder.join("query"))?;
+    left_out.add(&beside_queries);
     let classes = |images: &[Image]| images.iter().map(|(_, class)| class.clone()).collect::<BTreeSet<_>>();
     let (known, asked) = (classes(&gallery), classes(&queries));
     let folder = folder.display();
@@ -47,7 +51,7 @@ pub(super) fn halves(folder: &Path) -> Result<Halves> {
         let many = counted(unasked.len());
         tracing::warn!("{folder}/query lacks {many} of the gallery, which only distract: {}", some(&unasked));
     }
-    Ok(Halves { gallery, queries, classes: known.into_iter().collect() })
+    Ok(Halves { gallery, queries, classes: known.into_iter().collect(), left_out })
 }
 
 fn counted(classes: usize) -> String {
@@ -65,12 +69,12 @@ pub(super) fn numbers(images: &[Image], places: &[usize], classes: &[String]) ->
     places.iter().filter_map(|i| classes.binary_search(&images[*i].1).ok()).collect()
 }
 
-/// Images with their class: the path of their folder under `folder`.
+/// Images with their class: the path of their folder under `folder`. And what is no image there.
 ///
 /// # Errors
 /// The folder cannot be read, holds no images, or has one outside of a class folder.
-pub(super) fn labelled(folder: &Path) -> Result<Vec<Image>> {
-    let (images, _) = list(folder)?;
+pub(super) fn labelled(folder: &Path) -> Result<(Vec<Image>, LeftOut)> {
+    let (images, left_out) = list(folder)?;
     let mut out = Vec::with_capacity(images.len());
     for image in images {
         let class = image.path.parent().and_then(|p| p.strip_prefix(folder).ok()).unwrap_or(Path::new(""));
@@ -83,5 +87,5 @@ pub(super) fn labelled(folder: &Path) -> Result<Vec<Image>> {
         }
         out.push((image.path.clone(), class.display().to_string()));
     }
-    Ok(out)
+    Ok((out, left_out))
 }

@@ -219,8 +219,13 @@ fn text(run: &Path, opened: &Opened, totals: &Totals, worker: &Worker) -> String
     let mut lines = vec![
         format!("run        {}", run.display()),
         format!(
-            "frames     {} in {} segments; dropped {}, unreadable {}, without latent {}",
-            totals.frames, totals.segments, source.dropped, source.unreadable, totals.bad_latents
+            "frames     {} in {} segments; dropped {}, unreadable {}, without latent {}{}",
+            totals.frames,
+            totals.segments,
+            source.dropped,
+            source.unreadable,
+            totals.bad_latents,
+            source.left_out.line()
         ),
         format!(
             "learned    {} samples ({} held out), {} pairs, {} gradient steps; left out: {still} still, \

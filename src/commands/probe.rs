@@ -12,7 +12,7 @@ pub(super) fn open(folder: &str, opened: &mut Opened) -> Result<Option<Probe>> {
     if folder.is_empty() {
         return Ok(None);
     }
-    let images = labelled(Path::new(folder))?;
+    let (images, _) = labelled(Path::new(folder))?;
     let half = |(_, class): &(_, String)| class.starts_with("gallery/") || class.starts_with("query/");
     if images.iter().all(half) {
         return Err(Error::config(format!(

@@ -14,6 +14,8 @@ pub mod pattern;
 pub mod picture;
 mod png_rows;
 mod piped;
+mod text;
+pub mod unreadable;
 pub mod uri;
 mod yuv;
 
@@ -22,6 +24,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use self::address::Address;
+use self::folder::LeftOut;
 pub use self::guard::Event;
 use self::guard::Guard;
 use self::uri::{Uri, Wanted};
@@ -61,12 +64,15 @@ pub struct SourceCounts {
     pub reopens: u64,
     /// Live only: age of the last frame when it was taken, milliseconds.
     pub age_ms: u64,
+    /// Folders only: what lies in them and is not read.
+    pub left_out: LeftOut,
 }
 
 impl SourceCounts {
     /// Those of another source, or of another opening of the same, on top; the age is the other's.
     pub fn add(&mut self, other: &SourceCounts) {
-        let SourceCounts { frames, dropped, lost, unreadable, untimed, stalls, failures, reopens, age_ms } = *other;
+        let SourceCounts { frames, dropped, lost, unreadable, untimed, stalls, failures, reopens, age_ms, left_out } =
+            other;
         self.frames += frames;
         self.dropped += dropped;
         self.lost += lost;
@@ -76,6 +82,7 @@ impl SourceCounts {
         self.failures += failures;
         self.reopens += reopens;
         self.age_ms = age_ms;
+        self.left_out.add(left_out);
     }
 }
 
@@ -171,10 +178,17 @@ fn nothing_at(path: &Address) -> Error {
     ))
 }
 
-/// An image by its name, else a video.
+/// An image by its content (or its name, so that a broken one is called by what it should be), else a video.
 fn open_file(path: &Path, config: &config::Source) -> Result<Box<dyn Source>> {
-    if picture::is_image_name(path) {
+    if picture::is_image(path) || picture::is_image_name(path) {
         return Ok(Box::new(folder::Folder::one(path, config.frame_rate)));
+    }
+    if let Some(text) = text::of_file(path) {
+        let hint = match text {
+            text::Text::Boxes => "its lines are numbers as in a file of boxes: is it meant for --boxes?",
+            text::Text::Other => "name a folder of images, a video file or an image",
+        };
+        return Err(Error::usage(format!("the source {} is text, no video: {hint}", path.display())));
     }
     Ok(Box::new(child::Video::open(path, config)?))
 }
@@ -266,6 +280,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let name = folder.path().to_str().unwrap();
         assert!(failure(name).contains("JPEG and PNG"), "an empty folder is a folder without images");
+        for (text, hint) in [("1,1,2,3,40,50,0.9,-1\n", "--boxes"), ("some notes\n", "is text, no video")] {
+            let file = format!("{name}/file.txt");
+            std::fs::write(&file, text).unwrap();
+            assert!(failure(&file).contains(hint), "{}", failure(&file));
+        }
         let missing = format!("{name}/missing");
         assert!(failure(&missing).contains(&missing));
         assert!(failure(&missing).contains("No such file"));

@@ -1,7 +1,6 @@
 //! One image file to one frame: JPEG and PNG, any colour type, to 8-bit RGB.
 //!
 //! Pixels come as they are stored: an orientation in the metadata is not applied.
-use std::fs::File;
 use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -11,6 +10,7 @@ use mozjpeg::ColorSpace;
 
 use super::{frame_bytes, png_rows};
 use crate::error::{Error, Result};
+use crate::files::open_regular;
 use crate::frame::Frame;
 
 /// Extensions of image files, in lower case.
@@ -27,7 +27,7 @@ pub fn is_image_name(path: &Path) -> bool {
 /// True for a file that begins as a JPEG or a PNG does.
 pub(super) fn is_image(path: &Path) -> bool {
     let mut head = [0; 8];
-    let read = File::open(path).and_then(|mut file| file.read(&mut head)).unwrap_or_default();
+    let read = open_regular(path).and_then(|mut file| file.read(&mut head)).unwrap_or_default();
     matches!(image::guess_format(head.get(..read).unwrap_or_default()), Ok(ImageFormat::Jpeg | ImageFormat::Png))
 }
 
@@ -41,7 +41,7 @@ pub fn read_image(path: &Path, frame: &mut Frame) -> Result<()> {
 
 fn file_bytes(path: &Path) -> Result<Vec<u8>> {
     let failed = |e: std::io::Error| Error::work("the file cannot be read").because(e);
-    let file = File::open(path).map_err(failed)?;
+    let file = open_regular(path).map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {

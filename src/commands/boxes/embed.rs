@@ -63,12 +63,13 @@ pub(in crate::commands) fn run(
         "dim": snapshot.head.dim_out(), "exports": exports,
     });
     let text = format!(
-        "frames     {} in {} segments; unreadable {}\n{}\n\
+        "frames     {} in {} segments; unreadable {}{}\n{}\n\
          embedded   with head {}: {} dimensions, space {}\n\
          written    {} rows under {out}/embeddings and {out}/trackers; lost {}",
         walked.frames,
         walked.segments,
         source.counts().unreadable,
+        source.counts().left_out.line(),
         boxed.told(),
         snapshot.number,
         snapshot.head.dim_out(),

@@ -75,14 +75,15 @@ pub(in crate::commands) fn run(args: &cli::Learn, file: &Path) -> Result<Output>
     let (learned, exported) = (learner.counts(), learner.exported());
     let reason = learner.last().map_or("too few boxes for a fit (learn.first_fit_frames)", |d| d.reason.as_str());
     let json = json!({
-        "run": run.display().to_string(), "boxes": boxed.boxer.counts(), "tracks": tracks, "learned": learned,
+        "run": run.display().to_string(), "source": source.counts(), "boxes": boxed.boxer.counts(), "tracks": tracks, "learned": learned,
         "pairs": learner.pairs(), "judge": reason,
         "head": { "number": exported.number, "dim": exported.head.dim_out(), "space": exported.space.as_ref() },
     });
     let text = format!(
-        "run        {}\n{}\nlearned    {} samples of {tracks} tracks ({} held out), {} pairs, {} gradient steps\n\
+        "run        {}{}\n{}\nlearned    {} samples of {tracks} tracks ({} held out), {} pairs, {} gradient steps\n\
          fits       {}, promotions {}; exported: head {} ({} dimensions, space {})\njudge      {reason}",
         run.display(),
+        source.counts().left_out.line(),
         boxed.told(),
         learned.samples,
         learned.held,

@@ -17,7 +17,7 @@ use crate::error::{Error, Kind, Result};
 use crate::frame::{Frame, Stamp};
 use crate::pairs::{Segmenter, View};
 use crate::source::address::Address;
-use crate::source::{self, Pull, Source};
+use crate::source::{self, Pull, Source, SourceCounts};
 
 /// Latents kept at most; of a longer source every second, fourth, ... frame.
 const MAX_KEPT: usize = 5000;
@@ -44,6 +44,8 @@ pub(super) struct Gathered {
     pub(super) frames: u64,
     /// Segments in the source.
     pub(super) segments: u64,
+    /// What the source counted.
+    pub(super) source: SourceCounts,
 }
 
 /// Keeps every `stride`th of what comes, `stride` doubled whenever there would be more than `most`.
@@ -136,7 +138,8 @@ pub(super) fn gather(opened: &mut Opened, config: &Config, uri: &Address) -> Res
     }
     let latents = Array2::from_shape_vec((thin.places.len(), thin.dim), thin.latents)
         .map_err(|e| Error::work("the latents of the source").because(e))?;
-    Ok(Gathered { latents, places: thin.places, marks_cuts, frames: thin.seen, segments })
+    let source = source.counts();
+    Ok(Gathered { latents, places: thin.places, marks_cuts, frames: thin.seen, segments, source })
 }
 
 /// The frames numbered `wanted` of `uri`, scaled to `width` pixels, or less where they would be higher than

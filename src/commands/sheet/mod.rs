@@ -62,17 +62,19 @@ pub(super) fn run(args: &cli::Sheet) -> Result<Output> {
         "path": args.out.display().to_string(), "width": sheet.width, "height": sheet.height,
         "head": number, "space": run.adapted.space.as_ref(),
         "frames": gathered.frames, "segments": gathered.segments, "compared": gathered.places.len(),
+        "source": gathered.source,
         "queries": queries,
     });
     let against = if number > 0 { format!(", head {number}") } else { "; no head was promoted".into() };
     let text = format!(
-        "{}: {} queries of {} frames in {}, frozen encoder{against}; {} x {} pixels",
+        "{}: {} queries of {} frames in {}, frozen encoder{against}; {} x {} pixels{}",
         args.out.display(),
         page.rows.len(),
         gathered.frames,
         counted(gathered.segments),
         sheet.width,
-        sheet.height
+        sheet.height,
+        gathered.source.left_out.line()
     );
     Ok(Output { text, json, as_json: args.common.json })
 }

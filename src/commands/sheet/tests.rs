@@ -1,5 +1,6 @@
 use super::*;
 use crate::frame::Stamp;
+use crate::source::SourceCounts;
 
 /// Frames at 1 a second; the space is an angle for each.
 fn gathered(angles: &[f32], segments: &[u64], marks_cuts: bool) -> Gathered {
@@ -11,7 +12,7 @@ fn gathered(angles: &[f32], segments: &[u64], marks_cuts: bool) -> Gathered {
     };
     let places = segments.iter().enumerate().map(place).collect();
     let segments = segments.last().map_or(0, |s| s + 1);
-    Gathered { latents, places, marks_cuts, frames: angles.len() as u64, segments }
+    Gathered { latents, places, marks_cuts, frames: angles.len() as u64, segments, source: SourceCounts::default() }
 }
 
 fn shown(gathered: &Gathered, query: usize) -> Vec<usize> {

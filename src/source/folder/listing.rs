@@ -4,9 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
 
 use crate::error::{Error, Result};
 use crate::source::picture::{is_image, is_image_name};
+use crate::source::text::{self, Text};
 
 /// Folders that systems put beside pictures: thumbnails, what was deleted, what was salvaged.
 const OF_SYSTEMS: &[&str] = &["@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information"];
@@ -24,19 +28,49 @@ pub struct Entry {
     pub cut: bool,
 }
 
-/// What was found under a folder and is no image of it: how many, by reason.
+/// What was found under a folder and is no image of it: how many, by reason. Counts are asked for at every frame, so a
+/// clone of it costs nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LeftOut(pub BTreeMap<String, u64>);
+pub struct LeftOut(Option<Arc<BTreeMap<String, u64>>>);
 
 impl LeftOut {
     fn count(&mut self, reason: impl Into<String>) {
-        *self.0.entry(reason.into()).or_default() += 1;
+        *Arc::make_mut(self.0.get_or_insert_default()).entry(reason.into()).or_default() += 1;
+    }
+
+    /// What was found in another folder too.
+    pub fn add(&mut self, other: &LeftOut) {
+        match (&mut self.0, &other.0) {
+            (Some(all), Some(others)) => {
+                let all = Arc::make_mut(all);
+                others.iter().for_each(|(reason, count)| *all.entry(reason.clone()).or_default() += count);
+            }
+            (all @ None, others) => all.clone_from(others),
+            (_, None) => {}
+        }
+    }
+
+    /// A line of a report, with the line break before it; nothing where there is nothing to report.
+    pub fn line(&self) -> String {
+        if self.is_empty() { String::new() } else { format!("\nleft out   {self}") }
+    }
+
+    /// Nothing was.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl Serialize for LeftOut {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().flat_map(|all| all.iter()))
     }
 }
 
 impl std::fmt::Display for LeftOut {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let each: Vec<String> = self.0.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        let all = self.0.iter().flat_map(|all| all.iter());
+        let each: Vec<String> = all.map(|(reason, count)| format!("{count} {reason}")).collect();
         f.write_str(&each.join(", "))
     }
 }
@@ -55,19 +89,25 @@ pub fn list(folder: &Path) -> Result<(Vec<Entry>, LeftOut)> {
     }
     let mut walk = Walk::default();
     walk.folder(folder, true)?;
-    let (entries, left_out) = (walk.entries, walk.left_out);
+    let Walk { entries, left_out, boxes, .. } = walk;
     if entries.is_empty() {
-        let found = if left_out.0.is_empty() { "nothing".to_owned() } else { left_out.to_string() };
+        let found = if left_out.is_empty() { "nothing".to_owned() } else { left_out.to_string() };
         return Err(Error::work(format!(
             "no images in the folder {} or below it; JPEG and PNG files are read, and it has {found}",
             folder.display()
         )));
     }
-    if !left_out.0.is_empty() {
+    if !left_out.is_empty() {
         tracing::warn!(
             "left out of the folder {}: {left_out}. JPEG and PNG are read, whatever their names; other pictures are to be \
              converted (as in `mogrify -format png *.webp`)",
-            plain(folder)
+            folder.display()
+        );
+    }
+    if let Some(file) = boxes {
+        tracing::warn!(
+            "{} looks like a file of boxes; boxes are taken from the file that --boxes names",
+            file.display()
         );
     }
     Ok((entries, left_out))
@@ -79,6 +119,8 @@ struct Walk {
     segments: u64,
     entries: Vec<Entry>,
     left_out: LeftOut,
+    /// The first file that looks like boxes.
+    boxes: Option<PathBuf>,
 }
 
 impl Walk {
@@ -125,19 +167,18 @@ impl Walk {
             }
             // One that only has the name is counted as unreadable later, not passed over here.
             Ok(found) if found.is_file() && (is_image_name(&path) || is_image(&path)) => images.push(path),
-            Ok(found) if found.is_file() => self.left_out.count(other(&path)),
+            Ok(found) if found.is_file() => {
+                self.left_out.count(other(&path));
+                if self.boxes.is_none() && text::of_file(&path) == Some(Text::Boxes) {
+                    self.boxes = Some(path);
+                }
+            }
             Ok(_) => self.left_out.count("pipes, sockets or devices"),
             Err(error) if error.kind() == ErrorKind::NotFound && is_image_name(&path) => images.push(path),
             Err(error) if error.kind() == ErrorKind::NotFound => self.left_out.count("broken links"),
             Err(_) => self.left_out.count("names that cannot be looked at"),
         }
     }
-}
-
-/// A path in one line: a line break in a name must not begin a line of its own.
-pub(super) fn plain(path: &Path) -> String {
-    let escape = |c: char| if c.is_control() { c.escape_default().collect() } else { String::from(c) };
-    path.display().to_string().chars().map(escape).collect()
 }
 
 fn other(path: &Path) -> String {

@@ -4,15 +4,11 @@ mod listing;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use self::listing::plain;
 pub use self::listing::{Entry, LeftOut, list};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 pub use crate::source::picture::read_image;
-use crate::source::{Pull, Source, SourceCounts, stamp_at};
-
-/// Unreadable images that are named one by one; the rest is only counted.
-const NAMED: u64 = 5;
+use crate::source::{Pull, Source, SourceCounts, stamp_at, unreadable};
 
 /// A folder of images, or one image, as a source.
 #[derive(Debug)]
@@ -35,9 +31,10 @@ impl Folder {
     /// # Errors
     /// As [`list`].
     pub fn open(folder: &Path, rate: f64) -> Result<Self> {
-        let (entries, _) = list(folder)?;
+        let (entries, left_out) = list(folder)?;
         let marks_cuts = entries.iter().any(|entry| entry.cut);
-        Ok(Self { marks_cuts, ..Self::of(folder, entries, rate) })
+        let counts = SourceCounts { left_out, ..SourceCounts::default() };
+        Ok(Self { marks_cuts, counts, ..Self::of(folder, entries, rate) })
     }
 
     /// The image at `path`; whether it can be read is seen when it is pulled.
@@ -53,11 +50,7 @@ impl Folder {
 
     fn unreadable(&mut self, error: &Error) {
         self.counts.unreadable += 1;
-        match self.counts.unreadable {
-            n if n <= NAMED => tracing::warn!("skipped: {}", error.chain()),
-            n if n == NAMED + 1 => tracing::warn!("more unreadable images follow; they are counted, not named"),
-            _ => {}
-        }
+        unreadable::tell(self.counts.unreadable, error);
     }
 }
 
@@ -85,7 +78,7 @@ impl Source for Folder {
                 Err(error) => {
                     self.unreadable(&error);
                     if self.counts.unreadable == self.entries.len() as u64 {
-                        let (count, folder) = (self.entries.len(), plain(&self.folder));
+                        let (count, folder) = (self.entries.len(), self.folder.display());
                         let message = format!("none of the {count} images in the folder {folder} can be read");
                         return Err(Error::work(message).because(error));
                     }
@@ -98,7 +91,7 @@ impl Source for Folder {
         if self.at == self.entries.len() && self.counts.unreadable > 0 {
             // Once: the position moves past the end.
             self.at += 1;
-            let (count, folder) = (self.counts.unreadable, plain(&self.folder));
+            let (count, folder) = (self.counts.unreadable, self.folder.display());
             tracing::warn!("{count} images in the folder {folder} could not be read and were skipped");
         }
         Ok(Pull::End)
@@ -106,7 +99,7 @@ impl Source for Folder {
 
     fn skip_to(&mut self, index: u64) -> Result<()> {
         let Some(at) = usize::try_from(index).ok().filter(|at| *at <= self.entries.len()) else {
-            let (found, folder) = (self.entries.len(), plain(&self.folder));
+            let (found, folder) = (self.entries.len(), self.folder.display());
             return Err(Error::work(format!(
                 "the folder {folder} has {found} images, too few to go on at image {index}; were some removed?"
             )));

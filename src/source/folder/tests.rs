@@ -76,7 +76,14 @@ fn unreadable_images_leave_gaps_and_lose_no_cut() {
     let expected =
         [(0, 1, false), (1, 2, false), (3, 3, true), (5, 4, false), (6, 5, true), (7, 6, true), (8, 7, true)];
     assert_eq!(seen, expected);
-    assert_eq!(source.counts(), SourceCounts { frames: 7, unreadable: 3, ..SourceCounts::default() });
+    let counts = source.counts();
+    assert_eq!((counts.frames, counts.unreadable), (7, 3));
+    let left_out = serde_json::to_string(&counts).unwrap();
+    assert!(left_out.contains(r#""left_out":{"files .txt":1,"hidden files or folders":1"#), "{left_out}");
+    // Twice the folder, as where cameras are joined: twice of each.
+    let mut twice = counts.clone();
+    twice.add(&counts);
+    assert_eq!(twice.left_out.to_string().matches('2').count(), 3, "{}", twice.left_out);
     assert!(frames.iter().all(|f| f.stamp.0 == f.index as i64 * 125_000_000));
     let widths: Vec<u32> = frames.iter().map(|f| f.width).collect();
     assert_eq!(widths, [24, 16, 16, 32, 16, 16, 16]);

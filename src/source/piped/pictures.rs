@@ -10,12 +10,10 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::source::picture::decode;
-use crate::source::{Pull, Source, SourceCounts, stamp_at};
+use crate::source::{Pull, Source, SourceCounts, stamp_at, unreadable};
 
 /// Pictures that may wait. A stream that is ahead waits.
 const WAITING: usize = 2;
-/// Unreadable pictures that are named one by one; the rest is only counted.
-const NAMED: u64 = 5;
 
 /// The pictures of a stream, read on a thread of their own, at `source.frame_rate` frames per second.
 #[derive(Debug)]
@@ -86,9 +84,8 @@ impl Source for Pictures {
         if let Err(error) = decode(&bytes, frame) {
             // As in a folder: it leaves a gap in positions and stamps.
             self.counts.unreadable += 1;
-            if self.counts.unreadable <= NAMED {
-                tracing::warn!("skipped: picture {index} {NAME}: {}", error.chain());
-            }
+            let error = Error::work(format!("picture {index} {NAME}")).because(error);
+            unreadable::tell(self.counts.unreadable, &error);
             return Ok(Pull::Idle);
         }
         (frame.index, frame.stamp, frame.cut, frame.arrived) = (index, stamp_at(index, self.rate), false, None);

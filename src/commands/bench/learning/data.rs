@@ -71,7 +71,7 @@ impl DataSet {
         let name =
             folder.file_name().map_or_else(|| folder.display().to_string(), |n| n.to_string_lossy().into_owned());
         let samples = stream(&folder.join("stream"), opened, config, stop, started)?;
-        let labelled::Halves { gallery, queries, classes: names } = halves(folder)?;
+        let labelled::Halves { gallery, queries, classes: names, .. } = halves(folder)?;
         let mut encode = |images: &[Image]| -> Result<(Array2<f32>, Vec<usize>)> {
             let paths: Vec<_> = images.iter().map(|(path, _)| path.clone()).collect();
             let mut progress = Progress::new("labelled images", Some(paths.len() as u64));
