@@ -178,7 +178,7 @@ fn a_source_that_is_not_there() {
     refused(&place, "file:nowhere.mp4", &[], 1, &["nowhere.mp4", "No such file"]);
     fs::create_dir_all(place.at("empty/below")).unwrap();
     fs::write(place.at("empty/notes.txt"), "no image").unwrap();
-    refused(&place, "empty", &[], 1, &["no images in the folder empty", "jpg"]);
+    refused(&place, "empty", &[], 1, &["no images in the folder empty", "JPEG"]);
     let camera = (1, "no camera at /dev/video97");
     refused(&place, "v4l2:///dev/video97", &[], camera.0, &[camera.1]);
     refused(&place, "/dev/video97", &[], camera.0, &[camera.1]);

@@ -183,16 +183,13 @@ fn open_file(path: &Path, config: &config::Source) -> Result<Box<dyn Source>> {
     if picture::is_image(path) || picture::is_image_name(path) {
         return Ok(Box::new(folder::Folder::one(path, config.frame_rate)));
     }
-    if let Some(text) = text::of_file(path) {
-        let hint = match text {
-            text::Text::Boxes => "its lines are numbers as in a file of boxes: is it meant for --boxes?",
-            text::Text::Other => "name a folder of images, a video file or an image",
-        };
-        return Err(Error::usage(format!("the source {} is text, no video: {hint}", path.display())));
-    }
-    Ok(Box::new(child::Video::open(path, config)?))
+    let hint = match text::of_file(path) {
+        Some(text::Text::Boxes) => "its lines are numbers as in a file of boxes: is it meant for --boxes?",
+        Some(text::Text::Other) if text::is_drawn(path) => "name a folder of images, a video file or an image",
+        _ => return Ok(Box::new(child::Video::open(path, config)?)),
+    };
+    Err(Error::usage(format!("the source {} is text, no video: {hint}", path.display())))
 }
-
 fn open_camera(wanted: Wanted, config: &config::Source) -> Result<Box<dyn Source>> {
     let name = format!("the camera {wanted}");
     let mut opener = camera::Opener::new(wanted, config);

@@ -11,6 +11,9 @@ const NUMBERS: usize = 6;
 /// Text that leads to video: playlists and descriptions of sessions.
 const OF_VIDEO: &[&str] = &["#EXTM3U", "ffconcat", "v=0", "<?xml", "<MPD", "[playlist]"];
 
+/// Endings of text that ffmpeg takes for the film of a terminal: it draws the letters. Any other text it refuses.
+const DRAWN: &[&str] = &["ans", "art", "asc", "diz", "ice", "nfo", "txt", "vt"];
+
 /// What kind of text a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Text {
@@ -18,6 +21,11 @@ pub(super) enum Text {
     Boxes,
     /// Any other, but what leads to video.
     Other,
+}
+
+/// Whether a decoder would draw the text of the file at `path`.
+pub(super) fn is_drawn(path: &Path) -> bool {
+    path.extension().is_some_and(|found| DRAWN.iter().any(|known| found.eq_ignore_ascii_case(known)))
 }
 
 /// The kind of text that the file at `path` is; `None`: it is none, leads to video or cannot be read.
