@@ -154,7 +154,7 @@ fn what_cannot_be_searched_is_said() {
     search(&["--image", "q.png", "--source", SHORT, "--out", "s.jpg"]).fails(2, &["PNG"]);
     search(&["--image", "q.png", "--apart-secs=-1"]).fails(2, &["--apart-secs -1"]);
     search(&["--image", "none.png"]).fails(1, &["none.png", "No such file"]);
-    search(&["--image", "learn.toml"]).fails(1, &["learn.toml", "neither JPEG nor PNG"]);
+    search(&["--image", "learn.toml"]).fails(1, &["learn.toml", "of no kind that is known"]);
     search(&["--image", "q.png", "--space", "zz"]).fails(2, &["--space \"zz\" is no space", "60 rows"]);
     search(&["--image", "q.png", "--embeddings", "none"]).fails(1, &["no embeddings in none", "embed --run RUN"]);
     search(&["--row", "0000.npy"]).fails(2, &["--row", "0003.npy:17"]);

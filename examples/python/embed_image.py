@@ -15,7 +15,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 SCHEMA = "2"
 
@@ -109,7 +109,7 @@ def main():
         for path in arguments.pictures:
             try:
                 with Image.open(path) as picture:
-                    embedding = model.embed(picture)
+                    embedding = model.embed(ImageOps.exif_transpose(picture))
             except (OSError, Image.DecompressionBombError) as error:
                 raise Refused(f"{path}: {error}") from None
             print(" ".join(f"{value:.6f}" for value in embedding))

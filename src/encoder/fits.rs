@@ -58,7 +58,7 @@ fn refused(outline: &Outline, wrong: &[String], what: &str) -> Result<()> {
         return Ok(());
     }
     let list = wrong.join("\n  ");
-    Err(Error::refused(format!("{what} does not fit its card:\n  {list}\nThe model has {}", outline.describe())))
+    Err(Error::refused(format!("{what} does not fit its card:\n  {list}\n  The model has {}", outline.describe())))
 }
 
 /// Refuses a model whose weights are not in its file.

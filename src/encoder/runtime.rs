@@ -161,7 +161,7 @@ pub fn load(config: &str) -> Result<Runtime> {
         looked_at.push(candidate.to_string());
     }
     Err(Error::work(format!(
-        "ONNX Runtime ({LIBRARY}, 1.{} or later) was not found. Looked at\n  {}\nRun tools/fetch_onnxruntime.sh for a \
+        "ONNX Runtime ({LIBRARY}, 1.{} or later) was not found. Looked at\n  {}\n  Run tools/fetch_onnxruntime.sh for a \
          CPU build, or name a library with encoder.onnxruntime or {VARIABLE}",
         NEEDED_MINOR,
         looked_at.join("\n  ")

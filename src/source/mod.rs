@@ -12,9 +12,7 @@ mod mailbox;
 pub mod memory;
 pub mod pattern;
 pub mod picture;
-mod png_rows;
 mod piped;
-mod text;
 pub mod unreadable;
 pub mod uri;
 mod yuv;
@@ -27,6 +25,7 @@ use self::address::Address;
 use self::folder::LeftOut;
 pub use self::guard::Event;
 use self::guard::Guard;
+use self::picture::Kind;
 use self::uri::{Uri, Wanted};
 use crate::config;
 use crate::error::{Error, Result};
@@ -81,7 +80,7 @@ impl SourceCounts {
         self.stalls += stalls;
         self.failures += failures;
         self.reopens += reopens;
-        self.age_ms = age_ms;
+        self.age_ms = *age_ms;
         self.left_out.add(left_out);
     }
 }
@@ -178,18 +177,18 @@ fn nothing_at(path: &Address) -> Error {
     ))
 }
 
-/// An image by its content (or its name, so that a broken one is called by what it should be), else a video.
+/// An image by its content (or its name, so that a broken one is called by what it should be), else a video: an animated GIF
+/// is one.
 fn open_file(path: &Path, config: &config::Source) -> Result<Box<dyn Source>> {
-    if picture::is_image(path) || picture::is_image_name(path) {
-        return Ok(Box::new(folder::Folder::one(path, config.frame_rate)));
+    match picture::Found::at(path) {
+        Some(picture::Found::Picture | picture::Found::Animated(Kind::WebP)) => {}
+        Some(picture::Found::Animated(_)) => return Ok(Box::new(child::Video::open(path, config)?)),
+        None if picture::is_image_name(path) => {}
+        None => return Ok(Box::new(child::Video::open(path, config)?)),
     }
-    let hint = match text::of_file(path) {
-        Some(text::Text::Boxes) => "its lines are numbers as in a file of boxes: is it meant for --boxes?",
-        Some(text::Text::Other) if text::is_drawn(path) => "name a folder of images, a video file or an image",
-        _ => return Ok(Box::new(child::Video::open(path, config)?)),
-    };
-    Err(Error::usage(format!("the source {} is text, no video: {hint}", path.display())))
+    Ok(Box::new(folder::Folder::one(path, config.frame_rate)))
 }
+
 fn open_camera(wanted: Wanted, config: &config::Source) -> Result<Box<dyn Source>> {
     let name = format!("the camera {wanted}");
     let mut opener = camera::Opener::new(wanted, config);
@@ -276,12 +275,7 @@ mod tests {
     fn a_bare_path_is_what_lies_there() {
         let folder = tempfile::tempdir().unwrap();
         let name = folder.path().to_str().unwrap();
-        assert!(failure(name).contains("JPEG and PNG"), "an empty folder is a folder without images");
-        for (text, hint) in [("1,1,2,3,40,50,0.9,-1\n", "--boxes"), ("some notes\n", "is text, no video")] {
-            let file = format!("{name}/file.txt");
-            std::fs::write(&file, text).unwrap();
-            assert!(failure(&file).contains(hint), "{}", failure(&file));
-        }
+        assert!(failure(name).contains("JPEG, PNG"), "an empty folder is a folder without images");
         let missing = format!("{name}/missing");
         assert!(failure(&missing).contains(&missing));
         assert!(failure(&missing).contains("No such file"));

@@ -8,7 +8,7 @@ import pathlib
 import tomllib
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from . import Refused
 
@@ -71,7 +71,7 @@ def prepared(image, card, size=None):
     """The tensor `[1, 3, size, size]`, float32, of an image file (`size`: the card's where it is not given)."""
     size = size or card["size"]
     with Image.open(image) as opened:
-        picture = opened.convert("RGB")
+        picture = ImageOps.exif_transpose(opened).convert("RGB")
     if card.get("fit", "stretch") == "crop":  # as torchvision's Resize(size), CenterCrop(size)
         short = min(picture.size)
         whole = tuple(size if length == short else int(size * length / short) for length in picture.size)

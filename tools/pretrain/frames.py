@@ -12,7 +12,7 @@ import shutil
 import subprocess
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 VIDEOS = {".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".ts"}
@@ -70,7 +70,7 @@ def pictures(paths, side):
     for path in paths:
         try:
             with Image.open(path) as image:
-                yield np.asarray(image.convert("RGB").resize((side, side), Image.BILINEAR))
+                yield np.asarray(ImageOps.exif_transpose(image).convert("RGB").resize((side, side), Image.BILINEAR))
         except OSError as e:
             raise SystemExit(f"{path}: cannot be read as an image: {e}") from None
 

@@ -27,6 +27,7 @@ pub(super) fn entries(run: &OpenedRun, args: &cli::Export, of_batch: Batch) -> V
         ("std", numbers(&card.std)),
         ("fit", if card.fit == Fit::Crop { "crop".into() } else { "stretch".into() }),
         ("interpolation", "bilinear".into()),
+        ("orientation", "exif".into()),
         ("motion_crop", card.motion_crop.is_some().to_string()),
         ("dim", run.adapted.head.dim_out().to_string()),
         ("unit_length", "true".into()),

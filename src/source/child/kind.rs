@@ -61,14 +61,18 @@ pub(in crate::source) fn text(head: &[u8]) -> Option<&'static str> {
     if !text || head.is_empty() || PLAYLISTS.iter().any(|start| head.starts_with(start)) {
         return None;
     }
-    let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let figure = |byte: &u8| byte.is_ascii_digit() || b" \t,.-+\r".contains(byte);
-    let boxes = line.iter().all(figure) && line.iter().filter(|byte| b", \t".contains(byte)).count() >= 4;
-    Some(if boxes {
+    Some(if boxes(head) {
         "is text with rows of numbers, no video; is this meant for --boxes?"
     } else {
         "is text, no video; name a video, a folder of images or a camera"
     })
+}
+
+/// The first line is numbers, as in a file of boxes.
+pub(in crate::source) fn boxes(head: &[u8]) -> bool {
+    let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let figure = |byte: &u8| byte.is_ascii_digit() || b" \t,.-+\r".contains(byte);
+    line.iter().all(figure) && line.iter().filter(|byte| b", \t".contains(byte)).count() >= 4
 }
 
 #[cfg(test)]

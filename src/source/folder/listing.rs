@@ -9,8 +9,8 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use crate::error::{Error, Result};
-use crate::source::picture::{is_image, is_image_name};
-use crate::source::text::{self, Text};
+use crate::source::child::kind;
+use crate::source::picture::{Found, READ, WAY_OUT, beginning, is_image_name};
 
 /// Folders that systems put beside pictures: thumbnails, what was deleted, what was salvaged.
 const OF_SYSTEMS: &[&str] = &["@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information"];
@@ -93,14 +93,13 @@ pub fn list(folder: &Path) -> Result<(Vec<Entry>, LeftOut)> {
     if entries.is_empty() {
         let found = if left_out.is_empty() { "nothing".to_owned() } else { left_out.to_string() };
         return Err(Error::work(format!(
-            "no images in the folder {} or below it; JPEG and PNG files are read, and it has {found}",
+            "no images in the folder {} or below it; {READ} files are read, and it has {found}",
             folder.display()
         )));
     }
     if !left_out.is_empty() {
         tracing::warn!(
-            "left out of the folder {}: {left_out}. JPEG and PNG are read, whatever their names; other pictures are to be \
-             converted (as in `mogrify -format png *.webp`)",
+            "left out of the folder {}: {left_out}. {READ} are read, whatever their names; {WAY_OUT}",
             folder.display()
         );
     }
@@ -150,6 +149,22 @@ impl Walk {
         Ok(())
     }
 
+    /// An image or something else, by what is in it.
+    fn file(&mut self, path: PathBuf, images: &mut Vec<PathBuf>) {
+        match Found::at(&path) {
+            Some(Found::Picture) => images.push(path),
+            Some(Found::Animated(kind)) => self.left_out.count(format!("animated {kind:?} files, which are films")),
+            // One that only has the name is counted as unreadable later, not passed over here.
+            None if is_image_name(&path) => images.push(path),
+            None => {
+                self.left_out.count(other(&path));
+                if self.boxes.is_none() && beginning(&path).is_ok_and(|head| kind::boxes(&head)) {
+                    self.boxes = Some(path);
+                }
+            }
+        }
+    }
+
     /// Puts what lies at `path` where it belongs.
     fn item(&mut self, path: PathBuf, images: &mut Vec<PathBuf>, folders: &mut Vec<PathBuf>) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
@@ -165,14 +180,7 @@ impl Walk {
             Ok(found) if found.is_file() && FILES_OF_SYSTEMS.contains(&name.as_str()) => {
                 self.left_out.count("files of the system");
             }
-            // One that only has the name is counted as unreadable later, not passed over here.
-            Ok(found) if found.is_file() && (is_image_name(&path) || is_image(&path)) => images.push(path),
-            Ok(found) if found.is_file() => {
-                self.left_out.count(other(&path));
-                if self.boxes.is_none() && text::of_file(&path) == Some(Text::Boxes) {
-                    self.boxes = Some(path);
-                }
-            }
+            Ok(found) if found.is_file() => self.file(path, images),
             Ok(_) => self.left_out.count("pipes, sockets or devices"),
             Err(error) if error.kind() == ErrorKind::NotFound && is_image_name(&path) => images.push(path),
             Err(error) if error.kind() == ErrorKind::NotFound => self.left_out.count("broken links"),

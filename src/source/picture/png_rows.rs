@@ -1,9 +1,12 @@
 //! PNG to 8-bit RGB a row at a time: beside the frame a decoder needs a few rows, whatever the picture's colour type.
-use std::io::Cursor;
+use std::io::{Cursor, ErrorKind};
 
 use png::{BitDepth, ColorType, Decoder, Reader, Transformations};
 
-use super::frame_bytes;
+use image::metadata::Orientation;
+
+use super::canvas::Canvas;
+use super::corrupt;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 
@@ -22,29 +25,55 @@ pub(super) fn fill(bytes: &[u8], frame: &mut Frame) -> Result<()> {
     decoder.set_transformations(Transformations::EXPAND);
     // Before anything is allocated for the pixels.
     let header = decoder.read_header_info().map_err(corrupt)?;
-    let (width, height) = (header.width, header.height);
-    let length = frame_bytes(width, height)?;
+    let mut canvas = Canvas::new(frame, header.width, header.height, orientation(bytes))?;
     let mut reader = decoder.read_info().map_err(corrupt)?;
-    frame.pixels.resize(length, 0);
     if reader.info().interlaced {
-        fill_interlaced(&mut reader, frame)?;
+        fill_interlaced(&mut reader, &mut canvas)?;
     } else {
-        let format = reader.output_color_type();
-        for out in frame.pixels.chunks_exact_mut(width as usize * 3) {
-            let row =
-                reader.next_row().map_err(corrupt)?.ok_or_else(|| Error::work("the PNG ends before its last row"))?;
-            to_rgb(row.data(), format, out)?;
-        }
+        fill_rows(&mut reader, &mut canvas)?;
     }
-    reader.finish().map_err(corrupt)?;
-    (frame.width, frame.height) = (width, height);
+    match reader.finish() {
+        // All rows are there; only the end of the file is missing.
+        Err(png::DecodingError::IoError(error)) if error.kind() == ErrorKind::UnexpectedEof => Ok(()),
+        other => other.map_err(corrupt),
+    }
+}
+
+/// The orientation of the EXIF chunk, wherever it stands (PNG specification, third edition, 11.3.4.5).
+fn orientation(bytes: &[u8]) -> Orientation {
+    let mut rest = bytes.get(8..).unwrap_or_default();
+    while let Some((head, after)) = rest.split_first_chunk::<8>() {
+        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let Some(data) = after.get(..length) else { break };
+        if head[4..] == *b"eXIf" {
+            return Orientation::from_exif_chunk(data).unwrap_or(Orientation::NoTransforms);
+        }
+        rest = after.get(length + 4..).unwrap_or_default();
+    }
+    Orientation::NoTransforms
+}
+
+fn fill_rows(reader: &mut Reader<Cursor<&[u8]>>, canvas: &mut Canvas<'_>) -> Result<()> {
+    let (format, width) = (reader.output_color_type(), canvas.width);
+    let mut next = |out: &mut [u8]| {
+        let row = reader.next_row().map_err(corrupt)?.ok_or_else(|| Error::work("the PNG ends before its last row"))?;
+        to_rgb(row.data(), format, out)
+    };
+    if let Some(pixels) = canvas.upright() {
+        return pixels.chunks_exact_mut(width * 3).try_for_each(next);
+    }
+    let mut row = vec![0; width * 3];
+    for at in 0..canvas.height {
+        next(&mut row)?;
+        canvas.put(at, &row);
+    }
     Ok(())
 }
 
-fn fill_interlaced(reader: &mut Reader<Cursor<&[u8]>>, frame: &mut Frame) -> Result<()> {
+fn fill_interlaced(reader: &mut Reader<Cursor<&[u8]>>, canvas: &mut Canvas<'_>) -> Result<()> {
     let format = reader.output_color_type();
-    if format == (ColorType::Rgb, BitDepth::Eight) {
-        return reader.next_frame(&mut frame.pixels).map(drop).map_err(corrupt);
+    if let Some(pixels) = canvas.upright().filter(|_| format == (ColorType::Rgb, BitDepth::Eight)) {
+        return reader.next_frame(pixels).map(drop).map_err(corrupt);
     }
     let bytes = reader.output_buffer_size().filter(|bytes| *bytes <= MAX_INTERLACED_BYTES).ok_or_else(|| {
         let info = reader.info();
@@ -58,7 +87,12 @@ fn fill_interlaced(reader: &mut Reader<Cursor<&[u8]>>, frame: &mut Frame) -> Res
     })?;
     let mut whole = vec![0; bytes];
     reader.next_frame(&mut whole).map_err(corrupt)?;
-    to_rgb(&whole, format, &mut frame.pixels)
+    let mut row = vec![0; canvas.width * 3];
+    for (at, stored) in whole.chunks_exact(bytes / canvas.height).enumerate() {
+        to_rgb(stored, format, &mut row)?;
+        canvas.put(at, &row);
+    }
+    Ok(())
 }
 
 /// Pixels of `format` (big-endian where they have 16 bits) as RGB of 8 bits.
@@ -82,10 +116,6 @@ fn to_rgb(pixels: &[u8], (color, depth): (ColorType, BitDepth), out: &mut [u8]) 
         }
     }
     Ok(())
-}
-
-fn corrupt(error: png::DecodingError) -> Error {
-    Error::work("the content is corrupt or truncated").because(error)
 }
 
 #[cfg(test)]
@@ -157,8 +187,11 @@ mod tests {
     fn a_cut_picture_is_an_error_wherever_it_is_cut() {
         let bytes = encode(ColorType::Grayscale, BitDepth::Eight, None, 67);
         let mut frame = Frame::default();
-        for length in 0..bytes.len() - 12 {
-            assert!(fill(&bytes[..length], &mut frame).is_err(), "{length} of {}", bytes.len());
+        let whole = by_image(&bytes);
+        for length in 0..bytes.len() {
+            // Only the last chunk and checksums may be missing: no pixel is.
+            let read = fill(&bytes[..length], &mut frame).is_ok();
+            assert!(!read || (frame.pixels == whole && length > bytes.len() - 24), "{length} of {}", bytes.len());
         }
     }
 
