@@ -34,7 +34,7 @@ fn pictures(place: &Place) {
 #[test]
 fn each_form_gets_a_card_that_runs() {
     // Name, size, values, and what the card holds.
-    let forms: [(&str, Value, u64, &str); 13] = [
+    let forms: [(&str, Value, u64, &str); 18] = [
         ("nonsquare_256x128", Value::from(vec![256, 128]), 64, "size = [256, 128]"),
         ("batch_minus1", 96.into(), 64, "size = 96"),
         ("batch16", 96.into(), 64, "size = 96"),
@@ -48,6 +48,11 @@ fn each_form_gets_a_card_that_runs() {
         ("unbatched_chw", 96.into(), 64, "size = 96"),
         ("softmax_onehot", 96.into(), 64, "output = \"prob\""),
         ("scale255", 96.into(), 64, "size = 96"),
+        ("f16_out", 96.into(), 12, "size = 96"),
+        ("out_d_squeezed", 96.into(), 8, "output = \"y\""),
+        ("paddle_three_inputs", 96.into(), 12, "input = \"x\""),
+        ("fc_wants_96", 96.into(), 2, "size = 96"),
+        ("old_format", 96.into(), 8, "taps = [\"f:as-is\"]"),
     ];
     for (name, size, dim, text) in forms {
         let place = with(name);
@@ -67,9 +72,12 @@ fn each_form_gets_a_card_that_runs() {
 
 #[test]
 fn what_is_no_encoder_is_refused_in_one_line_and_nothing_is_written() {
-    let refused: [(&str, &[&str]); 3] = [
+    let refused: [(&str, &[&str]); 6] = [
         ("constant_output", &["m.onnx", "the same latent", "taps = ["]),
         ("dropout_training", &["m.onnx", "another latent each time", "Dropout", "model.eval()"]),
+        ("video_5d", &["m.onnx", "five dimensions", "clips of a video"]),
+        ("grey", &["m.onnx", "images of one channel"]),
+        ("labels_only", &["m.onnx", "no output that could be a latent", "int64"]),
         ("ext", &["m.onnx", "weights are in another file (ext.onnx.data)", "onnx.save"]),
     ];
     for (name, parts) in refused {
@@ -91,6 +99,16 @@ fn what_is_no_encoder_is_refused_in_one_line_and_nothing_is_written() {
         let ran = place.run(&["check", "--encoder", "m.onnx"]);
         assert!(ran.out.contains(part) && !ran.out.contains("sha256 ="), "{}", ran.out);
     }
+}
+
+#[test]
+fn a_graph_that_holds_its_batch_goes_without_one() {
+    let place = with("reshape_holds_batch");
+    card(&place, &[]).ok();
+    pictures(&place);
+    let args = ["embed", "--source", "pictures", "--encoder", "m.onnx", "--out", "out"];
+    place.run(&[&args[..], &["--batch", "4"]].concat()).fails(3, &["--batch 4", "Leave --batch out"]);
+    place.run(&args).ok();
 }
 
 #[test]
