@@ -64,7 +64,8 @@ pub(super) fn clock(run: &Path) -> Result<()> {
     let Some(last) = stamps.max() else { return Ok(()) };
     if !go_on_after(Stamp(last)) {
         tracing::warn!(
-            "the clock of this machine stands before the newest frame of run {}: capture times go on from that frame,              wall_ns says what the clock says",
+            "the clock of this machine stands before the newest frame of run {}: capture times go on from that frame, \
+             wall_ns says what the clock says",
             run.display()
         );
     }

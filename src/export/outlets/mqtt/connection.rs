@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, Incoming, MqttOptions, Outgoing, QoS, StateError,
+    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, Incoming, MqttOptions, Outgoing, PublishOptions, QoS,
+    StateError,
 };
 
 use rumqttc::mqttbytes::Error as MqttError;
@@ -50,7 +51,7 @@ impl Sending<'_> {
     fn feed(&mut self) {
         while self.connected && self.under_way.len() < usize::from(INFLIGHT) {
             let Some(post) = self.shared.take() else { return };
-            let sent = self.client.try_publish(&*post.topic, self.qos, false, post.payload.clone());
+            let sent = self.client.try_publish(&*post.topic, post.payload.clone(), PublishOptions::new(self.qos));
             self.under_way.push_back((None, Some(post)));
             if sent.is_err() {
                 // Cannot be: the channel has room for all that may be under way. The break of connection sends it again.
@@ -61,7 +62,7 @@ impl Sending<'_> {
 
     /// Says how we are.
     fn announce(&mut self, state: &str) {
-        if self.client.try_publish(&*self.status, QoS::AtLeastOnce, true, state).is_ok() {
+        if self.client.try_publish(&*self.status, state, PublishOptions::at_least_once().retained()).is_ok() {
             self.under_way.push_back((None, None));
         }
     }
@@ -133,8 +134,7 @@ impl Sending<'_> {
     fn broke(&mut self, events: &mut EventLoop) {
         self.connected = false;
         events.clean();
-        events.pending.clear();
-        events.state.collision = None;
+        events.reset_session_state();
         self.shared.put_back(std::mem::take(&mut self.under_way).into_iter().filter_map(|(_, post)| post));
     }
 
@@ -145,9 +145,8 @@ impl Sending<'_> {
 
 /// Until the run ends.
 pub(super) async fn drive(shared: &Shared, options: MqttOptions, status: Arc<str>, qos: QoS, hearing: Option<Hearing>) {
-    let (host, port) = options.broker_address();
-    let broker = format!("{host}:{port}");
-    let (client, mut events) = AsyncClient::new(options, usize::from(INFLIGHT) + 4);
+    let broker = options.broker().tcp_address().map_or_else(String::new, |(host, port)| format!("{host}:{port}"));
+    let (client, mut events) = AsyncClient::builder(options).capacity(usize::from(INFLIGHT) + 4).build();
     let under_way = VecDeque::new();
     let sending = RefCell::new(Sending {
         shared,

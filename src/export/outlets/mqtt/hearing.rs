@@ -48,7 +48,7 @@ impl Hearing {
 
     /// One message of these topics.
     pub(super) fn heard(&self, message: &Publish) {
-        let topic = message.topic.as_str();
+        let Ok(topic) = std::str::from_utf8(&message.topic) else { return };
         let rest = topic.strip_prefix(&self.topic).and_then(|rest| rest.strip_prefix('/'));
         let Some(camera) = rest.and_then(|rest| rest.strip_suffix("/boxes")) else { return };
         if message.retain {

@@ -1,6 +1,5 @@
 //! From the configuration to what the client library takes.
 use std::path::Path;
-use std::time::Duration;
 
 use rumqttc::{LastWill, MqttOptions, QoS, Transport};
 
@@ -25,8 +24,9 @@ pub(super) fn options(config: &Mqtt) -> Result<Option<MqttOptions>> {
         return Ok(None);
     }
     let broker: Broker = config.broker.parse().map_err(|why| Error::config(format!("mqtt.broker: {why}")))?;
-    let mut options = MqttOptions::new(client_id(&config.client_id), broker.host, broker.port);
-    options.set_keep_alive(Duration::from_secs(u64::from(config.keep_alive_secs)));
+    let mut options = MqttOptions::new(client_id(&config.client_id), (broker.host, broker.port));
+    // The configuration's bounds end far below.
+    options.set_keep_alive(u16::try_from(config.keep_alive_secs).unwrap_or(u16::MAX));
     options.set_inflight(INFLIGHT);
     options.set_max_packet_size(if config.boxes { MAX_HEARD_BYTES } else { 1 << 16 }, MAX_PACKET_BYTES);
     // What is not acknowledged is kept here; the broker need not know us again.
@@ -40,7 +40,7 @@ pub(super) fn options(config: &Mqtt) -> Result<Option<MqttOptions>> {
                 config.broker
             );
         }
-        options.set_credentials(&config.user, password(&config.password_file)?);
+        options.set_credentials(config.user.as_str(), password(&config.password_file)?);
     }
     if broker.tls {
         options.set_transport(tls(config)?);
@@ -131,6 +131,8 @@ fn read(key: &str, file: &str) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use rumqttc::ConnectAuth;
+
     use super::*;
 
     #[test]
@@ -159,7 +161,8 @@ mod tests {
         assert!(options(&Mqtt::default()).expect("nothing to do").is_none());
         std::fs::write(&path, "geheim\n").expect("written");
         let config = Mqtt { broker: "mqtt://hub".into(), password_file: path.display().to_string(), ..base };
-        let login = options(&config).expect("taken").expect("a broker").credentials().expect("a login");
-        assert_eq!((login.username.as_str(), login.password.as_str()), ("me", "geheim"));
+        let options = options(&config).expect("taken").expect("a broker");
+        let login = ConnectAuth::UsernamePassword { username: "me".into(), password: "geheim".into() };
+        assert_eq!(options.auth(), &login);
     }
 }
