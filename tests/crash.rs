@@ -262,3 +262,65 @@ fn a_live_run_that_is_killed_keeps_its_exports_and_its_newest_head() {
     assert!(after[..before.len()] == before, "exports of a camera were thrown away");
     assert_eq!(after[before.len()].0.head, heads.len() as u64, "the newest head is used from the first frame");
 }
+
+#[test]
+fn a_camera_and_a_frame_are_a_key_through_kills_and_rows_survive_them() {
+    for format in ["npy", "safetensors"] {
+        let place = Place::new();
+        let live = "pattern://3?live=true&rate=500&segments=100&width=64&height=48";
+        let format = format!("export.format={format}");
+        let more = ["--set", &format, "--set", "checkpoint.every_frames=100000", "--resume"];
+        for life in 0..2 {
+            let mut running = place.start_learn(live, "run", &more);
+            if life > 0 {
+                // What the first life had open has its name then.
+                running.wait_to_say("goes on at frame");
+            }
+            running.wait("to write rows", |_| {
+                let all = std::fs::read_dir(place.at("run/embeddings")).into_iter().flatten().flatten();
+                let open = all.filter(|entry| entry.file_name().to_string_lossy().ends_with(".partial"));
+                open.filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).sum::<u64>() > 200_000
+            });
+            assert!(running.kill());
+        }
+        // The end of the source, in order; then once more.
+        let end = live.replace("rate=500", "rate=500&frames=200");
+        let info = std::fs::read_to_string(place.at("run/run.json")).unwrap();
+        std::fs::write(place.at("run/run.json"), info.replace(live, &end)).unwrap();
+        let report = place.learn(&end, "run", &more).ok().json();
+        assert!(report["recovered_rows"].as_u64().unwrap() > 100, "{report}");
+        let rows = rows(&place.at("run/embeddings"));
+        let frames: std::collections::BTreeSet<u64> = rows.iter().map(|row| row.0.frame).collect();
+        assert_eq!(frames.len(), rows.len(), "a frame was given twice");
+        // Two lives that were killed and one that was not, each far from the others.
+        assert_eq!(frames.iter().map(|frame| frame >> 20).collect::<std::collections::BTreeSet<_>>().len(), 3);
+    }
+}
+
+#[test]
+fn exports_that_are_missing_at_resume_are_told_and_the_run_goes_on() {
+    let place = Place::new();
+    place.learn(PATTERN, "run", &["--set", "export.rotate_megabytes=0.05"]).ok();
+    std::fs::remove_file(place.at("run/embeddings/0001.npy")).unwrap();
+    std::fs::write(place.at("run/embeddings/0000.npy"), "cut").unwrap();
+    let ran = place.learn(PATTERN, "run", &["--set", "export.rotate_megabytes=0.05", "--resume"]).ok();
+    ran.said(&["file 0001 is missing", "0000.npy"]);
+    let faults = journal::read(&place.at("run")).unwrap().into_iter().filter(|event| event["event"] == "fault");
+    assert_eq!(faults.count(), 2);
+}
+
+#[test]
+fn a_start_that_comes_to_nothing_leaves_nothing() {
+    let place = Place::new();
+    std::fs::create_dir(place.at("images")).unwrap();
+    std::fs::write(place.at("images/a.jpg"), b"\xff\xd8\xff\xe0 cut").unwrap();
+    let source = place.at("images");
+    let source = source.to_str().unwrap();
+    for verb in ["learn", "embed"] {
+        let ran = place.run(&[verb, "--source", source, "--encoder", common::ENCODER, "--out", "new"]);
+        println!("{}", ran.err);
+        assert!(!ran.status.success());
+        assert!(!place.at("new").exists(), "{verb}: {:?}", tree(&place.at("new")).keys());
+    }
+    place.learn(PATTERN, "new", &[]).ok();
+}

@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::common::{Opened, OpenedRun, Progress, camera_names};
-use super::{Output, asked, boxes, figures};
+use super::{Done, Output, asked, boxes, figures};
 use crate::board::Heart;
 use crate::cli;
 use crate::config::load::load;
@@ -18,7 +18,7 @@ use crate::pipeline::exporting::{Exporter, Rotated};
 use crate::pipeline::{self, Job};
 use crate::{source, telemetry};
 
-pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
+pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Done> {
     let _lock = FolderLock::take(&args.out)?;
     let (mut config, mut opened, snapshot) = match (&args.run, &args.encoder) {
         (Some(run), encoder) => {
@@ -132,5 +132,6 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Output> {
         speed.latency_p50_ms,
         speed.latency_p99_ms
     );
-    Ok(Output { text, json, as_json: args.common.json })
+    let lost = totals.exports.lost_rows() + totals.dropped_rows;
+    Ok(Done::but_for(lost, Output { text, json, as_json: args.common.json }))
 }

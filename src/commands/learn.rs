@@ -5,7 +5,8 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::common::{Opened, Progress, camera_names};
-use super::{Output, asked, boxes, figures, probe, resume};
+use super::fresh::Fresh;
+use super::{Done, Output, asked, boxes, figures, probe, resume};
 use crate::board::{self, Heart};
 use crate::cli;
 use crate::config::load::load;
@@ -28,9 +29,9 @@ use crate::telemetry;
 /// Latents longer than this are worth a word: a gigabyte of statistics.
 const LONG_LATENT: usize = 5000;
 
-pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
+pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Done> {
     if let Some(file) = &args.boxes {
-        return boxes::learn(args, file);
+        return Ok(Done::but_for(0, boxes::learn(args, file)?));
     }
     let config = load(args.common.config.as_deref(), &args.common.set)?;
     let run = args.out.as_path();
@@ -79,13 +80,14 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
         tracing::warn!("{warning}");
     }
     let mut learner = Learner::new(&config, opened.origin.clone(), probe)?;
+    let mut fresh = Fresh::new(run, old);
     if old {
         resume::save_info(run, &info)?;
     } else {
         info.save(run)?;
     }
     let mut journal = Journal::open(run, config.board.journal_megabytes)?;
-    let (Restored { place, background }, found) =
+    let resume::Resumed { restored: Restored { place, background }, found, recovered_rows } =
         if old { resume::restore(run, &info, &mut learner, &mut journal)? } else { Default::default() };
     let mut prepare = opened.prepare()?;
     prepare.start(background, true);
@@ -113,7 +115,7 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
         if let Some(saved) = place.segmenter {
             segmenter.restore(saved);
         }
-        totals = pipeline::run(Job {
+        let ran = pipeline::run(Job {
             batch: 1,
             prepare,
             frozen_space: opened.frozen().space,
@@ -132,10 +134,15 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Output> {
             source,
             stop,
             started,
-        })?;
+        });
+        if ran.is_ok() || worker.learner().counts().samples > 0 {
+            fresh.keep();
+        }
+        totals = ran?;
         worker.end(totals.ended, totals.next_index)?;
     }
-    Ok(report(run, &opened, &totals, &worker, &found, args.common.json))
+    let lost = totals.exports.lost_rows() + totals.dropped_rows;
+    Ok(Done::but_for(lost, report(run, &opened, &totals, &worker, &found, recovered_rows, args.common.json)))
 }
 
 /// What to say where the statistics of the slow head take much memory.
@@ -170,7 +177,15 @@ fn start_fields(info: &RunInfo, opened: &Opened, place: &Place) -> Result<Value>
 }
 
 /// The report at the end, for people and for scripts.
-fn report(run: &Path, opened: &Opened, totals: &Totals, worker: &Worker, found: &Found, as_json: bool) -> Output {
+fn report(
+    run: &Path,
+    opened: &Opened,
+    totals: &Totals,
+    worker: &Worker,
+    found: &Found,
+    recovered_rows: u64,
+    as_json: bool,
+) -> Output {
     let learner = worker.learner();
     let (counts, last) = (learner.counts(), learner.last());
     let (still, rate_limited) = learner.left_out();
@@ -190,6 +205,7 @@ fn report(run: &Path, opened: &Opened, totals: &Totals, worker: &Worker, found: 
         "checkpoints": { "deferred": totals.deferred_checkpoints },
         "full_disk": worker.lost(),
         "journal": { "bad_lines": found.tally.bad, "repeated_lines": found.repeated },
+        "recovered_rows": recovered_rows,
         "learned": counts,
         "pairs": learner.pairs(),
         "views": { "encoded": totals.views, "skipped": totals.skipped_views, "learned": learner.views() },

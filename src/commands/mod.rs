@@ -12,6 +12,7 @@ mod eval;
 mod export;
 mod figures;
 mod findings;
+mod fresh;
 mod inspect;
 mod labelled;
 mod learn;
@@ -52,17 +53,27 @@ pub struct Done {
     pub exit_code: u8,
 }
 
+impl Done {
+    /// A verb that did its work but for `lost` rows: that is told last, and by the exit code.
+    fn but_for(lost: u64, output: Output) -> Self {
+        if lost > 0 {
+            tracing::error!("{lost} rows are lost, as the report says: exit code 1");
+        }
+        Self { output, exit_code: u8::from(lost > 0) }
+    }
+}
+
 /// Does what the command line says. `started`: start of the process.
 ///
 /// # Errors
 /// As each verb.
 pub fn run(cli: &Cli, started: Instant) -> Result<Done> {
     let output = match &cli.verb {
-        // These two say no with their whole report.
+        // These may say no with their whole report.
         Verb::Doctor(args) => return doctor::run(args),
         Verb::Check(args) => return check::run(args),
-        Verb::Learn(args) => learn::run(args, started),
-        Verb::Embed(args) => embed::run(args, started),
+        Verb::Learn(args) => return learn::run(args, started),
+        Verb::Embed(args) => return embed::run(args, started),
         Verb::Eval(args) => eval::run(args),
         Verb::Export(args) => export::run(args),
         Verb::Replay(args) => replay::run(args),

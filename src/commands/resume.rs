@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::checkpoint::newest_head;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
-use crate::export::newest_file;
+use crate::export::{self, Layout, newest_file};
 use crate::frame::Stamp;
 use crate::journal::{Found, Journal};
 use crate::learner::Learner;
@@ -97,20 +97,47 @@ fn changed_keys(before: &Config, now: &Config) -> Result<Vec<String>> {
     Ok(changed)
 }
 
+/// A live run that was killed goes on with the next multiple of this above all frames that it is known to have seen: it may
+/// have sent more of them than it has written, and (camera, frame) is a key that is given once. No run has written so many
+/// frames since its last checkpoint.
+const AFTER_A_KILL: u64 = 1 << 20;
+
+/// The kinds of rows that a run may write, with what a row is called.
+const ROWS: [(&str, &str); 3] =
+    [("embeddings", Layout::EMBEDDING), ("latents", Layout::LATENT), ("grids", Layout::EMBEDDING)];
+
+/// What a run goes on with.
+#[derive(Default)]
+pub(super) struct Resumed {
+    pub(super) restored: Restored,
+    pub(super) found: Found,
+    /// Rows of a live run that were in open files when it was killed.
+    pub(super) recovered_rows: u64,
+}
+
 /// Brings `learner` to where the run was saved, and says where the stream goes on. What is broken is told in the log
 /// and the journal; the state before it is used. A live run also takes the newest promoted head, even when that is
 /// newer than the state, and keeps all its exports: no camera gives its frames again.
-pub(super) fn restore(
-    run: &Path,
-    info: &RunInfo,
-    learner: &mut Learner,
-    journal: &mut Journal,
-) -> Result<(Restored, Found)> {
+pub(super) fn restore(run: &Path, info: &RunInfo, learner: &mut Learner, journal: &mut Journal) -> Result<Resumed> {
     let (owner, live) = (info.owner(), info.live);
     let (restored, mut warnings) = saved::restore(run, &owner, learner)?;
     saved::settle(run, &owner)?;
     let mut restored = restored.unwrap_or_default();
     let place = &mut restored.place;
+    let mut recovered_rows = 0;
+    let next = [place.exports.embeddings, place.exports.latents, place.exports.grids];
+    for ((name, column), next) in ROWS.into_iter().zip(next) {
+        let folder = run.join(name);
+        if live {
+            let found = export::recover(&folder, column)?;
+            recovered_rows += found.rows;
+            warnings.extend(found.lost);
+        }
+        warnings.extend(export::missing_below(&folder, next, info.recorded().board.disk_budget_megabytes > 0.0)?);
+    }
+    if recovered_rows > 0 {
+        tracing::info!("{recovered_rows} rows that were in open files when the run was killed are there");
+    }
     if live {
         place.exports = Rotated::after_all(run)?;
         let (newest, broken) = newest_head(run, &owner)?;
@@ -124,13 +151,17 @@ pub(super) fn restore(
         // Frame numbers are a key: none is given a second time, also where the state is older than what was told.
         let newest = found.newest_frame.max(newest_row(run)?);
         place.next_index = place.next_index.max(newest.map_or(0, |frame| frame + 1));
+        place.next_index = match found.stopped_at {
+            Some(frames) => place.next_index.max(frames),
+            None => (place.next_index / AFTER_A_KILL + 1) * AFTER_A_KILL,
+        };
     }
     for warning in warnings {
         tracing::warn!("{warning}");
         journal.write("fault", json!({ "frame": place.next_index, "reason": warning }))?;
     }
     tracing::info!("run {} goes on at frame {}", run.display(), place.next_index);
-    Ok((restored, found))
+    Ok(Resumed { restored, found, recovered_rows })
 }
 
 /// The newest frame that a row of the run names.

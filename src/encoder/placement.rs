@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::Value;
+use tempfile::TempDir;
 
 /// A profile larger than this is not of one inference, bytes.
 const MAX_BYTES: u64 = 64 << 20;
@@ -75,19 +76,21 @@ impl Placement {
 /// A place for the profile of one session; what is written there is removed at the end.
 #[derive(Debug)]
 pub(super) struct Profile {
-    folder: PathBuf,
+    folder: TempDir,
 }
+
+/// What its folder is called; the number of the process follows.
+const NAME: &str = "afterimage-profile-";
 
 impl Profile {
     /// `None` where no folder can be made: then nothing is measured.
     pub(super) fn new() -> Option<Self> {
-        static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-        let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("afterimage-profile-{}-{number}", std::process::id()));
-        match std::fs::create_dir(&folder) {
-            Ok(()) => Some(Self { folder }),
+        let all = std::env::temp_dir();
+        sweep(&all);
+        match tempfile::Builder::new().prefix(&format!("{NAME}{}-", std::process::id())).tempdir_in(&all) {
+            Ok(folder) => Some(Self { folder }),
             Err(e) => {
-                tracing::debug!("where nodes run is not measured: {}: {e}", folder.display());
+                tracing::debug!("where nodes run is not measured: {}: {e}", all.display());
                 None
             }
         }
@@ -95,7 +98,7 @@ impl Profile {
 
     /// What the file's name begins with.
     pub(super) fn file(&self) -> PathBuf {
-        self.folder.join("profile")
+        self.folder.path().join("profile")
     }
 
     /// Reads what was written to `file`.
@@ -108,10 +111,15 @@ impl Profile {
     }
 }
 
-impl Drop for Profile {
-    fn drop(&mut self) {
-        // Left behind at worst: it lies in the folder for temporary files.
-        std::fs::remove_dir_all(&self.folder).ok();
+/// Removes what processes have left in `all` that were killed meanwhile.
+fn sweep(all: &Path) {
+    for entry in std::fs::read_dir(all).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let process = name.to_str().and_then(|name| name.strip_prefix(NAME)?.split('-').next()?.parse::<u32>().ok());
+        // Of another user it stays: then it cannot be removed.
+        if process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists()) {
+            std::fs::remove_dir_all(entry.path()).ok();
+        }
     }
 }
 
@@ -119,6 +127,15 @@ impl Drop for Profile {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+
+    #[test]
+    fn what_a_killed_process_left_goes_and_no_other() {
+        let all = tempfile::tempdir().unwrap();
+        let folders = [format!("{NAME}{}-a", std::process::id()), format!("{NAME}4194305-b"), "other".to_owned()];
+        folders.each_ref().map(|name| std::fs::create_dir(all.path().join(name)).unwrap());
+        sweep(all.path());
+        assert_eq!(folders.map(|name| all.path().join(name).exists()), [true, false, true]);
+    }
 
     #[test]
     fn nodes_are_counted_where_they_ran() {
@@ -147,7 +164,7 @@ mod tests {
     #[test]
     fn a_profile_leaves_nothing_behind() {
         let profile = Profile::new().unwrap();
-        let folder = profile.folder.clone();
+        let folder = profile.folder.path().to_owned();
         std::fs::write(profile.file(), "[]").unwrap();
         assert_eq!(profile.read(profile.file().to_str().unwrap()), None);
         drop(profile);

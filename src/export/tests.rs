@@ -341,3 +341,91 @@ fn records_share_their_names_as_plain_text() {
     let back: Record = serde_json::from_str(&line).unwrap();
     assert_eq!(back, Record { space: Arc::from("a"), ..record(3, "a") });
 }
+
+/// The folder of a writer that was killed after `rows` rows, with what had reached the disk.
+fn killed(layout: Layout, rows: u64) -> tempfile::TempDir {
+    let (place, left) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut writer = Writer::open(place.path(), 0, layout, 1 << 30).unwrap();
+    (0..rows / 2).for_each(|frame| writer.push(&record(frame, "s"), &row(frame, 16)).unwrap());
+    writer.rotate().unwrap();
+    (rows / 2..rows).for_each(|frame| writer.push(&record(frame, "s"), &row(frame, 16)).unwrap());
+    for name in names(place.path()) {
+        fs::copy(place.path().join(&name), left.path().join(&name)).unwrap();
+    }
+    left
+}
+
+#[test]
+fn whole_rows_of_an_open_file_survive_a_kill_wherever_it_was_torn() {
+    for format in [Format::Npy, Format::Safetensors] {
+        let layout = Layout { format, ..NPY };
+        let end = format.end();
+        let whole = recover(killed(layout, 2000).path(), Layout::EMBEDDING).unwrap().rows;
+        assert!(whole > 500 && whole < 1000, "{whole}");
+        for (what, tear) in [("rows", true), ("records", false)] {
+            for (bytes, zeros) in [(1, false), (700, false), (9000, false), (700, true), (1 << 20, false)] {
+                let left = killed(layout, 2000);
+                let torn = left.path().join(format!(".0001.{}.partial", if tear { end } else { RECORDS }));
+                let length = fs::metadata(&torn).unwrap().len();
+                let file = fs::File::options().write(true).open(&torn).unwrap();
+                file.set_len(length.saturating_sub(bytes)).unwrap();
+                if zeros {
+                    file.set_len(length).unwrap();
+                }
+                let found = recover(left.path(), Layout::EMBEDDING).unwrap();
+                assert!(found.rows < whole, "{what} torn by {bytes}");
+                discard_from(left.path(), 2).unwrap();
+                let expected: Vec<u64> = (0..1000 + found.rows).collect();
+                assert_eq!(frames(left.path(), 16), expected, "{what} torn by {bytes}");
+                assert_eq!(found.rows == 0, bytes == 1 << 20);
+                assert_eq!(recover(left.path(), Layout::EMBEDDING).unwrap(), Recovered::default());
+            }
+        }
+        // Killed between the two names.
+        let left = killed(layout, 2000);
+        fs::rename(left.path().join(".0001.jsonl.partial"), left.path().join("0001.jsonl")).unwrap();
+        assert_eq!(recover(left.path(), Layout::EMBEDDING).unwrap().rows, whole);
+        assert_eq!(frames(left.path(), 16).len() as u64, 1000 + whole);
+    }
+}
+
+#[test]
+fn what_cannot_be_recovered_is_told() {
+    let left = killed(Layout { format: Format::Parquet, ..NPY }, 4000);
+    let found = recover(left.path(), Layout::EMBEDDING).unwrap();
+    assert!(
+        found.rows == 0 && found.lost[0].contains("0001.parquet") && found.lost[0].contains("are lost"),
+        "{found:?}"
+    );
+    let left = killed(NPY, 2000);
+    fs::write(left.path().join(".0001.npy.partial"), "no header").unwrap();
+    let found = recover(left.path(), Layout::EMBEDDING).unwrap();
+    assert!(found.rows == 0 && found.lost[0].contains("0001.npy"), "{found:?}");
+    assert_eq!(recover(&left.path().join("none"), Layout::EMBEDDING).unwrap(), Recovered::default());
+}
+
+#[test]
+fn missing_and_cut_files_are_told_a_line_each() {
+    let place = tempfile::tempdir().unwrap();
+    let mut writer = Writer::open(place.path(), 0, NPY, 1 << 30).unwrap();
+    for frame in 0..6 {
+        writer.push(&record(frame, "s"), &row(frame, 16)).unwrap();
+        writer.rotate().unwrap();
+    }
+    let told = |next, oldest_may_go| missing_below(place.path(), next, oldest_may_go).unwrap();
+    assert!(told(6, false).is_empty());
+    assert!(told(8, false)[0].contains("files 0006 to 0007 are missing"), "{:?}", told(8, false));
+    let at = |name: &str| place.path().join(name);
+    for name in ["0000.npy", "0000.jsonl", "0003.npy", "0004.jsonl"] {
+        fs::remove_file(at(name)).unwrap();
+    }
+    fs::File::options().write(true).open(at("0002.npy")).unwrap().set_len(150).unwrap();
+    let (lines, fewer) = (told(6, false), told(6, true));
+    for (line, part) in
+        lines.iter().zip(["file 0000 is missing", "file 0003 is missing", "0002.npy", "0004.jsonl is missing"])
+    {
+        assert!(line.contains(part), "{lines:?}");
+    }
+    assert_eq!((lines.len(), fewer.len()), (4, 3), "the oldest may have been removed for room");
+    assert!(told(2, true).is_empty());
+}

@@ -45,6 +45,8 @@ pub struct Found {
     pub newest_frame: Option<u64>,
     /// There is a line of the end of the stream.
     pub ended: bool,
+    /// The run was stopped in order before this frame: its last line says so.
+    pub stopped_at: Option<u64>,
     /// Lines that were taken out because the run says them again.
     pub repeated: u64,
 }
@@ -82,6 +84,8 @@ impl Journal {
             found.tally.count(&line);
             let Ok(event) = &line.event else { continue };
             found.ended |= event["event"] == "end";
+            let last = event["event"] == "stop" || event["event"] == "end";
+            found.stopped_at = last.then(|| event["frames"].as_u64()).flatten();
             if let Some(frame) = frame_of(event) {
                 found.newest_frame = found.newest_frame.max(Some(frame));
                 found.repeated += u64::from(bounded && frame >= next);

@@ -90,6 +90,13 @@ pub struct ExportCounts {
     pub removed: Removed,
 }
 
+impl ExportCounts {
+    /// Rows of all kinds that found the disk full.
+    pub fn lost_rows(&self) -> u64 {
+        self.embeddings.lost_rows + self.latents.lost_rows + self.grids.lost_rows
+    }
+}
+
 impl Exporter {
     /// Opens `FOLDER/embeddings`, `FOLDER/latents` and, where latents of `origin` are grids, `FOLDER/grids` as configured,
     /// to go on with the files numbered `next`; files of those numbers and above (of a run that was cut off) are removed,

@@ -488,11 +488,6 @@ impl Worker {
         Lost { unsaved_states: self.unsaved_states, journal_lines, waiting_journal_lines }
     }
 
-    /// First frame that is not in the newest state that this process saved.
-    pub fn saved_to(&self) -> Option<u64> {
-        self.saved_to
-    }
-
     /// Something is in memory only: one message, and one line of the journal, until a state is saved again.
     fn fault(&mut self, what: &str, error: &Error) -> Result<()> {
         if std::mem::replace(&mut self.failing, true) {
@@ -546,11 +541,12 @@ impl Worker {
             ));
         }
         let Some(error) = self.not_saved.take() else { return Ok(()) };
+        let since = self.saved_to.map_or_else(|| "it began here".to_owned(), |frame| format!("frame {frame}"));
         Err(Error::new(
             error.kind(),
             format!(
-                "the state of run {run} is not saved, and what was learned since the one before is lost; see to the reason and \
-                 go on from there with --resume"
+                "the state of run {run} is not saved, and what was learned since {since} is lost; see to the reason and go on \
+                 from there with --resume"
             ),
         )
         .because(error))

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::{Boxed, bounded};
 use crate::cli;
-use crate::commands::Output;
 use crate::commands::common::{Opened, Progress, camera_names};
+use crate::commands::{Done, Output};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::export::outlets::Outlets;
@@ -24,7 +24,7 @@ pub(in crate::commands) fn run(
     mut config: Config,
     mut opened: Opened,
     snapshot: &Snapshot,
-) -> Result<Output> {
+) -> Result<Done> {
     let mut boxed = Boxed::open(file, &config, &opened, args.source.len())?;
     let camera: Arc<str> = camera_names(&args.camera, 1)?.remove(0).into();
     let mut source = source::open_all(&args.source, &config.source)?;
@@ -77,5 +77,5 @@ pub(in crate::commands) fn run(
         exports.embeddings.rows,
         exports.embeddings.lost_rows
     );
-    Ok(Output { text, json, as_json: args.common.json })
+    Ok(Done::but_for(exports.lost_rows(), Output { text, json, as_json: args.common.json }))
 }

@@ -32,6 +32,7 @@ pub struct Trackers {
     cameras: Growing,
     frames: Growing,
     rects: Growing,
+    classes: Growing,
     dim: usize,
     rows: u64,
 }
@@ -52,6 +53,7 @@ impl Trackers {
             cameras: array("camids.npy")?,
             frames: array("frames.npy")?,
             rects: array("boxes.npy")?,
+            classes: array("classes.npy")?,
             dim,
             rows: 0,
         })
@@ -81,6 +83,7 @@ impl Trackers {
         self.frames.push(&(*frame as i64).to_le_bytes())?;
         self.rects.push(&floats(&[left, top, rect.right as f32, rect.bottom as f32]))?;
         // The struct afterimage_reid_object of include/afterimage_reid.h.
+        self.classes.push(&class.unwrap_or(-1).to_le_bytes())?;
         let class = i32::try_from(class.unwrap_or(-1)).unwrap_or(-1);
         let mut object = Vec::with_capacity(REID_OBJECT);
         object.extend_from_slice(&frame.to_le_bytes());
@@ -106,7 +109,7 @@ impl Trackers {
         self.deepsort.finish(&table("<f4", MOT + dim))?;
         self.features.finish(&table("<f4", dim))?;
         self.rects.finish(&table("<f4", 4))?;
-        for column in [self.tracks, self.cameras, self.frames] {
+        for column in [self.tracks, self.cameras, self.frames, self.classes] {
             column.finish(&list)?;
         }
         let too_long = || Error::work(format!("an embedding of {dim} numbers is too long"));

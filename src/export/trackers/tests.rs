@@ -96,7 +96,8 @@ fn rows_are_those_of_deepsort_and_arrays_go_with_them() {
     assert_eq!(floats(&read("boxes.npy")[HEADER_BYTES..])[..4], [10.5, -2.0, 40.5, 60.0]);
     assert_eq!(floats(&read("features.npy")[HEADER_BYTES..]), [0.5, -0.25, 1.0, 0.0, 2.0, 3.0]);
     assert_eq!(read("camids.npy").len(), HEADER_BYTES + 16);
-    assert_eq!(files::names_in(&folder.path().join("trackers")).unwrap().len(), 7, "nothing is left over");
+    assert_eq!(&read("classes.npy")[HEADER_BYTES..], [1i64.to_le_bytes(), (-1i64).to_le_bytes()].concat());
+    assert_eq!(files::names_in(&folder.path().join("trackers")).unwrap().len(), 8, "nothing is left over");
 }
 
 #[test]

@@ -1,0 +1,58 @@
+//! A start that came to nothing leaves nothing behind.
+use std::fs;
+use std::path::Path;
+
+use crate::files;
+
+/// What a run has in its folder before its first frame.
+const MADE: [&str; 6] = [
+    "run.json",
+    "journal.jsonl",
+    "state.safetensors",
+    "state.next.safetensors",
+    "state.previous.safetensors",
+    "heads/.reserve",
+];
+const FOLDERS: [&str; 5] = ["heads", "maps", "embeddings", "latents", "grids"];
+
+/// A run that begins. Dropped before [`Fresh::keep`], it takes back what its start has put into the folder, so that the
+/// same command can be given again; where there is more than that, all of it stays.
+pub(super) struct Fresh<'a> {
+    run: &'a Path,
+    keep: bool,
+}
+
+impl<'a> Fresh<'a> {
+    /// Begins in the folder `run`; `keep` from the start where the run was there before.
+    pub(super) fn new(run: &'a Path, keep: bool) -> Self {
+        Self { run, keep }
+    }
+
+    /// There is something in the run.
+    pub(super) fn keep(&mut self) {
+        self.keep = true;
+    }
+
+    fn holds_more(&self) -> bool {
+        let files = |folder: &Path| files::names_in(folder).unwrap_or_default();
+        FOLDERS
+            .iter()
+            .any(|name| files(&self.run.join(name)).iter().any(|file| !files::is_partial(file) && file != ".reserve"))
+    }
+}
+
+impl Drop for Fresh<'_> {
+    fn drop(&mut self) {
+        if self.keep || self.holds_more() {
+            return;
+        }
+        for name in MADE {
+            files::remove_leftover(&self.run.join(name));
+        }
+        for folder in FOLDERS.map(|name| self.run.join(name)) {
+            files::sweep(&folder);
+            // Only what is empty goes.
+            fs::remove_dir(folder).ok();
+        }
+    }
+}
