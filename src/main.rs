@@ -34,15 +34,21 @@ fn main() -> ExitCode {
                 None => (format!("{e:#}"), 1),
             };
             // Nothing is left to do when standard error is closed.
-            writeln!(std::io::stderr(), "afterimage: {}", telemetry::printable(&text)).ok();
+            writeln!(std::io::stderr(), "afterimage: {}", telemetry::printable(&without_secrets(text))).ok();
             ExitCode::from(code)
         }
     }
 }
 
-/// A mistake in the command line. It is repeated, and may be an address with a password in the wrong place.
+/// A mistake in the command line, which is repeated.
 fn refused(wrong: &clap::Error) -> ExitCode {
-    let mut text = if std::io::stderr().is_terminal() { wrong.render().ansi().to_string() } else { wrong.to_string() };
+    let text = if std::io::stderr().is_terminal() { wrong.render().ansi().to_string() } else { wrong.to_string() };
+    write!(std::io::stderr(), "{}", without_secrets(text)).ok();
+    ExitCode::from(2)
+}
+
+/// An error may repeat an argument, and that may be an address with a password in the wrong place.
+fn without_secrets(mut text: String) -> String {
     for argument in std::env::args_os().skip(1) {
         let argument = argument.to_string_lossy();
         // Also the value of `--name=value`.
@@ -51,8 +57,7 @@ fn refused(wrong: &clap::Error) -> ExitCode {
             text = Address::new(part).scrub(&text);
         }
     }
-    write!(std::io::stderr(), "{text}").ok();
-    ExitCode::from(2)
+    text
 }
 
 fn run(cli: &Cli, started: Instant) -> anyhow::Result<u8> {

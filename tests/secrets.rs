@@ -55,8 +55,9 @@ fn nothing_of_a_run_has_the_password() {
                 -rtsp_transport | -timeout | -stimeout) shift ;;\n\
                 -i) shift; args+=(-re -f lavfi -i testsrc2=size=64x48:rate=50) ;;\n\
                 *) args+=(\"$1\") ;; esac; shift; done\nexec REAL \"${args[@]}\"\n";
-    let real = std::env::split_paths(&std::env::var_os("PATH").unwrap()).map(|folder| folder.join("ffmpeg"));
-    let Some(real) = real.into_iter().find(|path| path.exists()) else {
+    let path = std::env::var_os("PATH").unwrap();
+    let mut real = std::env::split_paths(&path).map(|folder| folder.join("ffmpeg"));
+    let Some(real) = real.find(|path| path.exists()) else {
         println!("skipped: there is no ffmpeg");
         return;
     };

@@ -15,4 +15,5 @@ pub use maps::{MAPS, MapFile, load_map, load_own_map, map_path, save_map};
 pub use owner::Owner;
 pub use parts::Contents;
 pub use reserve::Reserve;
+pub(crate) use stored::MAX_HEADER_BYTES;
 pub use stored::{Stored, load, save};

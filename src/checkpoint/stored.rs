@@ -18,7 +18,7 @@ use crate::files;
 
 /// A header is names and shapes, and nothing in it grows with the stream (docs/formats.md, "Limits"): a longer one is no
 /// file of ours. Holds for reading and for writing.
-pub(super) const MAX_HEADER_BYTES: u64 = 1 << 20;
+pub(crate) const MAX_HEADER_BYTES: u64 = 1 << 20;
 
 /// Key of the checksum in the header's `__metadata__`.
 const CHECKSUM: &str = "sha256";

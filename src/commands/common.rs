@@ -22,6 +22,8 @@ use crate::source::folder::read_image;
 use crate::source::unreadable;
 use crate::warmup;
 
+/// Of the name of a camera, which every record, message and metric repeats.
+const MAX_CAMERA_BYTES: usize = 200;
 /// Time between two heartbeat lines where there is no terminal.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
@@ -271,6 +273,13 @@ pub(super) fn camera_names(given: &[String], sources: usize) -> Result<Vec<Strin
     let others = (given.len() + 1..=sources).map(|n| if n == 1 { "camera".to_owned() } else { format!("camera-{n}") });
     let names: Vec<String> = given.iter().cloned().chain(others).collect();
     let twice = names.iter().enumerate().find(|(i, name)| name.is_empty() || names[..*i].contains(name));
+    let long = names.iter().find(|name| name.len() > MAX_CAMERA_BYTES || name.chars().any(char::is_control));
+    if let Some(name) = long {
+        return Err(Error::usage(format!(
+            "--camera {:?}: a name has at most {MAX_CAMERA_BYTES} bytes and no control characters; it stands in each record",
+            name.chars().take(40).collect::<String>()
+        )));
+    }
     match twice {
         Some((_, name)) => Err(Error::usage(format!("--camera {name:?}: every source needs a name of its own"))),
         None => Ok(names),

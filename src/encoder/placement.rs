@@ -132,7 +132,7 @@ mod tests {
     fn what_a_killed_process_left_goes_and_no_other() {
         let all = tempfile::tempdir().unwrap();
         let folders = [format!("{NAME}{}-a", std::process::id()), format!("{NAME}4194305-b"), "other".to_owned()];
-        folders.each_ref().map(|name| std::fs::create_dir(all.path().join(name)).unwrap());
+        folders.iter().for_each(|name| std::fs::create_dir(all.path().join(name)).unwrap());
         sweep(all.path());
         assert_eq!(folders.map(|name| all.path().join(name).exists()), [true, false, true]);
     }

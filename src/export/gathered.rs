@@ -7,6 +7,7 @@ use half::slice::HalfFloatSliceExt;
 use crate::error::{Error, Result};
 use crate::export::pair::Pair;
 use crate::export::parquet::Sheet;
+use crate::export::reader::MAX_TEXT_BYTES;
 use crate::export::{Dtype, Format, Layout, Record};
 
 /// Rows are gathered up to so many bytes, then written.
@@ -35,9 +36,19 @@ impl Gathered {
         if layout.format == Format::Parquet {
             self.records.push(record.clone());
         } else {
+            let before = self.lines.len();
             serde_json::to_writer(&mut self.lines, record).map_err(|error| {
                 Error::work(format!("cannot write the record of frame {}", record.frame)).because(error)
             })?;
+            // What a reader would refuse is not written.
+            let bytes = (self.lines.len() - before) as u64;
+            if bytes >= MAX_TEXT_BYTES {
+                self.lines.truncate(before);
+                return Err(Error::work(format!(
+                    "cannot write the record of frame {}: it has {bytes} bytes, fewer than {MAX_TEXT_BYTES} are possible",
+                    record.frame
+                )));
+            }
             self.lines.push(b'\n');
         }
         match layout.dtype {

@@ -133,17 +133,22 @@ fn lines(file: &File) -> io::Result<(Option<Record>, Vec<u64>)> {
     Ok((first, ends))
 }
 
-/// How many rows of so many bytes are whole, `most` at the most: no embedding is all zeros, which is what a power cut leaves.
+/// How many rows of so many bytes are whole, `most` at the most. A power cut leaves zeros: no embedding is all zeros, and a
+/// last row that ends with one may have been cut in the middle.
 fn whole_rows(file: &File, bytes: usize, most: usize) -> io::Result<usize> {
     let mut rows = BufReader::new(file);
     let mut row = vec![0; bytes];
-    for whole in 0..most {
+    let (mut whole, mut sure) = (0, 0);
+    while whole < most {
         match rows.read_exact(&mut row) {
-            Ok(()) if row.iter().any(|byte| *byte != 0) => {}
-            Ok(()) => return Ok(whole),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(whole),
+            Ok(()) if row.iter().all(|byte| *byte == 0) => break,
+            Ok(()) => whole += 1,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
             Err(error) => return Err(error),
         }
+        if row.iter().rev().take(2).any(|byte| *byte != 0) {
+            sure = whole;
+        }
     }
-    Ok(most)
+    Ok(sure)
 }

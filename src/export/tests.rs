@@ -390,6 +390,18 @@ fn whole_rows_of_an_open_file_survive_a_kill_wherever_it_was_torn() {
 }
 
 #[test]
+fn a_record_that_no_reader_would_take_is_not_written() {
+    let place = tempfile::tempdir().unwrap();
+    let mut writer = Writer::open(place.path(), 0, NPY, 1 << 30).unwrap();
+    let mut long = record(7, "s");
+    long.camera = "x".repeat(1 << 16).into();
+    assert!(writer.push(&long, &row(7, 4)).unwrap_err().chain().contains("record of frame 7"));
+    writer.push(&record(8, "s"), &row(8, 4)).unwrap();
+    writer.finish().unwrap();
+    assert_eq!(frames(place.path(), 4), [8]);
+}
+
+#[test]
 fn what_cannot_be_recovered_is_told() {
     let left = killed(Layout { format: Format::Parquet, ..NPY }, 4000);
     let found = recover(left.path(), Layout::EMBEDDING).unwrap();

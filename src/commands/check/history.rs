@@ -1,12 +1,15 @@
 //! The journal and the saved states.
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 
 use serde_json::Value;
 
 use super::heads::Heads;
+use crate::checkpoint::MAX_HEADER_BYTES;
 use crate::commands::findings::Findings;
 use crate::error::{Error, Kind, Result};
+use crate::files;
 use crate::journal;
 use crate::pipeline::folder::{Place, RunInfo};
 use crate::pipeline::saved;
@@ -112,6 +115,13 @@ fn what_resume_does(error: &Error) -> &'static str {
     }
 }
 
+/// The length of the header of a safetensors file.
+fn header_bytes(path: &Path) -> Option<u64> {
+    let mut start = [0; 8];
+    files::open_regular(path).ok()?.read_exact(&mut start).ok()?;
+    Some(u64::from_le_bytes(start))
+}
+
 /// The saved states; the place of the newest whole one.
 pub(super) fn states(all: &mut Findings, run: &Path, info: Option<&RunInfo>) -> Option<Place> {
     let mut newest = None;
@@ -125,6 +135,13 @@ pub(super) fn states(all: &mut Findings, run: &Path, info: Option<&RunInfo>) -> 
                 let next = place.next_index;
                 let ended = if place.ended { "; the source has ended" } else { "" };
                 all.ok(name, format!("whole, goes on at frame {next}{ended}"));
+                if let Some(bytes) = header_bytes(&run.join(name)).filter(|bytes| *bytes > MAX_HEADER_BYTES / 2) {
+                    all.warn(
+                        name,
+                        format!("its header has {bytes} of the {MAX_HEADER_BYTES} bytes that a state may have"),
+                        "it should not grow; report it with this line, and keep a copy of the run",
+                    );
+                }
                 newest = newest.or(Some(place));
             }
             Err(error) => all.fail(name, error.chain(), what_resume_does(&error)),
