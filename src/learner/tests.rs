@@ -77,6 +77,17 @@ pub(super) fn run(learner: &mut Learner, stream: &mut Stream, frames: u64) -> Ve
 }
 
 #[test]
+fn latents_too_long_to_be_learned_from_are_refused_before_anything_is_allocated() {
+    for dim in [MAX_DIM + 1, 65_537, 1 << 40] {
+        let refused = Learner::new(&config(&[]), Origin { dim, ..origin() }, None).unwrap_err().chain();
+        assert!(
+            refused.contains(&format!("latents of {dim} numbers")) && refused.contains("encoder.taps"),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
 fn a_provoked_collapse_is_rolled_back_and_what_is_exported_stays() {
     let hot = ["learn.temperature=0.01", "learn.learning_rate=0.02", "learn.refit_growth=100", "learn.warmup_steps=0"];
     let (mut learner, mut stream) = (learner(&hot), Stream::new(1));
