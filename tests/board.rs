@@ -72,10 +72,9 @@ fn a_camera_that_is_gone_is_no_reason_for_the_watchdog() {
     let pipeline = "gst:videotestsrc ! video/x-raw,width=64,height=48,framerate=30/1";
     let tools = place.at("tools");
     fs::create_dir(&tools).unwrap();
-    // In place of GStreamer: a header and five frames, then silence.
+    // In place of GStreamer: five frames, then silence.
     let script = "#!/usr/bin/env python3\nimport sys, time\nout = sys.stdout.buffer\n\
-                  out.write(b'YUV4MPEG2 W64 H48 F30:1 C420jpeg\\n')\n\
-                  for i in range(5):\n    out.write(b'FRAME\\n' + bytes([40 * i]) * (64 * 48 * 3 // 2)); out.flush(); time.sleep(.03)\n\
+                  for i in range(5):\n    out.write(b'P6\\n64 48\\n255\\n' + bytes([40 * i]) * (64 * 48 * 3)); out.flush(); time.sleep(.03)\n\
                   time.sleep(1000)\n";
     let program = tools.join("gst-launch-1.0");
     fs::write(&program, script).unwrap();

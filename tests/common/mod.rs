@@ -329,7 +329,7 @@ impl Paced {
         let pipe = place.at("clip.mp4.frames");
         fs::remove_file(&pipe).ok();
         assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        fs::write(place.at("clip.mp4"), "no real video").unwrap();
+        fs::write(place.at("clip.mp4"), "\0for a decoder that does not look").unwrap();
         fs::create_dir_all(place.at("bin")).unwrap();
         let script = "#!/bin/sh\n\
                       case \"$*\" in *yuv4mpegpipe*) echo 'YUV4MPEG2 W64 H48 F10:1 Ip'; exit 0 ;; esac\n\
