@@ -4,7 +4,7 @@
     tools/campaign/campaign.py [--minutes 5] [--seed N] [--workers 2] [--program target/release/afterimage] [--months PROGRAM]
                           [--only KIND ...] [--no-fuzz]
 
-Kinds: learn, verbs, disk, live, mishaps, clients, brokers, soak, months, fuzz. All traffic stays on this machine, all files in
+Kinds: learn, verbs, disk, live, mishaps, running, clients, brokers, soak, months, fuzz. All traffic stays on this machine, all files in
 one temporary folder. The seed repeats what was drawn, not the moment in which a signal meets the program. Standard library
 only. docs/reliability.md says what is promised."""
 import argparse
@@ -32,6 +32,7 @@ KINDS = {
     "live": (kills.live, 0.1),
     "verbs": (kills.verbs, 0.15),
     "mishaps": (mishaps.run, 0.1),
+    "running": (mishaps.while_running, 0.05),
     "clients": (strangers.clients, 0.1),
     "brokers": (strangers.brokers, 0.1),
     "months": (None, 0.1),

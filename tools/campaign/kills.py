@@ -1,4 +1,5 @@
 """SIGKILL at random moments: of `learn` in every state, of other verbs, on a full disk, of live runs."""
+import json
 import os
 import subprocess
 import time
@@ -15,6 +16,7 @@ VARIANTS = {
     "views": ["learn.views=0.5", "learn.optimizer=lars", "learn.ema=0.9"],
     "motion": ["prepare.motion_crop=true", "prepare.background_secs=5"],
     "grid": ["encoder.taps=['output']", "export.latents=true", "learn.objective=vicreg"],
+    "cpc": ["learn.objective=cpc", "learn.cpc_width=16", "learn.cpc_blocks=2", "learn.cpc_dim=16", "learn.cpc_batch=8"],
     "disk budget": ["board.disk_budget_megabytes=1", "export.rotate_megabytes=0.05"],
 }
 CHECKPOINTS = "checkpoint.every_frames=40"
@@ -176,6 +178,18 @@ def fill(disk, room):
         pass
 
 
+def repeated(run):
+    """Rows that have the camera and frame of another one."""
+    seen, twice = set(), []
+    for path in sorted((run / "embeddings").glob("*.jsonl")):
+        for line in path.read_text().splitlines():
+            record = json.loads(line)
+            key = (record["camera"], record["frame"])
+            twice += [key] if key in seen else []
+            seen.add(key)
+    return twice
+
+
 def live(setting: Setting):
     """Live runs with every outlet open: killed, checked, resumed, ended."""
     kind, number = "kill: live", 0
@@ -204,7 +218,10 @@ def live(setting: Setting):
             process = setting.start(command)
             time.sleep(1)
             code, took = stop(process)
-            if code == 0:
+            twice = repeated(run)
+            if twice:
+                setting.table.fail(kind, case, f"a camera and frame were given twice: {twice[:3]}", tried=kills)
+            elif code == 0:
                 setting.table.add(kind, kills, kills)
             else:
                 text = f"after SIGTERM: {code} in {took:.1f} s: {end_of(setting.said())}"

@@ -3,8 +3,9 @@ why not; it neither panics nor hangs."""
 import os
 import shutil
 import subprocess
+import time
 
-from common import Setting, died, differing, end_of, remove, tree
+from common import Setting, died, differing, end_of, remove, stop, tree
 from kills import TWO, killed
 
 KIND = "mishap of a folder"
@@ -104,4 +105,56 @@ def run(setting: Setting):
                 setting.table.fail(KIND, case, f"ends with {code} without a word")
             else:
                 setting.table.add(KIND)
+        first = False
+
+
+def while_running(setting: Setting):
+    """What somebody does to the folder of a live run that goes on: it goes on too, or ends with the reason."""
+    kind, run, moved = "mishap while running", setting.path("run"), setting.path("moved")
+    gone = lambda *names: lambda: subprocess.run(["rm", "-rf", *(str(run / name) for name in names)], check=True)
+
+    def file_in_place_of(name):
+        return lambda: (gone(name)(), (run / name).write_text("x"))
+
+    all_acts = {
+        "the folder deleted": gone(""),
+        "the folder moved": lambda: os.rename(run, moved),
+        "all in it deleted": gone("embeddings", "heads", "maps", "journal.jsonl", "run.json", "state.safetensors"),
+        "embeddings/ deleted": gone("embeddings"),
+        "heads/ deleted": gone("heads"),
+        "states deleted": gone("state.safetensors", "state.previous.safetensors"),
+        "journal deleted": gone("journal.jsonl"),
+        "journal truncated": lambda: os.truncate(run / "journal.jsonl", 0),
+        "embeddings/ a file": file_in_place_of("embeddings"),
+        "heads/ a file": file_in_place_of("heads"),
+        "state a folder": lambda: (gone("state.safetensors")(), (run / "state.safetensors").mkdir()),
+        "journal a FIFO": lambda: (gone("journal.jsonl")(), os.mkfifo(run / "journal.jsonl")),
+    }
+    source = "pattern://3?live=true&rate=200&segments=10000&frames=1000000&width=64&height=48"
+    sets = ["checkpoint.every_frames=40", "export.rotate_megabytes=0.05", "learn.frames_per_sec=200", "learn.gap_min_secs=0.001"]
+    names, first = list(all_acts), True
+    while first or setting.left() > 0:
+        setting.random.shuffle(names)
+        for name in names:
+            if not first and setting.left() <= 0:
+                return
+            case = f"seed {setting.seed}, {name}"
+            subprocess.run(["rm", "-rf", str(run), str(moved)], check=True)
+            process, deadline = setting.start(setting.learn(run, *sets, sources=[source])), time.monotonic() + 30
+            while time.monotonic() < deadline and process.poll() is None and not (run / "state.previous.safetensors").exists():
+                time.sleep(0.02)
+            time.sleep(setting.random.random() * 0.3)
+            all_acts[name]()
+            try:
+                process.wait(1.5)
+            except subprocess.TimeoutExpired:
+                pass
+            code, _ = (process.returncode, 0) if process.poll() is not None else stop(process)
+            said = setting.said()
+            if code is None:
+                setting.table.fail(kind, case, f"hangs: {end_of(said)}", hung=True)
+            elif died(code, said) or code != 0 and "afterimage: " not in said:
+                setting.table.fail(kind, case, f"ends with {code}: {end_of(said)}")
+            else:
+                setting.table.add(kind)
         first = False
