@@ -128,13 +128,18 @@ fn four_rows(source: &[u8], line: usize, weights: &Weights, out: &mut [u8]) {
         let at = 3 * grouped.start;
         let source = &source[at..at + (ROWS - 1) * line + 3 * GROUP * grouped.groups.len()];
         // SAFETY: it was cut so.
-        let near = unsafe { masks.sums::<NEAR>(source, line, grouped.groups) };
-        let near = [_mm256_sll_epi32(near[0], shift), _mm256_sll_epi32(near[1], shift)];
+        let [a, b, c, d] = unsafe { masks.sums::<NEAR, ROWS>(source, line, grouped.groups) };
         let (least, most) = (_mm256_set1_epi32(grouped.off[0]), _mm256_set1_epi32(grouped.off[1]));
-        let mut values = [_mm256_add_epi32(near[0], least), _mm256_add_epi32(near[1], least)];
-        if is_doubtful(values, [_mm256_add_epi32(near[0], most), _mm256_add_epi32(near[1], most)]) {
-            // SAFETY: as above.
-            values = unsafe { exact(source, line, grouped.groups) };
+        let mut values = [_mm256_sll_epi32(both(a, b), shift), _mm256_sll_epi32(both(c, d), shift)];
+        let others = [_mm256_add_epi32(values[0], most), _mm256_add_epi32(values[1], most)];
+        values = [_mm256_add_epi32(values[0], least), _mm256_add_epi32(values[1], least)];
+        if is_doubtful(values, others) {
+            for (half, (value, other)) in values.iter_mut().zip(others).enumerate() {
+                if is_doubtful([*value; 2], [other; 2]) {
+                    // SAFETY: as above.
+                    *value = unsafe { exact(&source[2 * half * line..], line, grouped.groups) };
+                }
+            }
         }
         // Rows 0 and 2, then 1 and 3; of each red, green, blue and nothing.
         let words = _mm256_packs_epi32(
@@ -171,14 +176,19 @@ impl Masks {
         }
     }
 
-    /// The sums of the three channels of each row, by one part of the weights: rows 0 and 1, 2 and 3.
+    /// The sums of the three channels of each row, by one part of the weights, half of a sum in each half.
     ///
     /// # Safety
-    /// From each `line` on, `source` must have as many triples of bytes as `groups` have taps.
+    /// From each of the lines on, `source` must have as many triples of bytes as `groups` have taps.
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn sums<const PART: usize>(&self, source: &[u8], line: usize, groups: &[Group]) -> [__m256i; 2] {
-        let mut sums = [_mm256_setzero_si256(); ROWS];
+    unsafe fn sums<const PART: usize, const LINES: usize>(
+        &self,
+        source: &[u8],
+        line: usize,
+        groups: &[Group],
+    ) -> [__m256i; LINES] {
+        let mut sums = [_mm256_setzero_si256(); LINES];
         for (i, group) in groups.iter().enumerate() {
             // SAFETY: an array of eight numbers of 16 bits.
             let weights = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(group[PART].as_ptr().cast()) });
@@ -196,27 +206,24 @@ impl Masks {
                 *sum = _mm256_add_epi32(*sum, products);
             }
         }
-        [both(sums[0], sums[1]), both(sums[2], sums[3])]
+        sums
     }
 }
 
-/// The sums by both parts of the weights, with half of the last place.
+/// The sums of two rows by both parts of the weights, with half of the last place.
 ///
 /// # Safety
 /// That of [`Masks::sums`].
 #[cold]
 #[inline(never)]
 #[target_feature(enable = "avx2")]
-unsafe fn exact(source: &[u8], line: usize, groups: &[Group]) -> [__m256i; 2] {
+unsafe fn exact(source: &[u8], line: usize, groups: &[Group]) -> __m256i {
     let masks = Masks::new();
     // SAFETY: as the caller says.
-    let (high, low) = unsafe { (masks.sums::<HIGH>(source, line, groups), masks.sums::<LOW>(source, line, groups)) };
-    let mut sums = [_mm256_set1_epi32(HALF); 2];
-    for (sum, (high, low)) in sums.iter_mut().zip(high.into_iter().zip(low)) {
-        let whole = _mm256_add_epi32(_mm256_slli_epi32::<{ LOW_BITS as i32 }>(high), low);
-        *sum = _mm256_add_epi32(*sum, whole);
-    }
-    sums
+    let ([a, b], [c, d]) =
+        unsafe { (masks.sums::<HIGH, 2>(source, line, groups), masks.sums::<LOW, 2>(source, line, groups)) };
+    let whole = _mm256_add_epi32(_mm256_slli_epi32::<{ LOW_BITS as i32 }>(both(a, b)), both(c, d));
+    _mm256_add_epi32(whole, _mm256_set1_epi32(HALF))
 }
 
 /// The halves of `a` added, and those of `b`.
