@@ -1,4 +1,5 @@
 //! A frame: pixels and capture time.
+use std::sync::Arc;
 
 /// Capture time in nanoseconds. Live sources: wall clock (since 1970) advanced by the monotonic clock, so it never
 /// steps back. Videos: presentation time in the file, from the first frame; folders: frame number / frame rate. So a run
@@ -28,6 +29,8 @@ pub struct Frame {
     pub camera: u16,
     /// Position in the source, from 0; gaps are frames that the source dropped or could not read.
     pub index: u64,
+    /// The file that it is of, as its path below the folder; sources of several files only.
+    pub file: Option<Arc<str>>,
     /// The source knows that a new shot begins here (a new sub-folder, a reopened camera).
     pub cut: bool,
     /// When it was there to be taken (monotonic clock), for latency; `None` outside a pipeline.

@@ -223,6 +223,7 @@ fn record(frame: u64) -> Record {
         schema: SCHEMA,
         camera: "camera".into(),
         frame,
+        file: None,
         stamp_ns: frame as i64 * 10_000_000_000,
         wall_ns: None,
         segment: 0,

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Of records as they are written now. 1 had no `schema`, `wall_ns`, `level`, `encoder`, `preparation` and `learner`.
-pub const SCHEMA: u32 = 2;
+/// Of records as they are written now. 1 had no `schema`, `wall_ns`, `level`, `encoder`, `preparation` and `learner`; 2 had no
+/// `file`.
+pub const SCHEMA: u32 = 3;
 
 /// Digits of a hash that a record names.
 const HASH_DIGITS: usize = 16;
@@ -35,6 +36,14 @@ pub struct Record {
     pub camera: Arc<str>,
     /// Position of the frame in the source.
     pub frame: u64,
+    /// The file that the frame is of, as its path below the folder; folders only.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "write_some_text",
+        deserialize_with = "read_some_text"
+    )]
+    pub file: Option<Arc<str>>,
     /// Capture time in nanoseconds; it never steps back.
     pub stamp_ns: i64,
     /// What the wall clock said at the capture, nanoseconds since 1970; live sources only.
@@ -192,6 +201,7 @@ mod tests {
             schema: SCHEMA,
             camera: "a".into(),
             frame: 3,
+            file: Some("day 1/caf\u{e9}.jpg".into()),
             stamp_ns: 4,
             wall_ns: Some(5),
             segment: 6,

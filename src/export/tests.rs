@@ -13,6 +13,7 @@ fn record(frame: u64, space: &str) -> Record {
         schema: SCHEMA,
         camera: "door \"1\"".into(),
         frame,
+        file: None,
         stamp_ns: -1_000_000_007 * frame as i64,
         wall_ns: None,
         segment: frame / 3,
@@ -79,6 +80,7 @@ fn every_format_gives_the_same_records_and_numbers_and_the_same_bytes_every_time
         class: (frame % 6 == 2).then_some(frame as i64),
         score: (frame % 6 > 3).then_some(0.7),
         camera: ["a", "b", "ä"][frame as usize % 3].into(),
+        file: (frame % 5 > 1).then(|| format!("day {}/{frame}.jpg", frame / 3).into()),
         ..record(frame, "s")
     };
     for dtype in [Dtype::F32, Dtype::F16] {
@@ -335,7 +337,7 @@ fn on_a_disk_that_is_full_from_the_start_nothing_is_left_behind() {
 #[test]
 fn records_share_their_names_as_plain_text() {
     let line = serde_json::to_string(&record(3, "a")).unwrap();
-    let expected = "{\"schema\":2,\"camera\":\"door \\\"1\\\"\",\"frame\":3,\"stamp_ns\":-3000000021,\"segment\":1,\
+    let expected = "{\"schema\":3,\"camera\":\"door \\\"1\\\"\",\"frame\":3,\"stamp_ns\":-3000000021,\"segment\":1,\
                     \"level\":\"frame\",\"space\":\"a\",\"head\":1,\"novelty\":0.1}";
     assert_eq!(line, expected);
     let back: Record = serde_json::from_str(&line).unwrap();

@@ -190,6 +190,7 @@ fn record(frame: u64) -> Record {
         schema: SCHEMA,
         camera: "door".into(),
         frame,
+        file: None,
         stamp_ns: frame as i64 * 100_000_000,
         wall_ns: Some(1_700_000_000_000_000_000),
         segment: frame / 3,

@@ -212,6 +212,8 @@ pub struct Of {
     pub camera: Arc<str>,
     /// Its position in the source.
     pub frame: u64,
+    /// The file that it is of.
+    pub file: Option<Arc<str>>,
     /// Its capture time.
     pub stamp: Stamp,
     /// What the wall clock said then; live sources only.
@@ -226,6 +228,7 @@ pub fn record(of: Of, detection: &Detection, rect: Rect, snapshot: &Snapshot) ->
         schema: SCHEMA,
         camera: of.camera,
         frame: of.frame,
+        file: of.file,
         stamp_ns: of.stamp.0,
         wall_ns: of.wall_ns,
         segment: of.segment,

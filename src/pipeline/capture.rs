@@ -30,6 +30,8 @@ pub(super) struct Slot {
     pub(super) luma: [f32; LUMA_LEN],
     /// Position in the source.
     pub(super) index: u64,
+    /// The file that it is of.
+    pub(super) file: Option<Arc<str>>,
     /// Capture time.
     pub(super) stamp: Stamp,
     /// What the wall clock said then, nanoseconds since 1970; `None` unless the source is live.
@@ -68,6 +70,7 @@ impl Slot {
             background: None,
             luma: [0.0; LUMA_LEN],
             index: 0,
+            file: None,
             stamp: Stamp(0),
             wall_ns: None,
             camera: 0,
@@ -119,6 +122,7 @@ impl Making {
         slot.arrived = frame.arrived.unwrap_or_else(Instant::now);
         (slot.index, slot.stamp) = (self.first + frame.index, frame.stamp);
         (slot.camera, slot.cut) = (frame.camera, frame.cut);
+        slot.file.clone_from(&frame.file);
         luma(frame, &mut slot.luma);
         self.prepare.run(frame, &mut slot.tensor)?;
         slot.window = self.prepare.window();

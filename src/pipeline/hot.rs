@@ -220,6 +220,7 @@ impl Hot<'_> {
             schema: SCHEMA,
             camera,
             frame: slot.index,
+            file: slot.file.clone(),
             stamp_ns: slot.stamp.0,
             wall_ns: slot.wall_ns,
             segment,

@@ -34,6 +34,7 @@ fn record(i: usize) -> Record {
         schema: SCHEMA,
         camera: ["a", "b"][i % 2].into(),
         frame: i as u64,
+        file: None,
         stamp_ns: (i / 2) as i64 * 100_000_000,
         wall_ns: None,
         segment: 0,

@@ -106,6 +106,8 @@ impl Joined {
                 if input.ended || input.waiting {
                     continue;
                 }
+                // Frames change places with the caller's, which may be of a source that names files.
+                input.frame.file = None;
                 match input.source.next(&mut input.frame, wait) {
                     Ok(Pull::Frame) => input.waiting = true,
                     Ok(Pull::Idle) => return Ok(Pull::Idle),

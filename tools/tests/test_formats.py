@@ -16,7 +16,7 @@ import safetensors.numpy
 from .common import ROOT, program
 
 KEYS = {
-    "schema": "uint32", "camera": "string", "frame": "uint64", "stamp_ns": "int64", "wall_ns": "int64",
+    "schema": "uint32", "camera": "string", "frame": "uint64", "file": "string", "stamp_ns": "int64", "wall_ns": "int64",
     "segment": "uint64", "level": "string", "space": "string", "head": "uint64", "encoder": "string",
     "preparation": "string", "learner": "string", "novelty": "float", "novel": "bool", "track": "int64", "class": "int64",
     "score": "float",
@@ -122,7 +122,7 @@ class Formats(unittest.TestCase):
                 plain = file.drop_columns([name]).to_pylist()
                 self.assertEqual({(row["space"], row["encoder"], row["preparation"]) for row in plain}, {
                     tuple(meta[f"afterimage.{key}"] for key in ("space", "encoder", "preparation"))})
-                self.assertEqual((meta["afterimage.schema"], meta["afterimage.dim"]), ("2", str(width)))
+                self.assertEqual((meta["afterimage.schema"], meta["afterimage.dim"]), ("3", str(width)))
                 all_rows += plain
             self.assert_records(all_rows, records)
             wanted = [row for array in arrays for row in array]
@@ -168,4 +168,4 @@ class Formats(unittest.TestCase):
                 self.assertEqual(a.dtype, b.dtype)
             with safetensors.safe_open(paths[0], "numpy") as file:
                 self.assertEqual(file.metadata()["afterimage.space"], json.loads(lines[0][0])["space"])
-                self.assertEqual(file.metadata()["afterimage.schema"], "2")
+                self.assertEqual(file.metadata()["afterimage.schema"], "3")

@@ -48,7 +48,8 @@ pub(in crate::commands) fn run(
         row.latent.clear();
         row.latent.extend_from_slice(found.latent);
         let (camera, frame) = (camera.clone(), found.detection.frame);
-        let of = Of { camera, frame, stamp: found.stamp, wall_ns: None, segment: found.segment };
+        let file = found.file.cloned();
+        let of = Of { camera, frame, file, stamp: found.stamp, wall_ns: None, segment: found.segment };
         row.record = Some(record(of, found.detection, found.rect, &snapshot));
         row.frozen_space = exporter.wants_latents().then(|| frozen_space.clone());
         row.snapshot = Some(snapshot.clone());

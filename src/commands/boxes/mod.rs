@@ -4,6 +4,7 @@ mod learn;
 mod tracks;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub(super) struct Boxed {
 
 /// One box with its latent.
 pub(super) struct Found<'a> {
+    /// The file that its frame is of.
+    pub(super) file: Option<&'a Arc<str>>,
     pub(super) detection: &'a Detection,
     /// The part of it that lies in the frame.
     pub(super) rect: Rect,
@@ -122,7 +125,7 @@ impl Boxed {
             let (stamp, segment) = (frame.stamp, walked.segments - 1);
             let boxes = &self.detections[next..next + here];
             self.boxer.frame(&mut opened.encoder, &frame, boxes, |detection, rect, latent| {
-                each(Found { detection, rect, latent, stamp, segment })
+                each(Found { detection, rect, latent, file: frame.file.as_ref(), stamp, segment })
             })?;
             next += here;
             progress.set(frame.index + 1);

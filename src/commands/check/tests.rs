@@ -40,6 +40,7 @@ fn record(frame: u64, head: u64, space: &str) -> Record {
         schema: SCHEMA,
         camera: "camera".into(),
         frame,
+        file: None,
         stamp_ns: frame as i64,
         wall_ns: None,
         segment: 0,

@@ -18,6 +18,7 @@ fn record(frame: u64) -> Record {
         schema: SCHEMA,
         camera: "door \"1\"".into(),
         frame,
+        file: None,
         stamp_ns: -5,
         wall_ns: None,
         segment: 3,

@@ -1,5 +1,6 @@
 //! Records and rows as columns, and back.
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::chunk::Cells;
@@ -7,7 +8,7 @@ use super::runs::{self, Run};
 use crate::export::{Level, Maker, Record};
 
 /// Columns of rows that were not migrated; where a migrated row says where it comes from stands before the last.
-const COLUMNS: usize = 19;
+const COLUMNS: usize = 20;
 
 /// A filled column for each of [`super::schema::columns`]; `rows` are the bytes of all numbers.
 pub(super) fn cells(records: &[Record], rows: &[u8], migrated: bool) -> Vec<Cells> {
@@ -22,6 +23,7 @@ pub(super) fn cells(records: &[Record], rows: &[u8], migrated: bool) -> Vec<Cell
         numbers(records, |record| Some(record.schema.to_le_bytes())),
         texts(records, |record| Some(record.camera.clone())),
         number(|record| record.frame),
+        texts(records, |record| record.file.clone()),
         numbers(records, |record| Some(record.stamp_ns.to_le_bytes())),
         numbers(records, |record| record.wall_ns.map(i64::to_le_bytes)),
         number(|record| record.segment),
@@ -60,6 +62,7 @@ pub(super) fn records(mut cells: Vec<Cells>) -> Option<(Vec<Record>, Vec<u8>)> {
         schema,
         camera,
         frame,
+        file,
         stamp,
         wall,
         segment,
@@ -81,7 +84,7 @@ pub(super) fn records(mut cells: Vec<Cells>) -> Option<(Vec<Record>, Vec<u8>)> {
     let mut schema = back::<4>(&schema);
     let (mut frame, mut stamp, mut wall, mut segment, mut head) =
         (back::<8>(&frame), back::<8>(&stamp), back::<8>(&wall), back::<8>(&segment), back::<8>(&head));
-    let (mut camera, mut level, mut space) = (words(&camera), words(&level), words(&space));
+    let (mut camera, mut file, mut level, mut space) = (words(&camera), words(&file), words(&level), words(&space));
     let (mut encoder, mut preparation, mut learner) = (words(&encoder), words(&preparation), words(&learner));
     let (mut track, mut class, mut score) = (back::<8>(&track), back::<8>(&class), back::<4>(&score));
     let (mut novelty, mut sides) = (back::<4>(&novelty), back::<16>(&sides));
@@ -95,6 +98,7 @@ pub(super) fn records(mut cells: Vec<Cells>) -> Option<(Vec<Record>, Vec<u8>)> {
             schema: u32::from_le_bytes(schema.next()??),
             camera: camera.next()??,
             frame: u64::from_le_bytes(frame.next()??),
+            file: file.next()?,
             stamp_ns: i64::from_le_bytes(stamp.next()??),
             wall_ns: wall.next()?.map(i64::from_le_bytes),
             segment: u64::from_le_bytes(segment.next()??),
@@ -138,16 +142,17 @@ fn numbers<const N: usize>(records: &[Record], of: impl Fn(&Record) -> Option<[u
 fn texts(records: &[Record], of: impl Fn(&Record) -> Option<Arc<str>>) -> Cells {
     let mut cells = Cells::default();
     let mut all: Vec<Run> = Vec::new();
+    // Few where they are names of cameras, as many as rows where they are names of files.
+    let mut known: HashMap<Arc<str>, u32> = HashMap::new();
     for word in records.iter().map(of) {
         cells.present.push(word.is_some());
         let Some(word) = word else { continue };
-        // There are few, and the next is most often the one before.
-        let known = cells.entries.iter().rposition(|entry| *entry == word);
-        let at = known.unwrap_or_else(|| {
-            cells.entries.push(word);
-            cells.entries.len() - 1
+        let next = cells.entries.len() as u32;
+        let at = *known.entry(word).or_insert_with_key(|word| {
+            cells.entries.push(word.clone());
+            next
         });
-        all.push((at as u32, 1));
+        all.push((at, 1));
     }
     cells.numbers = runs::joined(all);
     cells

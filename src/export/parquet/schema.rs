@@ -36,6 +36,7 @@ pub(super) fn columns(name: &'static str, dtype: Dtype, dim: usize, migrated: bo
         column("schema", Type::Int(32, false), false),
         column("camera", Type::Text, false),
         column("frame", Type::Int(64, false), false),
+        column("file", Type::Text, true),
         column("stamp_ns", Type::Int(64, true), false),
         column("wall_ns", Type::Int(64, true), true),
         column("segment", Type::Int(64, false), false),

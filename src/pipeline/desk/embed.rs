@@ -55,7 +55,8 @@ impl Desk {
         snapshot.head.embed(&latent, &mut self.embedding, &mut self.scratch);
         let camera = self.cameras.get(usize::from(kept.frame.camera)).cloned().unwrap_or_default();
         let frame = &kept.frame;
-        let of = Of { camera, frame: frame.index, stamp: frame.stamp, wall_ns: kept.wall_ns, segment: kept.segment };
+        let (wall_ns, segment) = (kept.wall_ns, kept.segment);
+        let of = Of { camera, frame: frame.index, file: None, stamp: frame.stamp, wall_ns, segment };
         Ok(Record { maker: Some(self.maker.clone()), ..record(of, detection, rect, &snapshot) })
     }
 

@@ -2,6 +2,7 @@
 mod listing;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use self::listing::{Entry, LeftOut, list};
@@ -48,6 +49,14 @@ impl Folder {
         Self { folder, one: false, entries, rate, at: 0, last_segment: None, marks_cuts: false, counts }
     }
 
+    /// The path of image `at` below the folder; of one image by itself its name.
+    fn name(&self, at: usize) -> Arc<str> {
+        let path = self.entries.get(at).map(|entry| entry.path.as_path()).unwrap_or(&self.folder);
+        let below = path.strip_prefix(&self.folder).ok().filter(|below| !below.as_os_str().is_empty());
+        let name = below.map(Path::as_os_str).or(path.file_name()).unwrap_or_default();
+        name.to_string_lossy().as_ref().into()
+    }
+
     fn unreadable(&mut self, error: &Error) {
         self.counts.unreadable += 1;
         unreadable::tell(self.counts.unreadable, error);
@@ -65,6 +74,7 @@ impl Source for Folder {
             match outcome {
                 Ok(()) => {
                     frame.index = index;
+                    frame.file = Some(self.name(self.at - 1));
                     frame.stamp = stamp_at(index, self.rate);
                     // The images of the folder itself come first and follow no cut.
                     let own = self.entries.first().is_some_and(|first| !first.cut && first.segment == segment);

@@ -170,3 +170,27 @@ fn what_systems_leave_in_folders_is_left_out_and_counted() {
     );
     drop(socket);
 }
+
+#[test]
+fn frames_name_their_files_and_those_of_joined_folders_have_keys_of_their_own() {
+    let (root, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for (root, red) in [(&root, 10), (&other, 20)] {
+        save(root.path(), "a.png", 16, red);
+        save(root.path(), "day 1/b.png", 16, red);
+    }
+    let open = |root: &tempfile::TempDir| Box::new(Folder::open(root.path(), 10.0).unwrap()) as Box<dyn Source>;
+    let pattern = crate::source::open("pattern://3?frames=4", &crate::config::Source::default()).unwrap();
+    let mut joined = crate::source::joined::Joined::new(vec![open(&root), pattern, open(&other)]).unwrap();
+    let frames = all_frames(&mut joined);
+    let mut keys: Vec<(u16, u64)> = frames.iter().map(|frame| (frame.camera, frame.index)).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    assert_eq!((frames.len(), keys.len()), (8, 8));
+    for camera in [0, 1, 2] {
+        let files: Vec<_> = frames.iter().filter(|f| f.camera == camera).map(|f| f.file.as_deref()).collect();
+        let expected = if camera == 1 { vec![None; 4] } else { vec![Some("a.png"), Some("day 1/b.png")] };
+        assert_eq!(files, expected, "{camera}");
+    }
+    let one = all_frames(&mut Folder::one(&root.path().join("day 1/b.png"), 10.0));
+    assert_eq!(one[0].file.as_deref(), Some("b.png"));
+}
