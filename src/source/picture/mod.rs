@@ -9,10 +9,12 @@ mod png_rows;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Once;
 
 use image::ImageFormat;
 
@@ -133,14 +135,37 @@ pub(crate) fn decode(bytes: &[u8], frame: &mut Frame) -> Result<()> {
         Some(kind) => others::fill(kind, bytes, frame),
         None => Err(no_picture(bytes)),
     };
-    // libjpeg ends by unwinding, and a decoder that did not foresee some bytes is no reason to end a run.
-    let outcome = catch_unwind(AssertUnwindSafe(fill));
-    let outcome =
-        outcome.unwrap_or_else(|_| Err(Error::work("the picture is damaged in a way that its decoder does not know")));
+    // A decoder that did not foresee some bytes is no reason to end a run.
+    let outcome = quietly(fill);
+    let outcome = outcome.unwrap_or_else(|_| {
+        Err(Error::work("its decoder gave up; it is damaged or of a kind that is not read, save it as JPEG or PNG"))
+    });
     if outcome.is_err() {
         (frame.width, frame.height) = (0, 0);
         frame.pixels.clear();
     }
+    outcome
+}
+
+thread_local! {
+    /// A panic on this thread is caught and told as an error.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What `work` gives, or that it panicked, without the message that a panic writes.
+fn quietly<T>(work: impl FnOnce() -> T) -> std::thread::Result<T> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !QUIET.get() {
+                before(panic);
+            }
+        }));
+    });
+    let before = QUIET.replace(true);
+    let outcome = catch_unwind(AssertUnwindSafe(work));
+    QUIET.set(before);
     outcome
 }
 

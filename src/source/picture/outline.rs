@@ -102,12 +102,13 @@ impl Scans {
 impl Outline {
     /// Of the JPEG in `bytes`. Allocates nothing, and of a JPEG in one scan reads the headers only.
     pub(super) fn of(bytes: &[u8]) -> Self {
-        let (mut at, mut scans, mut orientation) = (2, Scans::new(), None);
+        let (mut at, mut scans, mut exif, mut xmp) = (2, Scans::new(), None, None);
         while let Some((marker, segment, end)) = segment(bytes, at) {
             at = end;
             match marker {
-                0xE1 if orientation.is_none() => {
-                    orientation = segment.strip_prefix(b"Exif\0\0").and_then(Orientation::from_exif_chunk);
+                0xE1 => {
+                    exif = exif.or_else(|| Orientation::from_exif_chunk(segment.strip_prefix(b"Exif\0\0")?));
+                    xmp = xmp.or_else(|| xmp_orientation(segment.strip_prefix(b"http://ns.adobe.com/xap/1.0/\0")?));
                 }
                 0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF => scans.frame(marker, segment),
                 0xDA => {
@@ -120,8 +121,19 @@ impl Outline {
                 _ => {}
             }
         }
-        Self { orientation: orientation.unwrap_or(Orientation::NoTransforms), complete: scans.complete() }
+        Self { orientation: exif.or(xmp).unwrap_or(Orientation::NoTransforms), complete: scans.complete() }
     }
+}
+
+/// The orientation in XMP, which stands where EXIF has none: `tiff:Orientation="6"` or `<tiff:Orientation>6<`.
+pub(super) fn xmp_orientation(xmp: &[u8]) -> Option<Orientation> {
+    let name = b"tiff:Orientation";
+    let at = xmp.windows(name.len()).position(|found| found == name)? + name.len();
+    let value = match xmp.get(at..)? {
+        [b'=', b'"' | b'\'', digit, ..] | [b'>', digit, ..] => digit,
+        _ => return None,
+    };
+    Orientation::from_exif(value.checked_sub(b'0')?)
 }
 
 /// The next marker from `at` on, what its segment holds, and where it ends.

@@ -1,5 +1,5 @@
 //! PNG to 8-bit RGB a row at a time: beside the frame a decoder needs a few rows, whatever the picture's colour type.
-use std::io::{Cursor, ErrorKind};
+use std::io::Cursor;
 
 use png::{BitDepth, ColorType, Decoder, Reader, Transformations};
 
@@ -7,6 +7,7 @@ use image::metadata::Orientation;
 
 use super::canvas::Canvas;
 use super::corrupt;
+use super::outline::xmp_orientation;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 
@@ -32,25 +33,48 @@ pub(super) fn fill(bytes: &[u8], frame: &mut Frame) -> Result<()> {
     } else {
         fill_rows(&mut reader, &mut canvas)?;
     }
-    match reader.finish() {
-        // All rows are there; only the end of the file is missing.
-        Err(png::DecodingError::IoError(error)) if error.kind() == ErrorKind::UnexpectedEof => Ok(()),
-        other => other.map_err(corrupt),
+    // All rows are there. What follows them (further pictures of an animation, the end) cannot spoil them, but the checksum of
+    // the last chunk of pixels comes after them.
+    if chunks(bytes).filter(|chunk| chunk.name == *b"IDAT").all(|chunk| chunk.sound()) {
+        return Ok(());
+    }
+    Err(Error::work("the PNG is damaged: a checksum of its pixels is another"))
+}
+
+/// A chunk whose data are all there (PNG specification, third edition, 5.3).
+struct Chunk<'a> {
+    name: [u8; 4],
+    /// Name and data.
+    body: &'a [u8],
+    /// What was written behind them, where the file does not end before.
+    sum: Option<u32>,
+}
+
+impl Chunk<'_> {
+    fn sound(&self) -> bool {
+        self.sum.is_none_or(|sum| sum == crc32fast::hash(self.body))
     }
 }
 
-/// The orientation of the EXIF chunk, wherever it stands (PNG specification, third edition, 11.3.4.5).
-fn orientation(bytes: &[u8]) -> Orientation {
+/// The whole chunks of a PNG.
+fn chunks(bytes: &[u8]) -> impl Iterator<Item = Chunk<'_>> {
     let mut rest = bytes.get(8..).unwrap_or_default();
-    while let Some((head, after)) = rest.split_first_chunk::<8>() {
-        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
-        let Some(data) = after.get(..length) else { break };
-        if head[4..] == *b"eXIf" {
-            return Orientation::from_exif_chunk(data).unwrap_or(Orientation::NoTransforms);
-        }
-        rest = after.get(length + 4..).unwrap_or_default();
-    }
-    Orientation::NoTransforms
+    std::iter::from_fn(move || {
+        let (length, after) = rest.split_first_chunk::<4>()?;
+        let end = (u32::from_be_bytes(*length) as usize).checked_add(4)?;
+        let body = after.get(..end)?;
+        let sum = after.get(end..).and_then(|behind| behind.first_chunk()).map(|sum| u32::from_be_bytes(*sum));
+        rest = after.get(end + 4..).unwrap_or_default();
+        Some(Chunk { name: *body.first_chunk()?, body, sum })
+    })
+}
+
+/// The orientation of the EXIF chunk, wherever it stands (11.3.4.5), else of XMP.
+fn orientation(bytes: &[u8]) -> Orientation {
+    let exif = |chunk: Chunk<'_>| Orientation::from_exif_chunk(chunk.body.strip_prefix(b"eXIf")?);
+    let xmp = |chunk: Chunk<'_>| xmp_orientation(chunk.body.strip_prefix(b"iTXtXML:com.adobe.xmp\0\0")?);
+    let found = chunks(bytes).find_map(exif).or_else(|| chunks(bytes).find_map(xmp));
+    found.unwrap_or(Orientation::NoTransforms)
 }
 
 fn fill_rows(reader: &mut Reader<Cursor<&[u8]>>, canvas: &mut Canvas<'_>) -> Result<()> {
@@ -193,6 +217,24 @@ mod tests {
             let read = fill(&bytes[..length], &mut frame).is_ok();
             assert!(!read || (frame.pixels == whole && length > bytes.len() - 24), "{length} of {}", bytes.len());
         }
+    }
+
+    #[test]
+    fn every_changed_byte_of_the_pixels_is_seen_and_what_follows_them_is_not_needed() {
+        let bytes = encode(ColorType::Grayscale, BitDepth::Eight, None, 67);
+        let whole = by_image(&bytes);
+        let mut frame = Frame::default();
+        let pixels = bytes.windows(4).position(|name| name == b"IDAT").unwrap();
+        for at in (pixels..bytes.len() - 12).step_by(7) {
+            let mut changed = bytes.clone();
+            changed[at] ^= 4;
+            assert!(fill(&changed, &mut frame).is_err(), "{at} of {}", bytes.len());
+        }
+        // A frame of an animation that is out of order, as the first of all there is none.
+        let end = bytes.len() - 12;
+        let odd = [&bytes[..end], b"\0\0\0\x04fdAT\0\0\0\x09", &[0; 4], &bytes[end..]].concat();
+        fill(&odd, &mut frame).unwrap();
+        assert!(frame.pixels == whole);
     }
 
     #[test]

@@ -98,6 +98,14 @@ fn pictures_are_turned_as_exif_says_in_every_kind_that_has_it() {
             assert!(found.pixels == expected.as_bytes(), "{kind:?} {orientation}");
         }
     }
+    // XMP, where EXIF says nothing.
+    let stored = jpeg(width, height);
+    for text in ["tiff:Orientation=\"3\"", "<tiff:Orientation>3</tiff:Orientation>"] {
+        let body = [b"http://ns.adobe.com/xap/1.0/\0".as_slice(), text.as_bytes()].concat();
+        let length = u16::try_from(body.len() + 2).unwrap().to_be_bytes();
+        let oriented = [&stored[..2], &[0xFF, 0xE1, length[0], length[1]], &body, &stored[2..]].concat();
+        assert_eq!(decoded(&oriented).pixels[..3], decoded(&stored).pixels[(width * height * 3 - 3) as usize..]);
+    }
     // What is no orientation changes nothing.
     let stored = jpeg(width, height);
     for bad in [exif(0), exif(9), b"MM\0*".to_vec(), Vec::new()] {
