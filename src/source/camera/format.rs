@@ -117,7 +117,8 @@ impl Layout {
         let Some(wanted) = self.length() else {
             picture::decode(buffer, frame)?;
             let found = (frame.width as usize, frame.height as usize);
-            if found != (width, height) {
+            // EXIF may have turned it.
+            if found != (width, height) && found != (height, width) {
                 return Err(Error::work(format!("a JPEG of {}x{} where {width}x{height} was set", found.0, found.1)));
             }
             return Ok(());
