@@ -77,7 +77,7 @@ impl std::fmt::Display for LeftOut {
 
 /// The images under `folder`: first its own, then those of each sub-folder and what is below it, and what was left out.
 ///
-/// Names go by [`natural`] order. An image is told by its content; only regular files are looked at (a link to one is one),
+/// Names go by natural order. An image is told by its content; only regular files are looked at (a link to one is one),
 /// and each real folder once. Hidden names and the folders of systems are left out.
 /// # Errors
 /// Work: no such folder, one that cannot be listed, or no image in any of them.
