@@ -70,7 +70,7 @@ impl Serialize for LeftOut {
 impl std::fmt::Display for LeftOut {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let all = self.0.iter().flat_map(|all| all.iter());
-        let each: Vec<String> = all.map(|(reason, count)| format!("{count} {reason}")).collect();
+        let each: Vec<String> = all.map(|(reason, count)| format!("{reason} ({count})")).collect();
         f.write_str(&each.join(", "))
     }
 }

@@ -102,7 +102,7 @@ impl Source for Folder {
             // Once: the position moves past the end.
             self.at += 1;
             let (count, folder) = (self.counts.unreadable, self.folder.display());
-            tracing::warn!("{count} images in the folder {folder} could not be read and were skipped");
+            tracing::warn!("skipped in the folder {folder}: images that cannot be read ({count})");
         }
         Ok(Pull::End)
     }

@@ -63,7 +63,7 @@ fn order_segments_and_cuts() {
     ];
     assert_eq!(seen, expected.map(|(name, segment, cut)| (name.to_string(), segment, cut)));
     let left_out = left_out.to_string();
-    assert_eq!(left_out, "1 files .txt, 1 hidden files or folders, 1 links to folders that were read already");
+    assert_eq!(left_out, "files .txt (1), hidden files or folders (1), links to folders that were read already (1)");
 }
 
 #[test]
@@ -165,8 +165,8 @@ fn what_systems_leave_in_folders_is_left_out_and_counted() {
     assert_eq!(names, ["a.jfif", "day/e.jpg"]);
     assert_eq!(
         left_out.to_string(),
-        "1 files .heic, 4 folders of the system, 1 hidden files or folders, 1 links to folders that were read already, \
-         1 pipes, sockets or devices"
+        "files .heic (1), folders of the system (4), hidden files or folders (1), links to folders that were read already (1), \
+         pipes, sockets or devices (1)"
     );
     drop(socket);
 }
