@@ -199,7 +199,8 @@ fn images_that_cannot_be_read_are_skipped_counted_and_named() {
     let wide = common::frames("pattern://2?frames=1&width=200&height=40").remove(0);
     write_image(&place.at("frames/005/00041.jpg"), &wide);
     let ran = place.learn("frames", "run", &[]).ok();
-    let ran = ran.said(&["003/00025.jpg", "004/00033.jpg", "skipped in the folder frames: images that cannot be read (2)"]);
+    let ran =
+        ran.said(&["003/00025.jpg", "004/00033.jpg", "skipped in the folder frames: images that cannot be read (2)"]);
     let report = ran.json();
     assert_eq!((&report["drops"]["unreadable"], &report["frames"]), (&2.into(), &58.into()), "{report}");
     assert_eq!(report["segments"], 6);

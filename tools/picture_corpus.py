@@ -81,6 +81,7 @@ def main():
             (place / "own" / name).symlink_to(path.resolve())
             picture, refused[name] = pillow(path)
             if picture is not None:
+                picture.info = {}
                 picture.save(place / "pillow" / f"{number:05}.png", compress_level=1)
         own, log, report = embed(arguments.program, arguments.encoder, place / "own", place / "a", arguments.seconds)
         others, _, _ = embed(arguments.program, arguments.encoder, place / "pillow", place / "b", arguments.seconds)

@@ -11,6 +11,7 @@ use image::{ColorType, ImageDecoder, ImageError, Limits};
 use super::Kind;
 use super::canvas::Canvas;
 use super::corrupt;
+use super::outline::exif_orientation;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::source::frame_bytes;
@@ -59,7 +60,8 @@ pub(super) fn webp_moves(head: &[u8]) -> bool {
 fn through<D: ImageDecoder>(decoder: image::ImageResult<D>, kind: Kind, frame: &mut Frame) -> Result<()> {
     let mut decoder = decoder.map_err(|error| failed(kind, error))?;
     let ((width, height), color) = (decoder.dimensions(), decoder.color_type());
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let exif = decoder.exif_metadata().ok().flatten().and_then(|exif| exif_orientation(&exif));
+    let orientation = exif.or_else(|| decoder.orientation().ok()).unwrap_or(Orientation::NoTransforms);
     // Bounds before anything is allocated for pixels.
     frame_bytes(width, height)?;
     let direct = color == ColorType::Rgb8 && orientation == Orientation::NoTransforms;

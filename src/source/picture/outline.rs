@@ -107,7 +107,7 @@ impl Outline {
             at = end;
             match marker {
                 0xE1 => {
-                    exif = exif.or_else(|| Orientation::from_exif_chunk(segment.strip_prefix(b"Exif\0\0")?));
+                    exif = exif.or_else(|| exif_orientation(segment));
                     xmp = xmp.or_else(|| xmp_orientation(segment.strip_prefix(b"http://ns.adobe.com/xap/1.0/\0")?));
                 }
                 0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF => scans.frame(marker, segment),
@@ -123,6 +123,11 @@ impl Outline {
         }
         Self { orientation: exif.or(xmp).unwrap_or(Orientation::NoTransforms), complete: scans.complete() }
     }
+}
+
+/// The orientation in EXIF: a TIFF structure, with the name before it that JPEG asks for and other formats often have too.
+pub(super) fn exif_orientation(exif: &[u8]) -> Option<Orientation> {
+    Orientation::from_exif_chunk(exif.strip_prefix(b"Exif\0\0").unwrap_or(exif))
 }
 
 /// The orientation in XMP, which stands where EXIF has none: `tiff:Orientation="6"` or `<tiff:Orientation>6<`.

@@ -7,7 +7,7 @@ use image::metadata::Orientation;
 
 use super::canvas::Canvas;
 use super::corrupt;
-use super::outline::xmp_orientation;
+use super::outline::{exif_orientation, xmp_orientation};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 
@@ -71,7 +71,7 @@ fn chunks(bytes: &[u8]) -> impl Iterator<Item = Chunk<'_>> {
 
 /// The orientation of the EXIF chunk, wherever it stands (11.3.4.5), else of XMP.
 fn orientation(bytes: &[u8]) -> Orientation {
-    let exif = |chunk: Chunk<'_>| Orientation::from_exif_chunk(chunk.body.strip_prefix(b"eXIf")?);
+    let exif = |chunk: Chunk<'_>| exif_orientation(chunk.body.strip_prefix(b"eXIf")?);
     let xmp = |chunk: Chunk<'_>| xmp_orientation(chunk.body.strip_prefix(b"iTXtXML:com.adobe.xmp\0\0")?);
     let found = chunks(bytes).find_map(exif).or_else(|| chunks(bytes).find_map(xmp));
     found.unwrap_or(Orientation::NoTransforms)

@@ -90,6 +90,8 @@ fn pictures_are_turned_as_exif_says_in_every_kind_that_has_it() {
             (stored.clone(), with_exif_jpeg(&stored, &exif)),
             (interlaced.clone(), with_exif_png(&interlaced, &exif)),
             (webp.clone(), with_exif_webp(&webp, &exif, width, height)),
+            (webp.clone(), with_exif_webp(&webp, &[b"Exif\0\0", &exif[..]].concat(), width, height)),
+            (interlaced.clone(), with_exif_png(&interlaced, &[b"Exif\0\0", &exif[..]].concat())),
             (encoded(ImageFormat::Tiff, width, height), tiff),
         ] {
             let (expected, found) = (turned(&decoded(&plain).pixels), decoded(&oriented));
