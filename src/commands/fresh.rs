@@ -34,10 +34,14 @@ impl<'a> Fresh<'a> {
     }
 
     fn holds_more(&self) -> bool {
-        let files = |folder: &Path| files::names_in(folder).unwrap_or_default();
-        FOLDERS
-            .iter()
-            .any(|name| files(&self.run.join(name)).iter().any(|file| !files::is_partial(file) && file != ".reserve"))
+        let names = |folder: &Path| {
+            let all = files::names_in(folder).unwrap_or_default();
+            all.into_iter().filter(|name| !files::is_partial(name)).collect::<Vec<_>>()
+        };
+        names(self.run).iter().any(|name| !MADE.contains(&name.as_str()) && !FOLDERS.contains(&name.as_str()))
+            || FOLDERS.iter().any(|folder| {
+                names(&self.run.join(folder)).iter().any(|name| !MADE.contains(&format!("{folder}/{name}").as_str()))
+            })
     }
 }
 

@@ -10,6 +10,7 @@ use super::{Done, Output, asked, boxes, figures, probe, resume};
 use crate::board::{self, Heart};
 use crate::cli;
 use crate::config::load::load;
+use crate::encoder::memory;
 use crate::error::{Error, Result};
 use crate::export::asked::Asked;
 use crate::export::outlets::Outlets;
@@ -76,7 +77,7 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Done> {
         resume::allowed(run, &mut info)?;
     }
     let probe = probe::open(&config.judge.probe, &mut opened)?;
-    if let Some(warning) = long_latents(opened.origin.pooled_dim(), memory_bytes())? {
+    if let Some(warning) = long_latents(opened.origin.pooled_dim(), memory::available())? {
         tracing::warn!("{warning}");
     }
     let mut learner = Learner::new(&config, opened.origin.clone(), probe)?;
@@ -148,26 +149,19 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Done> {
 /// What to say where the statistics of the slow head take much memory.
 ///
 /// # Errors
-/// More than this machine has.
-fn long_latents(dim: usize, memory: Option<f64>) -> Result<Option<String>> {
+/// More than `free` bytes.
+fn long_latents(dim: usize, free: Option<u64>) -> Result<Option<String>> {
     // Total and within-pair scatter, learned and held out, as triangles; a sum of them and two matrices while fitting.
     let bytes = 40.0 * (dim as f64).powi(2);
     let takes = format!("latents of {dim} values: the statistics of the slow head take {:.1} GB at a fit", bytes / 1e9);
-    if let Some(memory) = memory.filter(|memory| bytes > *memory) {
+    if let Some(free) = free.map(|free| free as f64).filter(|free| bytes > *free) {
         return Err(Error::config(format!(
-            "{takes}, and this machine has {:.1} GB; name fewer or shorter encoder.taps",
-            memory / 1e9
+            "{takes}, and {:.1} GB of memory are free; name fewer or shorter encoder.taps",
+            free / 1e9
         )));
     }
     Ok((dim > LONG_LATENT)
         .then(|| format!("{takes}, and time grows with the third power; fewer or shorter encoder.taps cost less")))
-}
-
-/// The memory of this machine (`MemTotal` of proc(5)).
-fn memory_bytes() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let kilobytes = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"))?;
-    Some(kilobytes.trim().parse::<f64>().ok()? * 1024.0)
 }
 
 fn start_fields(info: &RunInfo, opened: &Opened, place: &Place) -> Result<Value> {
@@ -318,12 +312,11 @@ mod tests {
 
     #[test]
     fn only_latents_that_take_gigabytes_are_worth_a_word() {
-        let memory = Some(8e9);
+        let memory = Some(8_000_000_000);
         assert_eq!(long_latents(2240, memory).ok().flatten(), None);
         let warning = long_latents(10_000, memory).ok().flatten().unwrap_or_default();
         assert!(warning.contains("latents of 10000 values") && warning.contains("4.0 GB"), "{warning}");
         let refused = long_latents(20_000, memory).map_err(|error| error.chain()).err().unwrap_or_default();
-        assert!(refused.contains("16.0 GB") && refused.contains("has 8.0 GB"), "{refused}");
-        assert!(memory_bytes().is_some_and(|bytes| bytes > 1e8));
+        assert!(refused.contains("16.0 GB") && refused.contains("8.0 GB of memory are free"), "{refused}");
     }
 }

@@ -9,9 +9,9 @@ use super::{Config, candidates, mqtt, providers, taps};
 use crate::error::{Error, Result};
 use crate::files;
 
-/// A config file larger than this is not one.
 /// The one key whose value is a number or a list of two.
 const INPUT_SIZE: &str = "encoder.input_size";
+/// A config file larger than this is not one.
 const MAX_BYTES: u64 = 1 << 20;
 /// Fewer samples do not tell noise from motion.
 const LEAST_STILL_FRAMES: u64 = 16;

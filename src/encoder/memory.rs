@@ -8,7 +8,7 @@ const TIMES: u64 = 2;
 
 /// Bytes that this process may still take: what is free, what can be swapped out, and what its container leaves. `None`
 /// where the system does not say.
-pub(super) fn available() -> Option<u64> {
+pub(crate) fn available() -> Option<u64> {
     let info = std::fs::read_to_string("/proc/meminfo").ok()?;
     let kibibytes = |key: &str| {
         let line = info.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;

@@ -24,7 +24,7 @@ mod gate;
 mod inner;
 mod latent;
 mod luma;
-mod memory;
+pub(crate) mod memory;
 mod needs;
 mod not_onnx;
 mod outline;

@@ -34,7 +34,7 @@ pub fn recover(folder: &Path, column: &'static str) -> Result<Recovered> {
     for format in Format::ALL {
         let path = folder.join(files::numbered_name(number, format.end()));
         let partial = files::partial(&path)?;
-        let Ok(file) = files::open_to_write(&partial) else { continue };
+        let Some(file) = there(&partial)? else { continue };
         if format == Format::Parquet {
             let bytes = file.metadata().map_err(|error| Error::io("cannot read", &partial, error))?.len();
             found.lost.push(format!(
@@ -45,10 +45,11 @@ pub fn recover(folder: &Path, column: &'static str) -> Result<Recovered> {
             continue;
         }
         let open = Left { rows_partial: partial, rows: path.clone(), records: path.with_extension(RECORDS) };
-        match open.close(file, format, column) {
-            Ok(rows) => found.rows += rows,
-            Err(error) if error.kind() == crate::error::Kind::DiskFull => return Err(error),
-            Err(error) => found.lost.push(error.chain()),
+        match open.close(file, format, column)? {
+            Some(rows) => found.rows += rows,
+            None => {
+                found.lost.push(format!("{}: the rows that it held are lost, its header is damaged", path.display()))
+            }
         }
     }
     Ok(found)
@@ -63,19 +64,19 @@ struct Left {
 
 impl Left {
     /// Cuts both files after the last row that is whole in both and gives them their names, as [`super::pair`] does at the
-    /// end; how many rows that are.
-    fn close(&self, mut file: File, format: Format, column: &'static str) -> Result<u64> {
+    /// end; how many rows that are, `None` where the header is damaged.
+    fn close(&self, mut file: File, format: Format, column: &'static str) -> Result<Option<u64>> {
         let failed = |error| Error::io("cannot recover the rows of", &self.rows, error);
         // Killed between the two names: the records have theirs already.
         let partial = files::partial(&self.records)?;
         let records = if partial.exists() { partial } else { self.records.clone() };
-        let Ok(records_file) = files::open_to_write(&records) else { return Ok(0) };
-        let (shape, begin) = self.heading(&mut file, format)?;
+        let Some(records_file) = there(&records)? else { return Ok(Some(0)) };
+        let Some((shape, begin)) = self.heading(&mut file, format)? else { return Ok(None) };
         let (first, ends) = lines(&records_file).map_err(failed)?;
         file.seek(SeekFrom::Start(begin)).map_err(failed)?;
         let rows = whole_rows(&file, shape.dim * shape.dtype.bytes(), ends.len()).map_err(failed)?;
         let (Some(first), Some(end)) = (first, rows.checked_sub(1).and_then(|last| ends.get(last))) else {
-            return Ok(0);
+            return Ok(Some(0));
         };
         let shape = Shape { rows: rows as u64, ..shape };
         let header = match format {
@@ -83,10 +84,7 @@ impl Left {
             Format::Npy | Format::Parquet => npy::header(shape).to_vec(),
         };
         if header.len() as u64 != begin {
-            return Err(Error::work(format!(
-                "cannot recover the rows of {}: its header is another",
-                self.rows.display()
-            )));
+            return Ok(None);
         }
         records_file.set_len(*end).map_err(failed)?;
         file.set_len(begin + shape.rows * (shape.dim * shape.dtype.bytes()) as u64).map_err(failed)?;
@@ -97,11 +95,12 @@ impl Left {
         fs::rename(&records, &self.records).map_err(failed)?;
         fs::rename(&self.rows_partial, &self.rows).map_err(failed)?;
         files::sync_folder(files::folder_of(&self.rows))?;
-        Ok(shape.rows)
+        Ok(Some(shape.rows))
     }
 
-    /// What the header says, whether or not the number of rows was filled in, and where the rows begin.
-    fn heading(&self, file: &mut File, format: Format) -> Result<(Shape, u64)> {
+    /// What the header says, whether or not the number of rows was filled in, and where the rows begin; `None` where it is
+    /// damaged.
+    fn heading(&self, file: &mut File, format: Format) -> Result<Option<(Shape, u64)>> {
         let failed = |error| Error::io("cannot recover the rows of", &self.rows, error);
         let size = file.metadata().map_err(failed)?.len();
         let mut start = Vec::new();
@@ -112,7 +111,19 @@ impl Left {
             }
             Format::Npy | Format::Parquet => npy::HEADER_BYTES as u64,
         };
-        parse(&self.rows, &start, unfilled).or_else(|_| parse(&self.rows, &start, size))
+        Ok(parse(&self.rows, &start, unfilled).or_else(|_| parse(&self.rows, &start, size)).ok())
+    }
+}
+
+/// The file at `path`; `None` where there is none. One that cannot be opened is an error: it would be taken for a leftover, and
+/// be removed with the rows in it.
+fn there(path: &Path) -> Result<Option<File>> {
+    match files::open_to_write(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // A link, a pipe, a folder: no file of ours.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
+        Err(error) => Err(Error::unreadable(path, error)),
     }
 }
 

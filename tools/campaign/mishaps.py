@@ -61,6 +61,18 @@ def acts(setting, other):
     return all_acts
 
 
+def rounds(setting, names):
+    """The names in random order, again and again until the time is up; each at least once."""
+    names, first = list(names), True
+    while first or setting.left() > 0:
+        setting.random.shuffle(names)
+        for name in names:
+            if not first and setting.left() <= 0:
+                return
+            yield name
+        first = False
+
+
 def run(setting: Setting):
     """Every mishap, again and again until the time is up; every one at least once."""
     sets, whole, half, other = ["checkpoint.every_frames=100"], setting.path("whole"), setting.path("half"), setting.path("other")
@@ -80,32 +92,26 @@ def run(setting: Setting):
     # Maps are for `migrate`; a run goes on without, and `check` tells.
     heads = lambda run: {name: value for name, value in tree(run).items() if name.startswith("heads/")}
     wanted, all_acts = heads(whole), acts(setting, other)
-    names, first = list(all_acts), True
-    while first or setting.left() > 0:
-        setting.random.shuffle(names)
-        for name in names:
-            if not first and setting.left() <= 0:
-                return
-            run, case = setting.path("run"), f"seed {setting.seed}, {name}"
-            remove(run)
-            subprocess.run(["cp", "-a", str(half), str(run)], check=True)
-            try:
-                all_acts[name](run)
-            except (FileNotFoundError, IndexError):
-                # This run has no such file.
-                continue
-            code, said = setting.run(setting.learn(run, *sets, more=["--resume"]))
-            if code is None:
-                setting.table.fail(KIND, case, "hangs", hung=True)
-            elif died(code, said) or name == "nothing" and code != 0:
-                setting.table.fail(KIND, case, f"ends with {code}: {end_of(said)}")
-            elif code == 0 and differing(heads(run), wanted) and "WARN" not in said:
-                setting.table.fail(KIND, case, f"goes on with other heads, without a word: {differing(heads(run), wanted)}")
-            elif code != 0 and not said.strip():
-                setting.table.fail(KIND, case, f"ends with {code} without a word")
-            else:
-                setting.table.add(KIND)
-        first = False
+    for name in rounds(setting, all_acts):
+        run, case = setting.path("run"), f"seed {setting.seed}, {name}"
+        remove(run)
+        subprocess.run(["cp", "-a", str(half), str(run)], check=True)
+        try:
+            all_acts[name](run)
+        except (FileNotFoundError, IndexError):
+            # This run has no such file.
+            continue
+        code, said = setting.run(setting.learn(run, *sets, more=["--resume"]))
+        if code is None:
+            setting.table.fail(KIND, case, "hangs", hung=True)
+        elif died(code, said) or name == "nothing" and code != 0:
+            setting.table.fail(KIND, case, f"ends with {code}: {end_of(said)}")
+        elif code == 0 and differing(heads(run), wanted) and "WARN" not in said:
+            setting.table.fail(KIND, case, f"goes on with other heads, without a word: {differing(heads(run), wanted)}")
+        elif code != 0 and not said.strip():
+            setting.table.fail(KIND, case, f"ends with {code} without a word")
+        else:
+            setting.table.add(KIND)
 
 
 def while_running(setting: Setting):
@@ -132,29 +138,23 @@ def while_running(setting: Setting):
     }
     source = "pattern://3?live=true&rate=200&segments=10000&frames=1000000&width=64&height=48"
     sets = ["checkpoint.every_frames=40", "export.rotate_megabytes=0.05", "learn.frames_per_sec=200", "learn.gap_min_secs=0.001"]
-    names, first = list(all_acts), True
-    while first or setting.left() > 0:
-        setting.random.shuffle(names)
-        for name in names:
-            if not first and setting.left() <= 0:
-                return
-            case = f"seed {setting.seed}, {name}"
-            subprocess.run(["rm", "-rf", str(run), str(moved)], check=True)
-            process, deadline = setting.start(setting.learn(run, *sets, sources=[source])), time.monotonic() + 30
-            while time.monotonic() < deadline and process.poll() is None and not (run / "state.previous.safetensors").exists():
-                time.sleep(0.02)
-            time.sleep(setting.random.random() * 0.3)
-            all_acts[name]()
-            try:
-                process.wait(1.5)
-            except subprocess.TimeoutExpired:
-                pass
-            code, _ = (process.returncode, 0) if process.poll() is not None else stop(process)
-            said = setting.said()
-            if code is None:
-                setting.table.fail(kind, case, f"hangs: {end_of(said)}", hung=True)
-            elif died(code, said) or code != 0 and "afterimage: " not in said:
-                setting.table.fail(kind, case, f"ends with {code}: {end_of(said)}")
-            else:
-                setting.table.add(kind)
-        first = False
+    for name in rounds(setting, all_acts):
+        case = f"seed {setting.seed}, {name}"
+        subprocess.run(["rm", "-rf", str(run), str(moved)], check=True)
+        process, deadline = setting.start(setting.learn(run, *sets, sources=[source])), time.monotonic() + 30
+        while time.monotonic() < deadline and process.poll() is None and not (run / "state.previous.safetensors").exists():
+            time.sleep(0.02)
+        time.sleep(setting.random.random() * 0.3)
+        all_acts[name]()
+        try:
+            process.wait(1.5)
+        except subprocess.TimeoutExpired:
+            pass
+        code, _ = (process.returncode, 0) if process.poll() is not None else stop(process)
+        said = setting.said()
+        if code is None:
+            setting.table.fail(kind, case, f"hangs: {end_of(said)}", hung=True)
+        elif died(code, said) or code != 0 and "afterimage: " not in said:
+            setting.table.fail(kind, case, f"ends with {code}: {end_of(said)}")
+        else:
+            setting.table.add(kind)
