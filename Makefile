@@ -33,8 +33,8 @@ demo: build ## learn from the bundled clip and from the bundled labelled set, an
 	@echo "  heads/, latest   the heads that were promoted; journal.jsonl says when and why"
 	@echo "  maps/            for afterimage migrate: stored embeddings into the space of a newer head"
 
-test: setup ## every test, with the real binary and the bundled data
-	$(CARGO) test --release --locked
+test: setup ## every test, with the real binary and the bundled data; REQUIRE_ALL=1: what is skipped fails
+	tools/list_skipped.sh $(CARGO) test --release --locked
 
 fuzz: ## every parser under libFuzzer, SECONDS=2 each (fuzz/run.py --help)
 	fuzz/run.py --seconds $(or $(SECONDS),2)
@@ -44,21 +44,21 @@ campaign: build ## kills, mishaps, strangers, brokers, full disks, a month of la
 	tools/campaign/campaign.py --minutes $(or $(MINUTES),5)
 
 test-camera: build ## live cameras, in a virtual machine with a camera (root; skipped where there can be none)
-	tools/camvm/test.sh
+	tools/list_skipped.sh tools/camvm/test.sh
 
 cross: ## the binary for 64-bit Arm boards (cross, or Debian's cross toolchain)
 	@tools/cross.sh
 	@ls -l target/cross/aarch64-unknown-linux-gnu/release/afterimage
 
 test-aarch64: build ## the same binary under emulation, compared with this machine's (Debian, x86-64)
-	tools/test_aarch64.sh
+	tools/list_skipped.sh tools/test_aarch64.sh
 
 deb: build ## Debian packages for this machine and for 64-bit Arm, in target/deb
 	tools/deb.sh
 	tools/deb.sh arm64
 
 test-deb: deb ## lintian, and install, run, upgrade, remove and purge in a Debian of its own (root)
-	tools/test_deb.sh target/deb/afterimage_*.deb
+	tools/list_skipped.sh tools/test_deb.sh target/deb/afterimage_*.deb
 
 soak: build ## an hour of live synthetic frames: in the second half memory and open files must stay level (tools/soak.py --help)
 	tools/soak.py
@@ -70,10 +70,10 @@ soak: build ## an hour of live synthetic frames: in the second half memory and o
 	touch $@
 
 test-tools: .venv/tools/ready ## the Python tools that need no PyTorch (600 MB of packages; the program must be built)
-	cd tools && ../.venv/tools/bin/python -W ignore -m unittest discover -t . -s tests
+	cd tools && ./list_skipped.sh ../.venv/tools/bin/python -W ignore -m unittest discover -t . -s tests
 
 test-export: .venv/torch/ready ## all Python tools, with PyTorch (4.3 GB of packages; the program must be built)
-	cd tools && ../.venv/torch/bin/python -W ignore -m unittest discover -t . -s tests
+	cd tools && ./list_skipped.sh ../.venv/torch/bin/python -W ignore -m unittest discover -t . -s tests
 
 pretrained: .venv/torch/ready ## train the two bundled encoders of our own anew, into runs/pretraining (needs ffmpeg, opencv-doc)
 	tools/pretrain_bundled.sh runs/pretraining

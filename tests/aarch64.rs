@@ -9,6 +9,7 @@ use std::process::Command;
 
 use afterimage::checkpoint::load_head;
 use afterimage::export::{Reader, Record};
+use common::skip::{Needs, skip};
 use common::{Place, learn_args};
 
 /// Rows of both programs must be as near as this.
@@ -17,7 +18,7 @@ const LEAST_COSINE: f64 = 0.9999;
 fn arm() -> Option<PathBuf> {
     let arm = std::env::var_os("AFTERIMAGE_AARCH64").map(PathBuf::from);
     if arm.is_none() {
-        println!("skipped: `make test-aarch64` runs this");
+        skip(Needs::Aarch64, "`make test-aarch64` runs this");
     }
     arm
 }

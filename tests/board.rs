@@ -7,6 +7,7 @@ use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use afterimage::export::Reader;
+use common::skip::{Needs, skip};
 use common::{PATIENCE, Place, Running, learn_args};
 
 /// Never ends, and has heads to promote.
@@ -176,7 +177,7 @@ fn exports_keep_to_their_budget_and_heads_stay() {
 fn a_machine_that_cannot_tell_its_mode_is_named_before_the_start() {
     let place = Place::new();
     if fs::exists("/var/lib/nvpmodel/status").unwrap() {
-        return;
+        return skip(Needs::NoPowerModes, "this machine tells its power mode");
     }
     let set = ["--set", "board.pause_power_modes=[\"15W\"]"];
     place.learn(LIVE, "run", &set).fails(78, &["board.pause_power_modes", "/var/lib/nvpmodel/status"]);

@@ -1,6 +1,9 @@
 //! Live cameras whose pictures are known: runs inside the virtual machine of `tools/camvm` (`make test-camera`) and
 //! nowhere else. The camera is `v4l2loopback`, into which `tools/camvm/feeder.py` plays what the test wrote.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+#[path = "common/skip.rs"]
+mod skip;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -15,6 +18,7 @@ use afterimage::source::camera::LiveCamera;
 use afterimage::source::{self, Pull, Source, SourceCounts};
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder};
+use skip::{Needs, skip};
 
 const DEVICE: &str = "/dev/video0";
 const WIDTH: u32 = 320;
@@ -29,7 +33,7 @@ const OTHER_USER: &str = "AFTERIMAGE_CAMERA_OTHER_USER";
 fn here() -> bool {
     let here = std::env::var_os("AFTERIMAGE_CAMERA_VM").is_some_and(|camera| camera == "loopback");
     if !here {
-        println!("skipped: `make test-camera` runs this in a virtual machine with a camera");
+        skip(Needs::Camera, "`make test-camera` runs this in a virtual machine with a camera");
     }
     here
 }

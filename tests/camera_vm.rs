@@ -1,6 +1,9 @@
 //! Live cameras, with a real driver: runs inside the virtual machine of `tools/camvm` (`make test-camera`) and nowhere
 //! else. The camera is the kernel's `vivid`, which can be made to stall, to fail and to vanish.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+#[path = "common/skip.rs"]
+mod skip;
+
 use std::fs;
 use std::io::Read;
 use std::path::Path;
@@ -11,6 +14,7 @@ use afterimage::config;
 use afterimage::frame::Frame;
 use afterimage::source::camera::LiveCamera;
 use afterimage::source::{self, Pull, Source, SourceCounts};
+use skip::{Needs, skip};
 
 /// A camera must be back so soon after its device is.
 const SOON: Duration = Duration::from_secs(10);
@@ -19,7 +23,7 @@ const DRIVER: &str = "/sys/bus/platform/drivers/vivid";
 fn here() -> bool {
     let here = std::env::var_os("AFTERIMAGE_CAMERA_VM").is_some_and(|camera| camera == "vivid");
     if !here {
-        println!("skipped: `make test-camera` runs this in a virtual machine with a camera");
+        skip(Needs::Camera, "`make test-camera` runs this in a virtual machine with a camera");
     }
     here
 }

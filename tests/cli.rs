@@ -9,6 +9,7 @@ use std::process::Command;
 
 use afterimage::encoder::runtime::{Found, Origin, find};
 use afterimage::files::sha256_file;
+use common::skip::{Needs, installed, skip};
 use common::{ENCODER, PATTERN, Place, Ran, learn_args, search_first, tree, write_folder, write_image};
 
 /// A pattern that takes no time.
@@ -116,8 +117,7 @@ fn an_onnx_runtime_that_cannot_be_used() {
     // Nowhere at all.
     let installed = find("").into_iter().any(|c| c.origin == Origin::System && c.found == Found::Library);
     if installed {
-        println!("skipped in part: ONNX Runtime is installed for the whole system");
-        return;
+        return skip(Needs::NoSystemRuntime, "in part: ONNX Runtime is installed for the whole system");
     }
     let empty = |command: &mut Command| {
         command.env("HOME", "/nowhere").env_remove("XDG_CACHE_HOME").env_remove("ORT_DYLIB_PATH");
@@ -133,8 +133,7 @@ fn a_provider_that_is_not_there() {
     let asked = ["--set", "encoder.providers=[\"cuda\",\"cpu\"]"];
     let ran = place.learn(SHORT, "run", &asked);
     if ran.status.success() {
-        println!("skipped: this machine has CUDA");
-        return;
+        return skip(Needs::NoCuda, "this machine has CUDA");
     }
     ran.fails(1, &["encoder.providers asks for cuda", "not in this build", "encoder.fallback = true"]);
     nothing_in(&place.at("run"));
@@ -235,8 +234,7 @@ fn videos_that_break_off_change_size_or_stall() {
         let state = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
         assert!(state.is_empty() || state.contains(") Z "), "process {id} still runs: {state}");
     }
-    if Command::new("ffmpeg").arg("-version").output().is_err() {
-        println!("skipped in part: ffmpeg is not installed");
+    if !installed(Needs::Ffmpeg, &["ffmpeg"]) {
         return;
     }
     refused(&place, "file:clip.mp4", &[], 1, &["ffmpeg cannot read the video clip.mp4"]);

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use afterimage::checkpoint::load;
+use common::skip::{Needs, installed};
 use common::{CUTS, PATTERN, Place, Running, assert_same, heads, rows, tree, write_folder};
 use serde_json::Value;
 
@@ -72,8 +73,7 @@ fn a_folder_with_sub_folders() {
 
 #[test]
 fn a_video() {
-    if Command::new("ffmpeg").arg("-version").output().is_err() {
-        println!("skipped: ffmpeg is not installed");
+    if !installed(Needs::Ffmpeg, &["ffmpeg"]) {
         return;
     }
     // Drawn once: another ffmpeg may draw other bytes, but all runs here read the same file.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use common::skip::{Needs, skip};
 use common::{CUTS, PATIENCE, PATTERN, Paced, Place, assert_same, frames, heads, rows};
 
 /// A tmpfs of a few kilobytes, `disk` in a [`Place`].
@@ -22,7 +23,7 @@ impl SmallDisk {
         if mount.is_ok_and(|output| output.status.success()) {
             return Some(Self(folder));
         }
-        println!("skipped: a small tmpfs cannot be mounted here (needs root)");
+        skip(Needs::Root, "a small tmpfs cannot be mounted here (needs root)");
         None
     }
 

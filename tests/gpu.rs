@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use afterimage::encoder::missing_libraries;
+use common::skip::{Needs, skip};
 use common::{Place, gpu_library, heads, rows, tree};
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/mobilenetv2.onnx");
@@ -20,13 +21,13 @@ fn with_gpu(provider: &str) -> Option<PathBuf> {
         .iter()
         .any(|mark| Path::new(mark).exists());
     if !driver {
-        println!("skipped: no NVIDIA driver here, so {provider} was not run");
+        skip(Needs::Gpu, &format!("no NVIDIA driver here, so {provider} was not run"));
         return None;
     }
     let library = gpu_library()?;
     let missing = missing_libraries(&library, provider);
     if !missing.is_empty() {
-        println!("skipped: {provider} needs libraries that are not here: {missing:?}");
+        skip(Needs::Gpu, &format!("{provider} needs libraries that are not here: {missing:?}"));
         return None;
     }
     Some(library)

@@ -15,6 +15,7 @@ use std::process::Command;
 
 use afterimage::config::load::load;
 use afterimage::encoder::{Subject, missing_libraries, options_of, runtime};
+use common::skip::{Needs, installed, skip};
 use common::{ENCODER, Place, gpu_library as library, learn_args};
 
 const SHORT: &str = "pattern://7?frames=40&segments=4&width=64&height=48";
@@ -24,7 +25,7 @@ const SET: [&str; 3] = ["tensorrt", "cuda", "cpu"];
 fn library_without_cuda() -> Option<PathBuf> {
     let library = library()?;
     if missing_libraries(&library, "cuda").is_empty() {
-        println!("skipped: this machine has the libraries of CUDA");
+        skip(Needs::NoCuda, "this machine has the libraries of CUDA");
         return None;
     }
     Some(library)
@@ -145,11 +146,9 @@ fn the_library_reads_every_option_as_it_was_meant() {
     if std::env::var_os(INSIDE).is_some() {
         return read_back(&library);
     }
-    for program in ["cc", "nm", "readelf"] {
-        if Command::new(program).arg("--version").output().is_err() {
-            println!("skipped: no {program} here, to make stand-ins for the libraries of CUDA with");
-            return;
-        }
+    // They make stand-ins for the libraries of CUDA.
+    if !installed(Needs::Compiler, &["cc", "nm", "readelf"]) {
+        return;
     }
     // In a process of its own, since the loader reads its path at the start.
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
 //! Pipelines of the real GStreamer: what gives frames, and what is said where there are none.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 
 use std::process::{Command, Stdio};
@@ -9,9 +9,10 @@ use afterimage::config;
 use afterimage::frame::Frame;
 use afterimage::source::{self, Pull};
 use common::Place;
+use common::skip::{Needs, skip};
 
 /// False, with a line that says so, where GStreamer is missing.
-fn installed() -> bool {
+fn has_gstreamer() -> bool {
     let inspect = |element: &str| {
         let mut command = Command::new("gst-inspect-1.0");
         command.args(["--exists", element]).stdout(Stdio::null()).stderr(Stdio::null());
@@ -19,7 +20,7 @@ fn installed() -> bool {
     };
     let there = inspect("videotestsrc") && inspect("matroskamux");
     if !there {
-        println!("skipped: install gstreamer1.0-tools, gstreamer1.0-plugins-base and gstreamer1.0-plugins-good");
+        skip(Needs::Gstreamer, "install gstreamer1.0-tools, gstreamer1.0-plugins-base and gstreamer1.0-plugins-good");
     }
     there
 }
@@ -37,7 +38,7 @@ fn refused(uri: &str, stall_secs: f64) -> String {
 
 #[test]
 fn a_pipeline_gives_frames_with_the_right_colours_and_may_end() {
-    if !installed() {
+    if !has_gstreamer() {
         return;
     }
     // Of a size whose rows are padded; with a caps filter whose spaces are kept together by quotes.
@@ -69,7 +70,7 @@ fn a_pipeline_gives_frames_with_the_right_colours_and_may_end() {
 
 #[test]
 fn a_pipeline_without_frames_is_a_stall_and_is_printed() {
-    if !installed() {
+    if !has_gstreamer() {
         return;
     }
     let text = refused("gst:videotestsrc is-live=true ! valve drop=true", 2.0);
@@ -82,7 +83,7 @@ fn a_pipeline_without_frames_is_a_stall_and_is_printed() {
 
 #[test]
 fn what_a_pipeline_cannot_do_is_told_in_its_own_last_words() {
-    if !installed() {
+    if !has_gstreamer() {
         return;
     }
     for (pipeline, part) in [

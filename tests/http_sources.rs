@@ -1,5 +1,5 @@
 //! `http:` sources: cameras that send JPEGs, and playlists, served by this process to the real ffmpeg.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 
 use std::fs;
@@ -13,6 +13,7 @@ use afterimage::config;
 use afterimage::frame::Frame;
 use afterimage::source::{self, Pull, Source};
 use common::Place;
+use common::skip::{Needs, installed};
 
 /// Longest time that anything may take; whatever takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,15 +23,6 @@ const DAMAGED: u64 = 20;
 
 fn config() -> config::Source {
     config::Source { stall_secs: 20.0, ..config::Source::default() }
-}
-
-/// False, with a line that says so, where ffmpeg is missing.
-fn installed() -> bool {
-    let there = Command::new("ffmpeg").arg("-version").output().is_ok();
-    if !there {
-        println!("skipped: ffmpeg is not installed");
-    }
-    there
 }
 
 fn ffmpeg(folder: &Path, args: &str) {
@@ -114,7 +106,7 @@ const BRIGHTER: &str = "-f lavfi -i color=black:size=64x48:rate=10,format=yuv420
 
 #[test]
 fn a_camera_of_jpegs_gives_each_picture_once_and_a_damaged_one_costs_itself() {
-    if !installed() {
+    if !installed(Needs::Ffmpeg, &["ffmpeg"]) {
         return;
     }
     let place = Place::new();
@@ -137,7 +129,7 @@ fn a_camera_of_jpegs_gives_each_picture_once_and_a_damaged_one_costs_itself() {
 
 #[test]
 fn a_playlist_and_a_film_give_every_frame_and_end() {
-    if !installed() {
+    if !installed(Needs::Ffmpeg, &["ffmpeg"]) {
         return;
     }
     let place = Place::new();
@@ -158,7 +150,7 @@ fn a_playlist_and_a_film_give_every_frame_and_end() {
 
 #[test]
 fn what_an_address_does_not_give_is_told_without_the_password() {
-    if !installed() {
+    if !installed(Needs::Ffmpeg, &["ffmpeg"]) {
         return;
     }
     let place = Place::new();

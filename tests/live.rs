@@ -4,6 +4,7 @@ mod common;
 
 use std::process::{Child, Command, Stdio};
 
+use common::skip::{Needs, installed};
 use common::{PATIENCE, Place, Running, rows};
 use serde_json::Value;
 
@@ -14,32 +15,30 @@ const RING_READER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/readers/ri
 
 #[test]
 fn the_python_reader_reads_what_the_files_hold() {
+    if !installed(Needs::Python, &["python3"]) {
+        return;
+    }
     let place = Place::new();
     let socket = format!("unix:{}", place.at("s").display());
     let set = format!("live.socket={socket}");
     let mut running = place.start_learn(LONG, "run", &["--set", &set]);
     running.wait_to_say("records go live");
-    let reader = Command::new("python3").args([READER, &socket]).stdout(Stdio::piped()).spawn();
-    let Ok(reader) = reader else {
-        println!("skipped: there is no python3 here");
-        return;
-    };
+    let reader = Command::new("python3").args([READER, &socket]).stdout(Stdio::piped()).spawn().unwrap();
     read_what_was_written(&place, running, reader);
     assert!(!place.at("s").exists(), "the socket is gone with the program");
 }
 
 #[test]
 fn the_python_reader_of_the_ring_reads_what_the_files_hold() {
+    if !installed(Needs::Python, &["python3"]) {
+        return;
+    }
     let place = Place::new();
     let ring = place.at("ring");
     let set = format!("live.ring={}", ring.display());
     let mut running = place.start_learn(LONG, "run", &["--set", &set]);
     running.wait("to make the ring", |_| ring.exists());
-    let reader = Command::new("python3").arg(RING_READER).arg(&ring).stdout(Stdio::piped()).spawn();
-    let Ok(reader) = reader else {
-        println!("skipped: there is no python3 here");
-        return;
-    };
+    let reader = Command::new("python3").arg(RING_READER).arg(&ring).stdout(Stdio::piped()).spawn().unwrap();
     read_what_was_written(&place, running, reader);
     assert!(!ring.exists(), "the ring is gone with the program");
 }

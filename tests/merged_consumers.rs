@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use afterimage::encoder::runtime;
+use common::skip::{Needs, installed, skip};
 use common::{ENCODER, PATTERN, Place, frames, rows, write_image};
 
 /// Pictures that are not square, larger than the input and smaller.
@@ -17,16 +18,36 @@ const PICTURES: [&str; 3] = [
     "pattern://5?frames=3&segments=3&width=32&height=32",
 ];
 
-/// The program, built; `None`, with a line that says so, where there is no C compiler.
+/// The folder of ONNX Runtime's C headers: `ONNXRUNTIME_INCLUDE`, or where examples/c/Makefile looks without it.
+fn headers() -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(named) = variable("ONNXRUNTIME_INCLUDE") {
+        return Some(named);
+    }
+    let cache = variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
+    let fetched = cache.map(|cache| cache.join("afterimage/onnxruntime-include"));
+    let folders = fetched.into_iter().chain(["/usr/include/onnxruntime".into()]);
+    folders.into_iter().find(|folder| folder.join("onnxruntime_c_api.h").exists())
+}
+
+/// The program, built; `None` where there is no C compiler or no header, and the test is skipped.
 fn program(place: &Place) -> Option<PathBuf> {
-    if Command::new("cc").arg("--version").output().is_err() {
-        println!("skipped: there is no C compiler (cc)");
+    if !installed(Needs::Compiler, &["cc"]) {
         return None;
     }
+    let Some(headers) = headers() else {
+        skip(
+            Needs::RuntimeHeaders,
+            "no onnxruntime_c_api.h; name its folder with ONNXRUNTIME_INCLUDE (examples/c/README.md)",
+        );
+        return None;
+    };
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/c");
     let program = place.at("embed_image");
     let made = Command::new("cc")
-        .args(["-std=c11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-Werror", "-isystem", "onnxruntime", "-o"])
+        .args(["-std=c11", "-D_GNU_SOURCE", "-O1", "-Wall", "-Wextra", "-Werror", "-isystem"])
+        .arg(headers)
+        .arg("-o")
         .arg(&program)
         .args(["embed_image.c", "prepare.c", "-ldl", "-lm"])
         .current_dir(sources)

@@ -16,20 +16,12 @@ use afterimage::config::load::load;
 use afterimage::export::Record;
 use afterimage::export::asked::Asked;
 use afterimage::export::outlets::Outlets;
+use common::skip::{Needs, installed};
 
 const PASSWORD: &str = "open sesame";
 
-fn missing() -> bool {
-    for tool in ["mosquitto", "mosquitto_sub", "mosquitto_passwd", "openssl"] {
-        let found = std::env::var_os("PATH").is_some_and(|path| {
-            std::env::split_paths(&path).chain(["/usr/sbin".into()]).any(|folder| folder.join(tool).is_file())
-        });
-        if !found {
-            eprintln!("skipped: {tool} is not installed (Debian: mosquitto, mosquitto-clients, openssl)");
-            return true;
-        }
-    }
-    false
+fn has_broker() -> bool {
+    installed(Needs::Broker, &["mosquitto", "mosquitto_sub", "mosquitto_passwd", "openssl"])
 }
 
 /// A process that ends with the test.
@@ -146,7 +138,7 @@ fn received(out: &Path) -> HashMap<u64, Vec<u8>> {
 
 #[test]
 fn nothing_is_lost_over_a_restart_of_the_broker_and_publishing_never_waits() {
-    if missing() {
+    if !has_broker() {
         return;
     }
     let secs: u64 = std::env::var("AFTERIMAGE_MQTT_SECS").ok().and_then(|text| text.parse().ok()).unwrap_or(4);
@@ -190,7 +182,7 @@ fn nothing_is_lost_over_a_restart_of_the_broker_and_publishing_never_waits() {
 
 #[test]
 fn json_at_most_once_under_a_topic_of_ones_own() {
-    if missing() {
+    if !has_broker() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -216,7 +208,7 @@ fn json_at_most_once_under_a_topic_of_ones_own() {
 
 #[test]
 fn tls_and_passwords() {
-    if missing() {
+    if !has_broker() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -269,7 +261,7 @@ fn tls_and_passwords() {
 
 #[test]
 fn detectors_ask_through_the_broker() {
-    if missing() {
+    if !has_broker() {
         return;
     }
     for (payload, json) in [("json", true), ("binary", false)] {
@@ -340,7 +332,7 @@ fn hearing(port: u16) -> (Outlets, Asked) {
 
 #[test]
 fn messages_that_are_no_requests_are_ignored_and_records_go_on() {
-    if missing() {
+    if !has_broker() {
         return;
     }
     // Longer than a request, but read; and longer than what is read at all, which costs the connection once.
@@ -373,7 +365,7 @@ fn messages_that_are_no_requests_are_ignored_and_records_go_on() {
 
 #[test]
 fn an_orderly_end_is_no_fault_and_a_plain_password_is_named() {
-    if missing() {
+    if !has_broker() {
         return;
     }
     let place = common::Place::new();

@@ -1,5 +1,8 @@
 //! Network cameras: a real RTSP server (GStreamer's) on this machine, read by ffmpeg and by GStreamer.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+#[path = "common/skip.rs"]
+mod skip;
+
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -8,6 +11,7 @@ use std::time::{Duration, Instant};
 use afterimage::config;
 use afterimage::frame::Frame;
 use afterimage::source::{self, Pull, Source, SourceCounts};
+use skip::{Needs, installed, skip};
 
 const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/rtsp_server.py");
 /// Sends what ffmpeg writes.
@@ -32,16 +36,14 @@ impl Server {
     /// The system's Python alone has the packages of the system.
     fn of(mut command: Command) -> Option<Server> {
         let Ok(mut child) = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn() else {
-            println!("skipped: there is no /usr/bin/python3");
+            skip(Needs::RtspServer, "there is no /usr/bin/python3");
             return None;
         };
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let Some(port) = line.strip_prefix("ready ") else {
             assert_eq!(child.wait().unwrap().code(), Some(77), "the server does not start");
-            println!(
-                "skipped: no RTSP server; install python3-gi, gir1.2-gst-rtsp-server-1.0, gstreamer1.0-plugins-good"
-            );
+            skip(Needs::RtspServer, "install python3-gi, gir1.2-gst-rtsp-server-1.0 and gstreamer1.0-plugins-good");
             return None;
         };
         let port = port.trim().parse().unwrap();
@@ -62,15 +64,8 @@ impl Drop for Server {
 
 /// The programs that read network cameras and are installed.
 fn decoders() -> Vec<&'static str> {
-    let runs = |program: &&str| {
-        let option = if *program == "ffmpeg" { "-version" } else { "--version" };
-        let there = Command::new(program).arg(option).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-        if !there {
-            println!("skipped: {program} is not installed");
-        }
-        there
-    };
-    ["ffmpeg", "gst-launch-1.0"].into_iter().filter(runs).collect()
+    let programs = [("ffmpeg", Needs::Ffmpeg), ("gst-launch-1.0", Needs::Gstreamer)];
+    programs.into_iter().filter(|(program, needs)| installed(*needs, &[program])).map(|(program, _)| program).collect()
 }
 
 fn config(decoder: &str, stall_secs: f64) -> config::Source {
@@ -183,7 +178,7 @@ fn every_frame_of_a_camera_that_slows_down_comes_once() {
         if decoder == "gst-launch-1.0"
             && !Command::new("gst-inspect-1.0").arg("tsdemux").output().unwrap().status.success()
         {
-            println!("skipped: install gstreamer1.0-plugins-bad");
+            skip(Needs::Gstreamer, "install gstreamer1.0-plugins-bad");
             continue;
         }
         let mut command = Command::new("/usr/bin/python3");

@@ -5,6 +5,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use common::skip::{Needs, skip};
 use common::{ENCODER, Place, search_first, tree};
 
 const SECRET: &str = "Sekret1";
@@ -58,8 +59,7 @@ fn nothing_of_a_run_has_the_password() {
     let path = std::env::var_os("PATH").unwrap();
     let mut real = std::env::split_paths(&path).map(|folder| folder.join("ffmpeg"));
     let Some(real) = real.find(|path| path.exists()) else {
-        println!("skipped: there is no ffmpeg");
-        return;
+        return skip(Needs::Ffmpeg, "ffmpeg is not installed");
     };
     fs::create_dir(place.at("stub")).unwrap();
     fs::write(place.at("stub/ffmpeg"), stub.replace("REAL", real.to_str().unwrap())).unwrap();

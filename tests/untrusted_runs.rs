@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use common::skip::{Needs, skip};
 use common::{PATTERN, Place};
 use serde_json::{Value, json};
 
@@ -24,7 +25,7 @@ fn evil_library(place: &Place) -> bool {
         .status()
         .is_ok_and(|status| status.success());
     if !built {
-        println!("skipped: no C compiler");
+        skip(Needs::Compiler, "there is no C compiler (cc)");
     }
     built
 }

@@ -4,23 +4,25 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-skip() {
-    echo "test-aarch64: skipped: $*"
+# shellcheck source=tools/skip.sh
+. tools/skip.sh
+give_up() {
+    skip aarch64 "$1"
     exit 0
 }
-[ "$(uname -sm)" = "Linux x86_64" ] || skip "it compares with x86-64, and this is $(uname -sm)"
-command -v apt-get >/dev/null || skip "the toolchain and the emulator come with apt-get, which is not here"
-tools/cross.sh prepare || skip "the toolchain cannot be installed"
+[ "$(uname -sm)" = "Linux x86_64" ] || give_up "it compares with x86-64, and this is $(uname -sm)"
+command -v apt-get >/dev/null || give_up "the toolchain and the emulator come with apt-get, which is not here"
+tools/cross.sh prepare || give_up "the toolchain cannot be installed"
 missing=
 for package in qemu-user-static libc6:arm64 libstdc++6:arm64; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q "ok installed" || missing="$missing $package"
 done
 if [ -n "$missing" ]; then
-    [ "$(id -u)" = 0 ] || skip "missing:$missing (apt-get install$missing, as root)"
+    [ "$(id -u)" = 0 ] || give_up "missing:$missing (apt-get install$missing, as root)"
     dpkg --add-architecture arm64
-    apt-get update -q || skip "apt-get update fails"
+    apt-get update -q || give_up "apt-get update fails"
     # shellcheck disable=SC2086 # names, one a word
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing || skip "apt-get cannot install$missing"
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing || give_up "apt-get cannot install$missing"
 fi
 
 # The emulated program finds Arm's libraries where Debian has them (libc6:arm64; those of libc6-arm64-cross make threads hang).

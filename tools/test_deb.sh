@@ -6,7 +6,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 [ $# -gt 0 ] || { echo "test-deb: name the packages" >&2; exit 2; }
-skip() { echo "test-deb: skipped: $*"; }
+# shellcheck source=tools/skip.sh
+. tools/skip.sh
 fail() {
     echo "test-deb: FAILED: $*" >&2
     exit 1
@@ -16,7 +17,7 @@ if command -v lintian >/dev/null; then
     lintian --fail-on error --allow-root "$@" || fail "lintian"
     echo "test-deb: lintian finds no error"
 else
-    skip "lintian is not installed (apt-get install lintian)"
+    skip lintian "lintian is not installed (apt-get install lintian)"
 fi
 
 if command -v systemd-analyze >/dev/null; then
@@ -24,16 +25,16 @@ if command -v systemd-analyze >/dev/null; then
     systemd-analyze security --offline=true --threshold=20 packaging/afterimage.service >/dev/null || fail "the unit is exposed more than 2.0"
     echo "test-deb: the unit is exposed 2.0 at most"
 else
-    skip "systemd-analyze is not installed (apt-get install systemd)"
+    skip systemd "systemd-analyze is not installed (apt-get install systemd)"
 fi
 
 own=
 for package; do
     [ "$(dpkg-deb -f "$package" Architecture)" != "$(dpkg --print-architecture)" ] || own=$package
 done
-[ -n "$own" ] || { skip "none of the packages is for this machine: installed is none"; exit 0; }
-[ "$(id -u)" = 0 ] || { skip "installing needs root"; exit 0; }
-command -v debootstrap >/dev/null || { skip "debootstrap is not installed (apt-get install debootstrap)"; exit 0; }
+[ -n "$own" ] || { skip package "none of the packages is for this machine: installed is none"; exit 0; }
+[ "$(id -u)" = 0 ] || { skip root "installing needs root"; exit 0; }
+command -v debootstrap >/dev/null || { skip debootstrap "debootstrap is not installed (apt-get install debootstrap)"; exit 0; }
 
 work=$(mktemp -d)
 trap 'umount -q "$work/debian/proc" 2>/dev/null || true; rm -rf "$work"' EXIT
@@ -43,7 +44,7 @@ mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | gr
 # shellcheck source=/dev/null
 suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
 debootstrap --variant=minbase --include=adduser,init-system-helpers,libstdc++6,systemd "$suite" "$debian" "$mirror" >"$work/log" 2>&1 ||
-    { skip "debootstrap could not make a Debian: $(tail -n 1 "$work/log")"; exit 0; }
+    { skip debootstrap "debootstrap could not make a Debian: $(tail -n 1 "$work/log")"; exit 0; }
 mount -t proc proc "$debian/proc"
 inside() { env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 HOME=/root DEBIAN_FRONTEND=noninteractive chroot "$debian" "$@"; }
 # What is there, without what other programs write on the way.

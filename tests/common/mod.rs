@@ -2,6 +2,8 @@
 //! seconds, images, a video decoder that gives frames when the test wants it to.
 #![allow(dead_code, reason = "each file of tests uses its part")]
 #![allow(clippy::unwrap_used, reason = "tests")]
+pub(crate) mod skip;
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -18,6 +20,7 @@ use afterimage::frame::Frame;
 use afterimage::source::{self, Pull};
 use crossbeam_channel::{SendTimeoutError, Sender, bounded};
 use serde_json::Value;
+use skip::{Needs, skip};
 use tempfile::TempDir;
 
 /// Longest time that anything may take; whatever takes longer hangs.
@@ -390,7 +393,7 @@ pub(crate) fn gpu_library() -> Option<PathBuf> {
     let found = named.or_else(|| Some(cache?.join("afterimage/onnxruntime-gpu/libonnxruntime.so")));
     let found = found.filter(|path| path.exists());
     if found.is_none() {
-        println!("skipped: no GPU build of ONNX Runtime here; tools/fetch_onnxruntime.sh --gpu fetches one");
+        skip(Needs::GpuRuntime, "no GPU build of ONNX Runtime here; tools/fetch_onnxruntime.sh --gpu fetches one");
     }
     found
 }

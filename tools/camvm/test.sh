@@ -3,15 +3,20 @@
 # the other, or the part that is named (vivid, loopback). Skips where there can be none.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-skip() { echo "test-camera: skipped: $*"; exit 0; }
-[ "$(uname -sm)" = "Linux x86_64" ] || skip "the virtual machine is for Linux on x86-64"
-[ "$(id -u)" = 0 ] || skip "it needs root, for the virtual machine's view of this one"
-command -v apt-get >/dev/null || skip "qemu and a kernel are fetched with apt-get, which is not here"
+# shellcheck source=tools/skip.sh
+. tools/skip.sh
+give_up() {
+    skip camera "$1"
+    exit 0
+}
+[ "$(uname -sm)" = "Linux x86_64" ] || give_up "the virtual machine is for Linux on x86-64"
+[ "$(id -u)" = 0 ] || give_up "it needs root, for the virtual machine's view of this one"
+command -v apt-get >/dev/null || give_up "qemu and a kernel are fetched with apt-get, which is not here"
 cargo build --release --locked
 failed=0
 # camera, file of tests, parameters of the module
 part() {
-    tools/camvm/run.sh --cam "$1" --prepare || { echo "test-camera: $1 skipped: the virtual machine cannot be made ready"; return 0; }
+    tools/camvm/run.sh --cam "$1" --prepare || { skip camera "the virtual machine with $1 cannot be made ready" && return 0 || exit 1; }
     local test
     test=$(cargo test --release --locked --test "$2" --no-run --message-format=json 2>/dev/null |
         sed -n 's/.*"executable":"\([^"]*'"$2"'-[^"]*\)".*/\1/p' | tail -n 1)

@@ -12,15 +12,16 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from .common import ROOT, program, skip
+
 try:
     import timm
     import torch
     import torchvision
     from torch import nn
 except ImportError as error:
-    raise unittest.SkipTest(f"PyTorch, torchvision and timm are needed (make test-export): {error}") from error
+    skip("torch", f"PyTorch, torchvision and timm are needed (make test-export): {error}")
 
-from .common import ROOT, program
 from encoders import Refused, cards, checkpoint, export, vit
 import export_encoder
 

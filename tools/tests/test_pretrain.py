@@ -13,12 +13,12 @@ import unittest
 import numpy as np
 from PIL import Image
 
+from .common import TOOLS, installed, skip
+
 try:
     import torch
 except ImportError as error:
-    raise unittest.SkipTest(f"PyTorch is needed (make test-export): {error}") from error
-
-from .common import TOOLS
+    skip("torch", f"PyTorch is needed (make test-export): {error}")
 
 sys.path.insert(0, str(TOOLS / "pretrain"))
 
@@ -178,10 +178,7 @@ class Trained(unittest.TestCase):
 
 class Parts(unittest.TestCase):
     def test_videos_are_cut_into_shots(self):
-        try:
-            subprocess.run(["ffmpeg", "-version"], capture_output=True, check=True)
-        except FileNotFoundError:
-            self.skipTest("ffmpeg is not installed")
+        installed("ffmpeg", "ffmpeg")
         with tempfile.TemporaryDirectory() as folder:
             clip = str(pathlib.Path(folder, "two.avi"))
             halves = "color=black:s=64x64:d=1:r=10[a];color=white:s=64x64:d=1:r=10[b];[a][b]concat"

@@ -1,6 +1,5 @@
 """The reader of MQTT against a real broker (mosquitto): every record of a run, as in its exports."""
 import pathlib
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -10,16 +9,15 @@ import unittest
 
 import numpy as np
 
-from .common import ROOT, program
+from .common import ROOT, installed, program
 from readers import mqtt
 
-MOSQUITTO = shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto")
 FRAMES = 40
 
 
-@unittest.skipUnless(MOSQUITTO, "mosquitto is not installed (Debian: mosquitto)")
 class Mqtt(unittest.TestCase):
     def setUp(self):
+        [mosquitto] = installed("broker", "mosquitto")
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         folder = tempfile.TemporaryDirectory()
@@ -27,7 +25,7 @@ class Mqtt(unittest.TestCase):
         self.folder = pathlib.Path(folder.name)
         config = self.folder / "mosquitto.conf"
         config.write_text(f"user root\nlistener {self.port} 127.0.0.1\nallow_anonymous true\nlog_type error\n")
-        broker = subprocess.Popen([MOSQUITTO, "-c", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        broker = subprocess.Popen([mosquitto, "-c", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.addCleanup(broker.wait)
         self.addCleanup(broker.terminate)
         for _ in range(500):

@@ -8,12 +8,13 @@ import unittest
 import numpy as np
 import onnx
 
+from .common import ROOT, skip
+
 try:
     import torch
 except ImportError as error:
-    raise unittest.SkipTest(f"PyTorch is needed (make test-export): {error}") from error
+    skip("torch", f"PyTorch is needed (make test-export): {error}")
 
-from .common import ROOT
 from encoders import cards, labelled, latents, tune
 import quantize
 
