@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test fuzz campaign test-camera test-aarch64 cross deb test-deb soak test-tools test-export pretrained lint clean
+.PHONY: help setup build demo test fuzz campaign test-camera test-aarch64 cross deb test-deb soak test-tools test-export pretrained lint deny clean
 
 CARGO = cargo
 AFTERIMAGE = target/release/afterimage
@@ -82,6 +82,9 @@ lint: setup ## format, clippy, rustdoc; no warning is let through
 	cargo fmt --all --check
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --no-deps
+
+deny: ## licences, sources and versions of dependencies (cargo-deny)
+	tools/list_skipped.sh tools/check_dependencies.sh
 
 clean: ## remove what was built and what the demo wrote
 	cargo clean
