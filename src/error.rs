@@ -97,15 +97,42 @@ impl Error {
             Kind::DiskFull | Kind::Damaged | Kind::Unreadable | Kind::Stalled | Kind::Work => 1,
         }
     }
-    /// The message with every cause, `: ` between them.
+    /// The message with every cause, `: ` between them. What a cause says that the one above it has said already, as errors
+    /// of many crates do, is not said again.
     pub fn chain(&self) -> String {
-        let mut out = self.message.clone();
+        let (mut out, mut above) = (self.message.clone(), self.message.clone());
         let mut next = std::error::Error::source(self);
         while let Some(e) = next {
-            out.push_str(": ");
-            out.push_str(&e.to_string());
+            let said = e.to_string();
+            if !above.contains(&said) {
+                out.push_str(": ");
+                out.push_str(&said);
+                above = said;
+            }
             next = e.source();
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn nothing_is_said_twice() {
+        let inner = Error::work("the disk").because(io::Error::other("full"));
+        assert_eq!(Error::work("cannot write").because(inner).chain(), "cannot write: the disk: full");
+        // Its text has that of its cause.
+        let hint = image::error::ImageFormatHint::Unknown;
+        let picture = image::error::DecodingError::new(hint, io::Error::other("an odd byte"));
+        let cause = std::error::Error::source(&picture).unwrap().to_string();
+        assert!(cause == "an odd byte" && picture.to_string().contains(&cause), "{picture}");
+        let chain = Error::work("damaged").because(picture).chain();
+        assert_eq!(chain.matches(&cause).count(), 1, "{chain}");
+        // A different cause below a repeated one is still said.
+        let wrapped = io::Error::other(Error::work("a").because(io::Error::other("b")));
+        assert_eq!(Error::work("top").because(wrapped).chain(), "top: a: b");
     }
 }
