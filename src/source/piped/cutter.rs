@@ -49,13 +49,8 @@ impl<R: Read> Cutter<R> {
         let jpeg = self.bytes.starts_with(JPEG);
         let (mut at, mut seen) = (0, 0);
         loop {
-            let end = if jpeg { jpeg_end_from(&self.bytes, &mut at) } else { png_end_from(&self.bytes, &mut at) };
-            // A picture whose end is missing ends where the next begins, so that its damage is its own.
-            let end = match end {
-                Some(end) => Some(self.next_start(jpeg, end, seen).unwrap_or(end)),
-                None if !jpeg || self.ended => self.next_start(jpeg, self.bytes.len(), seen),
-                None => None,
-            };
+            let end =
+                if jpeg { self.jpeg_end(&mut at, seen) } else { png_end_from(&self.bytes, &mut at, seen, self.ended) };
             seen = self.bytes.len();
             if let Some(end) = end {
                 let rest = self.bytes.split_off(end);
@@ -71,14 +66,14 @@ impl<R: Read> Cutter<R> {
         }
     }
 
-    /// Where another picture begins within the first `end` bytes; of a PNG's, `seen` were looked at before.
-    fn next_start(&self, jpeg: bool, end: usize, seen: usize) -> Option<usize> {
-        let bytes = self.bytes.get(..end).unwrap_or_default();
-        if jpeg {
-            return second_jpeg(bytes);
-        }
-        let from = seen.saturating_sub(PNG.len()).max(1);
-        bytes.get(from..)?.windows(PNG.len()).position(|eight| eight == PNG).map(|at| from + at)
+    /// Where the JPEG ends that the bytes begin with, of which `seen` were looked at before. One whose end is missing ends
+    /// where the next picture begins, so that its damage is its own.
+    fn jpeg_end(&self, at: &mut usize, seen: usize) -> Option<usize> {
+        let end = jpeg_end_from(&self.bytes, at);
+        let new = self.bytes.get(seen.saturating_sub(PNG.len() - 1)..).unwrap_or_default();
+        let next = end.is_some() || self.ended || found(new, PNG).is_some();
+        let before = self.bytes.get(..end.unwrap_or(self.bytes.len())).unwrap_or_default();
+        next.then(|| next_after_jpeg(before)).flatten().or(end)
     }
 
     /// Drops what lies before the next picture; something else than `None` where there is none.
@@ -126,12 +121,31 @@ impl<R: Read> Cutter<R> {
     }
 }
 
-/// Where a second JPEG begins in `bytes`, which begin with one. Segments of applications and comments may hold whole
+/// Where `what` is first.
+fn found(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    bytes.windows(what.len()).position(|some| some == what)
+}
+
+/// Where another picture begins.
+fn start(bytes: &[u8]) -> Option<usize> {
+    [JPEG, PNG].into_iter().filter_map(|kind| found(bytes, kind)).min()
+}
+
+/// Where another picture begins in `bytes`, which begin with a JPEG. Segments of applications and comments may hold whole
 /// pictures; the others, and what lies between segments, hold none.
-fn second_jpeg(bytes: &[u8]) -> Option<usize> {
+fn next_after_jpeg(bytes: &[u8]) -> Option<usize> {
     let mut at = 2;
     loop {
-        at += bytes.get(at..)?.iter().position(|&byte| byte == 0xFF)?;
+        let rest = bytes.get(at..)?;
+        let marker = rest.iter().position(|&byte| byte == 0xFF);
+        // A PNG has no such byte in its beginning.
+        if let Some(png) = found(rest.get(..marker.unwrap_or(rest.len())).unwrap_or_default(), PNG) {
+            return Some(at + png);
+        }
+        at += marker?;
+        if bytes.get(at + 1..).is_some_and(|rest| rest.starts_with(PNG)) {
+            return Some(at + 1);
+        }
         let length = match *bytes.get(at + 1)? {
             0xD8 => return Some(at),
             0xFF => 1,
@@ -140,10 +154,12 @@ fn second_jpeg(bytes: &[u8]) -> Option<usize> {
                 let length = usize::from(u16::from_be_bytes([*bytes.get(at + 2)?, *bytes.get(at + 3)?]));
                 let next = at + 2 + length;
                 // It may have swallowed the first bytes of the next picture.
-                let inside = bytes.get(at + 2..bytes.len().min(next + 2)).unwrap_or_default();
-                // One that is whole is followed by a marker.
-                let holds = matches!(marker, 0xE0..=0xEF | 0xFE) && bytes.get(next).is_none_or(|byte| *byte == 0xFF);
-                if let (Some(start), false) = (inside.windows(JPEG.len()).position(|three| three == JPEG), holds) {
+                let inside = bytes.get(at + 2..bytes.len().min(next + PNG.len())).unwrap_or_default();
+                // One that is whole is followed by a marker, and no picture begins across its end.
+                let whole = bytes.get(next).is_none_or(|byte| *byte == 0xFF)
+                    && bytes.get(next - 2..).is_none_or(|rest| !rest.starts_with(JPEG));
+                let holds = matches!(marker, 0xE0..=0xEF | 0xFE) && whole;
+                if !holds && let Some(start) = start(inside).filter(|start| at + 2 + start < next) {
                     return Some(at + 2 + start);
                 }
                 2 + length.max(2)
@@ -153,19 +169,46 @@ fn second_jpeg(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// Bytes of the PNG at the start of `bytes`, with its last chunk (`IEND`); `at` as for a JPEG.
+/// Bytes of the PNG at the start of `bytes`, with its last chunk (`IEND`), or up to where the next picture begins in a chunk
+/// that broke off; `at` as for a JPEG. `seen` bytes were looked at before; `last`: no more will come.
 /// Source: PNG specification, third edition, 5.3: length, type, data, checksum.
-fn png_end_from(bytes: &[u8], at: &mut usize) -> Option<usize> {
+fn png_end_from(bytes: &[u8], at: &mut usize, seen: usize, last: bool) -> Option<usize> {
     *at = (*at).max(PNG.len());
     loop {
-        let head = bytes.get(*at..)?.first_chunk::<8>()?;
-        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
-        let end = at.checked_add(length)?.checked_add(12)?;
+        let rest = bytes.get(*at..)?;
+        let (from, new) = if last { (*at, rest) } else { unseen(bytes, *at, seen) };
+        let Some(head) = rest.first_chunk::<8>() else { return start(new).filter(|_| last).map(|next| from + next) };
+        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
+        let chunk = length <= i32::MAX.unsigned_abs() && head[4..].iter().all(u8::is_ascii_alphabetic);
+        let whole = rest.get(4..8 + length as usize + 4).filter(|_| chunk).and_then(<[u8]>::split_last_chunk::<4>);
+        let Some((body, checksum)) = whole else {
+            // A PNG's beginning is no accident; the three bytes of a JPEG's may be pixels that are still to be checked.
+            let next = if last || !chunk { start(new) } else { found(new, PNG) };
+            return next.map(|next| from + next);
+        };
+        let end = *at + length as usize + 12;
         if &head[4..] == b"IEND" {
-            return bytes.get(end - 4..end).map(|checksum| end - swallowed(checksum));
+            return Some(end - swallowed(checksum));
+        }
+        if u32::from_be_bytes(*checksum) != crc32fast::hash(body) {
+            // What begins in it may go on behind it.
+            let behind = end + PNG.len() - 1;
+            if bytes.len() < behind && !last {
+                return None;
+            }
+            let inside = bytes.get(*at..bytes.len().min(behind)).unwrap_or_default();
+            if let Some(next) = start(inside).filter(|next| at.saturating_add(*next) < end) {
+                return Some(*at + next);
+            }
         }
         *at = end;
     }
+}
+
+/// Where bytes from `at` on begin in which something may be found that was not among the first `seen`, and these bytes.
+fn unseen(bytes: &[u8], at: usize, seen: usize) -> (usize, &[u8]) {
+    let from = at.max(seen.saturating_sub(PNG.len() - 1));
+    (from, bytes.get(from..).unwrap_or_default())
 }
 
 /// How many bytes at the end of a PNG's last checksum begin the next picture already, where that checksum broke off.
@@ -264,17 +307,44 @@ mod tests {
     #[test]
     fn a_picture_that_breaks_off_costs_no_other() {
         let all = pictures();
-        for (which, broken) in all.iter().take(2).enumerate() {
+        // JPEG and PNG before either kind.
+        for (broken, next) in [(0, 2), (0, 3), (1, 2), (1, 3)] {
+            let (broken, next, after) = (all[broken].as_slice(), all[next].as_slice(), all[5 - next].as_slice());
             let end = JPEG.len().max(PNG.len());
-            for cut in (end..broken.len() - 1).step_by(3) {
-                let bytes = [&broken[..cut], &all[which + 2], &all[3 - which]].concat();
-                let mut cutter = Cutter::new(Slow(&bytes, 97));
-                assert_eq!(cutter.next(), Cut::Picture(broken[..cut].to_vec()), "{which} {cut}");
-                assert_eq!(cutter.next(), Cut::Picture(all[which + 2].clone()), "{which} {cut}");
-                assert_eq!(cutter.next(), Cut::Picture(all[3 - which].clone()), "{which} {cut}");
-                assert_eq!(cutter.next(), Cut::End);
+            for cut in end..broken.len() - 1 {
+                let bytes = [&broken[..cut], next, after].concat();
+                for step in [1, 97, 1 << 20] {
+                    let mut cutter = Cutter::new(Slow(&bytes, step));
+                    for right in [&broken[..cut], next, after] {
+                        assert_eq!(cutter.next(), Cut::Picture(right.to_vec()), "{cut} {step}");
+                    }
+                    assert_eq!(cutter.next(), Cut::End);
+                }
             }
         }
+    }
+
+    #[test]
+    fn pixels_of_a_whole_png_that_look_like_a_jpeg_are_pixels() {
+        let all = pictures();
+        let body = [b"teXt", JPEG, &[0xE0, 0, 16]].concat();
+        let length = (body.len() as u32 - 4).to_be_bytes();
+        let mut chunk = [&length, body.as_slice(), &crc32fast::hash(&body).to_be_bytes()].concat();
+        let of = |chunk: &[u8]| [&all[1][..33], chunk, &all[1][33..]].concat();
+        for step in [1, 97] {
+            let bytes = [of(&chunk), all[0].clone()].concat();
+            let mut cutter = Cutter::new(Slow(&bytes, step));
+            assert_eq!(cutter.next(), Cut::Picture(of(&chunk)));
+            assert_eq!(cutter.next(), Cut::Picture(all[0].clone()));
+        }
+        // A wrong checksum alone cuts nothing.
+        chunk.truncate(8);
+        chunk[..4].fill(0);
+        chunk.extend([7; 4]);
+        let bytes = [of(&chunk), all[0].clone()].concat();
+        let mut cutter = Cutter::new(Slow(&bytes, 97));
+        assert_eq!(cutter.next(), Cut::Picture(of(&chunk)));
+        assert_eq!(cutter.next(), Cut::Picture(all[0].clone()));
     }
 
     #[test]
