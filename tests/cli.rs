@@ -229,6 +229,10 @@ fn videos_that_break_off_change_size_or_stall() {
     let stall = ["--set", "source.stall_secs=0.5"];
     let ran = learn("stalls", "stalls", &stall);
     ran.fails(1, &["the video decoder ffmpeg stalled", "0.5 s", "source.stall_secs", "clip.mp4", "last words"]);
+    // The frames before the fault are told, so that the run goes on behind them.
+    let events = afterimage::journal::read(&place.at("stalls")).unwrap();
+    let last = events.last().unwrap();
+    assert_eq!((&last["event"], &last["frames"], &last["ended"]), (&"stop".into(), &1.into(), &false.into()), "{last}");
     // The decoder and what it had started are gone.
     for id in fs::read_to_string(place.at("clip.mp4.pids")).unwrap().split_whitespace() {
         let state = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();

@@ -139,7 +139,7 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Done> {
         if ran.is_ok() || worker.learner().counts().samples > 0 {
             fresh.keep();
         }
-        totals = ran?;
+        totals = ran.inspect_err(|_| worker.broke())?;
         worker.end(totals.ended, totals.next_index)?;
     }
     let lost = totals.exports.lost_rows() + totals.dropped_rows;

@@ -89,7 +89,14 @@ pub(super) fn run(args: &cli::Merge) -> Result<Output> {
     worker.finish()?;
     let segmenter = Segmenter::new(&config.learn).save().clone();
     let background = background.map(Arc::new);
-    worker.checkpoint(Marker { next_index: frame + 1, ended: true, segmenter, background, rotated: None })?;
+    worker.checkpoint(Marker {
+        next_index: frame + 1,
+        ended: true,
+        last: true,
+        segmenter,
+        background,
+        rotated: None,
+    })?;
     worker.close()?;
     worker.end(true, frame + 1)?;
     fs::rename(&building, out).map_err(|e| Error::io("cannot put the merged run in its place", out, e))?;

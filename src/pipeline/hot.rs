@@ -41,6 +41,8 @@ pub(super) struct Hot<'a> {
     pub(super) next_checkpoint: u64,
     /// The checkpoint that is due waits for room at a worker.
     pub(super) deferred: bool,
+    /// No frame follows.
+    pub(super) over: bool,
     pub(super) next_index: u64,
     pub(super) learner: Option<LearnerEnd<'a>>,
     pub(super) exporter: Option<ExporterEnd>,
@@ -352,6 +354,7 @@ impl Hot<'_> {
     /// After the last frame: the last fit where the source ended by itself, and the state in any case.
     pub(super) fn end(&mut self, ended: bool) -> Result<()> {
         (self.totals.ended, self.totals.next_index) = (ended, self.next_index);
+        self.over = true;
         self.heart.stopping();
         let Some(learner) = &self.learner else { return Ok(()) };
         if ended {
@@ -368,6 +371,7 @@ impl Hot<'_> {
         let marker = |rotated| Marker {
             next_index,
             ended,
+            last: self.over,
             segmenter: self.segmenter.save().clone(),
             background: self.background.clone(),
             rotated,

@@ -169,6 +169,8 @@ pub struct Marker {
     pub next_index: u64,
     /// Nothing follows.
     pub ended: bool,
+    /// No frame follows in this process.
+    pub last: bool,
     /// Where the segments stand.
     pub segmenter: SegmenterState,
     /// The background of a fixed camera there, where windows are cut.
@@ -208,6 +210,8 @@ pub struct Worker {
     unsaved_states: u64,
     /// First frame that is not in the newest state on the disk.
     saved_to: Option<u64>,
+    /// First frame that this process did not get, once it gets no more.
+    stopped_at: Option<u64>,
 }
 
 impl Worker {
@@ -234,6 +238,7 @@ impl Worker {
             not_saved: None,
             unsaved_states: 0,
             saved_to: None,
+            stopped_at: None,
         };
         worker.refill()?;
         Ok(worker)
@@ -450,6 +455,7 @@ impl Worker {
     /// # Errors
     /// The export thread has ended, or the journal cannot be written for another reason than a full disk.
     pub fn checkpoint(&mut self, marker: Marker) -> Result<()> {
+        self.stopped_at = marker.last.then_some(marker.next_index);
         let rotated = match &marker.rotated {
             Some(reply) => reply.recv().map_err(|_| Error::work("the export thread has ended"))?,
             None => Rotated::default(),
@@ -521,6 +527,17 @@ impl Worker {
         });
         self.journal.write(if ended { "end" } else { "stop" }, fields)?;
         self.sync()
+    }
+
+    /// Writes the last line of the journal after a fault, where the frames before it are known: they went through the hot
+    /// path in order, as where the source broke.
+    pub fn broke(&mut self) {
+        if let Some(frames) = self.stopped_at
+            && let Err(error) = self.end(false, frames)
+        {
+            // Why the run ends is another error.
+            tracing::warn!("the journal has no last line: {}", error.chain());
+        }
     }
 
     /// After the last message: nothing may be left in memory only.

@@ -204,6 +204,7 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
             segmenter,
             next_checkpoint,
             deferred: false,
+            over: false,
             next_index,
             learner: learner_end,
             events,

@@ -134,6 +134,7 @@ mod tests {
             ask_checkpoint(&self.learner, Some(&self.exporter), true, |rotated| Marker {
                 next_index: 7,
                 ended: false,
+                last: false,
                 segmenter,
                 background: None,
                 rotated,
