@@ -34,6 +34,8 @@ pub const EXTENSIONS: &[&str] = &["jpg", "jpeg", "jfif", "png", "webp", "bmp", "
 
 /// An image file larger than this is not read.
 pub(super) const MAX_FILE_BYTES: u64 = 1 << 28;
+/// How a TIFF with 64-bit offsets begins, in either order of bytes.
+const BIG_TIFF: [&[u8]; 2] = [b"II\x2b\0", b"MM\0\x2b"];
 /// Bytes that tell all kinds.
 const HEAD: usize = 32;
 /// Bytes of a file that are looked at where it is no picture.
@@ -53,6 +55,9 @@ pub(super) enum Kind {
 impl Kind {
     /// By the first bytes, never by a name.
     fn of(head: &[u8]) -> Option<Self> {
+        if BIG_TIFF.iter().any(|start| head.starts_with(start)) {
+            return Some(Self::Tiff);
+        }
         match image::guess_format(head).ok()? {
             ImageFormat::Jpeg => Some(Self::Jpeg),
             ImageFormat::Png => Some(Self::Png),

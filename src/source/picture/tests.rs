@@ -319,6 +319,86 @@ fn sizes_are_checked_before_memory_is_taken() {
     assert!(frame.pixels.capacity() < 1 << 20);
 }
 
+/// A grey TIFF in one strip, with 64-bit offsets where `big`.
+fn tiff(width: u32, height: u32, pixels: &[u8], big: bool) -> Vec<u8> {
+    let (offset, count) = (if big { 8 } else { 4 }, if big { 8 } else { 2 });
+    let number = |value: u64, bytes: usize| value.to_le_bytes()[..bytes].to_vec();
+    let head = if big { b"II\x2b\0\x08\0\0\0".to_vec() } else { b"II*\0".to_vec() };
+    let first = head.len() + offset;
+    let entries = 8;
+    let behind = first + count + entries * (4 + 2 * offset) + offset;
+    let sides = [u64::from(width), u64::from(height)];
+    // Tag, type (3: 16 bits, 4: 32 bits), how many, value.
+    let all: [(u64, u64, u64, u64); 8] = [
+        (256, 4, 1, sides[0]),
+        (257, 4, 1, sides[1]),
+        (258, 3, 1, 8),
+        (259, 3, 1, 1),
+        (262, 3, 1, 1),
+        (273, 4, 1, behind as u64),
+        (277, 3, 1, 1),
+        (279, 4, 1, pixels.len() as u64),
+    ];
+    let entry = |&(tag, kind, many, value): &(u64, u64, u64, u64)| {
+        [number(tag, 2), number(kind, 2), number(many, offset), number(value, offset)].concat()
+    };
+    let all = all.iter().flat_map(entry).collect();
+    [head, number(first as u64, offset), number(entries as u64, count), all, number(0, offset), pixels.to_vec()]
+        .concat()
+}
+
+#[test]
+fn a_tiff_with_long_offsets_is_read_as_any() {
+    let pixels: Vec<u8> = (0..19 * 11).map(|i| (i * 7 % 256) as u8).collect();
+    for big in [false, true] {
+        let frame = decoded(&tiff(19, 11, &pixels, big));
+        assert_eq!((frame.width, frame.height), (19, 11));
+        assert!(frame.pixels.chunks(3).zip(&pixels).all(|(rgb, grey)| rgb == [*grey; 3]), "{big}");
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a"), tiff(19, 11, &pixels, big)).unwrap();
+        assert_eq!(Found::at(&folder.path().join("a")), Some(Found::Picture));
+    }
+}
+
+/// Pictures of a few bytes whose headers announce `side` by `side` pixels.
+fn bombs(side: u32) -> [(Kind, Vec<u8>); 6] {
+    let mut bmp = encoded(ImageFormat::Bmp, 4, 4);
+    bmp[18..22].copy_from_slice(&side.to_le_bytes());
+    bmp[22..26].copy_from_slice(&side.to_le_bytes());
+    let mut gif = encoded(ImageFormat::Gif, 4, 4);
+    let short = u16::try_from(side).unwrap().to_le_bytes();
+    for at in [6, 8] {
+        gif[at..at + 2].copy_from_slice(&short);
+    }
+    // Lossless: two numbers of 14 bits behind the signature, of which the decoder takes the largest for none.
+    let (mut webp, packed) = (encoded(ImageFormat::WebP, 4, 4), side.min(16_000) - 1);
+    webp[21..25].copy_from_slice(&(packed | packed << 14).to_le_bytes());
+    // The extended header has 24 bits for each side.
+    let extended = with_exif_webp(&encoded(ImageFormat::WebP, 4, 4), &exif(1), side, side);
+    [
+        (Kind::Bmp, bmp),
+        (Kind::Gif, gif),
+        (Kind::WebP, webp),
+        (Kind::WebP, extended),
+        (Kind::Tiff, tiff(side, side, &[7; 16], false)),
+        (Kind::Tiff, tiff(side, side, &[7; 16], true)),
+    ]
+}
+
+#[test]
+fn what_headers_announce_is_refused_before_memory_is_taken() {
+    for side in [16_384, 20_000, 60_000] {
+        for (kind, bytes) in bombs(side) {
+            assert_eq!(Kind::of(&bytes), Some(kind));
+            assert!(bytes.len() < 1000, "{kind:?} {side}");
+            let mut frame = Frame::default();
+            let text = decode(&bytes, &mut frame).unwrap_err().chain();
+            assert!(text.contains("pixels are too many"), "{kind:?} {side}: {text}");
+            assert_eq!(frame.pixels.capacity(), 0, "{kind:?} {side}");
+        }
+    }
+}
+
 #[test]
 fn broken_bytes_never_panic() {
     let grey = png(ImageBuffer::from_pixel(9, 7, LumaA([77u8, 9])));
