@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use afterimage::config;
 use afterimage::frame::Frame;
 use afterimage::source::{self, Pull, Source};
-use common::Place;
 use common::skip::{Needs, installed};
+use common::{Place, arguments_of_children};
 
 /// Longest time that anything may take; whatever takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -124,6 +124,9 @@ fn a_camera_of_jpegs_gives_each_picture_once_and_a_damaged_one_costs_itself() {
         assert!(seen.windows(2).all(|pair| pair[0].1 < pair[1].1), "{seen:?}");
         let counts = source.counts();
         assert_eq!((counts.failures, counts.stalls), (0, 0), "{counts:?}");
+        let told = arguments_of_children("ffmpeg");
+        assert!(!told.is_empty(), "no ffmpeg runs");
+        assert!(!told.iter().any(|words| words.contains("secret")), "the password is among the arguments: {told:?}");
     }
 }
 
@@ -139,7 +142,7 @@ fn a_playlist_and_a_film_give_every_frame_and_end() {
     );
     ffmpeg(place.path(), "-i list.m3u8 -c copy -movflags +faststart film.mp4");
     let port = serve(place.path().to_path_buf());
-    for name in ["list.m3u8?a=b", "film.mp4"] {
+    for name in ["list.m3u8?a=b", "list.m3u8?token=secret", "film.mp4", "film.mp4?token=it's"] {
         let mut source = source::open(format!("http://127.0.0.1:{port}/{name}"), &config()).unwrap();
         let seen = levels(source.as_mut(), |_| false);
         let counts = source.counts();

@@ -1,7 +1,6 @@
 //! Network cameras: a real RTSP server (GStreamer's) on this machine, read by ffmpeg and by GStreamer.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
-#[path = "common/skip.rs"]
-mod skip;
+mod common;
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -11,7 +10,8 @@ use std::time::{Duration, Instant};
 use afterimage::config;
 use afterimage::frame::Frame;
 use afterimage::source::{self, Pull, Source, SourceCounts};
-use skip::{Needs, installed, skip};
+use common::arguments_of_children;
+use common::skip::{Needs, installed, skip};
 
 const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/rtsp_server.py");
 /// Sends what ffmpeg writes.
@@ -99,6 +99,14 @@ fn frames_come_and_a_server_that_was_away_is_found_again() {
         let dark = frame.pixels.iter().filter(|value| **value < 50).count() as f64 / frame.pixels.len() as f64;
         assert!((0.005..0.3).contains(&bright) && dark > 0.6, "{decoder}: {bright} {dark}");
         let before = frame.index;
+        if decoder == "ffmpeg" {
+            let told = arguments_of_children("ffmpeg");
+            assert!(!told.is_empty(), "no ffmpeg runs");
+            assert!(
+                !told.iter().any(|words| words.contains("secret")),
+                "the password is among the arguments: {told:?}"
+            );
+        }
 
         drop(server);
         until(source.as_mut(), |counts, _| counts.failures == 1);

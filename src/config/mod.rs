@@ -70,6 +70,9 @@ pub struct Source {
     pub stall_secs: f64,
     /// Video decoder: `auto` (ffmpeg where installed, else gst-launch-1.0), `ffmpeg` or `gst-launch-1.0`.
     pub decoder: String,
+    /// Whose certificates an `https:` source is trusted by: `system` (of the authorities that the system trusts), a PEM file,
+    /// or `any`.
+    pub certificates: String,
     /// Width in pixels asked of a camera.
     pub camera_width: u32,
     /// Height in pixels asked of a camera.
@@ -360,6 +363,7 @@ impl Default for Source {
             frame_rate: 10.0,
             stall_secs: 10.0,
             decoder: "auto".into(),
+            certificates: "system".into(),
             camera_width: 640,
             camera_height: 480,
             camera_frame_rate: 30.0,

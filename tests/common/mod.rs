@@ -397,3 +397,18 @@ pub(crate) fn gpu_library() -> Option<PathBuf> {
     }
     found
 }
+
+/// What the running programs called `name` were called with that this one has started.
+pub(crate) fn arguments_of_children(name: &str) -> Vec<String> {
+    let of = |id: String| {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        // The parent's number follows the name, which may hold anything, and the state.
+        let parent = stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse::<u32>().ok()?;
+        let words = fs::read(format!("/proc/{id}/cmdline")).ok()?;
+        let words = String::from_utf8_lossy(&words).replace('\0', " ");
+        let called = words.split(' ').next()?.ends_with(name);
+        (parent == std::process::id() && called).then_some(words)
+    };
+    let all = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    all.filter(|name| name.parse::<u32>().is_ok()).filter_map(of).collect()
+}

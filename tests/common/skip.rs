@@ -43,6 +43,8 @@ pub(crate) enum Needs {
     Broker,
     /// Python 3.
     Python,
+    /// `openssl`, which makes certificates.
+    Openssl,
 }
 
 impl fmt::Display for Needs {
@@ -63,6 +65,7 @@ impl fmt::Display for Needs {
             Self::RtspServer => "rtsp-server",
             Self::Broker => "broker",
             Self::Python => "python",
+            Self::Openssl => "openssl",
         })
     }
 }

@@ -23,6 +23,19 @@ pub(super) const FFMPEG_OUTPUT: &str =
 /// Spellings of "neither repeat nor leave out frames": that of ffmpeg 5.1 and later, then that of older ones.
 pub(super) const FFMPEG_SYNC: &[&str; 2] = &["-fps_mode", "-vsync"];
 
+/// Of ffmpeg, before an input that is a list of addresses, with the ways that these may take to the network; none to files.
+pub(super) const FFMPEG_LIST: &str = "-f concat -safe 0 -protocol_whitelist \
+                                      pipe,tcp,tls,udp,rtp,srtp,http,https,httpproxy,hls,crypto,data";
+/// Of ffmpeg, a list of one `address` with options of its own.
+pub(super) fn ffmpeg_list(address: &str, options: &[(&str, &str)]) -> String {
+    // A list has lines; an address has no control characters.
+    let in_line = |c: char| if c.is_ascii_control() { format!("%{:02X}", u32::from(c)) } else { c.to_string() };
+    let address = address.chars().map(in_line).collect::<String>();
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+    let options = options.iter().map(|(name, value)| format!("option {name} {}\n", quoted(value)));
+    format!("ffconcat version 1.0\nfile {}\n{}", quoted(&address), options.collect::<String>())
+}
+
 /// Of GStreamer, out of a decoded stream.
 pub(super) const GSTREAMER_PICTURE: &str = "videoconvert ! video/x-raw,format=RGB ! videoflip video-direction=auto";
 /// Of GStreamer, before that: the colours of a film whose container says them, which its reader of MP4 forgets.

@@ -1,6 +1,6 @@
 //! `csi:`, `rtsp:`, `http:` and `gst:`: live frames out of a child process. The newest one wins.
 use std::ffi::OsStr;
-use std::io::BufReader;
+use std::io::{BufReader, Write};
 use std::process::ChildStdout;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -63,7 +63,11 @@ impl Live {
     }
 
     fn start(uri: &Uri, call: Call, stall: Duration) -> Result<Self> {
-        let (process, stdout) = Process::start_hiding(call.tool, call.command(), uri.address().cloned())?;
+        let (mut process, stdout) = Process::start_hiding(call.tool, call.command(), uri.address().cloned())?;
+        if let (Some(list), Some(mut stdin)) = (call.list(), process.take_stdin()) {
+            // A child that has ended already says why by itself.
+            stdin.write_all(list.as_bytes()).ok();
+        }
         let mailbox = Arc::new(Mailbox::new());
         let thread_mailbox = mailbox.clone();
         let work = move || read(stdout, &thread_mailbox);

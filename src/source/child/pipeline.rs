@@ -17,6 +17,11 @@ const INSTALL: &str = "`apt install gstreamer1.0-tools gstreamer1.0-plugins-base
 /// What addresses end in that have a pace of their own, and may have an end: playlists and films.
 const PACED: [&str; 9] = [".m3u8", ".mpd", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif"];
 
+/// Where distributions keep the certificates of the authorities that all trust.
+const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// How a network camera is asked, by ffmpeg.
+const RTSP: &[(&str, &str)] = &[("rtsp_transport", "tcp")];
+
 /// What every pipeline of ours ends in.
 fn tail() -> String {
     format!("{} ! {} ! fdsink fd=1", duties::GSTREAMER_PICTURE, duties::GSTREAMER_OUTPUT)
@@ -30,8 +35,18 @@ pub(super) struct Call {
     pub(super) arguments: Vec<String>,
     /// The same in the words of older versions of the program, where those differ.
     older: Option<Vec<String>>,
+    /// The same with an address that has secrets elsewhere than in the arguments, which everyone on the machine can read.
+    discreet: Option<Discreet>,
     /// An end without an error is the end of the source, not a fault.
     pub(super) may_end: bool,
+}
+
+/// A call that is told its address on standard input.
+#[derive(Debug, Clone, PartialEq)]
+struct Discreet {
+    arguments: Vec<String>,
+    /// What goes there.
+    list: String,
 }
 
 impl Call {
@@ -47,10 +62,10 @@ impl Call {
             }
             Uri::Rtsp(address) => {
                 let (tool, program) = Tool::find(&config.decoder, search)?;
-                let address = address.reveal();
                 match tool {
-                    Tool::Ffmpeg => Ok(Self::ffmpeg(program, address, "-rtsp_transport tcp -fflags nobuffer", false)),
+                    Tool::Ffmpeg => Ok(Self::ffmpeg(program, address, RTSP, "-fflags nobuffer", false)),
                     Tool::Gstreamer => {
+                        let address = address.reveal();
                         let convert = hardware(&program);
                         let mut arguments = vec!["-q".to_owned(), "rtspsrc".into(), format!("location={address}")];
                         // The address is one argument, whatever is in it.
@@ -59,31 +74,40 @@ impl Call {
                             tail()
                         );
                         arguments.extend(rest.split(' ').map(str::to_owned));
-                        Ok(Call { tool, program, arguments, older: None, may_end: false })
+                        Ok(Call { tool, program, arguments, older: None, discreet: None, may_end: false })
                     }
                 }
             }
             Uri::Http(address) => {
                 let (_, program) = Tool::find("ffmpeg", search)
                     .map_err(|e| Error::work("http: and https: sources need ffmpeg").because(e.chain()))?;
-                let address = address.reveal();
                 // A playlist or a film hands out seconds at once, to be shown at their own pace, and may have an end; a camera none.
-                let path = address.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
+                let path = address.reveal().split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
                 let paced = PACED.iter().any(|end| path.ends_with(end));
                 let options = if paced { "-re" } else { "-fflags nobuffer" };
-                Ok(Self::ffmpeg(program, address, options, paced))
+                let tls = address.reveal().get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
+                let own = if tls { trusted(&config.certificates)? } else { Vec::new() };
+                Ok(Self::ffmpeg(program, address, &own, options, paced))
             }
             _ => Err(Error::usage("only csi:, rtsp:, http: and gst: sources are pipelines")),
         }
     }
 
-    fn ffmpeg(program: PathBuf, address: &str, options: &str, may_end: bool) -> Call {
-        let [arguments, older] = duties::FFMPEG_SYNC.map(|sync| ffmpeg(address, options, sync));
-        Call { tool: Tool::Ffmpeg, program, arguments, older: Some(older), may_end }
+    /// `own`: options of the way that the address is read; `options`: of what is read.
+    fn ffmpeg(program: PathBuf, address: &Address, own: &[(&str, &str)], options: &str, may_end: bool) -> Call {
+        let words = own.iter().flat_map(|(name, value)| [format!("-{name}"), (*value).to_owned()]).collect::<Vec<_>>();
+        let [arguments, older] = duties::FFMPEG_SYNC.map(|sync| ffmpeg(address.reveal(), &words, options, sync));
+        let discreet = address.has_secrets().then(|| {
+            let [new, _] = duties::FFMPEG_SYNC;
+            let list = duties::ffmpeg_list(address.reveal(), own);
+            Discreet { arguments: ffmpeg("pipe:0", &[], &format!("{options} {}", duties::FFMPEG_LIST), new), list }
+        });
+        Call { tool: Tool::Ffmpeg, program, arguments, older: Some(older), discreet, may_end }
     }
 
-    /// The same in the words of older versions, once; false where there are none.
+    /// The same in the words of older versions, once; false where there are none. Those take no options from a list either.
     pub(super) fn fall_back(&mut self) -> bool {
+        self.discreet = None;
         self.older.take().map(|older| self.arguments = older).is_some()
     }
 
@@ -93,13 +117,21 @@ impl Call {
         })?;
         let mut arguments = vec!["-q".to_owned()];
         arguments.extend(words(text)?);
-        Ok(Call { tool, program, arguments, older: None, may_end })
+        Ok(Call { tool, program, arguments, older: None, discreet: None, may_end })
     }
 
     pub(super) fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(&self.arguments).stdin(Stdio::null());
+        match &self.discreet {
+            Some(discreet) => command.args(&discreet.arguments).stdin(Stdio::piped()),
+            None => command.args(&self.arguments).stdin(Stdio::null()),
+        };
         command
+    }
+
+    /// What the child is to read on its standard input.
+    pub(super) fn list(&self) -> Option<&str> {
+        self.discreet.as_ref().map(|discreet| discreet.list.as_str())
     }
 
     /// As one would type it.
@@ -124,12 +156,26 @@ fn csi(number: u32, config: &config::Source) -> String {
     )
 }
 
-/// `options`: how the input is read.
-fn ffmpeg(address: &str, options: &str, sync: &str) -> Vec<String> {
+/// `own` and `options`: how the input is read.
+fn ffmpeg(address: &str, own: &[String], options: &str, sync: &str) -> Vec<String> {
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    let before = words(&format!("{} {options} -i", duties::FFMPEG_INPUT));
     let after = words(&format!("{} {sync} passthrough {}", duties::FFMPEG_FILM, duties::FFMPEG_OUTPUT));
-    [before, vec![address.to_owned()], after].concat()
+    let input = words(options).into_iter().chain(["-i".to_owned(), address.to_owned()]);
+    words(duties::FFMPEG_INPUT).into_iter().chain(own.iter().cloned()).chain(input).chain(after).collect()
+}
+
+/// Whose certificate is trusted, as ffmpeg is told (by itself it trusts all).
+fn trusted(certificates: &str) -> Result<Vec<(&'static str, &str)>> {
+    let verify = ("tls_verify", "1");
+    match certificates {
+        "any" => Ok(Vec::new()),
+        "system" if Path::new(AUTHORITIES).is_file() => Ok(vec![verify, ("ca_file", AUTHORITIES)]),
+        "system" => Ok(vec![verify]),
+        file if Path::new(file).is_file() => Ok(vec![verify, ("ca_file", file)]),
+        file => Err(Error::config(format!(
+            "source.certificates = \"{file}\" is no file; name one of certificates (PEM), \"system\" or \"any\""
+        ))),
+    }
 }
 
 /// What brings frames out of the memory of a Jetson's decoder, where it has one: decodebin takes the decoder by itself.
@@ -176,6 +222,10 @@ pub(super) fn advice(uri: &Uri, words: &str) -> &'static str {
                 Uri::Http(_) => "the camera refuses user and password; write http://USER:PASSWORD@HOST/PATH",
                 _ => "the camera refuses user and password; write rtsp://USER:PASSWORD@HOST/PATH",
             };
+        }
+        if says(&["certificate failed verification", "certificate verify failed"]) {
+            return "the certificate of the server is not trusted; where it is the camera's own, name its file (PEM) with --set \
+                    source.certificates=FILE, or trust whatever answers there with source.certificates=any";
         }
         if says(&["Not Found", "Not found"]) {
             return "the camera has no stream of that path; its manual names it";
@@ -265,6 +315,7 @@ mod tests {
             ("Failed to connect. (Generic error)", "nothing answers"),
             ("tcp://127.0.0.1:40401 failed: Connection refused", "nothing answers"),
             ("404 Not Found", "no stream of that path"),
+            ("[tls @ 0x1] Peer certificate failed verification", "source.certificates=FILE"),
             ("else", ""),
         ] {
             assert!(advice(&rtsp, words).contains(part) && (part.is_empty() == advice(&rtsp, words).is_empty()));
