@@ -133,3 +133,22 @@ fn mean_and_std_of_another_scale_are_doubted() {
     let ran = place.run(&["check", "--encoder", "m.onnx"]);
     assert!(ran.out.contains("255") && ran.out.to_lowercase().contains("warn"), "{}\n{}", ran.out, ran.err);
 }
+
+#[test]
+fn a_pipe_is_no_model_card_or_library_and_nobody_waits_for_it() {
+    let place = with("nonsquare_256x128");
+    pictures(&place);
+    card(&place, &[]).ok();
+    let pipe = |name: &str| {
+        fs::remove_file(place.at(name)).ok();
+        assert!(std::process::Command::new("mkfifo").arg(place.at(name)).status().unwrap().success());
+    };
+    let embed = |more: &[&str]| place.run(&[&["embed", "--source", "pictures", "--out", "out"], more].concat());
+    pipe("pipe");
+    let library = ["--encoder", "m.onnx", "--set", "encoder.onnxruntime=pipe"];
+    embed(&library).fails(78, &["pipe", "is not a regular file"]);
+    place.run(&["card", "pipe"]).fails(1, &["pipe is not a regular file"]);
+    embed(&["--encoder", "pipe"]).fails(1, &["pipe is not a regular file"]);
+    pipe("m.toml");
+    embed(&["--encoder", "m.onnx"]).fails(1, &["m.toml is not a regular file"]);
+}

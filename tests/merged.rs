@@ -52,6 +52,9 @@ fn any_batch_or_one_size_in_32_and_16_bits() {
         assert!(report["least_cosine"].as_f64().unwrap() >= needed, "{report}");
         assert!(report["least_batch_cosine"].as_f64().unwrap() >= 0.9999, "{report}");
         let dynamic = fs::read(place.at("out/m.onnx")).unwrap();
+        // Key and value of an entry: pictures are to be turned as EXIF says before anything else.
+        let entry = b"afterimage.orientation\x12\x04exif";
+        assert!(dynamic.windows(entry.len()).any(|bytes| bytes == entry));
         let mut whole = Whole::open(&runtime, &dynamic, Size::square(32)).unwrap();
         let alone = whole.run(&image).unwrap().remove(0);
         let five = whole.run(&image.repeat(5)).unwrap().remove(0);

@@ -63,6 +63,10 @@ fn a_picture_is_found_among_the_rows_of_the_newest_head_and_drawn() {
     assert_eq!(found_hits.iter().map(|hit| hit.0).collect::<Vec<_>>(), right.iter().map(|r| r.0).collect::<Vec<_>>());
     assert!(found_hits.iter().zip(&right).all(|(a, b)| (a.1 - b.2).abs() < 1e-6), "{found_hits:?}");
     assert!(found_hits[0].0 == asked && found_hits[0].1 > 0.9999, "{found_hits:?}");
+    // The same picture in a format that loses nothing.
+    write_image(&place.at("q.webp"), &frames(PATTERN)[asked as usize]);
+    let webp = place.run(&["search", "--run", "run", "--image", "q.webp", "--json", "-k", "7"]).ok().json();
+    assert_eq!(hits(&webp), found_hits);
     let sheet = image::open(place.at("new/s.png")).unwrap();
     assert_eq!((&found["sheet"]["width"], &found["sheet"]["height"]), (&sheet.width().into(), &sheet.height().into()));
     // For people; and another space, by the beginning of its name.

@@ -157,6 +157,10 @@ mod tests {
         assert!(check(folder.path()).unwrap_err().contains("is a folder"));
         assert!(check(&folder.path().join("none")).unwrap_err().contains("No such file"));
         assert!(check(Path::new("/dev/null")).unwrap_err().contains("not a regular file"));
+        // Nobody writes to it: who opened it would wait for ever.
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert!(check(&pipe).unwrap_err().contains("not a regular file"));
     }
 
     proptest::proptest! {

@@ -90,6 +90,10 @@ mod tests {
         let needs = read(&own).unwrap();
         assert!(needs.libraries.iter().any(|name| name.starts_with("libc.so")), "{needs:?}");
         assert!(read(Path::new("/dev/null")).is_err());
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert!(read(&pipe).unwrap_err().contains("not a regular file"));
         // Every damage is an error or a shorter list, never a panic.
         let whole = std::fs::read(&own).unwrap();
         let headers = usize::try_from(u64_at(&whole, 32)).unwrap();
