@@ -53,7 +53,8 @@ fn nothing_of_a_run_has_the_password() {
     let place = Place::new();
     // Stands in for ffmpeg: the real one, with pictures of its own in place of the camera's.
     let stub = "#!/bin/bash\nargs=()\nwhile [ $# -gt 0 ]; do case $1 in\n\
-                -rtsp_transport | -timeout | -stimeout) shift ;;\n\
+                -rtsp_transport | -safe | -protocol_whitelist) shift ;;\n\
+                -f) if [ $2 = concat ]; then shift; else args+=(-f); fi ;;\n\
                 -i) shift; args+=(-re -f lavfi -i testsrc2=size=64x48:rate=50) ;;\n\
                 *) args+=(\"$1\") ;; esac; shift; done\nexec REAL \"${args[@]}\"\n";
     let path = std::env::var_os("PATH").unwrap();
