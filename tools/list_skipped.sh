@@ -11,6 +11,9 @@ trap 'rm -f "$SKIPPED_TESTS"' EXIT
 trap 'exit 1' HUP INT TERM
 "$@"
 code=$?
-echo "== skipped: $(wc -l <"$SKIPPED_TESTS")"
-sed 's/^skipped: /   /' "$SKIPPED_TESTS"
+# A test that goes through several cases may say the same of each.
+skipped=$(awk '!seen[$0]++' "$SKIPPED_TESTS")
+echo "== skipped: $(printf %s "$skipped" | grep -c .)"
+printf %s "${skipped:+$skipped
+}" | sed 's/^skipped: /   /'
 exit $code
