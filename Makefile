@@ -21,11 +21,11 @@ demo: build ## learn from the bundled clip and from the bundled labelled set, an
 	@echo; echo "== A street camera, 80 seconds: $(AFTERIMAGE) learn --source data/street.mp4"
 	rm -rf runs/street
 	$(AFTERIMAGE) learn --source data/street.mp4 --encoder $(ENCODER) --out runs/street
-	$(AFTERIMAGE) sheet --run runs/street --source data/street.mp4 --out runs/street/sheet.png
+	$(AFTERIMAGE) contact-sheet --run runs/street --source data/street.mp4 --out runs/street/sheet.png
 	@echo; echo "== Things passing a fixed camera in changing light: learns without labels, is then measured with them"
 	rm -rf runs/objects
 	$(AFTERIMAGE) learn --source data/objects/stream --encoder $(ENCODER) --out runs/objects
-	$(AFTERIMAGE) sheet --run runs/objects --source data/objects/stream --out runs/objects/sheet.png
+	$(AFTERIMAGE) contact-sheet --run runs/objects --source data/objects/stream --out runs/objects/sheet.png
 	$(AFTERIMAGE) eval --data data/objects --run runs/objects
 	@echo; echo "Done. Each run has its folder: runs/street and runs/objects."
 	@echo "  sheet.png        frames with their neighbours, frozen against adapted"
@@ -44,7 +44,7 @@ campaign: build ## kills, mishaps, strangers, brokers, full disks, a month of la
 	tools/campaign/campaign.py --minutes $(or $(MINUTES),5)
 
 test-camera: build ## live cameras, in a virtual machine with a camera (root; skipped where there can be none)
-	tools/list_skipped.sh tools/camvm/test.sh
+	tools/list_skipped.sh tools/camera_vm/test.sh
 
 cross: ## the binary for 64-bit Arm boards (cross, or Debian's cross toolchain)
 	@tools/cross.sh

@@ -4,12 +4,13 @@
 use std::error::Error;
 use std::path::Path;
 
-use afterimage::config::{Config, load};
-use afterimage::frame::Stamp;
-use afterimage::learner::{Learner, Origin};
-use afterimage::pairs::Sample;
-use afterimage::pipeline::folder::Place;
-use afterimage::pipeline::saved;
+use afterimage::checkpoint::Owner;
+use afterimage::config::{Config, loader};
+use afterimage::frame::Timestamp;
+use afterimage::learner::{LatentSpec, Learner};
+use afterimage::pipeline::run_dir::StreamPosition;
+use afterimage::pipeline::run_state;
+use afterimage::sampling::Sample;
 
 const DIM: usize = 8;
 const PER_DAY: u64 = 10 * 86_400;
@@ -30,15 +31,15 @@ fn config() -> Result<Config, Box<dyn Error>> {
         "learn.frames_per_step=0",
         &refit,
     ];
-    Ok(load::load(None, &overrides.map(str::to_owned))?)
+    Ok(loader::load(None, &overrides.map(str::to_owned))?)
 }
 
-fn origin() -> Origin {
-    Origin { dim: DIM, ..Origin::default() }
+fn origin() -> LatentSpec {
+    LatentSpec { dim: DIM, ..LatentSpec::default() }
 }
 
 fn learner(config: &Config) -> Result<Learner, Box<dyn Error>> {
-    Ok(Learner::new(config, origin(), None)?)
+    Ok(Learner::new(&config.learner(), origin(), None)?)
 }
 
 /// A scene that repeats every seven days, with something that moves in it.
@@ -53,7 +54,7 @@ fn sample(i: u64) -> Sample {
         .collect();
     let norm = latent.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-6);
     latent.iter_mut().for_each(|x| *x /= norm);
-    Sample { index: i, stamp: Stamp(i as i64 * NANOS), segment: i / SCENE, latent, ..Sample::default() }
+    Sample { index: i, stamp: Timestamp(i as i64 * NANOS), segment: i / SCENE, latent, ..Sample::default() }
 }
 
 /// Megabytes in memory.
@@ -68,16 +69,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (folder, days) =
         (args.next().ok_or("months FOLDER DAYS")?, args.next().ok_or("months FOLDER DAYS")?.parse::<u64>()?);
     let (folder, config) = (Path::new(&folder), config()?);
-    let (mut now, mut fits, owner) = (learner(&config)?, 0, origin().owner("months"));
+    let (mut now, mut fits, owner) = (learner(&config)?, 0, Owner::new(&origin(), "months"));
     for day in 0..days {
         for i in day * PER_DAY..(day + 1) * PER_DAY {
             fits += u64::from(now.learn(&sample(i))?.is_some());
             now.take_events();
         }
-        let place = Place { next_index: (day + 1) * PER_DAY, ..Place::default() };
-        saved::store(folder, &owner, &mut now, place.clone(), None)?;
+        let place = StreamPosition { next_index: (day + 1) * PER_DAY, ..StreamPosition::default() };
+        run_state::store(folder, &owner, &mut now, place.clone(), None)?;
         let mut next = learner(&config)?;
-        let (restored, warnings) = saved::restore(folder, &owner, &mut next)?;
+        let (restored, warnings) = run_state::restore(folder, &owner, &mut next)?;
         if restored.map(|restored| restored.place) != Some(place) || !warnings.is_empty() {
             return Err(format!("day {day}: the state does not come back: {warnings:?}").into());
         }

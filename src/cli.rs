@@ -16,7 +16,7 @@ use crate::source::address::Address;
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
-    pub verb: Verb,
+    pub command: Command,
     /// Say more (-v: debug, -vv: trace).
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     pub verbose: u8,
@@ -27,53 +27,53 @@ pub struct Cli {
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub enum Command {
     /// The main job: embed every frame of a source, learn from it, export what helps.
-    Learn(Learn),
+    Learn(LearnArgs),
     /// Embed every frame of a source with the head of a run (or the frozen encoder); learn nothing.
-    Embed(Embed),
+    Embed(EmbedArgs),
     /// kNN accuracy on labelled images, frozen against adapted.
-    Eval(Eval),
+    Eval(EvalArgs),
     /// Encoder and head as one ONNX file, checked by loading and comparing it.
-    Export(Export),
+    Export(ExportArgs),
     /// Learn again from the latents that `learn` recorded with `export.latents = true`.
-    Replay(Replay),
+    Replay(ReplayArgs),
     /// The exported rows that are nearest to a picture, exactly; with a contact sheet where the source is named.
-    Search(Search),
+    Search(SearchArgs),
     /// Contact sheet: frames of a source with their neighbours, frozen against adapted.
-    Sheet(Sheet),
+    ContactSheet(ContactSheetArgs),
     /// One run out of several over the same encoder; statistics add up exactly.
-    Merge(Merge),
+    Merge(MergeArgs),
     /// Stored embeddings of an older space of a run as embeddings of a newer one, without the frames.
-    Migrate(Migrate),
+    Migrate(MigrateArgs),
     /// The story of a run: fits, candidates, promotions, rollbacks and health, told and drawn.
-    Inspect(Inspect),
+    Inspect(InspectArgs),
     /// What is installed, what works, and what to do where something does not.
-    Doctor(Doctor),
+    Doctor(DoctorArgs),
     /// Write the card of a model, filled in from its graph and tried; or say what is wrong with the model.
-    Card(Card),
+    Card(CardArgs),
     /// Open an encoder on its providers ahead of time, so that engines and caches are there when a run starts.
-    Build(Build),
+    Build(BuildArgs),
     /// Speed: raw encoder loop, pipeline, pipeline with learning, interleaved in one run.
-    Bench(Bench),
+    Bench(BenchArgs),
     /// Check a configuration, a model with its card, or a run folder, without running anything.
-    Check(Check),
+    Check(CheckArgs),
     /// Completions of this command line for a shell, to be read by it.
-    Completions(Completions),
+    Completions(CompletionsArgs),
     /// The manual page, as troff.
-    Manual,
+    Man,
 }
 
 /// `completions`
 #[derive(Debug, Args)]
-pub struct Completions {
+pub struct CompletionsArgs {
     /// The shell.
     pub shell: clap_complete::Shell,
 }
 
 /// Configuration and output, the same for every verb.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Common {
+pub struct CommonArgs {
     /// Configuration file (TOML).
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -87,7 +87,7 @@ pub struct Common {
 
 /// `learn`
 #[derive(Debug, Args)]
-pub struct Learn {
+pub struct LearnArgs {
     /// Where frames come from: a folder, a video file, an image, /dev/video0, - for pictures or a video on standard input,
     /// or a URI (dir:, file:, v4l2:, csi:, rtsp:, gst:, pattern:). Repeated: several cameras that one head is learned from.
     #[arg(long, value_name = "URI", required = true)]
@@ -109,12 +109,12 @@ pub struct Learn {
     pub boxes: Option<PathBuf>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
-    pub common: Common,
+    pub common: CommonArgs,
 }
 
 /// `embed`
 #[derive(Debug, Args)]
-pub struct Embed {
+pub struct EmbedArgs {
     /// Where frames come from, as in `learn`.
     #[arg(long, value_name = "URI", required = true)]
     pub source: Vec<Address>,
@@ -139,12 +139,12 @@ pub struct Embed {
     pub batch: u32,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
-    pub common: Common,
+    pub common: CommonArgs,
 }
 
 /// A run and the model it was made with.
 #[derive(Debug, Args)]
-pub struct OfRun {
+pub struct RunArgs {
     /// Folder of the run.
     #[arg(long, value_name = "DIR")]
     pub run: PathBuf,
@@ -155,33 +155,33 @@ pub struct OfRun {
 
 /// `eval`
 #[derive(Debug, Args)]
-pub struct Eval {
+pub struct EvalArgs {
     /// Folder with gallery/CLASS/* and query/CLASS/* (classes may be nested).
     #[arg(long, value_name = "DATA")]
     pub data: PathBuf,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
-    pub of: OfRun,
+    pub of: RunArgs,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
-    pub common: Common,
+    pub common: CommonArgs,
 }
 
 /// `export`
 #[derive(Debug, Args)]
-pub struct Export {
+pub struct ExportArgs {
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
-    pub of: OfRun,
+    pub of: RunArgs,
     /// The ONNX file to write.
     #[arg(long, value_name = "OUT.onnx")]
     pub onnx: PathBuf,
     /// Numbers of the model. f16: the encoder computes in 16-bit floats, and the file is half as large.
-    #[arg(long, value_name = "TYPE", value_enum, default_value_t = Float::F32)]
-    pub dtype: Float,
+    #[arg(long, value_name = "TYPE", value_enum, default_value_t = Dtype::F32)]
+    pub dtype: Dtype,
     /// Numbers of input and outputs. f16 only with --dtype f16.
-    #[arg(long, value_name = "TYPE", value_enum, default_value_t = Float::F32)]
-    pub io: Float,
+    #[arg(long, value_name = "TYPE", value_enum, default_value_t = Dtype::F32)]
+    pub io: Dtype,
     /// Images at once: `dynamic` (any number), or 1 to 256, always so many; what the encoder's file says when left out.
     #[arg(long, value_name = "N", value_parser = batch)]
     pub batch: Option<Batch>,
@@ -193,24 +193,24 @@ pub struct Export {
     pub source: Option<Address>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
-    pub common: Common,
+    pub common: CommonArgs,
 }
 
 /// Floating point numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Float {
+pub enum Dtype {
     /// 32 bits.
     F32,
     /// 16 bits.
     F16,
 }
 
-impl Float {
+impl Dtype {
     /// As it is written.
     pub fn name(self) -> &'static str {
         match self {
-            Float::F32 => "f32",
-            Float::F16 => "f16",
+            Dtype::F32 => "f32",
+            Dtype::F16 => "f16",
         }
     }
 }
@@ -226,7 +226,7 @@ fn batch(text: &str) -> std::result::Result<Batch, String> {
 
 /// `replay`
 #[derive(Debug, Args)]
-pub struct Replay {
+pub struct ReplayArgs {
     /// The run that recorded latents.
     #[arg(long, value_name = "DIR")]
     pub run: PathBuf,
@@ -235,15 +235,15 @@ pub struct Replay {
     pub out: PathBuf,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
-    pub common: Common,
+    pub common: CommonArgs,
 }
 
 /// `sheet`
 #[derive(Debug, Args)]
-pub struct Sheet {
+pub struct ContactSheetArgs {
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
-    pub of: OfRun,
+    pub of: RunArgs,
     /// Where frames come from, as in `learn` (bounded).
     #[arg(long, value_name = "URI")]
     pub source: Address,
@@ -255,16 +255,16 @@ pub struct Sheet {
     pub queries: u32,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
-    pub common: Common,
+    pub common: CommonArgs,
 }
 
 /// `search`
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("query").required(true).args(["image", "row", "frame"])))]
-pub struct Search {
+pub struct SearchArgs {
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
-    pub of: OfRun,
+    pub of: RunArgs,
     /// The picture to look for, JPEG or PNG.
     #[arg(long, value_name = "PICTURE")]
     pub image: Option<PathBuf>,
@@ -286,7 +286,7 @@ pub struct Search {
     /// Of one camera, only the nearest frame within so many seconds (0: every frame); left out: 2, or twice
     /// learn.gap_max_secs where that is longer.
     #[arg(long, value_name = "SECS")]
-    pub apart_secs: Option<f64>,
+    pub min_gap_secs: Option<f64>,
     /// What the rows were made from, as in `learn`: the pictures of the contact sheet are taken out of it.
     #[arg(long, value_name = "URI", requires = "out")]
     pub source: Vec<Address>,
@@ -295,12 +295,12 @@ pub struct Search {
     pub out: Option<PathBuf>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
-    pub common: Common,
+    pub common: CommonArgs,
 }
 
 /// `merge`
 #[derive(Debug, Args)]
-pub struct Merge {
+pub struct MergeArgs {
     /// Folders of the runs.
     #[arg(value_name = "RUN", num_args = 2.., required = true)]
     pub runs: Vec<PathBuf>,
@@ -309,12 +309,12 @@ pub struct Merge {
     pub out: PathBuf,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
-    pub common: Common,
+    pub common: CommonArgs,
 }
 
 /// `migrate`
 #[derive(Debug, Args)]
-pub struct Migrate {
+pub struct MigrateArgs {
     /// Files of embeddings (.npy with .jsonl, .parquet, .safetensors with .jsonl), or folders of them.
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
@@ -329,10 +329,10 @@ pub struct Migrate {
     pub out: PathBuf,
     /// Refuse where a smaller share of the hits is expected to be kept on the way (docs/spaces.md); 0: take anything.
     #[arg(long, value_name = "SHARE", default_value_t = 0.8, value_parser = share)]
-    pub least: f64,
+    pub min_hit_rate: f64,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
-    pub common: Common,
+    pub common: CommonArgs,
 }
 
 /// A share of 0 to 1.
@@ -343,7 +343,7 @@ fn share(text: &str) -> Result<f64, String> {
 
 /// `inspect`
 #[derive(Debug, Args)]
-pub struct Inspect {
+pub struct InspectArgs {
     /// Folder of the run.
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
@@ -352,23 +352,23 @@ pub struct Inspect {
     pub plot: Option<PathBuf>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
-    pub common: Common,
+    pub common: CommonArgs,
 }
 
 /// `doctor`
 #[derive(Debug, Args)]
-pub struct Doctor {
+pub struct DoctorArgs {
     /// An encoder to check too.
     #[arg(long, value_name = "MODEL.onnx")]
     pub encoder: Option<PathBuf>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
-    pub common: Common,
+    pub common: CommonArgs,
 }
 
 /// `card`
 #[derive(Debug, Args)]
-pub struct Card {
+pub struct CardArgs {
     /// The model; its card is written beside it, `MODEL.toml`.
     #[arg(value_name = "MODEL.onnx")]
     pub encoder: PathBuf,
@@ -386,7 +386,7 @@ pub struct Card {
     pub force: bool,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
-    pub common: Common,
+    pub common: CommonArgs,
 }
 
 /// `160`, or `256,128`.
@@ -402,22 +402,22 @@ fn size(text: &str) -> Result<Size, String> {
 
 /// `build`
 #[derive(Debug, Args)]
-pub struct Build {
+pub struct BuildArgs {
     /// The encoder (ONNX).
     #[arg(long, value_name = "MODEL.onnx")]
     pub encoder: PathBuf,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
-    pub common: Common,
+    pub common: CommonArgs,
 }
 
 /// `bench`
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-pub struct Bench {
+pub struct BenchArgs {
     /// Something else than the pipeline.
     #[command(subcommand)]
-    pub what: Option<BenchWhat>,
+    pub what: Option<BenchCommand>,
     /// The encoder (ONNX).
     #[arg(long, value_name = "MODEL.onnx", required = true)]
     pub encoder: Option<PathBuf>,
@@ -435,27 +435,27 @@ pub struct Bench {
     pub rounds: u32,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
-    pub common: Common,
+    pub common: CommonArgs,
 }
 
 /// What `bench` measures beside the pipeline.
 #[derive(Debug, Subcommand)]
-pub enum BenchWhat {
+pub enum BenchCommand {
     /// One gradient step of each objective, on made-up latents and one thread.
-    Step(BenchStep),
+    Step(BenchStepArgs),
     /// What exports cost the pipeline, and how long records take through the ring.
-    Exports(BenchExports),
+    Exports(BenchExportsArgs),
     /// What every objective and candidate head gains on labelled data sets, as a table.
-    Learning(BenchLearning),
+    Learning(BenchLearningArgs),
     /// How often a track of boxes is found again, frozen against adapted.
-    Reid(BenchReid),
+    Reid(BenchReidArgs),
     /// How often neighbours are found across promotions, by labels: old embeddings as they are and mapped.
-    Spaces(BenchSpaces),
+    Spaces(BenchSpacesArgs),
 }
 
 /// `bench step`
 #[derive(Debug, Args)]
-pub struct BenchStep {
+pub struct BenchStepArgs {
     /// Length of a latent.
     #[arg(long, default_value_t = 1280, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub latent: u32,
@@ -470,12 +470,12 @@ pub struct BenchStep {
     pub rounds: u32,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
-    pub common: Common,
+    pub common: CommonArgs,
 }
 
 /// `bench exports`
 #[derive(Debug, Args)]
-pub struct BenchExports {
+pub struct BenchExportsArgs {
     /// The encoder (ONNX).
     #[arg(long, value_name = "MODEL.onnx")]
     pub encoder: PathBuf,
@@ -490,12 +490,12 @@ pub struct BenchExports {
     pub rounds: u32,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
-    pub common: Common,
+    pub common: CommonArgs,
 }
 
 /// `bench learning`
 #[derive(Debug, Args)]
-pub struct BenchLearning {
+pub struct BenchLearningArgs {
     /// Folders with stream/SEGMENT/FRAME, gallery/CLASS/* and query/CLASS/* (classes may be nested).
     #[arg(required = true, value_name = "DATA")]
     pub data: Vec<PathBuf>,
@@ -516,12 +516,12 @@ pub struct BenchLearning {
     pub out: Option<PathBuf>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
-    pub common: Common,
+    pub common: CommonArgs,
 }
 
 /// `bench spaces`
 #[derive(Debug, Args)]
-pub struct BenchSpaces {
+pub struct BenchSpacesArgs {
     /// Folders with stream/SEGMENT/FRAME, gallery/CLASS/* and query/CLASS/* (classes may be nested).
     #[arg(required = true, value_name = "DATA")]
     pub data: Vec<PathBuf>,
@@ -533,12 +533,12 @@ pub struct BenchSpaces {
     pub in_sequence: bool,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
-    pub common: Common,
+    pub common: CommonArgs,
 }
 
 /// `bench reid`
 #[derive(Debug, Args)]
-pub struct BenchReid {
+pub struct BenchReidArgs {
     /// A folder of images or a video.
     #[arg(long, value_name = "URI")]
     pub source: Address,
@@ -553,12 +553,12 @@ pub struct BenchReid {
     pub split: f64,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
-    pub common: Common,
+    pub common: CommonArgs,
 }
 
 /// `check`
 #[derive(Debug, Args)]
-pub struct Check {
+pub struct CheckArgs {
     /// An encoder with its card.
     #[arg(long, value_name = "MODEL.onnx")]
     pub encoder: Option<PathBuf>,
@@ -567,5 +567,5 @@ pub struct Check {
     pub run: Option<PathBuf>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "described by its type")]
-    pub common: Common,
+    pub common: CommonArgs,
 }

@@ -1,18 +1,7 @@
 //! A frame: pixels and capture time.
 use std::sync::Arc;
 
-/// Capture time in nanoseconds. Live sources: wall clock (since 1970) advanced by the monotonic clock, so it never
-/// steps back. Videos: presentation time in the file, from the first frame; folders: frame number / frame rate. So a run
-/// over files is the same every time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Stamp(pub i64);
-
-impl Stamp {
-    /// Seconds from `earlier` to this stamp (negative when this one is earlier).
-    pub fn secs_since(self, earlier: Stamp) -> f64 {
-        (self.0 - earlier.0) as f64 * 1e-9
-    }
-}
+pub use afterimage_learn::Timestamp;
 
 /// One picture: 8-bit RGB, `pixels[(y * width + x) * 3 + channel]`, no padding between rows.
 #[derive(Debug, Clone, Default)]
@@ -24,7 +13,7 @@ pub struct Frame {
     /// `width * height * 3` bytes, RGB.
     pub pixels: Vec<u8>,
     /// Capture time.
-    pub stamp: Stamp,
+    pub stamp: Timestamp,
     /// Number of its camera in the run, from 0.
     pub camera: u16,
     /// Position in the source, from 0; gaps are frames that the source dropped or could not read.

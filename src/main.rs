@@ -61,7 +61,7 @@ fn without_secrets(mut text: String) -> String {
 }
 
 fn run(cli: &Cli, started: Instant) -> anyhow::Result<u8> {
-    let commands::Done { output, exit_code } = commands::run(cli, started)?;
+    let commands::CommandResult { output, exit_code } = commands::run(cli, started)?;
     let text = if output.as_json { serde_json::to_string(&output.json)? } else { output.text };
     match writeln!(std::io::stdout(), "{text}") {
         // A reader that has seen enough is no failure.

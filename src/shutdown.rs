@@ -72,7 +72,7 @@ struct Progress {
 
 /// What the watchdog does now.
 #[derive(Debug, PartialEq, Eq)]
-enum Act {
+enum StopAction {
     Nothing,
     Name(Part),
     GiveUp(Part, Duration),
@@ -92,14 +92,14 @@ impl Shutdown {
                 std::thread::sleep(LOOK);
                 let mut progress = shared.lock().unwrap_or_else(PoisonError::into_inner);
                 match progress.look(Instant::now(), stop.load(Ordering::Relaxed), limit) {
-                    Act::Nothing => {}
-                    Act::Name(part) => tracing::warn!("the end waits for the {}", part.name()),
-                    Act::GiveUp(part, waited) => give_up(part, waited),
+                    StopAction::Nothing => {}
+                    StopAction::Name(part) => tracing::warn!("the end waits for the {}", part.name()),
+                    StopAction::GiveUp(part, waited) => give_up(part, waited),
                 }
             }
         };
         let thread = std::thread::Builder::new().name("shutdown".into()).spawn(watch);
-        thread.map_err(|e| Error::work("cannot start the thread that watches over the end").because(e))?;
+        thread.map_err(|e| Error::runtime("cannot start the thread that watches over the end").with_source(e))?;
         Ok(Self(Some(progress)))
     }
 
@@ -125,11 +125,11 @@ impl Progress {
         Self { part: Part::HotPath, since: now, begun: None, stopped: None, told: None }
     }
 
-    fn look(&mut self, now: Instant, stop: bool, limit: Duration) -> Act {
+    fn look(&mut self, now: Instant, stop: bool, limit: Duration) -> StopAction {
         if stop {
             self.stopped.get_or_insert(now);
         }
-        let Some(begun) = self.begun.or(self.stopped) else { return Act::Nothing };
+        let Some(begun) = self.begun.or(self.stopped) else { return StopAction::Nothing };
         let waited = now.saturating_duration_since(self.since.max(begun));
         let over = if self.part.saves() {
             self.stopped.is_some_and(|stopped| now.saturating_duration_since(stopped.max(self.since)) >= limit)
@@ -137,13 +137,13 @@ impl Progress {
             waited >= CLOSING
         };
         if over {
-            return Act::GiveUp(self.part, waited);
+            return StopAction::GiveUp(self.part, waited);
         }
         if waited >= LATE && self.told != Some(self.part) {
             self.told = Some(self.part);
-            return Act::Name(self.part);
+            return StopAction::Name(self.part);
         }
-        Act::Nothing
+        StopAction::Nothing
     }
 }
 
@@ -187,16 +187,16 @@ mod tests {
         let start = Instant::now();
         let at = |secs: u64| start + Duration::from_secs(secs);
         let mut progress = Progress::new(start);
-        assert_eq!(progress.look(at(1000), false, LIMIT), Act::Nothing, "running is not ending");
-        assert_eq!(progress.look(at(1000), true, LIMIT), Act::Nothing);
-        assert_eq!(progress.look(at(1003), true, LIMIT), Act::Name(Part::HotPath));
-        assert_eq!(progress.look(at(1004), true, LIMIT), Act::Nothing, "once");
+        assert_eq!(progress.look(at(1000), false, LIMIT), StopAction::Nothing, "running is not ending");
+        assert_eq!(progress.look(at(1000), true, LIMIT), StopAction::Nothing);
+        assert_eq!(progress.look(at(1003), true, LIMIT), StopAction::Name(Part::HotPath));
+        assert_eq!(progress.look(at(1004), true, LIMIT), StopAction::Nothing, "once");
         (progress.part, progress.since) = (Part::Learner, at(1005));
-        assert_eq!(progress.look(at(1008), true, LIMIT), Act::Name(Part::Learner));
-        assert_eq!(progress.look(at(1065), true, LIMIT), Act::GiveUp(Part::Learner, Duration::from_secs(60)));
+        assert_eq!(progress.look(at(1008), true, LIMIT), StopAction::Name(Part::Learner));
+        assert_eq!(progress.look(at(1065), true, LIMIT), StopAction::GiveUp(Part::Learner, Duration::from_secs(60)));
         (progress.part, progress.since) = (Part::Capture, at(1066));
-        assert_eq!(progress.look(at(1067), true, LIMIT), Act::Nothing);
-        assert_eq!(progress.look(at(1068), true, LIMIT), Act::GiveUp(Part::Capture, Duration::from_secs(2)));
+        assert_eq!(progress.look(at(1067), true, LIMIT), StopAction::Nothing);
+        assert_eq!(progress.look(at(1068), true, LIMIT), StopAction::GiveUp(Part::Capture, Duration::from_secs(2)));
     }
 
     #[test]
@@ -206,10 +206,10 @@ mod tests {
         let mut progress = Progress::new(start);
         progress.begun = Some(start);
         (progress.part, progress.since) = (Part::Learner, at(1));
-        assert_eq!(progress.look(at(4), false, LIMIT), Act::Name(Part::Learner));
-        assert_eq!(progress.look(at(4000), false, LIMIT), Act::Nothing);
-        assert_eq!(progress.look(at(4001), true, LIMIT), Act::Nothing);
-        assert!(matches!(progress.look(at(4061), true, LIMIT), Act::GiveUp(Part::Learner, _)));
+        assert_eq!(progress.look(at(4), false, LIMIT), StopAction::Name(Part::Learner));
+        assert_eq!(progress.look(at(4000), false, LIMIT), StopAction::Nothing);
+        assert_eq!(progress.look(at(4001), true, LIMIT), StopAction::Nothing);
+        assert!(matches!(progress.look(at(4061), true, LIMIT), StopAction::GiveUp(Part::Learner, _)));
     }
 
     #[test]

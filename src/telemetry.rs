@@ -161,7 +161,7 @@ pub fn stop_on_signals() -> Result<Arc<AtomicBool>> {
     let handled: &[i32] = if ignored(SIGHUP) { &[SIGINT, SIGTERM] } else { &[SIGINT, SIGTERM, SIGHUP] };
     for signal in handled {
         on_stop(*signal, stop.clone(), first.clone())
-            .map_err(|error| Error::work(format!("cannot handle signal {signal}")).because(error))?;
+            .map_err(|error| Error::runtime(format!("cannot handle signal {signal}")).with_source(error))?;
     }
     Ok(stop)
 }
@@ -191,7 +191,7 @@ fn ignored(signal: i32) -> bool {
     done && now.sa_sigaction == libc::SIG_IGN
 }
 
-/// Shortest time that [`Latency`] tells apart, seconds.
+/// Shortest time that [`LatencyHistogram`] tells apart, seconds.
 const SHORTEST: f64 = 1e-6;
 
 /// Width of its classes: each is so many times as long as the one before.
@@ -202,19 +202,19 @@ const CLASSES: usize = 2083;
 
 /// Times, counted in classes 1 % apart (1 microsecond to 1000 seconds): memory is fixed, recording allocates nothing.
 #[derive(Debug, Clone)]
-pub struct Latency {
+pub struct LatencyHistogram {
     counts: Box<[u64]>,
     count: u64,
     max: Duration,
 }
 
-impl Default for Latency {
+impl Default for LatencyHistogram {
     fn default() -> Self {
         Self { counts: vec![0; CLASSES].into_boxed_slice(), count: 0, max: Duration::ZERO }
     }
 }
 
-impl Latency {
+impl LatencyHistogram {
     /// Counts one time.
     pub fn record(&mut self, time: Duration) {
         let class = (time.as_secs_f64() / SHORTEST).max(1.0).ln() / GROWTH.ln();
@@ -249,7 +249,7 @@ impl Latency {
         Some(Duration::from_secs_f64(middle).min(self.max))
     }
 
-    /// [`Latency::percentile`] in milliseconds; 0 of no times.
+    /// [`LatencyHistogram::percentile`] in milliseconds; 0 of no times.
     pub fn percentile_ms(&self, p: f64) -> f64 {
         self.percentile(p).unwrap_or_default().as_secs_f64() * 1e3
     }
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn percentiles_are_within_one_percent() {
-        let mut latency = Latency::default();
+        let mut latency = LatencyHistogram::default();
         assert_eq!((latency.percentile(0.5), latency.percentile_ms(0.99)), (None, 0.0));
         for i in 1..=10_000u64 {
             latency.record(Duration::from_micros(i * i % 99_991 + 10));
@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn times_beyond_the_classes_are_counted_at_their_ends() {
-        let mut latency = Latency::default();
+        let mut latency = LatencyHistogram::default();
         latency.record(Duration::ZERO);
         assert_eq!(latency.percentile(0.5), Some(Duration::ZERO));
         latency.record(Duration::MAX);

@@ -10,7 +10,7 @@ use std::process::Command;
 use afterimage::checkpoint::load_head;
 use afterimage::export::{Reader, Record};
 use common::skip::{Needs, skip};
-use common::{Place, learn_args};
+use common::{TestDir, learn_args};
 
 /// Rows of both programs must be as near as this.
 const LEAST_COSINE: f64 = 0.9999;
@@ -23,7 +23,7 @@ fn arm() -> Option<PathBuf> {
     arm
 }
 
-fn emulated(program: &Path, place: &Place, args: &[&str]) -> serde_json::Value {
+fn emulated(program: &Path, place: &TestDir, args: &[&str]) -> serde_json::Value {
     let ran = Command::new(program).args(args).current_dir(place.path()).output().unwrap();
     assert!(ran.status.success(), "{args:?}: {:?}\n{}", ran.status, String::from_utf8_lossy(&ran.stderr));
     serde_json::from_slice(&ran.stdout).unwrap()
@@ -44,7 +44,7 @@ fn least_cosine(one: &[(Record, Vec<f32>)], other: &[(Record, Vec<f32>)]) -> f64
     assert!(!one.is_empty() && one.len() == other.len());
     let pairs = one.iter().zip(other).map(|((ours, row), (theirs, same))| {
         let place =
-            |record: &Record| (record.frame, record.stamp_ns, record.segment, record.head, record.maker.clone());
+            |record: &Record| (record.frame, record.stamp_ns, record.segment, record.head, record.provenance.clone());
         assert_eq!(place(ours), place(theirs));
         cosine(row, same)
     });
@@ -54,7 +54,7 @@ fn least_cosine(one: &[(Record, Vec<f32>)], other: &[(Record, Vec<f32>)]) -> f64
 #[test]
 fn a_short_learn_comes_to_the_same() {
     let Some(arm) = arm() else { return };
-    let place = Place::new();
+    let place = TestDir::new();
     // Images as they come from a disk; scenes that a head can be learned from, and gradient steps.
     common::write_folder(&place.at("frames"), "pattern://7?frames=900&segments=90&width=64&height=48", "jpg");
     let ours = place.learn("frames", "ours", &[]).ok().json();
@@ -99,7 +99,7 @@ fn a_short_learn_comes_to_the_same() {
 #[test]
 fn a_real_encoder_gives_the_same() {
     let Some(arm) = arm() else { return };
-    let place = Place::new();
+    let place = TestDir::new();
     let bundled = Path::new(env!("CARGO_MANIFEST_DIR"));
     let encoder = bundled.join("models/moco-mobilenetv2.onnx");
     // Every so-manyeth JPEG of the bundled set: emulation is slow.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use afterimage::config;
-use afterimage::encoder::{Card, Encoder, LUMA_LEN, Prepare, luma, runtime};
+use afterimage::encoder::{Encoder, LUMA_LEN, ModelCard, Preprocessor, luma, runtime};
 use afterimage::frame::Frame;
 
 static CALLS: AtomicUsize = AtomicUsize::new(0);
@@ -43,11 +43,11 @@ fn second(mut work: impl FnMut()) -> (usize, usize) {
 #[test]
 fn a_warm_frame_allocates_next_to_nothing() {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny.onnx");
-    let card = Card::beside(&model).unwrap();
+    let card = ModelCard::beside(&model).unwrap();
     let runtime = runtime::load("").map_err(|e| e.chain()).unwrap();
     let config = config::Encoder { threads: 1, ..config::Encoder::default() };
     let mut encoder = Encoder::open(&runtime, &model, &card, &config).unwrap();
-    let mut prepare = Prepare::new(&card, encoder.size()).unwrap();
+    let mut prepare = Preprocessor::new(&card, encoder.size()).unwrap();
     let frame = Frame { width: 640, height: 480, pixels: vec![77; 640 * 480 * 3], ..Frame::default() };
     let (mut tensor, mut latent) = (vec![0.0; 3 * 32 * 32], vec![0.0; encoder.dim()]);
     let mut thumbnail = [0.0; LUMA_LEN];

@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{ENCODER, Place, rows};
+use common::{ENCODER, TestDir, rows};
 
 const SOURCE: &str = "pattern://3?frames=103&segments=9&width=64&height=48";
 
@@ -24,7 +24,7 @@ fn least_cosine(a: &Path, b: &Path) -> f64 {
 
 #[test]
 fn rows_are_those_of_single_frames_and_the_same_every_time() {
-    let place = Place::new();
+    let place = TestDir::new();
     let embed = |out: &str, batch: &str| {
         let args = ["embed", "--encoder", ENCODER, "--source", SOURCE, "--out", out, "--batch", batch, "--json"];
         let report = place.run(&args).ok().json();
@@ -43,7 +43,7 @@ fn rows_are_those_of_single_frames_and_the_same_every_time() {
 
 #[test]
 fn what_takes_one_frame_at_a_time_is_refused() {
-    let place = Place::new();
+    let place = TestDir::new();
     let embed = |more: &[&str]| place.run(&[&["embed", "--out", "a", "--batch", "4"], more].concat());
     fs::copy(Path::new(ENCODER).with_file_name("fixed.onnx"), place.at("m.onnx")).unwrap();
     let card = fs::read_to_string(Path::new(ENCODER).with_extension("toml")).unwrap();

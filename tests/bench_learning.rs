@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{ENCODER, Place, Ran, frames, write_image};
+use common::{ENCODER, Output, TestDir, frames, write_image};
 use serde_json::Value;
 
 /// A stream of short scenes, and the first and later frames of other scenes as gallery and queries.
@@ -28,7 +28,7 @@ fn write_set(folder: &Path, seed: u64, segments: u32) {
     }
 }
 
-fn bench(place: &Place, args: &[&str]) -> Ran {
+fn bench(place: &TestDir, args: &[&str]) -> Output {
     place.run(&[&["bench", "learning", "--config", "learn.toml", "--encoder", ENCODER], args].concat())
 }
 
@@ -39,7 +39,7 @@ fn assert_share(value: &Value) {
 
 #[test]
 fn every_candidate_of_every_objective_is_in_the_table() {
-    let place = Place::new();
+    let place = TestDir::new();
     write_set(&place.at("scenes"), 7, 120);
     let args = ["scenes", "--objectives", "nt-xent,vicreg", "--seeds", "2", "--out", "found"];
     let json = bench(&place, &[&args[..], &["--json"]].concat()).ok().json();
@@ -82,7 +82,7 @@ fn every_candidate_of_every_objective_is_in_the_table() {
 
 #[test]
 fn the_learner_of_the_table_is_that_of_learn() {
-    let place = Place::new();
+    let place = TestDir::new();
     write_set(&place.at("scenes"), 7, 120);
     let json = bench(&place, &["scenes", "--objectives", "nt-xent", "--seeds", "1", "--json"]).ok().json();
     let found = &json["learning"][0]["found"];
@@ -105,7 +105,7 @@ fn the_learner_of_the_table_is_that_of_learn() {
 
 #[test]
 fn instance_is_trained_wherever_it_stands() {
-    let place = Place::new();
+    let place = TestDir::new();
     write_set(&place.at("scenes"), 7, 120);
     let objectives = ["nt-xent", "instance", "nt-xent + instance"];
     let all = objectives.join(",");
@@ -119,7 +119,7 @@ fn instance_is_trained_wherever_it_stands() {
 
 #[test]
 fn one_learner_goes_through_all_sets() {
-    let place = Place::new();
+    let place = TestDir::new();
     write_set(&place.at("one"), 7, 80);
     write_set(&place.at("two"), 8, 80);
     let json = bench(&place, &["one", "two", "--in-sequence", "--seeds", "1", "--json"]).ok().json();
@@ -133,7 +133,7 @@ fn one_learner_goes_through_all_sets() {
 
 #[test]
 fn what_cannot_be_compared_is_said() {
-    let place = Place::new();
+    let place = TestDir::new();
     write_set(&place.at("scenes"), 7, 4);
     bench(&place, &["scenes", "--objectives", "nt_xent"]).fails(78, &["did you mean nt-xent?"]);
     std::fs::remove_dir_all(place.at("scenes/query")).unwrap();
@@ -142,7 +142,7 @@ fn what_cannot_be_compared_is_said() {
 
 #[test]
 fn promotions_are_measured_across_spaces() {
-    let place = Place::new();
+    let place = TestDir::new();
     write_set(&place.at("scenes"), 7, 240);
     let bench = |more: &[&str]| {
         let args = ["bench", "spaces", "scenes", "--config", "learn.toml", "--encoder", ENCODER, "--json"];

@@ -7,13 +7,13 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use afterimage::export::{Level, Record};
-use common::{ENCODER, Place, rows};
+use afterimage::export::{Granularity, Record};
+use common::{ENCODER, TestDir, rows};
 use serde_json::Value;
 
 const SOURCE: &str = "pattern://7?frames=40&segments=4&width=64&height=48";
 
-fn embed(place: &Place, out: &str, more: &[&str]) -> common::Ran {
+fn embed(place: &TestDir, out: &str, more: &[&str]) -> common::Output {
     place.run(&[&["embed", "--json", "--source", SOURCE, "--out", out][..], more].concat())
 }
 
@@ -23,7 +23,7 @@ fn cosine(a: &[u32], b: &[u32]) -> f32 {
 }
 
 /// A card that makes a grid of 4 x 4 cells of the small encoder.
-fn grid_model(place: &Place) {
+fn grid_model(place: &TestDir) {
     let card = fs::read_to_string(Path::new(ENCODER).with_extension("toml")).unwrap();
     let kept: Vec<&str> =
         card.lines().filter(|line| !line.starts_with("kind") && !line.starts_with("output")).collect();
@@ -34,7 +34,7 @@ fn grid_model(place: &Place) {
 
 #[test]
 fn every_usable_box_has_an_embedding_and_the_others_are_counted() {
-    let place = Place::new();
+    let place = TestDir::new();
     let boxes = "1,4,0,0,64,48,0.9,2\n1,5,10.5,20.25,12,10,0.5\n1,-1,-20,-20,30,30\n1,6,70,0,10,10\n1,7,3,3,0,5\n\
                  1,8,62,10,30,30\n2,4,0,0,64,48,-1,-1,-1\n2,9,0,0,9,9,0\n41,4,0,0,9,9\n";
     fs::write(place.at("boxes.txt"), boxes).unwrap();
@@ -55,7 +55,7 @@ fn every_usable_box_has_an_embedding_and_the_others_are_counted() {
         (1, Some(4), None, None, Some([0, 0, 64, 48])),
     ];
     assert_eq!(found.iter().map(|(record, _)| told(record)).collect::<Vec<_>>(), expected);
-    assert!(found.iter().all(|(record, _)| record.level == Level::Box && *record.camera == *"door"));
+    assert!(found.iter().all(|(record, _)| record.level == Granularity::Box && *record.camera == *"door"));
     // A box that is the whole frame is what the frame is, in a space of its own.
     assert_eq!(found[0].1, whole[0].1);
     assert_eq!(found[3].1, whole[1].1);
@@ -70,7 +70,7 @@ fn every_usable_box_has_an_embedding_and_the_others_are_counted() {
 
 #[test]
 fn boxes_are_pooled_out_of_one_pass_over_the_frame() {
-    let place = Place::new();
+    let place = TestDir::new();
     grid_model(&place);
     fs::write(place.at("boxes.txt"), "1,1,0,0,64,48\n1,2,0,0,20,15\n1,3,44,33,20,15\n").unwrap();
     embed(&place, "frames", &["--encoder", "grid.onnx"]).ok();
@@ -100,7 +100,7 @@ const LONG: &str = "pattern://7?frames=1200&segments=120&width=64&height=48";
 
 #[test]
 fn a_head_is_learned_from_tracks_and_used_for_boxes_only() {
-    let place = Place::new();
+    let place = TestDir::new();
     fs::write(place.at("boxes.txt"), tracks(1200)).unwrap();
     let learn = |out: &str| place.learn(LONG, out, &["--boxes", "boxes.txt"]);
     let report = learn("run").ok().json();
@@ -118,14 +118,16 @@ fn a_head_is_learned_from_tracks_and_used_for_boxes_only() {
     let embedded = embed(&place, "out", &of_run).ok().json();
     assert_eq!((&embedded["head"], &embedded["space"]), (&report["head"]["number"], &report["head"]["space"]));
     let latents = rows(&place.at("out/latents"));
-    assert!(latents.len() == 80 && latents.iter().all(|(record, row)| record.level == Level::Box && row.len() == 32));
+    assert!(
+        latents.len() == 80 && latents.iter().all(|(record, row)| record.level == Granularity::Box && row.len() == 32)
+    );
     // Frames are of another origin.
     embed(&place, "no", &["--run", "run"]).fails(3, &["another preparation"]);
 }
 
 #[test]
 fn tracks_that_begin_later_are_measured() {
-    let place = Place::new();
+    let place = TestDir::new();
     fs::write(place.at("boxes.txt"), tracks(1200)).unwrap();
     let args = ["bench", "reid", "--config", "learn.toml", "--json", "--encoder", ENCODER, "--source", LONG];
     let run = |more: &[&str]| place.run(&[&args[..], &["--boxes", "boxes.txt"], more].concat());
@@ -140,18 +142,18 @@ fn tracks_that_begin_later_are_measured() {
 
 #[test]
 fn what_does_not_fit_is_said() {
-    let place = Place::new();
+    let place = TestDir::new();
     fs::write(place.at("boxes.txt"), "1,-1,0,0,9,9\n").unwrap();
     fs::write(place.at("bad.txt"), "0,1,0,0,9,9\n1,1,x,0,9,9\n").unwrap();
     let base = ["--encoder", ENCODER, "--boxes", "boxes.txt"];
     let with = |more: &[&'static str]| embed(&place, "no", &[&base[..], more].concat());
     with(&["--source", SOURCE]).fails(2, &["2 times --source"]);
     with(&["--set", "boxes.method=roi"]).fails(78, &["boxes.method = \"roi\": the latents of", "are vectors"]);
-    with(&["--set", "boxes.method=box", "--set", "boxes.least_pixels=0"]).fails(
+    with(&["--set", "boxes.method=box", "--set", "boxes.min_pixels=0"]).fails(
         78,
-        &["boxes.method has \"box\": must be one of auto, crop, roi", "boxes.least_pixels = 0: must be from 1"],
+        &["boxes.method has \"box\": must be one of auto, crop, roi", "boxes.min_pixels = 0: must be from 1"],
     );
-    with(&["--set", "prepare.motion_crop=true"]).fails(78, &["prepare.motion_crop with --boxes"]);
+    with(&["--set", "preprocess.motion_crop=true"]).fails(78, &["preprocess.motion_crop with --boxes"]);
     embed(&place, "no", &["--encoder", ENCODER, "--boxes", "bad.txt"])
         .fails(2, &["bad.txt: 2 of its lines", "line 1: frame is 0", "line 2: left is \"x\""]);
     embed(&place, "no", &["--encoder", ENCODER, "--boxes", "none.txt"]).fails(1, &["none.txt"]);

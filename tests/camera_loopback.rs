@@ -1,5 +1,5 @@
-//! Live cameras whose pictures are known: runs inside the virtual machine of `tools/camvm` (`make test-camera`) and
-//! nowhere else. The camera is `v4l2loopback`, into which `tools/camvm/feeder.py` plays what the test wrote.
+//! Live cameras whose pictures are known: runs inside the virtual machine of `tools/camera_vm` (`make test-camera`) and
+//! nowhere else. The camera is `v4l2loopback`, into which `tools/camera_vm/feeder.py` plays what the test wrote.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 #[path = "common/skip.rs"]
 mod skip;
@@ -91,7 +91,7 @@ impl Feeder {
     }
 
     fn again(pixels: &str, file: &Path) -> Feeder {
-        let feeder = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/camvm/feeder.py");
+        let feeder = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/camera_vm/feeder.py");
         // The system's Python starts faster than what may stand before it in the path.
         let python = ["/usr/bin/python3", "python3"].into_iter().find(|program| Path::new(program).exists());
         let mut command = Command::new(python.unwrap_or("python3"));

@@ -1,4 +1,4 @@
-//! Live cameras, with a real driver: runs inside the virtual machine of `tools/camvm` (`make test-camera`) and nowhere
+//! Live cameras, with a real driver: runs inside the virtual machine of `tools/camera_vm` (`make test-camera`) and nowhere
 //! else. The camera is the kernel's `vivid`, which can be made to stall, to fail and to vanish.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 #[path = "common/skip.rs"]

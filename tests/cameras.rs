@@ -4,12 +4,12 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{Place, assert_same, heads, rows, write_folder};
+use common::{TestDir, assert_same, heads, rows, write_folder};
 use serde_json::Value;
 
 /// Two folders, `north` and `south`, of different length.
-fn two_folders() -> Place {
-    let place = Place::new();
+fn two_folders() -> TestDir {
+    let place = TestDir::new();
     write_folder(&place.at("north"), "pattern://7?frames=700&segments=70&width=64&height=48", "png");
     write_folder(&place.at("south"), "pattern://8?frames=500&segments=50&width=64&height=48", "png");
     place

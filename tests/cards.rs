@@ -5,23 +5,23 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{Place, Ran, rows, write_image};
+use common::{Output, TestDir, rows, write_image};
 use serde_json::Value;
 
 /// A place with the model `name` in it.
-fn with(name: &str) -> Place {
-    let place = Place::new();
+fn with(name: &str) -> TestDir {
+    let place = TestDir::new();
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/models").join(format!("{name}.onnx"));
     fs::copy(from, place.at("m.onnx")).unwrap();
     place
 }
 
-fn card(place: &Place, more: &[&str]) -> Ran {
+fn card(place: &TestDir, more: &[&str]) -> Output {
     place.run(&[&["card", "m.onnx", "--json"], more].concat())
 }
 
 /// Five pictures of different colours and sizes in `pictures`.
-fn pictures(place: &Place) {
+fn pictures(place: &TestDir) {
     let pictures = place.at("pictures");
     fs::create_dir(&pictures).unwrap();
     for (i, (width, height)) in [(64, 48), (40, 90), (96, 96), (33, 21), (128, 256)].into_iter().enumerate() {
@@ -90,7 +90,7 @@ fn what_is_no_encoder_is_refused_in_one_line_and_nothing_is_written() {
         ("<!DOCTYPE html>\n<html><body>a page</body></html>\n", "web page"),
     ];
     for (text, part) in texts {
-        let place = Place::new();
+        let place = TestDir::new();
         fs::write(place.at("m.onnx"), text).unwrap();
         for verb in [&["card", "m.onnx"][..], &["embed", "--source", ".", "--out", "out", "--encoder", "m.onnx"]] {
             let ran = place.run(verb).fails(1, &["m.onnx", part]);

@@ -7,16 +7,16 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use afterimage::encoder::runtime::{Found, Origin, find};
+use afterimage::encoder::runtime::{LibraryLookup, LibrarySource, find};
 use afterimage::files::sha256_file;
 use common::skip::{Needs, installed, skip};
-use common::{ENCODER, PATTERN, Place, Ran, learn_args, search_first, tree, write_folder, write_image};
+use common::{ENCODER, Output, PATTERN, TestDir, learn_args, search_first, tree, write_folder, write_image};
 
 /// A pattern that takes no time.
 const SHORT: &str = "pattern://1?frames=60&segments=6&width=64&height=48";
 
 /// `learn` must fail so, and leave no run behind.
-fn refused(place: &Place, source: &str, more: &[&str], code: i32, parts: &[&str]) {
+fn refused(place: &TestDir, source: &str, more: &[&str], code: i32, parts: &[&str]) {
     place.learn(source, "run", more).fails(code, parts);
     nothing_in(&place.at("run"));
 }
@@ -26,7 +26,7 @@ fn nothing_in(folder: &Path) {
 }
 
 /// `learn` on [`SHORT`] with another encoder of this folder.
-fn learn_with(place: &Place, encoder: &str, more: &[&str]) -> Ran {
+fn learn_with(place: &TestDir, encoder: &str, more: &[&str]) -> Output {
     let mut args = learn_args(SHORT, "run");
     let at = args.iter().position(|arg| *arg == ENCODER).unwrap();
     args[at] = encoder;
@@ -38,7 +38,7 @@ fn data(name: &str) -> std::path::PathBuf {
 }
 
 /// A model of the test data as `model.onnx`, with the test encoder's card for it, changed by `card`.
-fn model(place: &Place, name: &str, card: impl FnOnce(String) -> String) {
+fn model(place: &TestDir, name: &str, card: impl FnOnce(String) -> String) {
     fs::copy(data(name), place.at("model.onnx")).unwrap();
     let text = fs::read_to_string(data("tiny.toml")).unwrap();
     let [tiny, this] = [Path::new(ENCODER), &place.at("model.onnx")].map(|path| sha256_file(path).unwrap());
@@ -47,7 +47,7 @@ fn model(place: &Place, name: &str, card: impl FnOnce(String) -> String) {
 
 #[test]
 fn a_command_line_that_makes_no_sense() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.run(&["lern"]).fails(2, &["unrecognized subcommand 'lern'", "learn"]);
     place.run(&["learn", "--sauce", "x"]).fails(2, &["unexpected argument '--sauce'", "--source"]);
     place.run(&["learn", "--source", SHORT]).fails(2, &["--encoder <MODEL.onnx>", "--out <DIR>"]);
@@ -62,11 +62,11 @@ fn a_command_line_that_makes_no_sense() {
 
 #[test]
 fn a_configuration_with_mistakes() {
-    let place = Place::new();
+    let place = TestDir::new();
     fs::write(
         place.at("learn.toml"),
         "learn = { cpu_share = 7.0, learning_rate = nan, temprature = 0.1 }\n\
-         head = { dim = \"many\", hidden = -3 }\n[judge]\nquantile = -nan\n[sauce]\nx = 1\n",
+         head = { dim = \"many\", hidden = -3 }\n[promotion]\nquantile = -nan\n[sauce]\nx = 1\n",
     )
     .unwrap();
     let parts = [
@@ -76,7 +76,7 @@ fn a_configuration_with_mistakes() {
         "learn.temprature: unknown key; did you mean temperature?",
         "head.dim = \"many\": must be integer, found string",
         "head.hidden = -3: must not be negative",
-        "judge.quantile = NaN: must be from 0.001 to 0.5",
+        "promotion.quantile = NaN: must be from 0.001 to 0.5",
         "sauce: unknown key",
     ];
     refused(&place, SHORT, &[], 78, &parts);
@@ -84,7 +84,7 @@ fn a_configuration_with_mistakes() {
     refused(&place, SHORT, &[], 78, &["learn.toml is not TOML", "line 1"]);
     fs::remove_file(place.at("learn.toml")).unwrap();
     refused(&place, SHORT, &[], 78, &["cannot read the config file learn.toml", "No such file"]);
-    let place = Place::new();
+    let place = TestDir::new();
     let typo = ["--set", "learn.cpu_shar=0.5", "--set", "export.dtype=f64", "--set", "nonsense"];
     let parts = ["3 mistakes", "learn.cpu_shar: unknown key; did you mean cpu_share?", "f16", "--set nonsense: write"];
     refused(&place, SHORT, &typo, 78, &parts);
@@ -96,7 +96,7 @@ fn a_configuration_with_mistakes() {
 
 #[test]
 fn an_onnx_runtime_that_cannot_be_used() {
-    let place = Place::new();
+    let place = TestDir::new();
     let named = |path: &str| format!("encoder.onnxruntime={path}");
     let missing = named("/nowhere/libonnxruntime.so");
     let parts = ["encoder.onnxruntime names /nowhere/libonnxruntime.so", "is not there", "1.23 or later"];
@@ -115,7 +115,8 @@ fn an_onnx_runtime_that_cannot_be_used() {
     let ran = place.start_with(&learn_args(SHORT, "run"), variable).end();
     ran.fails(1, &["ORT_DYLIB_PATH names /nowhere/x.so", "is not there", "unset it"]);
     // Nowhere at all.
-    let installed = find("").into_iter().any(|c| c.origin == Origin::System && c.found == Found::Library);
+    let installed =
+        find("").into_iter().any(|c| c.origin == LibrarySource::System && c.found == LibraryLookup::Library);
     if installed {
         return skip(Needs::NoSystemRuntime, "in part: ONNX Runtime is installed for the whole system");
     }
@@ -129,7 +130,7 @@ fn an_onnx_runtime_that_cannot_be_used() {
 
 #[test]
 fn a_provider_that_is_not_there() {
-    let place = Place::new();
+    let place = TestDir::new();
     let asked = ["--set", "encoder.providers=[\"cuda\",\"cpu\"]"];
     let ran = place.learn(SHORT, "run", &asked);
     if ran.status.success() {
@@ -147,7 +148,7 @@ fn a_provider_that_is_not_there() {
 
 #[test]
 fn a_model_that_is_not_what_its_card_says() {
-    let place = Place::new();
+    let place = TestDir::new();
     fs::copy(ENCODER, place.at("model.onnx")).unwrap();
     let shown = ["no model card", "model.toml", "`afterimage card model.onnx`", "image"];
     learn_with(&place, "model.onnx", &[]).fails(78, &shown);
@@ -171,7 +172,7 @@ fn a_model_that_is_not_what_its_card_says() {
 
 #[test]
 fn a_source_that_is_not_there() {
-    let place = Place::new();
+    let place = TestDir::new();
     refused(&place, "nowhere", &[], 1, &["cannot open the source nowhere", "No such file", "pattern://SEED"]);
     refused(&place, "dir:nowhere", &[], 1, &["nowhere", "No such file"]);
     refused(&place, "file:nowhere.mp4", &[], 1, &["nowhere.mp4", "No such file"]);
@@ -188,7 +189,7 @@ fn a_source_that_is_not_there() {
 
 #[test]
 fn images_that_cannot_be_read_are_skipped_counted_and_named() {
-    let place = Place::new();
+    let place = TestDir::new();
     write_folder(&place.at("frames"), SHORT, "jpg");
     let cut = place.at("frames/003/00025.jpg");
     let bytes = fs::read(&cut).unwrap();
@@ -213,7 +214,7 @@ fn images_that_cannot_be_read_are_skipped_counted_and_named() {
 
 #[test]
 fn videos_that_break_off_change_size_or_stall() {
-    let place = Place::new();
+    let place = TestDir::new();
     fs::write(place.at("clip.mp4"), "\0for a decoder that does not look").unwrap();
     let learn = |decoder: &str, run: &str, more: &[&str]| {
         let args = [&learn_args("file:clip.mp4", run), more].concat();
@@ -257,7 +258,7 @@ fn videos_that_break_off_change_size_or_stall() {
 
 #[test]
 fn a_run_goes_on_only_as_it_was_begun() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.learn(SHORT, "run", &[]).ok();
     let before = tree(&place.at("run"));
     place.learn(SHORT, "run", &[]).fails(2, &["run holds a run already", "--resume"]);
@@ -287,7 +288,7 @@ fn a_run_goes_on_only_as_it_was_begun() {
 
 #[test]
 fn data_that_is_not_laid_out_as_eval_needs_it() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.learn(SHORT, "run", &[]).ok();
     let eval = |parts: &[&str], code| drop(place.run(&["eval", "--data", "data", "--run", "run"]).fails(code, parts));
     eval(&["data/gallery", "No such file"], 1);
@@ -307,23 +308,23 @@ fn data_that_is_not_laid_out_as_eval_needs_it() {
     write_image(&place.at("data/query/001/1.png"), &frame);
     let said = place.run(&["eval", "--data", "data", "--run", "run"]).ok();
     said.said(&["data/query lacks", "5 classes of the gallery, which only distract: 002, 003"]);
-    let probe = ["--set", "judge.probe=data"];
-    place.learn(SHORT, "other", &probe).fails(78, &["judge.probe", "two classes of each", "data/gallery"]);
+    let probe = ["--set", "promotion.probe=data"];
+    place.learn(SHORT, "other", &probe).fails(78, &["promotion.probe", "two classes of each", "data/gallery"]);
     for class in fs::read_dir(place.at("data/gallery")).unwrap().map(|class| class.unwrap().path()) {
         if !class.ends_with("001") {
             fs::remove_dir_all(class).unwrap();
         }
     }
     eval(&["data/gallery has 1 class: at least 2"], 3);
-    let probe = ["--set", "judge.probe=data/gallery"];
-    place.learn(SHORT, "other", &probe).fails(78, &["judge.probe", "1 classes; at least 2"]);
+    let probe = ["--set", "promotion.probe=data/gallery"];
+    place.learn(SHORT, "other", &probe).fails(78, &["promotion.probe", "1 classes; at least 2"]);
     let gone = ["eval", "--data", "data", "--run", "run", "--encoder", "model.onnx"];
     place.run(&gone).fails(2, &["model.onnx", "is not there", "--encoder"]);
 }
 
 #[test]
 fn text_and_json_tell_the_same() {
-    let place = Place::new();
+    let place = TestDir::new();
     let report = place.learn(PATTERN, "run", &[]).ok().json();
     let text =
         place.run(&["learn", "--config", "learn.toml", "--encoder", ENCODER, "--source", PATTERN, "--out", "b"]).ok();

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use afterimage::export::Record;
-use common::{Place, rows};
+use common::{TestDir, rows};
 
 const LIVE: &str = "pattern://7?rate=100&live=true&width=64&height=48&frames=1000000&segments=10000";
 const SECOND: i64 = 1_000_000_000;
@@ -35,7 +35,7 @@ int clock_gettime(clockid_t clock, struct timespec *at) {
 }
 "#;
 
-fn shift(place: &Place, secs: i64) {
+fn shift(place: &TestDir, secs: i64) {
     let (new, name) = (place.at("shift.new"), place.at("shift"));
     fs::write(&new, secs.to_string()).unwrap();
     fs::rename(new, name).unwrap();
@@ -52,7 +52,7 @@ fn wall(record: &Record) -> i64 {
 
 #[test]
 fn a_clock_that_is_set_anew_changes_neither_the_order_nor_the_learning() {
-    let place = Place::new();
+    let place = TestDir::new();
     fs::write(place.at("shim.c"), SHIM).unwrap();
     let shim = place.at("shim.so");
     let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&shim).arg(place.at("shim.c")).status();

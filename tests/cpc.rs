@@ -7,20 +7,20 @@ use std::path::Path;
 
 use afterimage::checkpoint::{load, save};
 use afterimage::config::{self, Config, Size};
-use afterimage::encoder::{Card, Encoder, LatentModel, runtime};
+use afterimage::encoder::{Encoder, FeatureModel, ModelCard, runtime};
 use afterimage::export::onnx;
-use afterimage::frame::Stamp;
-use afterimage::head::{Context, Form, Grid, GridHead, Head, Learned, Mlp, Scratch};
-use afterimage::learner::{Learner, Origin};
-use afterimage::linalg::random::{below, uniform};
-use afterimage::pairs::Sample;
-use common::{ENCODER, PATTERN, Place, assert_same, heads, rows};
+use afterimage::frame::Timestamp;
+use afterimage::head::{Context, EmbeddingKind, Grid, GridHead, Head, HeadParams, Mlp, Scratch};
+use afterimage::learner::{LatentSpec, Learner};
+use afterimage::linalg::random::{uniform, uniform_below};
+use afterimage::sampling::Sample;
+use common::{ENCODER, PATTERN, TestDir, assert_same, heads, rows};
 use ndarray::{Array1, Array2};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 /// A copy of a model with a card that makes a grid of one of its tensors.
-fn grid_model(place: &Place, model: &str, tensor: &str, size: u32) -> String {
+fn grid_model(place: &TestDir, model: &str, tensor: &str, size: u32) -> String {
     let card = fs::read_to_string(Path::new(model).with_extension("toml")).unwrap();
     let keep = |line: &&str| {
         let key = line.split('=').next().unwrap().trim();
@@ -46,14 +46,14 @@ const SMALL: [&str; 14] = [
     "learn.cpc_dim=16", "--set", "learn.cpc_batch=8", "--set", "export.latents=true", "--set", "learn.learning_rate=0.001",
 ];
 
-fn learn(place: &Place, encoder: &str, source: &str, out: &str, more: &[&str]) -> common::Ran {
+fn learn(place: &TestDir, encoder: &str, source: &str, out: &str, more: &[&str]) -> common::Output {
     let args = ["learn", "--config", "learn.toml", "--json", "--encoder", encoder, "--source", source, "--out", out];
     place.run(&[&args[..], &SMALL, more].concat())
 }
 
 #[test]
 fn a_run_over_grids_learns_exports_cells_and_is_replayed() {
-    let place = Place::new();
+    let place = TestDir::new();
     let encoder = grid_model(&place, ENCODER, "grid8", 32);
     for embedding in ["projected", "context"] {
         let set = format!("learn.cpc_embedding={embedding}");
@@ -61,7 +61,7 @@ fn a_run_over_grids_learns_exports_cells_and_is_replayed() {
             learn(&place, &encoder, PATTERN, embedding, &["--set", &set, "--set", "export.grid=true"]).ok().json();
         assert!(report["steps"].as_u64().unwrap() >= 20 && report["learned"]["fits"].as_u64().unwrap() > 2, "{report}");
         assert!(report["promotions"].as_u64().unwrap() >= 1, "{report}");
-        assert!(!report["judge"].as_str().unwrap().is_empty());
+        assert!(!report["gate"].as_str().unwrap().is_empty());
         let run = place.at(embedding);
         let tried = fs::read_to_string(run.join("journal.jsonl")).unwrap();
         assert!(tried.contains("slow+mlp"), "what was trained went before the judge");
@@ -87,7 +87,7 @@ fn a_run_over_grids_learns_exports_cells_and_is_replayed() {
 
 #[test]
 fn over_grids_it_survives_kills_to_the_bit() {
-    let place = Place::new();
+    let place = TestDir::new();
     let encoder = grid_model(&place, ENCODER, "grid8", 32);
     let often = ["--set", "checkpoint.every_frames=60"];
     learn(&place, &encoder, PATTERN, "whole", &often).ok();
@@ -102,7 +102,7 @@ fn over_grids_it_survives_kills_to_the_bit() {
 
 #[test]
 fn in_time_it_needs_no_grid() {
-    let place = Place::new();
+    let place = TestDir::new();
     let report = learn(&place, ENCODER, PATTERN, "run", &["--set", "learn.cpc_moments=6"]).ok().json();
     assert!(report["steps"].as_u64().unwrap() >= 20, "{report}");
     assert!(report["promotions"].as_u64().unwrap() >= 1, "{report}");
@@ -112,7 +112,7 @@ fn in_time_it_needs_no_grid() {
 
 #[test]
 fn the_bundled_encoder_gives_a_grid_to_learn_from() {
-    let place = Place::new();
+    let place = TestDir::new();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let model = root.join("models/mobilenetv2.onnx");
     let tensor = "/features/features.18/features.18.2/Clip_output_0";
@@ -130,15 +130,15 @@ fn the_bundled_encoder_gives_a_grid_to_learn_from() {
     let report = learn(&place, &encoder, "frames", "run", &small).ok().json();
     assert!(report["steps"].as_u64().unwrap() >= 20 && report["learned"]["fits"].as_u64().unwrap() >= 2, "{report}");
     assert!(report["learned"]["last_loss"].as_f64().unwrap().is_finite(), "{report}");
-    assert!(!report["judge"].as_str().unwrap().is_empty(), "promoted or refused, and why: {report}");
+    assert!(!report["gate"].as_str().unwrap().is_empty(), "promoted or refused, and why: {report}");
 }
 
 #[test]
 fn the_merged_model_computes_every_kind_of_head_over_a_grid() {
-    let place = Place::new();
+    let place = TestDir::new();
     grid_model(&place, ENCODER, "grid8", 32);
     let path = place.at("grid.onnx");
-    let (card, runtime) = (Card::beside(&path).unwrap(), runtime::load("").unwrap());
+    let (card, runtime) = (ModelCard::beside(&path).unwrap(), runtime::load("").unwrap());
     let config = config::Encoder::default();
     let mut encoder = Encoder::open(&runtime, &path, &card, &config).unwrap();
     let grid = Grid::new(encoder.grid().unwrap());
@@ -155,12 +155,12 @@ fn the_merged_model_computes_every_kind_of_head_over_a_grid() {
         w2: matrix(k, hidden),
         b2: Array1::from_elem(k, 0.1),
     };
-    let learned = Learned {
+    let learned = HeadParams {
         mean: Array1::from_elem(32, 0.02),
         slow: matrix(32, k),
         mlp: Some(mlp),
         alpha: 0.8,
-        form: Form::Single,
+        form: EmbeddingKind::Single,
     };
     let context = Context::start(k, 5, 3, &mut ChaCha8Rng::seed_from_u64(2));
     let over = |context| Head::Grid(Box::new(GridHead { grid, learned: learned.clone(), context }));
@@ -169,10 +169,10 @@ fn the_merged_model_computes_every_kind_of_head_over_a_grid() {
     let mut latent = vec![0.0; encoder.dim()];
     encoder.encode(&tensor, &mut latent).unwrap();
     afterimage::linalg::normalise(&mut latent);
-    let model = LatentModel::new(&runtime, fs::read(&path).unwrap(), &card, "grid.onnx").unwrap();
+    let model = FeatureModel::new(&runtime, fs::read(&path).unwrap(), &card, "grid.onnx").unwrap();
     let mut found = Vec::new();
     for head in [Head::Identity { dim: 32 }, pooled.clone(), pooled.pooling(grid), over(None), over(Some(context))] {
-        let merged = onnx::Merge {
+        let merged = onnx::MergeOptions {
             model: &model.bytes,
             input: None,
             latent: &model.output,
@@ -198,9 +198,9 @@ fn the_merged_model_computes_every_kind_of_head_over_a_grid() {
 
 const GRID: [usize; 3] = [4, 3, 10];
 
-fn origin(grid: Option<[usize; 3]>) -> Origin {
+fn origin(grid: Option<[usize; 3]>) -> LatentSpec {
     let dim = grid.map_or(10, |grid| grid.iter().product());
-    Origin { encoder_sha256: "e".repeat(64), card_hash: "c".repeat(64), dim, grid, ..Origin::default() }
+    LatentSpec { encoder_sha256: "e".repeat(64), card_hash: "c".repeat(64), dim, grid, ..LatentSpec::default() }
 }
 
 fn small(embedding: &str) -> Config {
@@ -211,7 +211,7 @@ fn small(embedding: &str) -> Config {
     (learn.cpc_dim, learn.cpc_width, learn.cpc_blocks, learn.cpc_embedding) = (8, 8, 2, embedding.into());
     (learn.first_fit_frames, learn.refit_growth, learn.frames_per_step) = (200, 1.5, 4);
     (config.head.dim, config.head.hidden) = (8, 12);
-    (config.judge.min_blocks, config.judge.min_promotion_secs) = (4, 0.0);
+    (config.promotion.min_blocks, config.promotion.min_interval_secs) = (4, 0.0);
     config
 }
 
@@ -221,7 +221,7 @@ fn samples(grid: Option<[usize; 3]>) -> Vec<Sample> {
     let looks = Array2::from_shape_simple_fn((5 * 16, 10), || (uniform(rng) - 0.5) as f32);
     let mut out = Vec::new();
     for segment in 0..80u64 {
-        let patterns: Vec<usize> = (0..3).map(|_| below(rng, 5)).collect();
+        let patterns: Vec<usize> = (0..3).map(|_| uniform_below(rng, 5)).collect();
         for frame in 0..15 {
             let mut cell = |pattern: usize, row: usize| -> Vec<f32> {
                 looks.row(pattern * 16 + row).iter().map(|x| x + 0.4 * (uniform(rng) - 0.5) as f32).collect()
@@ -232,7 +232,13 @@ fn samples(grid: Option<[usize; 3]>) -> Vec<Sample> {
             };
             afterimage::linalg::normalise(&mut latent);
             let index = out.len() as u64;
-            out.push(Sample { index, stamp: Stamp(index as i64 * 100_000_000), segment, latent, ..Sample::default() });
+            out.push(Sample {
+                index,
+                stamp: Timestamp(index as i64 * 100_000_000),
+                segment,
+                latent,
+                ..Sample::default()
+            });
         }
     }
     out
@@ -242,7 +248,7 @@ fn samples(grid: Option<[usize; 3]>) -> Vec<Sample> {
 fn saved_midway_it_goes_on_with_the_same_bits() {
     for (grid, embedding) in [(Some(GRID), "projected"), (Some(GRID), "context"), (None, "projected")] {
         let (config, stream) = (small(embedding), samples(grid));
-        let fresh = || Learner::new(&config, origin(grid), None).unwrap();
+        let fresh = || Learner::new(&config.learner(), origin(grid), None).unwrap();
         let checksum = |learner: &mut Learner| {
             let mut sum = String::new();
             learner
@@ -281,7 +287,7 @@ fn what_cannot_be_predicted_is_refused_with_what_would_fit() {
     let refused = |grid, change: &dyn Fn(&mut Config)| {
         let mut config = small("projected");
         change(&mut config);
-        Learner::new(&config, origin(grid), None).unwrap_err().chain()
+        Learner::new(&config.learner(), origin(grid), None).unwrap_err().chain()
     };
     let text = refused(Some([1, 6, 10]), &|_| {});
     assert!(text.contains("1 x 6 x 10") && text.contains("encoder.input_size"), "{text}");
@@ -289,16 +295,16 @@ fn what_cannot_be_predicted_is_refused_with_what_would_fit() {
     assert!(text.contains("learn.cpc_first = 4"), "{text}");
     let text = refused(Some([7, 7, 1280]), &|c| c.learn.replay_megabytes = 3.0);
     assert!(text.contains("learn.replay_megabytes = 3"), "{text}");
-    let text = refused(None, &|c| c.judge.block_secs = 0.4);
-    assert!(text.contains("judge.block_secs * learn.frames_per_sec = 0.4 * 10 = 4"), "{text}");
+    let text = refused(None, &|c| c.promotion.block_secs = 0.4);
+    assert!(text.contains("promotion.block_secs * learn.frames_per_sec = 0.4 * 10 = 4"), "{text}");
     let text = refused(None, &|c| c.learn.cpc_moments = 3);
     assert!(text.contains("at least learn.cpc_steps + 1 = 4"), "{text}");
     // Other objectives take any grid, pooled.
     let mut config = small("projected");
     config.learn.objective = "nt-xent".into();
-    let learner = Learner::new(&config, origin(Some([1, 6, 10])), None).unwrap();
+    let learner = Learner::new(&config.learner(), origin(Some([1, 6, 10])), None).unwrap();
     assert!(!learner.takes_grids());
-    let place = Place::new();
+    let place = TestDir::new();
     learn(&place, ENCODER, PATTERN, "run", &["--set", "export.grid=true"])
         .fails(78, &["export.grid", "kind = \"grid\""]);
 }

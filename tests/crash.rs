@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use afterimage::checkpoint::{load, load_head, load_map};
 use afterimage::export::Reader;
 use afterimage::{files, journal};
-use common::{CUTS, PATTERN, Paced, Place, assert_same, frames, heads, maps, rows, tree, write_folder};
+use common::{CUTS, PATTERN, Paced, TestDir, assert_same, frames, heads, maps, rows, tree, write_folder};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -20,7 +20,7 @@ const KILLS: u32 = 50;
 const OFTEN: [&str; 2] = ["--set", "checkpoint.every_frames=40"];
 
 /// A source that takes a while, in `frames`.
-fn slow_source(place: &Place) {
+fn slow_source(place: &TestDir) {
     write_folder(&place.at("frames"), PATTERN, "jpg");
 }
 
@@ -34,7 +34,7 @@ fn check(run: &Path, seen: &mut BTreeMap<String, Vec<u8>>) {
         load(&run.join(name), 1 << 24).unwrap();
     }
     if run.join("run.json").exists() {
-        afterimage::pipeline::folder::RunInfo::load(run).unwrap();
+        afterimage::pipeline::run_dir::RunManifest::load(run).unwrap();
     }
     let there: BTreeMap<_, _> = heads_of(run);
     for (name, bytes) in seen.iter() {
@@ -70,7 +70,7 @@ fn heads_of(run: &Path) -> BTreeMap<String, Vec<u8>> {
 
 #[test]
 fn fifty_kills_change_nothing() {
-    let place = Place::new();
+    let place = TestDir::new();
     slow_source(&place);
     let began = Instant::now();
     let report = place.learn("frames", "whole", &OFTEN).ok().json();
@@ -129,7 +129,7 @@ fn last_event(run: &Path) -> serde_json::Value {
 
 #[test]
 fn what_a_kill_left_unfinished_is_gone_once_the_run_goes_on() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.learn(PATTERN, "run", &[]).ok();
     let before = tree(&place.at("run"));
     for name in ["run", "run/heads", "run/maps"] {
@@ -142,7 +142,7 @@ fn what_a_kill_left_unfinished_is_gone_once_the_run_goes_on() {
 
 #[test]
 fn a_stop_from_outside_saves_everything() {
-    let place = Place::new();
+    let place = TestDir::new();
     let all = frames(PATTERN);
     Paced::new(&place).give_all(&all);
     Paced::start_learn(&place, "whole", &CUTS).end().ok();
@@ -178,7 +178,7 @@ fn a_stop_from_outside_saves_everything() {
 
 #[test]
 fn a_source_that_breaks_is_no_end_and_the_run_goes_on_with_a_whole_one() {
-    let place = Place::new();
+    let place = TestDir::new();
     let all = frames(PATTERN);
     let stall = ["--set", "source.stall_secs=1", "--resume"];
     Paced::new(&place).give_all(&all);
@@ -200,7 +200,7 @@ const LIVE: &str = "pattern://3?live=true&rate=500&frames=1500&segments=100&widt
 
 #[test]
 fn a_live_source_waits_for_nobody() {
-    let place = Place::new();
+    let place = TestDir::new();
     let slow =
         ["learn.cpu_share=0.01", "learn.queue_latents=8", "learn.frames_per_sec=1000", "learn.gap_min_secs=0.001"];
     let began = Instant::now();
@@ -219,7 +219,7 @@ fn a_live_source_waits_for_nobody() {
 
 #[test]
 fn a_live_run_stops_at_once_and_goes_on_later() {
-    let place = Place::new();
+    let place = TestDir::new();
     let live = "pattern://3?live=true&rate=200&segments=100&width=64&height=48";
     let slow = ["--set", "learn.cpu_share=0.01", "--set", "checkpoint.every_frames=100", "--resume"];
     let mut next_frame = 0;
@@ -244,7 +244,7 @@ fn a_live_run_stops_at_once_and_goes_on_later() {
 
 #[test]
 fn a_live_run_that_is_killed_keeps_its_exports_and_its_newest_head() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.learn(PATTERN, "run", &[]).ok();
     let run = place.at("run");
     // As if these frames had been a camera's, and its state never saved.
@@ -266,7 +266,7 @@ fn a_live_run_that_is_killed_keeps_its_exports_and_its_newest_head() {
 #[test]
 fn a_camera_and_a_frame_are_a_key_through_kills_and_rows_survive_them() {
     for format in ["npy", "safetensors"] {
-        let place = Place::new();
+        let place = TestDir::new();
         let live = "pattern://3?live=true&rate=500&segments=100&width=64&height=48";
         let format = format!("export.format={format}");
         let more = ["--set", &format, "--set", "checkpoint.every_frames=100000", "--resume"];
@@ -299,7 +299,7 @@ fn a_camera_and_a_frame_are_a_key_through_kills_and_rows_survive_them() {
 
 #[test]
 fn exports_that_are_missing_at_resume_are_told_and_the_run_goes_on() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.learn(PATTERN, "run", &["--set", "export.rotate_megabytes=0.05"]).ok();
     std::fs::remove_file(place.at("run/embeddings/0001.npy")).unwrap();
     std::fs::write(place.at("run/embeddings/0000.npy"), "cut").unwrap();
@@ -311,7 +311,7 @@ fn exports_that_are_missing_at_resume_are_told_and_the_run_goes_on() {
 
 #[test]
 fn a_start_that_comes_to_nothing_leaves_nothing() {
-    let place = Place::new();
+    let place = TestDir::new();
     std::fs::create_dir(place.at("images")).unwrap();
     std::fs::write(place.at("images/a.jpg"), b"\xff\xd8\xff\xe0 cut").unwrap();
     let source = place.at("images");

@@ -7,13 +7,13 @@ use std::process::Command;
 
 use afterimage::checkpoint::load;
 use common::skip::{Needs, installed};
-use common::{CUTS, PATTERN, Place, Running, assert_same, heads, rows, tree, write_folder};
+use common::{CUTS, PATTERN, Running, TestDir, assert_same, heads, rows, tree, write_folder};
 use serde_json::Value;
 
 /// Learns from `source` twice, both at the same time so that they are in each other's way, and compares all files.
 /// The report and the place of the first.
-fn twice(prepare: impl Fn(&Place), source: &str, more: &[&str]) -> (Value, Place) {
-    let places = [Place::new(), Place::new()];
+fn twice(prepare: impl Fn(&TestDir), source: &str, more: &[&str]) -> (Value, TestDir) {
+    let places = [TestDir::new(), TestDir::new()];
     places.iter().for_each(prepare);
     let runs = places.each_ref().map(|place| place.start_learn(source, "run", more));
     let [report, other] = runs.map(Running::end).map(|ran| ran.ok().json());
@@ -77,11 +77,11 @@ fn a_video() {
         return;
     }
     // Drawn once: another ffmpeg may draw other bytes, but all runs here read the same file.
-    let drawn = Place::new();
+    let drawn = TestDir::new();
     write_folder(&drawn.at("frames"), "pattern://7?frames=1600&segments=160&width=64&height=48", "png");
     let clip = drawn.at("clip.mp4");
     draw(&drawn.at("frames"), &clip);
-    let copy = |place: &Place| assert!(std::fs::copy(&clip, place.at("clip.mp4")).unwrap() > 0);
+    let copy = |place: &TestDir| assert!(std::fs::copy(&clip, place.at("clip.mp4")).unwrap() > 0);
     let (report, _) = twice(copy, "file:clip.mp4", &CUTS);
     assert_eq!(report["frames"], 1600);
     assert!(report["segments"].as_u64().unwrap() > 20, "{report}");

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, Place, Running};
+use common::{PATIENCE, Running, TestDir};
 use serde_json::Value;
 
 const LIVE: &str = "pattern://7?frames=100000&segments=1000&width=64&height=48&rate=30&live=true";
@@ -50,8 +50,8 @@ fn wait_for_frames(path: &Path) {
     }
 }
 
-fn start(place: &Place, verb: &str, source: &str, more: &[&str]) -> Running {
-    let boxes = format!("live.boxes=unix:{}", place.at("b").display());
+fn start(place: &TestDir, verb: &str, source: &str, more: &[&str]) -> Running {
+    let boxes = format!("stream.boxes=unix:{}", place.at("b").display());
     let base = [verb, "--json", "--encoder", common::ENCODER, "--source", source, "--out", "run", "--set", &boxes];
     let mut running = place.start(&[&base, more].concat());
     running.wait_to_say("boxes are embedded for who asks");
@@ -92,7 +92,7 @@ fn while_detectors_ask(path: &Path, during: impl FnOnce()) {
 
 #[test]
 fn a_stop_comes_through_while_detectors_ask() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = start(&place, "learn", LIVE, &[]);
     wait_for_frames(&place.at("b"));
     while_detectors_ask(&place.at("b"), || {
@@ -107,7 +107,7 @@ fn a_stop_comes_through_while_detectors_ask() {
 
 #[test]
 fn a_source_that_ends_ends_the_run_while_detectors_ask() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = start(&place, "learn", "pattern://7?frames=40&segments=4&width=64&height=48&rate=30&live=true", &[]);
     while_detectors_ask(&place.at("b"), || {
         let ran = running.end().ok();
@@ -118,13 +118,13 @@ fn a_source_that_ends_ends_the_run_while_detectors_ask() {
 
 #[test]
 fn the_end_waits_for_nobody_at_any_outlet() {
-    let place = Place::new();
+    let place = TestDir::new();
     // A broker that lets in and says nothing, and one that is there for the whole test.
     let broker = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = |key: &str, value: String| format!("{key}={value}");
     let sets = [
-        at("live.socket", format!("unix:{}", place.at("s").display())),
-        at("live.ring", place.at("ring").display().to_string()),
+        at("stream.socket", format!("unix:{}", place.at("s").display())),
+        at("stream.ring", place.at("ring").display().to_string()),
         at("mqtt.broker", format!("mqtt://{}", broker.local_addr().unwrap())),
         "mqtt.boxes=true".into(),
         "metrics.listen=127.0.0.1:0".into(),
@@ -156,7 +156,7 @@ fn the_end_waits_for_nobody_at_any_outlet() {
 
 #[test]
 fn a_hangup_ends_a_run_in_order_and_a_second_signal_at_once_is_the_first() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = start(&place, "learn", LIVE, &[]);
     wait_for_frames(&place.at("b"));
     running.signal("HUP");
@@ -168,7 +168,7 @@ fn a_hangup_ends_a_run_in_order_and_a_second_signal_at_once_is_the_first() {
 
 #[test]
 fn large_requests_have_small_answers_and_hold_up_nobody() {
-    let place = Place::new();
+    let place = TestDir::new();
     let running = start(&place, "embed", LIVE, &[]);
     wait_for_frames(&place.at("b"));
     let text = "\\u0001".repeat(30_000);
@@ -210,8 +210,8 @@ fn large_requests_have_small_answers_and_hold_up_nobody() {
 
 #[test]
 fn a_detector_that_is_silent_makes_room_for_another() {
-    let place = Place::new();
-    let running = start(&place, "embed", LIVE, &["--set", "live.boxes_idle_secs=0.5"]);
+    let place = TestDir::new();
+    let running = start(&place, "embed", LIVE, &["--set", "stream.boxes_idle_secs=0.5"]);
     wait_for_frames(&place.at("b"));
     let _idle: Vec<_> = (0..16).map(|_| connect(&place.at("b"))).collect();
     std::thread::sleep(Duration::from_millis(700));
@@ -224,13 +224,13 @@ fn a_detector_that_is_silent_makes_room_for_another() {
 
 #[test]
 fn a_ring_and_a_socket_that_another_process_holds_are_refused() {
-    let place = Place::new();
-    let ring = format!("live.ring={}", place.at("ring").display());
-    let socket = format!("live.socket=unix:{}", place.at("s").display());
+    let place = TestDir::new();
+    let ring = format!("stream.ring={}", place.at("ring").display());
+    let socket = format!("stream.socket=unix:{}", place.at("s").display());
     let running = start(&place, "embed", LIVE, &["--set", &ring, "--set", &socket]);
     wait_for_frames(&place.at("b"));
     let holder = format!("process {}", running.id());
-    for (set, key) in [(&ring, "live.ring"), (&socket, "live.socket")] {
+    for (set, key) in [(&ring, "stream.ring"), (&socket, "stream.socket")] {
         let args = ["embed", "--encoder", common::ENCODER, "--source", LIVE, "--out", "other", "--set", set];
         place.run(&args).fails(1, &[key, &holder]);
     }

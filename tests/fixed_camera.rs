@@ -6,14 +6,14 @@ use std::path::Path;
 
 use afterimage::checkpoint::load;
 use afterimage::frame::Frame;
-use common::{Place, assert_same, heads, learn_args, rows, tree, write_image};
+use common::{TestDir, assert_same, heads, learn_args, rows, tree, write_image};
 
 /// Views of every kind and the crop.
 const ALL: [&str; 10] = [
     "--set",
-    "prepare.motion_crop=true",
+    "preprocess.motion_crop=true",
     "--set",
-    "prepare.exposure=0.45",
+    "preprocess.exposure=0.45",
     "--set",
     "learn.views=0.5",
     "--set",
@@ -45,7 +45,7 @@ fn write_shots(folder: &Path, shots: usize) {
 
 #[test]
 fn views_and_crops_survive_kills_to_the_bit() {
-    let place = Place::new();
+    let place = TestDir::new();
     write_shots(&place.at("frames"), 120);
     let report = place.learn("frames", "whole", &ALL).ok().json();
     let count = |path: &str| report.pointer(path).unwrap().as_u64().unwrap();
@@ -79,16 +79,16 @@ fn views_and_crops_survive_kills_to_the_bit() {
 
 #[test]
 fn what_does_not_go_together_is_refused() {
-    let place = Place::new();
+    let place = TestDir::new();
     write_shots(&place.at("frames"), 8);
     let sets = ["--set", "export.latents=true", "--set", "learn.views=1"];
     place.learn("frames", "run", &sets).ok();
     place.run(&["replay", "--run", "run", "--out", "again"]).fails(78, &["learn.views = 1", "--set learn.views=0"]);
     place.run(&["replay", "--run", "run", "--out", "again", "--set", "learn.views=0"]).ok();
-    let probe = ["--set", "prepare.motion_crop=true", "--set", "judge.probe=frames"];
-    place.learn("frames", "other", &probe).fails(78, &["prepare.motion_crop with judge.probe"]);
+    let probe = ["--set", "preprocess.motion_crop=true", "--set", "promotion.probe=frames"];
+    place.learn("frames", "other", &probe).fails(78, &["preprocess.motion_crop with promotion.probe"]);
     // A run that has no background yet cannot crop by it.
-    place.learn("frames", "fixed", &["--set", "prepare.motion_crop=true"]).ok();
+    place.learn("frames", "fixed", &["--set", "preprocess.motion_crop=true"]).ok();
     for name in ["state.safetensors", "state.previous.safetensors"] {
         std::fs::remove_file(place.at("fixed").join(name)).ok();
     }

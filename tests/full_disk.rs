@@ -8,14 +8,14 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::skip::{Needs, skip};
-use common::{CUTS, PATIENCE, PATTERN, Paced, Place, assert_same, frames, heads, rows};
+use common::{CUTS, PATIENCE, PATTERN, Paced, TestDir, assert_same, frames, heads, rows};
 
-/// A tmpfs of a few kilobytes, `disk` in a [`Place`].
+/// A tmpfs of a few kilobytes, `disk` in a [`TestDir`].
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     /// `None`, with a line that says so, where mounting is not allowed.
-    fn mount(place: &Place, kilobytes: u32) -> Option<Self> {
+    fn mount(place: &TestDir, kilobytes: u32) -> Option<Self> {
         let folder = place.at("disk");
         fs::create_dir_all(&folder).unwrap();
         let size = format!("size={kilobytes}k");
@@ -52,7 +52,7 @@ fn newest(run: &Path) -> u32 {
 }
 
 /// Heads as promoted without any want of room.
-fn reference(place: &Place, more: &[&str]) {
+fn reference(place: &TestDir, more: &[&str]) {
     Paced::new(place).give_all(&frames(PATTERN));
     Paced::start_learn(place, "whole", &[&CUTS[..], more].concat()).end().ok();
     assert!(newest(&place.at("whole")) >= 2, "too few promotions to show anything");
@@ -65,7 +65,7 @@ fn exports_stop_and_resume_and_heads_are_kept() {
         ("checkpoint.every_frames=100", "export.format=parquet"),
         ("checkpoint.every_frames=100", "export.format=safetensors"),
     ] {
-        let place = Place::new();
+        let place = TestDir::new();
         let Some(disk) = SmallDisk::mount(&place, 16 * 1024) else { return };
         // A reserve for heads that exports would take too, if it were given up as a whole.
         let more = [&CUTS[..], &["--set", every_frames, "--set", format, "--set", "head.hidden=2000"]].concat();
@@ -116,7 +116,7 @@ fn exports_stop_and_resume_and_heads_are_kept() {
 
 #[test]
 fn a_head_that_never_finds_room_is_an_error_that_names_it() {
-    let place = Place::new();
+    let place = TestDir::new();
     let Some(disk) = SmallDisk::mount(&place, 4096) else { return };
     let more = ["--set", "export.embeddings=false"];
     reference(&place, &more);
@@ -137,7 +137,7 @@ fn a_head_that_never_finds_room_is_an_error_that_names_it() {
 
 #[test]
 fn a_disk_without_any_room_is_named_before_anything_is_learned() {
-    let place = Place::new();
+    let place = TestDir::new();
     let Some(disk) = SmallDisk::mount(&place, 256) else { return };
     disk.fill(0);
     place.learn(PATTERN, "disk/run", &[]).fails(1, &["run.json", "No space left"]);

@@ -3,15 +3,15 @@
 //! Errors of arrays are relative to the largest entry of the array, errors of single numbers to the number.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use afterimage::config::Learn;
-use afterimage::frame::Stamp;
-use afterimage::head::{Cells, Mlp, Scatter, SlowFit, slow_from};
-use afterimage::linalg::{Real, product, unit_rows};
+use afterimage::config::Training;
+use afterimage::frame::Timestamp;
+use afterimage::head::{GridShape, Mlp, ScatterStats, SfaFit, slow_from};
+use afterimage::linalg::{Scalar, product, unit_rows};
 use afterimage::objective::{
-    BarlowTwins, Dcl, InfoNce, NtXent, Objective, OneSided, Relations, SupCon, VicReg, byol, moco, simsiam,
+    BarlowTwins, Dcl, InfoNce, LossAndGrad, NtXent, Objective, PairMask, SupCon, VicReg, byol, moco, simsiam,
 };
 use afterimage::optimizer::{AdamW, AdamWState, Lars, LarsState, Sgd, SgdState, clip_norm};
-use afterimage::pairs::{Block, Gaps};
+use afterimage::sampling::{Block, PairSampler};
 use ndarray::{Array1, Array2, Axis, concatenate, s};
 use serde_json::Value;
 
@@ -34,7 +34,7 @@ fn numbers(value: &Value) -> Vec<f64> {
 }
 
 /// Largest error relative to the largest entry of `right`.
-fn error<'a, T: Real>(found: impl IntoIterator<Item = &'a T>, right: &Value) -> f64 {
+fn error<'a, T: Scalar>(found: impl IntoIterator<Item = &'a T>, right: &Value) -> f64 {
     let right = numbers(right);
     let found: Vec<f64> = found.into_iter().map(|x| x.as_f64()).collect();
     assert_eq!(found.len(), right.len());
@@ -50,12 +50,12 @@ fn x(n: usize, d: usize, phase: f64) -> Array2<f64> {
     })
 }
 
-fn cast<T: Real>(x: Array2<f64>) -> Array2<T> {
+fn cast<T: Scalar>(x: Array2<f64>) -> Array2<T> {
     x.mapv(T::of)
 }
 
 /// A loss over the pairs `X(n, 8, first)`, `X(n, 8, second)` against the entry `key`.
-fn pairs<T: Real>(
+fn pairs<T: Scalar>(
     objective: &dyn Objective<T>,
     (n, first, second): (usize, f64, f64),
     negatives: Option<&Array2<bool>>,
@@ -63,7 +63,7 @@ fn pairs<T: Real>(
     bound: f64,
 ) {
     let right = golden(key);
-    let relations = Relations { negatives: negatives.map(|x| x.view()), segments: None };
+    let relations = PairMask { negatives: negatives.map(|x| x.view()), segments: None };
     let (a, b) = (cast::<T>(x(n, 8, first)), cast::<T>(x(n, 8, second)));
     let loss = objective.loss(a.view(), b.view(), &relations);
     let worst = [
@@ -75,7 +75,7 @@ fn pairs<T: Real>(
     assert!(worst.iter().all(|&error| error < bound), "{key}: {worst:?}");
 }
 
-fn one_sided<T: Real>(loss: &OneSided<T>, key: &str, bound: f64) {
+fn one_sided<T: Scalar>(loss: &LossAndGrad<T>, key: &str, bound: f64) {
     let right = golden(key);
     let worst = [error([&loss.value], &right["loss"]), error(&loss.grad, &right["grads"][0])];
     println!("{key} in {}: {worst:?}", std::any::type_name::<T>());
@@ -84,7 +84,7 @@ fn one_sided<T: Real>(loss: &OneSided<T>, key: &str, bound: f64) {
 
 const AB: (usize, f64, f64) = (4, 0.11, 0.53);
 
-fn contrastive<T: Real>(bound: f64) {
+fn contrastive<T: Scalar>(bound: f64) {
     let (a, b) = (cast::<T>(x(4, 8, 0.11)), cast::<T>(x(4, 8, 0.53)));
     let (queue, _) = unit_rows(&cast::<T>(x(16, 8, 1.7)));
     for temperature in [0.07, 0.1, 0.2, 0.5] {
@@ -100,7 +100,7 @@ fn contrastive<T: Real>(bound: f64) {
     pairs::<T>(&NtXent { temperature: 0.1 }, AB, Some(&negatives), "nt_xent a b t=0.1, pair (0,1) masked", bound);
 }
 
-fn without_negatives<T: Real>(bound: f64) {
+fn without_negatives<T: Scalar>(bound: f64) {
     let sixteen = (16, 0.2, 0.21);
     pairs::<T>(&VicReg::default(), sixteen, None, "vicreg X(16,8,.2) X(16,8,.21)", bound);
     pairs::<T>(&BarlowTwins::default(), sixteen, None, "barlow same inputs", bound);
@@ -110,7 +110,11 @@ fn without_negatives<T: Real>(bound: f64) {
     // The negative cosine is half of it, minus one.
     let half = simsiam(p.view(), z.view());
     let two = T::of(2.0);
-    one_sided(&OneSided { value: (half.value + T::one()) * two, grad: half.grad * two }, "byol p=a z=b", 2.0 * bound);
+    one_sided(
+        &LossAndGrad { value: (half.value + T::one()) * two, grad: half.grad * two },
+        "byol p=a z=b",
+        2.0 * bound,
+    );
 }
 
 #[test]
@@ -133,8 +137,8 @@ fn losses_without_negatives_in_f32() {
     without_negatives::<f32>(F32);
 }
 
-fn cpc<T: Real>(bound: f64) {
-    let cells = Cells { frames: 2, rows: 7, columns: 7 };
+fn cpc<T: Scalar>(bound: f64) {
+    let cells = GridShape { frames: 2, rows: 7, columns: 7 };
     let (predictions, targets) = (cast::<T>(x(98, 8, 0.9)), cast::<T>(x(98, 8, 0.3)));
     for k in 1..=6 {
         let right = golden(&format!("cpc pred=X(98,8,.9) target=X(98,8,.3) as [2,7,7,8] k={k} "));
@@ -164,7 +168,7 @@ fn cpc_in_f32() {
 }
 
 /// Twenty steps of a head 8 -> 16 -> 4; `step` clips, takes the step and returns the norm before clipping.
-fn trajectory<T: Real>(key: &str, bound: f64, mut step: impl FnMut(&mut Mlp<T>, &mut Mlp<T>) -> f64) {
+fn trajectory<T: Scalar>(key: &str, bound: f64, mut step: impl FnMut(&mut Mlp<T>, &mut Mlp<T>) -> f64) {
     let row = |d, phase, factor: f64| cast::<T>(x(1, d, phase) * factor).remove_axis(Axis(0));
     let mut head = Mlp {
         w1: cast(x(16, 8, 0.05) * 0.3),
@@ -180,7 +184,7 @@ fn trajectory<T: Real>(key: &str, bound: f64, mut step: impl FnMut(&mut Mlp<T>, 
         let phase = 0.1 * f64::from(s);
         let both = concatenate![Axis(0), cast::<T>(x(12, 8, phase)), cast::<T>(x(12, 8, phase + 0.07))];
         let (out, cache) = head.forward(both.view());
-        let loss = objective.loss(out.slice(s![..12, ..]), out.slice(s![12.., ..]), &Relations::default());
+        let loss = objective.loss(out.slice(s![..12, ..]), out.slice(s![12.., ..]), &PairMask::default());
         head.backward(&cache, concatenate![Axis(0), loss.grad_a, loss.grad_b].view(), &mut grads);
         norms.push(step(&mut head, &mut grads));
         losses.push(loss.value);
@@ -193,7 +197,7 @@ fn trajectory<T: Real>(key: &str, bound: f64, mut step: impl FnMut(&mut Mlp<T>, 
     assert!(worst.iter().all(|&(_, error)| error < bound), "{worst:?}");
 }
 
-fn adamw<T: Real>(bound: f64) {
+fn adamw<T: Scalar>(bound: f64) {
     let optimizer = AdamW::new(3e-3, 0.01);
     let mut state = None;
     trajectory::<T>("trajectory adamw", bound, |head, grads| {
@@ -203,7 +207,7 @@ fn adamw<T: Real>(bound: f64) {
     });
 }
 
-fn sgd<T: Real>(bound: f64) {
+fn sgd<T: Scalar>(bound: f64) {
     let optimizer = Sgd { learning_rate: 0.05, momentum: 0.9, weight_decay: 1e-4 };
     let mut state = None;
     trajectory::<T>("trajectory sgd", bound, |head, grads| {
@@ -234,7 +238,7 @@ fn sgd_in_f32() {
 }
 
 /// Three steps from the gradients of `data/lars.json`, which has its own generator (`tools/make_lars_golden.py`).
-fn lars<T: Real>(bound: f64) {
+fn lars<T: Scalar>(bound: f64) {
     let right: Value = serde_json::from_str(include_str!("data/lars.json")).unwrap();
     let row = |d, phase, factor: f64| cast::<T>(x(1, d, phase) * factor).remove_axis(Axis(0));
     let mut head = Mlp {
@@ -278,7 +282,7 @@ fn latents() -> Array2<f64> {
     x(200, 12, 0.3) + &(reversed.slice(s![..;-1, ..]).to_owned() * 0.3)
 }
 
-fn slow(fit: &SlowFit, f: &Array2<f64>, bound: f64) {
+fn slow(fit: &SfaFit, f: &Array2<f64>, bound: f64) {
     let right = golden("slow head");
     let y = product((f - &fit.mean).view(), fit.directions.view());
     let (first, other) = (y.row(0), y.row(7));
@@ -312,12 +316,12 @@ fn slow_head_from_running_statistics() {
         number: 0,
         segment: 0,
         index: (0..200).collect(),
-        stamps: (0..200).map(|i| Stamp(i * 100_000_000)).collect(),
+        stamps: (0..200).map(|i| Timestamp(i * 100_000_000)).collect(),
         latents: f.mapv(|x| x as f32),
         ..Block::default()
     };
-    let mut scatter = Scatter::new(12);
-    let gaps = Gaps::new(&Learn { gap_min_secs: 0.3, gap_max_secs: 0.3, ..Learn::default() });
+    let mut scatter = ScatterStats::new(12);
+    let gaps = PairSampler::new(&Training { gap_min_secs: 0.3, gap_max_secs: 0.3, ..Training::default() });
     scatter.add(&block, &gaps.pairs(&block)).unwrap();
     assert_eq!(scatter.pairs(), 197);
     slow(&scatter.fit(5, 0.1).unwrap(), &f, F32);

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use afterimage::encoder::missing_libraries;
 use common::skip::{Needs, skip};
-use common::{Place, gpu_library, heads, rows, tree};
+use common::{TestDir, gpu_library, heads, rows, tree};
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/mobilenetv2.onnx");
 const CLIP: &str = "pattern://7?frames=300&segments=30&width=160&height=120";
@@ -34,7 +34,7 @@ fn with_gpu(provider: &str) -> Option<PathBuf> {
 }
 
 /// `args` with `library`.
-fn run(place: &Place, library: &Path, args: &[&str]) -> serde_json::Value {
+fn run(place: &TestDir, library: &Path, args: &[&str]) -> serde_json::Value {
     let with = |command: &mut Command| {
         command.env("ORT_DYLIB_PATH", library);
     };
@@ -44,7 +44,7 @@ fn run(place: &Place, library: &Path, args: &[&str]) -> serde_json::Value {
 /// Embeddings of the clip on `provider` must be those of the CPU, to `least` in cosine, each.
 fn agrees_with_the_cpu(provider: &str, sets: &[&str], least: f32) {
     let Some(library) = with_gpu(provider) else { return };
-    let place = Place::new();
+    let place = TestDir::new();
     let providers = format!("encoder.providers=[\"{provider}\"]");
     let cache = format!("encoder.tensorrt.cache_folder={}", place.at("engines").display());
     let sets: Vec<&str> = [providers.as_str(), &cache].iter().chain(sets).flat_map(|set| ["--set", set]).collect();
@@ -94,13 +94,13 @@ fn cuda_graphs_give_the_embeddings_of_the_cpu() {
 #[test]
 fn an_engine_is_built_once() {
     let Some(library) = with_gpu("tensorrt") else { return };
-    let place = Place::new();
+    let place = TestDir::new();
     let cache = format!("encoder.tensorrt.cache_folder={}", place.at("engines").display());
     let args =
         ["build", "--json", "--encoder", MODEL, "--set", "encoder.providers=[\"tensorrt\"]", "--set", cache.as_str()];
     let first = run(&place, &library, &args);
     assert!(first["files"].as_u64().unwrap() > 0 && first["bytes"].as_u64().unwrap() > 0, "{first}");
-    let engines = |place: &Place| -> Vec<String> {
+    let engines = |place: &TestDir| -> Vec<String> {
         tree(&place.at("engines")).into_keys().filter(|name| name.ends_with(".engine")).collect()
     };
     let before = engines(&place);

@@ -13,10 +13,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use afterimage::config::load::load;
-use afterimage::encoder::{Subject, missing_libraries, options_of, runtime};
+use afterimage::config::loader::load;
+use afterimage::encoder::{SessionContext, missing_libraries, options_of, runtime};
 use common::skip::{Needs, installed, skip};
-use common::{ENCODER, Place, gpu_library as library, learn_args};
+use common::{ENCODER, TestDir, gpu_library as library, learn_args};
 
 const SHORT: &str = "pattern://7?frames=40&segments=4&width=64&height=48";
 const SET: [&str; 3] = ["tensorrt", "cuda", "cpu"];
@@ -42,7 +42,7 @@ fn providers(names: &[&str]) -> String {
 #[test]
 fn a_gpu_that_is_not_there_fails_at_once_with_every_missing_library() {
     let Some(library) = library_without_cuda() else { return };
-    let place = Place::new();
+    let place = TestDir::new();
     for (name, wants) in [("cuda", ["libcublasLt.so", "libcudart.so"]), ("tensorrt", ["libnvinfer.so", "libcudnn.so"])]
     {
         let set = providers(&[name, "cpu"]);
@@ -57,7 +57,7 @@ fn a_gpu_that_is_not_there_fails_at_once_with_every_missing_library() {
 #[test]
 fn a_fallback_is_told_in_log_journal_report_and_doctor() {
     let Some(library) = library_without_cuda() else { return };
-    let place = Place::new();
+    let place = TestDir::new();
     let set = providers(&SET);
     let allowed = ["--set", &set, "--set", "encoder.fallback=true"];
     let with = |command: &mut Command| named(command, &library);
@@ -186,7 +186,7 @@ fn read_back(library: &Path) {
     ];
     let sets: Vec<String> = sets.iter().map(|set| format!("encoder.{set}")).collect();
     let folder = Some(PathBuf::from("/engines"));
-    let about = Subject {
+    let about = SessionContext {
         input: "image".into(),
         size: afterimage::config::Size::square(96),
         threads: 1,

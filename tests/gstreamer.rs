@@ -8,7 +8,7 @@ use std::time::Duration;
 use afterimage::config;
 use afterimage::frame::Frame;
 use afterimage::source::{self, Pull};
-use common::Place;
+use common::TestDir;
 use common::skip::{Needs, skip};
 
 /// False, with a line that says so, where GStreamer is missing.
@@ -105,7 +105,7 @@ fn what_a_pipeline_cannot_do_is_told_in_its_own_last_words() {
 
 #[test]
 fn without_gstreamer_its_packages_are_named() {
-    let place = Place::new();
+    let place = TestDir::new();
     for source in ["gst:videotestsrc", "csi://0"] {
         let args = common::learn_args(source, "run");
         let ran = place

@@ -13,7 +13,7 @@ use afterimage::config;
 use afterimage::frame::Frame;
 use afterimage::source::{self, Pull, Source};
 use common::skip::{Needs, installed};
-use common::{Place, arguments_of_children};
+use common::{TestDir, arguments_of_children};
 
 /// Longest time that anything may take; whatever takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -109,7 +109,7 @@ fn a_camera_of_jpegs_gives_each_picture_once_and_a_damaged_one_costs_itself() {
     if !installed(Needs::Ffmpeg, &["ffmpeg"]) {
         return;
     }
-    let place = Place::new();
+    let place = TestDir::new();
     ffmpeg(place.path(), &format!("{BRIGHTER} -frames:v {PICTURES} -q:v 2 -f image2 %02d.jpg"));
     let port = serve(place.path().to_path_buf());
     for uri in [format!("http://127.0.0.1:{port}/camera"), format!("http://me:secret@127.0.0.1:{port}/guarded")] {
@@ -135,7 +135,7 @@ fn a_playlist_and_a_film_give_every_frame_and_end() {
     if !installed(Needs::Ffmpeg, &["ffmpeg"]) {
         return;
     }
-    let place = Place::new();
+    let place = TestDir::new();
     ffmpeg(
         place.path(),
         &format!("{BRIGHTER} -frames:v 20 -c:v libx264 -qp 1 -g 10 -f hls -hls_time 1 -hls_list_size 0 list.m3u8"),
@@ -156,7 +156,7 @@ fn what_an_address_does_not_give_is_told_without_the_password() {
     if !installed(Needs::Ffmpeg, &["ffmpeg"]) {
         return;
     }
-    let place = Place::new();
+    let place = TestDir::new();
     ffmpeg(place.path(), "-f lavfi -i sine=duration=1 -c:a mp2 sound.ts");
     let port = serve(place.path().to_path_buf());
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

@@ -11,7 +11,7 @@ use afterimage::config;
 use afterimage::frame::Frame;
 use afterimage::source::{self, Pull};
 use common::skip::{Needs, installed};
-use common::{PATIENCE, Place};
+use common::{PATIENCE, TestDir};
 
 const SERVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/https_server.py");
 const CERTIFICATE: &str = "req -x509 -newkey rsa:2048 -nodes -keyout key.pem -days 3650 -subj /CN=localhost -addext \
@@ -62,7 +62,7 @@ fn a_certificate_that_is_not_trusted_is_refused_until_it_is_named() {
             return;
         }
     }
-    let place = Place::new();
+    let place = TestDir::new();
     let film = "-nostdin -v error -f lavfi -i testsrc=size=64x48:rate=10 -frames:v 5 -movflags +faststart film.mp4";
     make(place.path(), "ffmpeg", film);
     make(place.path(), "openssl", &format!("{CERTIFICATE} other.pem"));

@@ -6,9 +6,9 @@ mod common;
 use std::path::Path;
 
 use afterimage::config;
-use afterimage::encoder::{Card, Encoder, Prepare, runtime};
+use afterimage::encoder::{Encoder, ModelCard, Preprocessor, runtime};
 use afterimage::frame::Frame;
-use common::{ENCODER, PATTERN, Place, frames, rows, write_folder, write_image};
+use common::{ENCODER, PATTERN, TestDir, frames, rows, write_folder, write_image};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -24,7 +24,7 @@ fn write_data(folder: &Path, uri: &str) {
 
 #[test]
 fn a_promoted_head_beats_the_frozen_encoder_on_scenes_it_never_saw() {
-    let place = Place::new();
+    let place = TestDir::new();
     let report = place.learn("pattern://7?frames=4000&segments=400&width=64&height=48", "run", &[]).ok().json();
     for side in ["near", "far"] {
         let gain = &report["gain"][side];
@@ -53,9 +53,9 @@ fn noise(dice: &mut ChaCha8Rng) -> Frame {
 
 #[test]
 fn nothing_is_promoted_where_there_is_nothing_to_learn() {
-    let place = Place::new();
+    let place = TestDir::new();
     // As strict as by default, but with fewer frames.
-    let strict = ["--set", "judge.quantile=0.05", "--set", "judge.min_blocks=14"];
+    let strict = ["--set", "promotion.quantile=0.05", "--set", "promotion.min_blocks=14"];
     let still = frames("pattern://1?frames=1&width=64&height=48").remove(0);
     for seed in 0..3 {
         let mut dice = ChaCha8Rng::seed_from_u64(seed);
@@ -93,7 +93,7 @@ fn nothing_is_promoted_where_there_is_nothing_to_learn() {
 
 #[test]
 fn the_exported_model_gives_the_rows_of_embed() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.learn(PATTERN, "run", &[]).ok();
     let report = place.run(&["export", "--run", "run", "--onnx", "out/merged.onnx", "--json"]).ok().json();
     assert!(report["least_cosine"].as_f64().unwrap() >= 0.99999, "{report}");
@@ -104,14 +104,14 @@ fn the_exported_model_gives_the_rows_of_embed() {
     let frames = frames(place.at("frames").to_str().unwrap());
     assert_eq!(rows.len(), frames.len());
 
-    let card = Card::beside(Path::new(ENCODER)).unwrap();
+    let card = ModelCard::beside(Path::new(ENCODER)).unwrap();
     let runtime = runtime::load("").unwrap();
     let merged = std::fs::read(place.at("out/merged.onnx")).unwrap();
     let config = config::Encoder::default();
     let mut model =
         Encoder::from_bytes(&runtime, &merged, &card.input, "embedding", card.size, &config, "merged").unwrap();
     assert_eq!(Some(model.dim() as u64), report["dim"].as_u64());
-    let mut prepare = Prepare::new(&card, card.size).unwrap();
+    let mut prepare = Preprocessor::new(&card, card.size).unwrap();
     let mut tensor = vec![0.0; card.size.values()];
     let mut embedding = vec![0.0; model.dim()];
     let mut distinct = std::collections::BTreeSet::new();
@@ -130,7 +130,7 @@ fn the_exported_model_gives_the_rows_of_embed() {
 
 #[test]
 fn a_run_over_taps_is_evaluated_exported_and_kept_apart() {
-    let place = Place::new();
+    let place = TestDir::new();
     let taps = "encoder.taps=[\"grid4:max\",\"grid4:gem2\"]";
     place.learn(PATTERN, "run", &["--set", taps, "--set", "export.latents=true"]).ok();
     let info: serde_json::Value = serde_json::from_slice(&std::fs::read(place.at("run/run.json")).unwrap()).unwrap();

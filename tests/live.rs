@@ -5,22 +5,22 @@ mod common;
 use std::process::{Child, Command, Stdio};
 
 use common::skip::{Needs, installed};
-use common::{PATIENCE, Place, Running, rows};
+use common::{PATIENCE, Running, TestDir, rows};
 use serde_json::Value;
 
 /// Goes on until it is told to stop.
 const LONG: &str = "pattern://7?rate=100&live=true&width=64&height=48";
-const READER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/readers/live.py");
-const RING_READER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/readers/ring.py");
+const READER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/clients/live.py");
+const RING_READER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/clients/ring.py");
 
 #[test]
 fn the_python_reader_reads_what_the_files_hold() {
     if !installed(Needs::Python, &["python3"]) {
         return;
     }
-    let place = Place::new();
+    let place = TestDir::new();
     let socket = format!("unix:{}", place.at("s").display());
-    let set = format!("live.socket={socket}");
+    let set = format!("stream.socket={socket}");
     let mut running = place.start_learn(LONG, "run", &["--set", &set]);
     running.wait_to_say("records go live");
     let reader = Command::new("python3").args([READER, &socket]).stdout(Stdio::piped()).spawn().unwrap();
@@ -33,9 +33,9 @@ fn the_python_reader_of_the_ring_reads_what_the_files_hold() {
     if !installed(Needs::Python, &["python3"]) {
         return;
     }
-    let place = Place::new();
+    let place = TestDir::new();
     let ring = place.at("ring");
-    let set = format!("live.ring={}", ring.display());
+    let set = format!("stream.ring={}", ring.display());
     let mut running = place.start_learn(LONG, "run", &["--set", &set]);
     running.wait("to make the ring", |_| ring.exists());
     let reader = Command::new("python3").arg(RING_READER).arg(&ring).stdout(Stdio::piped()).spawn().unwrap();
@@ -44,7 +44,7 @@ fn the_python_reader_of_the_ring_reads_what_the_files_hold() {
 }
 
 /// Ends the run a while later, and compares what its reader printed with what the run wrote.
-fn read_what_was_written(place: &Place, running: Running, reader: Child) {
+fn read_what_was_written(place: &TestDir, running: Running, reader: Child) {
     // The socket is there before the first record; how soon the reader comes is not ours to say.
     std::thread::sleep(std::time::Duration::from_secs(2).min(PATIENCE));
     running.signal("TERM");
@@ -84,21 +84,21 @@ fn read_what_was_written(place: &Place, running: Running, reader: Child) {
 
 #[test]
 fn a_socket_that_cannot_be_had_is_told_before_anything_is_opened() {
-    let place = Place::new();
+    let place = TestDir::new();
     std::fs::write(place.at("s"), "a file").unwrap();
     let args =
-        ["learn", "--encoder", "none.onnx", "--source", "pattern://7", "--out", "run", "--set", "live.socket=unix:s"];
-    place.run(&args).fails(1, &["live.socket", "there is something else at that path"]);
+        ["learn", "--encoder", "none.onnx", "--source", "pattern://7", "--out", "run", "--set", "stream.socket=unix:s"];
+    place.run(&args).fails(1, &["stream.socket", "there is something else at that path"]);
     let ran =
-        place.learn("pattern://7", "run", &["--set", "live.socket=0.0.0.0:9300", "--set", "live.queue_records=0"]);
-    ran.fails(78, &["live.socket", "only loopback addresses are taken", "live.queue_records = 0"]);
+        place.learn("pattern://7", "run", &["--set", "stream.socket=0.0.0.0:9300", "--set", "stream.queue_records=0"]);
+    ran.fails(78, &["stream.socket", "only loopback addresses are taken", "stream.queue_records = 0"]);
     assert!(!place.at("run").exists());
 }
 
 #[test]
 fn records_can_go_live_without_any_file() {
-    let place = Place::new();
-    let socket = format!("live.socket=unix:{}", place.at("s").display());
+    let place = TestDir::new();
+    let socket = format!("stream.socket=unix:{}", place.at("s").display());
     let sets = ["--set", "export.embeddings=false", "--set", &socket];
     let mut running = place.start_learn("pattern://7?rate=200&live=true&width=64&height=48", "run", &sets);
     running.wait_to_say("records go live");

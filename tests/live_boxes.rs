@@ -10,13 +10,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::skip::{Needs, installed};
-use common::{ENCODER, PATIENCE, Place, Running, rows};
+use common::{ENCODER, PATIENCE, Running, TestDir, rows};
 use serde_json::{Value, json};
 
 /// 20 frames a second, and the same frames as a file would give.
 const LIVE: &str = "pattern://7?frames=2000&segments=100&width=64&height=48&rate=20&live=true";
 const FILE: &str = "pattern://7?frames=2000&segments=100&width=64&height=48&rate=20";
-const READER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/readers/boxes.py");
+const READER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/clients/boxes.py");
 
 /// A connection to the desk.
 struct Desk(UnixStream);
@@ -61,9 +61,9 @@ impl Desk {
 }
 
 /// Starts a live run with a desk, and waits until frames have come.
-fn start(place: &Place, verb: &[&str], encoder: &str, more: &[&str]) -> (Running, Desk) {
+fn start(place: &TestDir, verb: &[&str], encoder: &str, more: &[&str]) -> (Running, Desk) {
     let socket = place.at("boxes");
-    let set = format!("live.boxes=unix:{}", socket.display());
+    let set = format!("stream.boxes=unix:{}", socket.display());
     let base = ["--source", LIVE, "--encoder", encoder, "--out", "live", "--camera", "door", "--json", "--set", &set];
     let mut running = place.start(&[verb, &base, more].concat());
     running.wait_to_say("boxes are embedded for who asks");
@@ -75,7 +75,7 @@ fn start(place: &Place, verb: &[&str], encoder: &str, more: &[&str]) -> (Running
     (running, desk)
 }
 
-fn grid_card(place: &Place) -> String {
+fn grid_card(place: &TestDir) -> String {
     let card = fs::read_to_string(Path::new(ENCODER).with_extension("toml")).unwrap();
     let kept: Vec<&str> =
         card.lines().filter(|line| !line.starts_with("kind") && !line.starts_with("output")).collect();
@@ -86,7 +86,7 @@ fn grid_card(place: &Place) -> String {
 }
 
 /// Asks for boxes of the newest frame, then embeds the same boxes of the same frame out of a file.
-fn same_as_out_of_a_file(place: &Place, encoder: &str) {
+fn same_as_out_of_a_file(place: &TestDir, encoder: &str) {
     let (running, mut desk) = start(place, &["embed"], encoder, &[]);
     let (first, second) = (json!([10.5, 20.25, 22.5, 30.25]), json!([-20, -20, 30, 30]));
     let request = json!({"id": 7, "camera": "door", "boxes": [
@@ -132,25 +132,25 @@ fn same_as_out_of_a_file(place: &Place, encoder: &str) {
 
 #[test]
 fn a_crop_asked_for_is_the_one_out_of_a_file() {
-    let place = Place::new();
+    let place = TestDir::new();
     same_as_out_of_a_file(&place, ENCODER);
 }
 
 #[test]
 fn a_box_out_of_a_grid_asked_for_is_the_one_out_of_a_file() {
-    let place = Place::new();
+    let place = TestDir::new();
     let encoder = grid_card(&place);
     same_as_out_of_a_file(&place, &encoder);
 }
 
 #[test]
 fn what_cannot_be_embedded_is_answered_with_its_reason() {
-    let place = Place::new();
+    let place = TestDir::new();
     // Room for some ten frames of 64 x 48 pixels would be less than a megabyte: large frames, then, of 3 MB.
     let source = LIVE.replace("width=64&height=48", "width=1200&height=800");
     let (mut running, mut desk) = {
         let socket = place.at("boxes");
-        let set = format!("live.boxes=unix:{}", socket.display());
+        let set = format!("stream.boxes=unix:{}", socket.display());
         let mut running = place.start(&[
             "embed",
             "--source",
@@ -165,9 +165,9 @@ fn what_cannot_be_embedded_is_answered_with_its_reason() {
             "--set",
             &set,
             "--set",
-            "live.boxes_window_megabytes=10",
+            "stream.boxes_window_megabytes=10",
             "--set",
-            "live.boxes_wait_secs=0.3",
+            "stream.boxes_wait_secs=0.3",
         ]);
         running.wait_to_say("boxes are embedded for who asks");
         (running, Desk::open(&socket))
@@ -187,7 +187,7 @@ fn what_cannot_be_embedded_is_answered_with_its_reason() {
         (r#"{"boxes": [{"box": [5, 5, 5, 9]}]}"#, "empty", "no width"),
         (r#"{"boxes": [{"box": [1198, 0, 1300, 9]}]}"#, "small", "less than 4 pixels"),
         (r#"{"boxes": [{"box": [0, 0, 9, 9], "score": 0}]}"#, "low-score", "boxes.score_above"),
-        (r#"{"frame": 0, "boxes": [{"box": [0, 0, 9, 9]}]}"#, "gone", "live.boxes_window_megabytes"),
+        (r#"{"frame": 0, "boxes": [{"box": [0, 0, 9, 9]}]}"#, "gone", "stream.boxes_window_megabytes"),
         (r#"{"wall_ns": 5, "boxes": [{"box": [0, 0, 9, 9]}]}"#, "gone", "is the oldest"),
         (r#"{"frame": 1999, "boxes": [{"box": [0, 0, 9, 9]}]}"#, "no-frame", "within 0.3 s"),
         (r#"{"camera": "gate", "boxes": [{"box": [0, 0, 9, 9]}]}"#, "no-camera", "there are door"),
@@ -242,14 +242,14 @@ fn what_cannot_be_embedded_is_answered_with_its_reason() {
 
 #[test]
 fn a_head_that_learned_from_boxes_embeds_those_that_are_asked_for() {
-    let place = Place::new();
+    let place = TestDir::new();
     // Two things that stay where they are, in each of many scenes: enough for a head.
     let lines: String =
         (1..=2000).map(|n| format!("{n},{},2,2,28,40\n{n},{},34,2,28,40\n", n / 20, 500 + n / 20)).collect();
     fs::write(place.at("tracks.txt"), lines).unwrap();
     place.learn(FILE, "people", &["--boxes", "tracks.txt"]).ok();
     assert!(place.at("people/latest").exists(), "a head was promoted");
-    let (running, mut desk) = start(&place, &["embed"], ENCODER, &["--set", "live.boxes_run=people"]);
+    let (running, mut desk) = start(&place, &["embed"], ENCODER, &["--set", "stream.boxes_run=people"]);
     let (answer, asked) = desk.ask(&json!({"boxes": [{"box": [2, 2, 30, 42]}]})).remove(0);
     running.signal("TERM");
     running.end().ok();
@@ -267,7 +267,7 @@ fn the_python_client_gets_what_it_asks_for() {
     if !installed(Needs::Python, &["python3"]) {
         return;
     }
-    let place = Place::new();
+    let place = TestDir::new();
     let (running, mut desk) = start(&place, &["learn", "--config", "learn.toml"], ENCODER, &[]);
     let address = format!("unix:{}", place.at("boxes").display());
     let said = Command::new("python3").args([READER, &address, "0,0,64,48", "70,0,80,9"]).output().unwrap();
@@ -287,16 +287,16 @@ fn the_python_client_gets_what_it_asks_for() {
 
 #[test]
 fn desks_that_make_no_sense_are_refused_at_the_start() {
-    let place = Place::new();
-    let set = format!("live.boxes=unix:{}", place.at("boxes").display());
+    let place = TestDir::new();
+    let set = format!("stream.boxes=unix:{}", place.at("boxes").display());
     let embed = |source: &str, more: &[&str]| {
         place.run(&[&["embed", "--source", source, "--encoder", ENCODER, "--out", "out"], more].concat())
     };
     embed(FILE, &["--set", &set]).fails(2, &["not live", "--boxes"]);
     embed(LIVE, &["--set", &set, "--set", "boxes.method=roi"]).fails(78, &["there is no grid"]);
-    embed(LIVE, &["--set", &set, "--set", "live.boxes_run=nowhere"]).fails(78, &["live.boxes_run", "nowhere"]);
+    embed(LIVE, &["--set", &set, "--set", "stream.boxes_run=nowhere"]).fails(78, &["stream.boxes_run", "nowhere"]);
     embed(LIVE, &["--set", &set, "--set", &set.replace("boxes=", "socket=")]).fails(78, &["one of its own"]);
-    embed(LIVE, &["--set", &set, "--set", "prepare.motion_crop=true", "--set", "mqtt.boxes=true"])
+    embed(LIVE, &["--set", &set, "--set", "preprocess.motion_crop=true", "--set", "mqtt.boxes=true"])
         .fails(78, &["2 mistakes", "no mqtt.broker", "leave one out"]);
     fs::write(place.at("boxes.txt"), "1,-1,0,0,9,9\n").unwrap();
     embed(FILE, &["--set", &set, "--boxes", "boxes.txt"]).fails(78, &["come from a file or from detectors"]);

@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{Place, Running, rows};
+use common::{Running, TestDir, rows};
 use serde_json::Value;
 
 const MANIFEST: &str = env!("CARGO_MANIFEST_DIR");
@@ -19,7 +19,7 @@ fn ended(running: Running) -> Value {
 fn an_encoder_slower_than_the_camera_gets_new_frames_only() {
     // 500 frames a second are more than this encoder takes on one core.
     const FRAME_MS: f64 = 2.0;
-    let place = Place::new();
+    let place = TestDir::new();
     let encoder = format!("{MANIFEST}/models/moco-mobilenetv2.onnx");
     let source = "pattern://7?rate=500&live=true&width=64&height=48&segments=100";
     let set = ["--set", "encoder.threads=1"];
@@ -43,7 +43,7 @@ fn an_encoder_slower_than_the_camera_gets_new_frames_only() {
 
 #[test]
 fn a_camera_that_breaks_does_not_hold_up_the_other_and_comes_back() {
-    let place = Place::new();
+    let place = TestDir::new();
     let scripts = Path::new(MANIFEST).join("tests/data/decoders/lingers");
     let path = format!("{}:/usr/bin:/bin", scripts.display());
     let mut args = common::learn_args("pattern://7?rate=50&live=true&width=64&height=48&segments=100", "run");

@@ -2,11 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 
-use common::Place;
+use common::TestDir;
 
 #[test]
 fn merged_runs_are_a_run_and_runs_are_told_and_drawn() {
-    let place = Place::new();
+    let place = TestDir::new();
     for (seed, run) in [(7, "one"), (8, "two")] {
         let source = format!("pattern://{seed}?frames=1200&segments=120&width=64&height=48");
         place.learn(&source, run, &[]).ok();

@@ -6,9 +6,9 @@ use std::fs;
 use std::path::Path;
 
 use afterimage::config::Size;
-use afterimage::encoder::{Whole, runtime};
+use afterimage::encoder::{OnnxModel, runtime};
 use afterimage::files::sha256_file;
-use common::{ENCODER, PATTERN, Place};
+use common::{ENCODER, PATTERN, TestDir};
 
 const SHORT: &str = "pattern://7?frames=40&segments=4&width=64&height=48";
 
@@ -17,7 +17,7 @@ fn data(name: &str) -> String {
 }
 
 /// A run over a model of `tests/data` whose own head is frozen (too few frames to learn from).
-fn run_over(place: &Place, name: &str) -> String {
+fn run_over(place: &TestDir, name: &str) -> String {
     let (tiny, card) = (Path::new(ENCODER), format!("{name}.toml"));
     fs::copy(data(name), place.at(&format!("{name}.onnx"))).unwrap();
     let [of_tiny, of_this] = [tiny, Path::new(&data(name))].map(|path| sha256_file(path).unwrap());
@@ -28,18 +28,18 @@ fn run_over(place: &Place, name: &str) -> String {
     out
 }
 
-fn export(place: &Place, run: &str, more: &[&str]) -> common::Ran {
+fn export(place: &TestDir, run: &str, more: &[&str]) -> common::Output {
     place.run(&[&["export", "--run", run, "--onnx", "out/m.onnx", "--json"], more].concat())
 }
 
 /// Nothing is left of what did not pass.
-fn nothing_written(place: &Place) {
+fn nothing_written(place: &TestDir) {
     assert_eq!(fs::read_dir(place.at("out")).map_or(0, Iterator::count), 0);
 }
 
 #[test]
 fn any_batch_or_one_size_in_32_and_16_bits() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.learn(PATTERN, "run", &[]).ok();
     let runtime = runtime::load("").unwrap();
     let image: Vec<f32> = (0..3 * 32 * 32).map(|i| (i as f32 * 0.37).sin()).collect();
@@ -55,14 +55,15 @@ fn any_batch_or_one_size_in_32_and_16_bits() {
         // Key and value of an entry: pictures are to be turned as EXIF says before anything else.
         let entry = b"afterimage.orientation\x12\x04exif";
         assert!(dynamic.windows(entry.len()).any(|bytes| bytes == entry));
-        let mut whole = Whole::open(&runtime, &dynamic, Size::square(32)).unwrap();
+        let mut whole = OnnxModel::open(&runtime, &dynamic, Size::square(32)).unwrap();
         let alone = whole.run(&image).unwrap().remove(0);
         let five = whole.run(&image.repeat(5)).unwrap().remove(0);
         assert!(five.chunks_exact(alone.len()).all(|row| row.iter().zip(&alone).all(|(a, b)| (a - b).abs() < 1e-3)));
 
         let fixed = export(&place, "run", &[more, &["--batch", "4"]].concat()).ok().json();
         assert_eq!((&fixed["batch"], &fixed["least_batch_cosine"]), (&"4".into(), &serde_json::Value::Null), "{fixed}");
-        let mut whole = Whole::open(&runtime, &fs::read(place.at("out/m.onnx")).unwrap(), Size::square(32)).unwrap();
+        let mut whole =
+            OnnxModel::open(&runtime, &fs::read(place.at("out/m.onnx")).unwrap(), Size::square(32)).unwrap();
         assert_eq!(whole.run(&image.repeat(4)).unwrap()[0].len(), 4 * alone.len());
         assert!(whole.run(&image).unwrap_err().to_string().contains("4"));
     }
@@ -73,7 +74,7 @@ fn any_batch_or_one_size_in_32_and_16_bits() {
 
 #[test]
 fn an_encoder_for_one_image_takes_more_where_its_graph_can() {
-    let place = Place::new();
+    let place = TestDir::new();
     for name in ["fixed", "reshaped"] {
         let run = run_over(&place, name);
         assert_eq!(export(&place, &run, &[]).ok().json()["batch"], "1");
@@ -94,7 +95,7 @@ fn an_encoder_for_one_image_takes_more_where_its_graph_can() {
 
 #[test]
 fn what_would_mislead_is_not_written() {
-    let place = Place::new();
+    let place = TestDir::new();
     let run = run_over(&place, "mixed");
     export(&place, &run, &[]).fails(3, &["another embedding in a batch than alone", "least cosine 0.", "--batch 1"]);
     nothing_written(&place);
@@ -112,7 +113,7 @@ fn what_would_mislead_is_not_written() {
 
 #[test]
 fn arguments_that_make_no_sense() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.learn(SHORT, "run", &[]).ok();
     export(&place, "run", &["--io", "f16"]).fails(2, &["--io f16 goes with --dtype f16"]);
     export(&place, "run", &["--grid"]).fails(2, &["the latents of tiny are vectors"]);

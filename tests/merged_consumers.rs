@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use afterimage::encoder::runtime;
 use common::skip::{Needs, installed, skip};
-use common::{ENCODER, PATTERN, Place, frames, rows, write_image};
+use common::{ENCODER, PATTERN, TestDir, frames, rows, write_image};
 
 /// Pictures that are not square, larger than the input and smaller.
 const PICTURES: [&str; 3] = [
@@ -31,7 +31,7 @@ fn headers() -> Option<PathBuf> {
 }
 
 /// The program, built; `None` where there is no C compiler or no header, and the test is skipped.
-fn program(place: &Place) -> Option<PathBuf> {
+fn program(place: &TestDir) -> Option<PathBuf> {
     if !installed(Needs::Compiler, &["cc"]) {
         return None;
     }
@@ -57,7 +57,7 @@ fn program(place: &Place) -> Option<PathBuf> {
     Some(program)
 }
 
-fn call(program: &Path, place: &Place, arguments: &[&str]) -> Output {
+fn call(program: &Path, place: &TestDir, arguments: &[&str]) -> Output {
     let library = runtime::load("").unwrap().path;
     Command::new(program).args(arguments).env("ORT_DYLIB_PATH", library).current_dir(place.path()).output().unwrap()
 }
@@ -77,7 +77,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// Pictures as PNG for `embed` and as PPM for the program, in the same order; the names of the latter.
-fn pictures(place: &Place) -> Vec<String> {
+fn pictures(place: &TestDir) -> Vec<String> {
     let mut names = Vec::new();
     for (i, frame) in PICTURES.iter().flat_map(|uri| frames(uri)).enumerate() {
         write_image(&place.at(&format!("pictures/{i:03}.png")), &frame);
@@ -91,7 +91,7 @@ fn pictures(place: &Place) -> Vec<String> {
 
 #[test]
 fn the_program_in_c_embeds_as_the_runtime_does() {
-    let place = Place::new();
+    let place = TestDir::new();
     let Some(program) = program(&place) else { return };
     let names = pictures(&place);
     // Every kind of preparation that a card can ask for.
@@ -129,7 +129,7 @@ fn the_program_in_c_embeds_as_the_runtime_does() {
 
 #[test]
 fn what_it_cannot_use_is_named() {
-    let place = Place::new();
+    let place = TestDir::new();
     let Some(program) = program(&place) else { return };
     place.learn("pattern://7?frames=40&width=64&height=48", "run", &[]).ok();
     place.run(&["export", "--run", "run", "--onnx", "m.onnx"]).ok();

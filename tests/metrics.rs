@@ -7,7 +7,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use common::{PATIENCE, Place, Running};
+use common::{PATIENCE, Running, TestDir};
 
 /// Goes on until it is told to stop, and promotes heads early.
 const LONG: &str = "pattern://7?frames=1000000&segments=100000&width=64&height=48";
@@ -110,7 +110,7 @@ fn wait(running: &mut Running, address: &str, reached: impl Fn(&Samples) -> bool
 
 #[test]
 fn a_scraper_reads_what_the_report_says() {
-    let place = Place::new();
+    let place = TestDir::new();
     let mut running = place.start_learn(LONG, "run", &LISTEN);
     let address = address(&mut running);
     let samples = wait(&mut running, &address, |samples| {
@@ -142,7 +142,7 @@ fn a_scraper_reads_what_the_report_says() {
 
 #[test]
 fn clients_that_hang_or_shout_do_not_trouble_the_run() {
-    let place = Place::new();
+    let place = TestDir::new();
     let mut running = place.start_learn(LONG, "run", &LISTEN);
     let address = address(&mut running);
     let before = wait(&mut running, &address, |samples| samples["afterimage_frames_total"] > 0.0);
@@ -171,7 +171,7 @@ fn clients_that_hang_or_shout_do_not_trouble_the_run() {
 
 #[test]
 fn an_address_that_cannot_be_used_is_told_before_anything_is_opened() {
-    let place = Place::new();
+    let place = TestDir::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = format!("metrics.listen={}", taken.local_addr().unwrap());
     // The encoder is not there: the port is told of first.

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use afterimage::config::load::load;
+use afterimage::config::loader::load;
 use afterimage::export::Record;
-use afterimage::export::asked::Asked;
-use afterimage::export::outlets::Outlets;
+use afterimage::export::box_api::BoxServer;
+use afterimage::export::sinks::LiveSinks;
 use common::skip::{Needs, installed};
 
 const PASSWORD: &str = "open sesame";
@@ -100,8 +100,8 @@ fn embedding(frame: u64) -> Vec<f32> {
     (0..512).map(|i| (frame as f32) + (i as f32) / 512.0).collect()
 }
 
-fn outlets(sets: &[String]) -> Outlets {
-    Outlets::open(&load(None, sets).unwrap(), None).unwrap().unwrap()
+fn outlets(sets: &[String]) -> LiveSinks {
+    LiveSinks::open(&load(None, sets).unwrap(), None).unwrap().unwrap()
 }
 
 fn until(what: &str, secs: u64, mut holds: impl FnMut() -> bool) {
@@ -265,7 +265,7 @@ fn detectors_ask_through_the_broker() {
         return;
     }
     for (payload, json) in [("json", true), ("binary", false)] {
-        let place = common::Place::new();
+        let place = common::TestDir::new();
         let broker = Broker::start(place.path(), "allow_anonymous true");
         let (_reader, out) = broker.subscribe("afterimage/#", &[]);
         let sets = [format!("mqtt.broker=mqtt://localhost:{}", broker.port), format!("mqtt.payload={payload}")];
@@ -323,11 +323,11 @@ fn detectors_ask_through_the_broker() {
 }
 
 /// Outlets that hear detectors too.
-fn hearing(port: u16) -> (Outlets, Asked) {
+fn hearing(port: u16) -> (LiveSinks, BoxServer) {
     let sets = [format!("mqtt.broker=\"mqtt://127.0.0.1:{port}\""), "mqtt.boxes=true".into()];
     let config = load(None, &sets).unwrap();
-    let asked = Asked::open(&config).unwrap().unwrap();
-    (Outlets::open(&config, Some(asked.sender())).unwrap().unwrap(), asked)
+    let asked = BoxServer::open(&config).unwrap().unwrap();
+    (LiveSinks::open(&config, Some(asked.sender())).unwrap().unwrap(), asked)
 }
 
 #[test]
@@ -368,7 +368,7 @@ fn an_orderly_end_is_no_fault_and_a_plain_password_is_named() {
     if !has_broker() {
         return;
     }
-    let place = common::Place::new();
+    let place = common::TestDir::new();
     let broker = Broker::start(place.path(), "allow_anonymous true");
     fs::write(place.at("password"), PASSWORD).unwrap();
     let set = format!("mqtt.broker=mqtt://127.0.0.1:{}", broker.port);

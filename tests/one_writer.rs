@@ -7,13 +7,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{ENCODER, PATIENCE, Place, learn_args};
+use common::{ENCODER, PATIENCE, TestDir, learn_args};
 
 const SHORT: &str = "pattern://1?frames=20&segments=2&width=64&height=48";
 
 #[test]
 fn a_second_writer_is_refused_with_the_number_of_the_first_and_readers_are_welcome() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.learn(SHORT, "one", &[]).ok();
     place.learn("pattern://2?frames=20&segments=2&width=64&height=48", "two", &[]).ok();
     let live = "pattern://3?live=true&rate=50&frames=100000&segments=1000&width=64&height=48";
@@ -36,7 +36,7 @@ fn a_second_writer_is_refused_with_the_number_of_the_first_and_readers_are_welco
 
 #[test]
 fn a_start_that_fails_leaves_no_folder_and_the_next_one_may_take_its_place() {
-    let place = Place::new();
+    let place = TestDir::new();
     fs::write(place.at("cut.png"), b"\x89PNG\r\n\x1a\n").unwrap();
     let embed = |source: &str| place.run(&["embed", "--encoder", ENCODER, "--source", source, "--out", "a/b"]);
     embed("cut.png").fails(1, &["cut.png"]);
@@ -49,7 +49,7 @@ fn a_start_that_fails_leaves_no_folder_and_the_next_one_may_take_its_place() {
 
 #[test]
 fn a_decoder_ends_with_a_program_that_is_killed() {
-    let place = Place::new();
+    let place = TestDir::new();
     fs::create_dir(place.at("stub")).unwrap();
     let (stub, pid) = (place.at("stub/ffmpeg"), place.at("decoder.pid"));
     // Silent, deaf, and never writing: no closed pipe ends it.

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use afterimage::export::{Dtype, Format, Layout, Level, Reader, Record, SCHEMA, Writer};
-use common::{ENCODER, PATTERN, Place, frames, write_folder, write_image};
+use afterimage::export::{Dtype, Format, Granularity, Reader, Record, RowFormat, SCHEMA, Writer};
+use common::{ENCODER, PATTERN, TestDir, frames, write_folder, write_image};
 use serde_json::Value;
 
 const SHORT: &str = "pattern://1?frames=60&segments=6&width=64&height=48";
@@ -29,7 +29,7 @@ fn by_hand(folder: &Path, space: &str, query: &[f32]) -> Vec<(u64, f64, f64)> {
 
 #[test]
 fn a_picture_is_found_among_the_rows_of_the_newest_head_and_drawn() {
-    let place = Place::new();
+    let place = TestDir::new();
     let report = place.learn(PATTERN, "run", &[]).ok().json();
     let newest = report["head"]["number"].as_u64().unwrap();
     assert!(newest >= 1, "{report}");
@@ -51,7 +51,7 @@ fn a_picture_is_found_among_the_rows_of_the_newest_head_and_drawn() {
     let all = by_hand(&place.at("run/embeddings"), &space, &query);
     let others: u64 = found["other_spaces"].as_array().unwrap().iter().map(|s| s["rows"].as_u64().unwrap()).sum();
     assert!(others > 0 && found["rows"].as_u64().unwrap() == all.len() as u64 && others + all.len() as u64 == 2400);
-    let secs = found["apart_secs"].as_f64().unwrap();
+    let secs = found["min_gap_secs"].as_f64().unwrap();
     assert!((secs - 2.4).abs() < 1e-9, "twice the longest pair");
     let mut right: Vec<(u64, f64, f64)> = Vec::new();
     for one in all.iter() {
@@ -74,7 +74,7 @@ fn a_picture_is_found_among_the_rows_of_the_newest_head_and_drawn() {
     let line = text.out.lines().nth(2).unwrap();
     assert!(line.contains("0:03:59.000") && line.contains("camera") && line.contains(".npy:"), "{}", text.out);
     let other = found["other_spaces"][0]["space"].as_str().unwrap();
-    let found = place.run(&[&search[..], &["--space", &other[..6], "--apart-secs", "0"]].concat()).ok().json();
+    let found = place.run(&[&search[..], &["--space", &other[..6], "--min-gap-secs", "0"]].concat()).ok().json();
     assert_eq!(found["space"], other);
     let close = hits(&found);
     assert!(close.len() == 10 && close.is_sorted_by_key(|hit| -hit.1), "{close:?}");
@@ -95,7 +95,7 @@ fn a_picture_is_found_among_the_rows_of_the_newest_head_and_drawn() {
 
 #[test]
 fn every_format_gives_the_same_neighbours() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.learn(SHORT, "run", &[]).ok();
     write_image(&place.at("q.png"), &frames(SHORT)[42]);
     let mut all = Vec::new();
@@ -106,7 +106,8 @@ fn every_format_gives_the_same_neighbours() {
             (format!("{format}-{dtype}"), [format!("export.format={format}"), format!("export.dtype={dtype}")]);
         let embed = ["embed", "--run", "run", "--source", SHORT, "--out", &out, "--set", &set[0], "--set", &set[1]];
         place.run(&embed).ok();
-        let args = ["search", "--run", "run", "--image", "q.png", "--embeddings", &out, "--apart-secs", ".5", "--json"];
+        let args =
+            ["search", "--run", "run", "--image", "q.png", "--embeddings", &out, "--min-gap-secs", ".5", "--json"];
         let found = place.run(&args).ok().json();
         let found_hits = hits(&found);
         assert!(found_hits[0].0 == 42 && found_hits[0].1 > 0.999, "{out}: {found_hits:?}");
@@ -122,7 +123,7 @@ fn every_format_gives_the_same_neighbours() {
 
 #[test]
 fn boxes_are_searched_by_a_picture_of_one_and_drawn_by_themselves() {
-    let place = Place::new();
+    let place = TestDir::new();
     write_folder(&place.at("frames"), SHORT, "png");
     let boxes: String = (1..=60).map(|n| format!("{n},{},5,5,30,30,1\n{n},-1,30,20,30,25,1\n", n / 10)).collect();
     fs::write(place.at("det.txt"), boxes).unwrap();
@@ -146,7 +147,7 @@ fn boxes_are_searched_by_a_picture_of_one_and_drawn_by_themselves() {
 
 #[test]
 fn what_cannot_be_searched_is_said() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.learn(SHORT, "run", &[]).ok();
     write_image(&place.at("q.png"), &frames(SHORT)[3]);
     let search = |more: &[&str]| place.run(&[&["search", "--run", "run"], more].concat());
@@ -156,7 +157,7 @@ fn what_cannot_be_searched_is_said() {
     search(&["--image", "q.png", "--out", "s.png"]).fails(2, &["--source"]);
     search(&["--image", "q.png", "--source", SHORT]).fails(2, &["--out"]);
     search(&["--image", "q.png", "--source", SHORT, "--out", "s.jpg"]).fails(2, &["PNG"]);
-    search(&["--image", "q.png", "--apart-secs=-1"]).fails(2, &["--apart-secs -1"]);
+    search(&["--image", "q.png", "--min-gap-secs=-1"]).fails(2, &["--min-gap-secs -1"]);
     search(&["--image", "none.png"]).fails(1, &["none.png", "No such file"]);
     search(&["--image", "learn.toml"]).fails(1, &["learn.toml", "of no kind that is known"]);
     search(&["--image", "q.png", "--space", "zz"]).fails(2, &["--space \"zz\" is no space", "60 rows"]);
@@ -172,8 +173,8 @@ fn what_cannot_be_searched_is_said() {
     search(&[&sheet[..], &["-"]].concat()).fails(2, &["standard input comes once"]);
     place.run(&["search", "--run", "none", "--image", "q.png"]).fails(2, &["none", "run.json"]);
     // Everything of one moment: nothing is left, and that is said.
-    let ran = search(&["--frame", "camera:9", "--apart-secs", "1000"]).ok();
-    assert!(ran.out.contains("0 of 10: ") && ran.out.contains("a smaller --apart-secs"), "{}", ran.out);
+    let ran = search(&["--frame", "camera:9", "--min-gap-secs", "1000"]).ok();
+    assert!(ran.out.contains("0 of 10: ") && ran.out.contains("a smaller --min-gap-secs"), "{}", ran.out);
     // Another encoder.
     fs::copy(Path::new(ENCODER).with_file_name("two_outputs.onnx"), place.at("m.onnx")).unwrap();
     let text = fs::read_to_string(Path::new(ENCODER).with_extension("toml")).unwrap();
@@ -200,9 +201,10 @@ fn what_cannot_be_searched_is_said() {
 #[test]
 fn memory_does_not_grow_with_the_rows() {
     const DIM: usize = 1280;
-    let place = Place::new();
+    let place = TestDir::new();
     place.learn(SHORT, "run", &[]).ok();
-    let mut writer = Writer::open(&place.at("many"), 0, Layout::embeddings(Format::Npy, Dtype::F32), 16 << 20).unwrap();
+    let mut writer =
+        Writer::open(&place.at("many"), 0, RowFormat::embeddings(Format::Npy, Dtype::F32), 16 << 20).unwrap();
     let mut row = vec![0.0; DIM];
     for i in 0..32_000_usize {
         row.fill(0.0);
@@ -231,10 +233,10 @@ fn record(frame: u64) -> Record {
         stamp_ns: frame as i64 * 10_000_000_000,
         wall_ns: None,
         segment: 0,
-        level: Level::Frame,
+        level: Granularity::Frame,
         space: "made-up".into(),
         head: 0,
-        maker: None,
+        provenance: None,
         learner: None,
         novelty: None,
         novel: false,

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use common::skip::{Needs, skip};
-use common::{ENCODER, Place, search_first, tree};
+use common::{ENCODER, TestDir, search_first, tree};
 
 const SECRET: &str = "Sekret1";
 /// As people write them: with what belongs into an address as %23 and friends, without a slash, in a query, in a path. Nothing
@@ -28,7 +28,7 @@ const ADDRESSES: [&str; 12] = [
 
 #[test]
 fn no_message_of_any_verb_has_the_password() {
-    let place = Place::new();
+    let place = TestDir::new();
     for address in ADDRESSES {
         let calls = [
             vec!["-vv", "embed", "--source", address, "--encoder", ENCODER, "--out", "new"],
@@ -50,7 +50,7 @@ fn no_message_of_any_verb_has_the_password() {
 
 #[test]
 fn nothing_of_a_run_has_the_password() {
-    let place = Place::new();
+    let place = TestDir::new();
     // Stands in for ffmpeg: the real one, with pictures of its own in place of the camera's.
     let stub = "#!/bin/bash\nargs=()\nwhile [ $# -gt 0 ]; do case $1 in\n\
                 -rtsp_transport | -safe | -protocol_whitelist) shift ;;\n\

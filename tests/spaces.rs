@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use afterimage::checkpoint::{load_head, load_map, map_path};
 use afterimage::export::{Format, Reader, Record, space_of_file};
 use afterimage::journal;
-use common::{PATTERN, Place, maps, tree};
+use common::{PATTERN, TestDir, maps, tree};
 use ndarray::ArrayView2;
 
 /// Slow heads of one size, so that every map but the first is a fitted one, and fits often.
 const SLOW: [&str; 6] =
     ["--set", "head.candidates=['slow']", "--set", "export.latents=true", "--set", "learn.refit_growth=1.2"];
 
-fn learn(place: &Place, run: &str, format: &str) {
+fn learn(place: &TestDir, run: &str, format: &str) {
     let format = format!("export.format={format}");
     place.learn(PATTERN, run, &[&SLOW[..], &["--set", &format]].concat()).ok();
 }
@@ -40,7 +40,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
 
 #[test]
 fn every_promotion_leaves_a_map_that_was_measured() {
-    let place = Place::new();
+    let place = TestDir::new();
     learn(&place, "run", "npy");
     let run = place.at("run");
     let promoted: Vec<serde_json::Value> =
@@ -74,7 +74,7 @@ fn every_promotion_leaves_a_map_that_was_measured() {
 #[test]
 fn migrated_rows_are_those_of_the_new_head_and_records_say_where_from() {
     for format in ["npy", "parquet", "safetensors"] {
-        let place = Place::new();
+        let place = TestDir::new();
         learn(&place, "run", format);
         let run = place.at("run");
         let old = files(&run.join("embeddings"));
@@ -136,7 +136,7 @@ fn migrated_rows_are_those_of_the_new_head_and_records_say_where_from() {
 
 #[test]
 fn what_cannot_be_migrated_is_refused_and_nothing_is_written() {
-    let place = Place::new();
+    let place = TestDir::new();
     learn(&place, "run", "npy");
     let run = place.at("run");
     let old = files(&run.join("embeddings"));
@@ -155,7 +155,7 @@ fn what_cannot_be_migrated_is_refused_and_nothing_is_written() {
     migrate("none.npy", &[]).fails(1, &["none.npy"]);
     migrate("run.txt", &[]).fails(2, &["run.txt", ".parquet"]);
     migrate("run", &[]).fails(2, &["run has no NNNN.npy"]);
-    migrate(&of_first, &["--least", "1.5"]).fails(2, &["share of 0 to 1"]);
+    migrate(&of_first, &["--min-hit-rate", "1.5"]).fails(2, &["share of 0 to 1"]);
     migrate(&of_first, &["--to", &load_map(&map_path(&run, 1)).unwrap().from])
         .fails(3, &["no way from space", "never back"]);
 
@@ -167,7 +167,7 @@ fn what_cannot_be_migrated_is_refused_and_nothing_is_written() {
         let records = fs::read_to_string(Path::new(&of_first).with_extension("jsonl")).unwrap();
         fs::write(path.with_extension("jsonl"), change(&records)).unwrap();
     };
-    let encoder = rows(Path::new(&of_first))[0].0.maker.as_ref().unwrap().encoder.to_string();
+    let encoder = rows(Path::new(&of_first))[0].0.provenance.as_ref().unwrap().encoder.to_string();
     copy(&|text| text.replace(&encoder, "ffffffffffffffff"));
     migrate("copy/0000.npy", &[]).fails(3, &["copy/0000.npy", "of encoder ffffffffffffffff", "embed the frames again"]);
     copy(&|text| text.replace(&first, "ffffffffffffffff"));
@@ -227,7 +227,7 @@ fn what_cannot_be_migrated_is_refused_and_nothing_is_written() {
 
 #[test]
 fn latents_of_two_spaces_are_not_replayed() {
-    let place = Place::new();
+    let place = TestDir::new();
     for (run, more) in [("one", vec![]), ("two", vec!["--set", "encoder.taps=[\"grid4:max\"]"])] {
         let source = "pattern://1?frames=100&width=64&height=48";
         place.learn(source, run, &[&["--set", "export.latents=true"][..], &more].concat()).ok();

@@ -7,11 +7,11 @@ use std::path::Path;
 use std::process::Command;
 
 use common::skip::{Needs, skip};
-use common::{PATTERN, Place};
+use common::{PATTERN, TestDir};
 use serde_json::{Value, json};
 
 /// A library that leaves a file behind as soon as it is loaded.
-fn evil_library(place: &Place) -> bool {
+fn evil_library(place: &TestDir) -> bool {
     let marker = place.at("CODE_RAN");
     let source = format!(
         "#include <stdio.h>\n__attribute__((constructor)) static void go(void) {{ FILE *f = fopen({:?}, \"w\"); if (f) fclose(f); }}",
@@ -39,7 +39,7 @@ fn edit(run: &Path, change: impl FnOnce(&mut Value)) {
 
 #[test]
 fn nothing_that_a_run_folder_names_is_loaded_or_opened() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.learn(PATTERN, "run", &["--set", "export.latents=true"]).ok();
     place.learn(PATTERN, "other", &["--set", "learn.seed=1"]).ok();
     common::write_folder(&place.at("data/gallery"), "pattern://5?frames=20&segments=2&width=64&height=48", "png");
@@ -57,10 +57,10 @@ fn nothing_that_a_run_folder_names_is_loaded_or_opened() {
         info["config"]["encoder"]["onnxruntime"] = json!(evil);
         info["config"]["encoder"]["providers"] = json!(["tensorrt", "cpu"]);
         info["config"]["encoder"]["tensorrt"]["cache_folder"] = json!(place.at("cache"));
-        info["config"]["judge"]["probe"] = json!(place.at("data/gallery"));
+        info["config"]["promotion"]["probe"] = json!(place.at("data/gallery"));
         info["config"]["mqtt"]["broker"] = json!("mqtt://127.0.0.1:9");
         info["config"]["metrics"]["listen"] = json!("127.0.0.1:1");
-        info["config"]["live"]["socket"] = json!(format!("unix:{}", place.at("socket").display()));
+        info["config"]["stream"]["socket"] = json!(format!("unix:{}", place.at("socket").display()));
         info["sources"] = json!([format!("gst:fakesrc num-buffers=1 ! filesink location={}", marker.display())]);
     });
     let picture = picture.to_str().unwrap();
@@ -68,7 +68,7 @@ fn nothing_that_a_run_folder_names_is_loaded_or_opened() {
         &["embed", "--run", "run", "--source", "pattern://1?frames=9", "--out", "embedded"],
         &["eval", "--data", "data", "--run", "run"],
         &["export", "--run", "run", "--onnx", "merged.onnx"],
-        &["sheet", "--run", "run", "--source", "pattern://1?frames=20", "--out", "sheet.png"],
+        &["contact-sheet", "--run", "run", "--source", "pattern://1?frames=20", "--out", "sheet.png"],
         &["search", "--run", "run", "--image", picture],
         &["check", "--run", "run"],
         &["inspect", "run"],
@@ -84,7 +84,7 @@ fn nothing_that_a_run_folder_names_is_loaded_or_opened() {
             assert!(!path.exists(), "`{}` made {}\n{}", call.join(" "), path.display(), ran.err);
         }
         if call[0] == "embed" {
-            ran.ok().said(&["not taken from run.json", "encoder.onnxruntime", "judge.probe", "encoder.providers"]);
+            ran.ok().said(&["not taken from run.json", "encoder.onnxruntime", "promotion.probe", "encoder.providers"]);
         } else if call[0] != "migrate" && call[0] != "check" {
             ran.ok();
         }
@@ -98,7 +98,7 @@ fn nothing_that_a_run_folder_names_is_loaded_or_opened() {
 
 #[test]
 fn an_encoder_that_a_run_folder_names_is_read_as_a_model_only_if_it_is_the_runs() {
-    let place = Place::new();
+    let place = TestDir::new();
     place.learn(PATTERN, "run", &[]).ok();
     let other = place.at("other.onnx");
     fs::write(&other, b"not a model").unwrap();

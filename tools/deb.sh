@@ -46,7 +46,8 @@ install -D -m 644 -t "$root/etc/afterimage" packaging/afterimage.toml
 install -D -m 640 -t "$root/etc/afterimage" packaging/camera.env
 install -D -m 644 packaging/lintian-overrides "$share/lintian/overrides/afterimage"
 install -D -m 644 -t "$doc/examples" configs/*.toml packaging/jetson.conf
-install -D -m 644 -t "$doc" docs/*.md README.md "$runtime/ThirdPartyNotices.txt"
+install -D -m 644 -t "$doc" docs/*.md docs/*.png README.md "$runtime/ThirdPartyNotices.txt"
+install -D -m 644 -t "$doc/design" docs/design/*.md
 gzip -9n "$doc/ThirdPartyNotices.txt"
 {
     printf 'afterimage (%s) stable; urgency=medium\n\n  * See CHANGELOG.md.\n\n' "$version"
@@ -65,7 +66,7 @@ install -D -m 644 CHANGELOG.md "$doc/NEWS.md"
 } >"$doc/copyright"
 man=$share/man/man1
 mkdir -p "$man" "$share/bash-completion/completions" "$share/zsh/vendor-completions" "$share/fish/vendor_completions.d"
-"$own" manual | gzip -9n >"$man/afterimage.1.gz"
+"$own" man | gzip -9n >"$man/afterimage.1.gz"
 "$own" completions bash >"$share/bash-completion/completions/afterimage"
 "$own" completions zsh >"$share/zsh/vendor-completions/_afterimage"
 "$own" completions fish >"$share/fish/vendor_completions.d/afterimage.fish"

@@ -6,7 +6,7 @@
     python tools/export_encoder.py --pretrained --arch timm:resnet18.a1_in1k --licence Apache-2.0 --out resnet18.onnx
 
 Heads are left out. A checkpoint whose tensors are not those of the network is refused, with their names. The ONNX file is
-compared with PyTorch on real frames. Exit codes: 0 done, 2 usage, 3 refused (nothing is written). `docs/encoders.md` goes
+compared with PyTorch on real frames. Exit codes: 0 done, 2 usage, 3 refused (nothing is written). `docs/checkpoints.md` goes
 through it step by step. Needs the packages of tools/requirements.txt; no GPU.
 """
 import argparse

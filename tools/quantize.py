@@ -7,7 +7,7 @@ Frames: a folder of images such as the encoder will see; labels are not needed. 
 gallery/CLASS/* and query/CLASS/*, on which latents of both are compared after centring, and nearest neighbours by labels.
 Times are of one thread, both models in turns. The card goes beside the file and names the float32 model as its reference.
 Exit codes: 0 done, 2 usage, 3 refused. Needs the packages of tools/requirements.txt (--tune: requirements-torch.txt). See
-docs/encoders.md.
+docs/quantization.md.
 """
 import argparse
 import logging

@@ -111,7 +111,7 @@ static struct preparation preparation(void) {
     if (!says("schema", SCHEMA)) fail("the metadata of the model are of another version than " SCHEMA);
     if (!says("interpolation", "bilinear") || !says("input_layout", "nchw")) fail("the model wants a preparation that is not known here");
     if (!says("motion_crop", "false"))
-        fail("the model is of a run with prepare.motion_crop: it embeds the window around what moves, not whole pictures");
+        fail("the model is of a run with preprocess.motion_crop: it embeds the window around what moves, not whole pictures");
     float sides[2];
     numbers("input_size", sides, 2, NULL);
     for (int i = 0; i < 2; i++)

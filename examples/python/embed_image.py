@@ -41,7 +41,7 @@ class Model:
             raise Refused(f"{path} wants a preparation that is not known here")
         if self["motion_crop"] != "false":
             raise Refused(
-                f"{path} is of a run with prepare.motion_crop: it embeds the window around what moves, not whole pictures"
+                f"{path} is of a run with preprocess.motion_crop: it embeds the window around what moves, not whole pictures"
             )
         self.height, self.width = (int(side) for side in self["input_size"].split())
         self.mean, self.std = (np.array(self[key].split(), np.float32)[:, None, None] for key in ("mean", "std"))

@@ -1,7 +1,8 @@
 //! Whose a file is. See [`Owner`].
 use std::path::Path;
 
-use super::Stored;
+use afterimage_learn::LatentSpec;
+
 use crate::error::{Error, Result};
 use crate::head::Head;
 
@@ -22,10 +23,21 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// Whose files are that the run `run` writes over the latents of `spec`.
+    pub fn new(spec: &LatentSpec, run: &str) -> Self {
+        Self {
+            run: run.to_owned(),
+            encoder_sha256: spec.encoder_sha256.clone(),
+            card_hash: spec.card_hash.clone(),
+            latent_dim: spec.pooled_dim(),
+            numbers: spec.dim,
+        }
+    }
+
     /// Refuses a file that names another run.
     ///
     /// # Errors
-    /// [`crate::error::Kind::Refused`].
+    /// [`crate::error::ErrorKind::CheckFailed`].
     pub fn check_run(&self, path: &Path, run: &str) -> Result<()> {
         self.same(path, "run", &self.run, run)
     }
@@ -33,7 +45,7 @@ impl Owner {
     /// Refuses the file of a head (or a map) that names another run, encoder or preparation.
     ///
     /// # Errors
-    /// [`crate::error::Kind::Refused`].
+    /// [`crate::error::ErrorKind::CheckFailed`].
     pub(super) fn check_origin(&self, path: &Path, [run, encoder, card]: [&str; 3]) -> Result<()> {
         self.check_run(path, run)?;
         self.same(path, "encoder", &self.encoder_sha256, encoder)?;
@@ -43,9 +55,9 @@ impl Owner {
     /// Refuses a head over other latents than the run's, or one that gives nothing.
     ///
     /// # Errors
-    /// [`crate::error::Kind::Refused`].
+    /// [`crate::error::ErrorKind::CheckFailed`].
     pub fn check_head(&self, path: &Path, head: &Head) -> Result<()> {
-        let refused = |what: String| Error::refused(format!("cannot use {}: its head {what}", path.display()));
+        let refused = |what: String| Error::check_failed(format!("cannot use {}: its head {what}", path.display()));
         let (latent, numbers) = (head.latent_dim(), head.dim_in());
         if latent != self.latent_dim || numbers != latent && numbers != self.numbers {
             return Err(refused(format!(
@@ -61,22 +73,12 @@ impl Owner {
             return Ok(());
         }
         let short = |text: &str| text.chars().take(12).collect::<String>();
-        Err(Error::refused(format!(
+        Err(Error::check_failed(format!(
             "cannot use {}: it belongs to another {what} ({}…, this is {}…) and came here from elsewhere; move it away, or \
              put the run's own back",
             path.display(),
             short(theirs),
             short(ours)
         )))
-    }
-}
-
-impl Stored {
-    /// The run that the file belongs to.
-    ///
-    /// # Errors
-    /// It names none.
-    pub fn run(&self) -> Result<&str> {
-        self.text("run")
     }
 }

@@ -11,9 +11,11 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::*;
-use crate::error::{Error, Kind};
+use crate::error::{Error, ErrorKind};
 use crate::files::small_disk::SmallDisk;
-use crate::head::{Context, Form, Grid, GridHead, Head, Learned, Mlp, Scatter};
+use crate::head::{Context, EmbeddingKind, Grid, GridHead, Head, HeadParams, Mlp, ScatterStats};
+use crate::spaces::space_of;
+use crate::state_dict::{StateDict, TensorView};
 
 /// Any bits at all, also NaN and denormals: what is saved must come back the same.
 fn any_f32(rng: &mut ChaCha8Rng) -> f32 {
@@ -28,7 +30,7 @@ fn matrix(rows: usize, columns: usize, rng: &mut ChaCha8Rng) -> Array2<f32> {
     Array2::from_shape_simple_fn((rows, columns), || any_f32(rng))
 }
 
-fn head_file(number: u64, with_mlp: bool) -> HeadFile {
+fn head_file(number: u64, with_mlp: bool) -> HeadCheckpoint {
     let rng = &mut ChaCha8Rng::seed_from_u64(number);
     let (d, k, h) = (7, 3, 5);
     let mlp = with_mlp.then(|| Mlp {
@@ -40,12 +42,12 @@ fn head_file(number: u64, with_mlp: bool) -> HeadFile {
         b2: vector(k, rng),
     });
     let slow = matrix(d, k, rng);
-    let form = if with_mlp { Form::Mean } else { Form::BesideFrozen };
-    let head = Head::Learned(Learned { mean: vector(d, rng), slow, mlp, alpha: 0.3, form });
+    let form = if with_mlp { EmbeddingKind::Mean } else { EmbeddingKind::BesideFrozen };
+    let head = Head::Learned(HeadParams { mean: vector(d, rng), slow, mlp, alpha: 0.3, form });
     let sums = |n: usize| (0..n).map(|i| 0.1 * i as f64).collect();
-    let scatter = Scatter::from_parts(d, 9, u64::MAX, sums(d), sums(28), sums(28)).unwrap();
+    let scatter = ScatterStats::from_parts(d, 9, u64::MAX, sums(d), sums(28), sums(28)).unwrap();
     let scatter = scatter.with_views(5, sums(28)).unwrap();
-    HeadFile {
+    HeadCheckpoint {
         space: space_of("encoder", "card", &head),
         head,
         number,
@@ -65,7 +67,7 @@ fn owner() -> Owner {
 }
 
 /// All of a head's file as bits, so that NaN equals itself.
-fn bits(file: &HeadFile) -> (Vec<u32>, String) {
+fn bits(file: &HeadCheckpoint) -> (Vec<u32>, String) {
     let Head::Learned(head) = &file.head else { panic!("saved heads are learned") };
     let mut values: Vec<f32> = head.mean.iter().chain(&head.slow).copied().collect();
     values.push(head.alpha);
@@ -82,12 +84,12 @@ fn example(folder: &Path) -> (std::path::PathBuf, Vec<u8>) {
     let meta = BTreeMap::from([("seed".into(), "7".into()), ("text".into(), "ä \"quoted\"\n".into())]);
     let (a, b, c) = ([1.0f64, -0.0, f64::MAX], [f16::from_f32(0.5); 6], [u64::MAX, 1]);
     let tensors = [
-        ("c".to_owned(), Tensor::new(&[2], &c)),
-        ("b".to_owned(), Tensor::new(&[3, 2], &b)),
-        ("a".to_owned(), Tensor::new(&[3], &a)),
-        ("empty".to_owned(), Tensor::new::<f32>(&[0, 4], &[])),
-        ("i".to_owned(), Tensor::new(&[1, 1, 1], &[i64::MIN])),
-        ("x".to_owned(), Tensor::new(&[], &[2.5f32])),
+        ("c".to_owned(), TensorView::new(&[2], &c)),
+        ("b".to_owned(), TensorView::new(&[3, 2], &b)),
+        ("a".to_owned(), TensorView::new(&[3], &a)),
+        ("empty".to_owned(), TensorView::new::<f32>(&[0, 4], &[])),
+        ("i".to_owned(), TensorView::new(&[1, 1, 1], &[i64::MIN])),
+        ("x".to_owned(), TensorView::new(&[], &[2.5f32])),
     ];
     save(&path, &meta, &tensors, 1 << 20).unwrap();
     let bytes = fs::read(&path).unwrap();
@@ -129,7 +131,7 @@ fn another_type_shape_or_name_is_an_error_that_says_so() {
 fn what_cannot_be_read_back_is_not_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x");
-    let array = |name: &str, shape: &[usize]| (name.to_owned(), Tensor::new(shape, &[1.0f32, 2.0]));
+    let array = |name: &str, shape: &[usize]| (name.to_owned(), TensorView::new(shape, &[1.0f32, 2.0]));
     let meta = BTreeMap::new();
     for bad in [
         vec![array("a", &[3])],
@@ -228,10 +230,10 @@ fn heads_come_back_bit_for_bit() {
     // The frozen latents promoted in place of a head that did harm.
     let head = Head::Identity { dim: 7 };
     let space = space_of("encoder", "card", &head);
-    let identity = HeadFile { head, space, ..head_file(10_001, false) };
+    let identity = HeadCheckpoint { head, space, ..head_file(10_001, false) };
     save_head(run.path(), &identity).unwrap();
     assert_eq!(newest_head(run.path(), &owner()).unwrap().0, Some(identity));
-    assert!(save_head(run.path(), &HeadFile { number: 0, ..head_file(3, false) }).is_err());
+    assert!(save_head(run.path(), &HeadCheckpoint { number: 0, ..head_file(3, false) }).is_err());
 }
 
 #[test]
@@ -262,7 +264,7 @@ fn a_broken_head_is_named_and_the_one_before_it_is_used() {
 #[test]
 fn a_head_that_is_whole_but_makes_no_sense_is_refused() {
     let run = tempfile::tempdir().unwrap();
-    let file = HeadFile { space: "0123456789abcdef".into(), ..head_file(1, true) };
+    let file = HeadCheckpoint { space: "0123456789abcdef".into(), ..head_file(1, true) };
     save_head(run.path(), &file).unwrap();
     assert!(load_head(&head_path(run.path(), 1)).unwrap_err().chain().contains("names the space 0123456789abcdef"));
     let path = run.path().join("x");
@@ -279,14 +281,14 @@ fn a_space_changes_with_everything_that_changes_embeddings() {
     let mut others = vec![space, space_of("encoderc", "ard", &Head::Learned(learned.clone()))];
     others.push(space_of("encoder", "card", &Head::Identity { dim: 7 }));
     others.push(space_of("encoder", "card", &Head::Identity { dim: 8 }));
-    let mut changed = |change: &dyn Fn(&mut Learned)| {
+    let mut changed = |change: &dyn Fn(&mut HeadParams)| {
         let mut other = learned.clone();
         change(&mut other);
         others.push(space_of("encoder", "card", &Head::Learned(other)));
     };
     changed(&|head| head.alpha = 0.2);
-    changed(&|head| head.form = Form::Single);
-    changed(&|head| head.form = Form::BesideFrozen);
+    changed(&|head| head.form = EmbeddingKind::Single);
+    changed(&|head| head.form = EmbeddingKind::BesideFrozen);
     changed(&|head| head.mlp = None);
     changed(&|head| head.slow[(0, 1)] = 0.0);
     changed(&|head| head.mean[6] = 0.0);
@@ -300,12 +302,12 @@ fn a_promoted_head_is_not_lost_on_a_full_disk() {
     let Some(disk) = SmallDisk::mount(256) else { return };
     let run = disk.path();
     save_head(run, &head_file(1, true)).unwrap();
-    let reserve = Reserve::new(run, 64 << 10);
+    let reserve = DiskReserve::new(run, 64 << 10);
     reserve.refill().unwrap();
     reserve.refill().unwrap();
     let ballast = disk.fill();
     let file = head_file(2, true);
-    assert_eq!(save_head(run, &file).unwrap_err().kind(), Kind::DiskFull);
+    assert_eq!(save_head(run, &file).unwrap_err().kind(), ErrorKind::DiskFull);
     assert_eq!(newest_head(run, &owner()).unwrap().0.unwrap().number, 1);
     reserve.spend_on(|| save_head(run, &file)).unwrap();
     let (head, warnings) = newest_head(run, &owner()).unwrap();
@@ -319,11 +321,11 @@ fn a_promoted_head_is_not_lost_on_a_full_disk() {
     assert!(held() >= before - (16 << 10), "{before} {}", held());
     // No room to hold all of it again, and what was held is held still; then there is.
     let before = held();
-    assert_eq!(reserve.refill().unwrap_err().kind(), Kind::DiskFull);
+    assert_eq!(reserve.refill().unwrap_err().kind(), ErrorKind::DiskFull);
     assert_eq!(held(), before);
     // More than it has cannot be spent.
     let much = || fs::write(run.join("line"), [1; 128 << 10]).map_err(|e| Error::io("cannot write", run, e));
-    assert_eq!(reserve.spend_on(much).unwrap_err().kind(), Kind::DiskFull);
+    assert_eq!(reserve.spend_on(much).unwrap_err().kind(), ErrorKind::DiskFull);
     fs::remove_file(run.join("line")).unwrap();
     fs::remove_file(ballast).unwrap();
     reserve.refill().unwrap();
@@ -333,7 +335,7 @@ fn a_promoted_head_is_not_lost_on_a_full_disk() {
 #[test]
 fn a_reserve_with_a_hole_is_filled_again() {
     let run = tempfile::tempdir().unwrap();
-    let reserve = Reserve::new(run.path(), 1 << 16);
+    let reserve = DiskReserve::new(run.path(), 1 << 16);
     reserve.refill().unwrap();
     let path = run.path().join("heads/.reserve");
     fs::File::create(&path).unwrap().set_len(1 << 16).unwrap();
@@ -350,17 +352,17 @@ fn heads_over_grids_come_back_bit_for_bit() {
     let grid = Grid { rows: 3, columns: 2, dim: 7 };
     let rng = &mut ChaCha8Rng::seed_from_u64(5);
     let Head::Learned(learned) = head_file(1, true).head else { unreachable!() };
-    let learned = Learned { form: Form::Single, ..learned };
+    let learned = HeadParams { form: EmbeddingKind::Single, ..learned };
     let context = Some(Context::start(learned.slow.ncols(), 4, 2, rng));
     let over = |context| Head::Grid(Box::new(GridHead { grid, learned: learned.clone(), context }));
     let plain = Head::Learned(learned.clone());
     for (number, head) in (1..).zip([over(None), over(context), plain.clone().pooling(grid)]) {
         let space = space_of("encoder", "card", &head);
-        let file = HeadFile { head, space, ..head_file(number, true) };
+        let file = HeadCheckpoint { head, space, ..head_file(number, true) };
         save_head(run.path(), &file).unwrap();
         let found = load_head(&head_path(run.path(), number)).unwrap();
         // The pooled latent of a grid goes through the same map as a vector.
-        let right = if number == 3 { HeadFile { head: plain.clone(), ..file } } else { file };
+        let right = if number == 3 { HeadCheckpoint { head: plain.clone(), ..file } } else { file };
         let (ours, theirs) = (format!("{:?}", found.head), format!("{:?}", right.head));
         assert!(found.space == right.space && ours == theirs, "{number}");
         assert_eq!(found.scatter, right.scatter);
@@ -371,12 +373,12 @@ fn heads_over_grids_come_back_bit_for_bit() {
 fn any_number_of_arrays_may_be_empty() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("empty.safetensors");
-    let mut contents = Contents::default();
+    let mut contents = StateDict::default();
     for i in 0..20 {
-        contents.tensors.push((format!("a{i}"), Tensor::new::<f32>(&[0], &[])));
-        contents.tensors.push((format!("b{i}"), Tensor::new::<u64>(&[0], &[])));
+        contents.tensors.push((format!("a{i}"), TensorView::new::<f32>(&[0], &[])));
+        contents.tensors.push((format!("b{i}"), TensorView::new::<u64>(&[0], &[])));
     }
-    contents.tensors.push(("full".into(), Tensor::new(&[2], &[1.0f32, 2.0])));
+    contents.tensors.push(("full".into(), TensorView::new(&[2], &[1.0f32, 2.0])));
     super::save(&path, &contents.meta, &contents.tensors, 1 << 20).unwrap();
     let mut stored = super::load(&path, 1 << 20).unwrap();
     assert_eq!(stored.take::<f32>("full", &[2]).unwrap(), [1.0, 2.0]);
@@ -385,15 +387,15 @@ fn any_number_of_arrays_may_be_empty() {
 
 #[test]
 fn a_map_comes_back_and_any_damage_is_noticed() {
-    use crate::spaces::{Hits, Kind, Map};
+    use crate::spaces::{HitRate, MapKind, SpaceMap};
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path();
-    let map = Map {
-        kind: Kind::Affine,
+    let map = SpaceMap {
+        kind: MapKind::Affine,
         matrix: Array2::from_shape_fn((3, 5), |(i, j)| i as f32 - 0.3 * j as f32),
         offset: Array1::from_shape_fn(5, |i| 0.1 * i as f32),
     };
-    let file = MapFile {
+    let file = SpaceMapCheckpoint {
         from: "a".repeat(16),
         from_head: 1,
         to: "b".repeat(16),
@@ -404,7 +406,7 @@ fn a_map_comes_back_and_any_damage_is_noticed() {
         map,
         references: 2048,
         queries: 99,
-        hits: Some(Hits { within: 0.75, across: 0.1 + 0.6 }),
+        hits: Some(HitRate { within: 0.75, across: 0.1 + 0.6 }),
         as_is: None,
     };
     save_map(run, &file).unwrap();
@@ -428,8 +430,8 @@ fn a_map_comes_back_and_any_damage_is_noticed() {
     save_head(run, &head_file(4, false)).unwrap();
     assert!(load_map(&head_path(run, 4)).unwrap_err().chain().contains("afterimage map 2"));
     // From the frozen latents the head itself is the map: no weights.
-    let none = Map { kind: Kind::Head, matrix: Array2::zeros((0, 0)), offset: Array1::zeros(0) };
-    let first = MapFile { from_head: 0, to_head: 1, map: none, hits: None, as_is: Some(0.5), ..file };
+    let none = SpaceMap { kind: MapKind::Head, matrix: Array2::zeros((0, 0)), offset: Array1::zeros(0) };
+    let first = SpaceMapCheckpoint { from_head: 0, to_head: 1, map: none, hits: None, as_is: Some(0.5), ..file };
     save_map(run, &first).unwrap();
     assert_eq!(load_map(&map_path(run, 1)).unwrap(), first);
 }

@@ -6,16 +6,16 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::Output;
-use super::common::Opened;
+use super::common::LoadedEncoder;
 use crate::cli;
-use crate::config::load::load;
+use crate::config::loader::load;
 use crate::encoder::cache_of;
 use crate::error::Result;
 
-pub(super) fn run(args: &cli::Build) -> Result<Output> {
+pub(super) fn run(args: &cli::BuildArgs) -> Result<Output> {
     let config = load(args.common.config.as_deref(), &args.common.set)?;
     let began = Instant::now();
-    let opened = Opened::open(&args.encoder, &config)?;
+    let opened = LoadedEncoder::open(&args.encoder, &config)?;
     let (encoder, secs) = (&opened.encoder, began.elapsed().as_secs_f64());
     let folder = cache_of(encoder.provider(), &config.encoder);
     let kept = folder.as_deref().map(kept);
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn on_the_cpu_nothing_is_kept_and_it_is_said() {
         let encoder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny.onnx").into();
-        let output = run(&cli::Build { encoder, common: cli::Common::default() }).unwrap();
+        let output = run(&cli::BuildArgs { encoder, common: cli::CommonArgs::default() }).unwrap();
         assert!(
             output.text.contains("tiny.onnx on cpu in ") && output.text.contains("placement  CPU "),
             "{}",

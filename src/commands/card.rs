@@ -7,16 +7,16 @@ use tracing::subscriber::NoSubscriber;
 
 use super::Output;
 use crate::cli;
-use crate::config::{Config, Size, load::load};
-use crate::encoder::{Draft, Encoder, Wish, draft, runtime};
+use crate::config::{Config, Size, loader::load};
+use crate::encoder::{CardDraft, CardRequest, Encoder, draft, runtime};
 use crate::error::{Error, Result};
 use crate::files;
 
-pub(super) fn run(args: &cli::Card) -> Result<Output> {
+pub(super) fn run(args: &cli::CardArgs) -> Result<Output> {
     let config = load(args.common.config.as_deref(), &args.common.set)?;
     let path = args.encoder.with_extension("toml");
     let there = path.exists();
-    let wish = Wish { preset: args.preset.clone(), size: args.size, output: args.output.clone() };
+    let wish = CardRequest { preset: args.preset.clone(), size: args.size, output: args.output.clone() };
     // What is wrong with the model comes first.
     let drafts = draft(&args.encoder, &wish)?;
     if there && !args.force {
@@ -48,12 +48,12 @@ pub(super) fn run(args: &cli::Card) -> Result<Output> {
 }
 
 /// The first draft whose card passes, with its encoder.
-fn first_that_runs<'a>(drafts: &'a [Draft], model: &Path, config: &Config) -> Result<(&'a Draft, Encoder)> {
+fn first_that_runs<'a>(drafts: &'a [CardDraft], model: &Path, config: &Config) -> Result<(&'a CardDraft, Encoder)> {
     let runtime = runtime::load(&config.encoder.onnxruntime)?;
     let mut first: Option<Error> = None;
     let mut sizes: Vec<Size> = Vec::new();
     for draft in drafts {
-        let card = draft.card.clone().with(&config.encoder)?.prepared(&config.prepare)?;
+        let card = draft.card.clone().with(&config.encoder)?.prepared(&config.preprocess)?;
         if !sizes.contains(&card.size) {
             sizes.push(card.size);
         }
@@ -69,14 +69,14 @@ fn first_that_runs<'a>(drafts: &'a [Draft], model: &Path, config: &Config) -> Re
             }
         }
     }
-    let error = first.ok_or_else(|| Error::work("no card to try"))?;
+    let error = first.ok_or_else(|| Error::runtime("no card to try"))?;
     if sizes.len() < 2 {
         return Err(error);
     }
     let tried: Vec<String> = sizes.iter().map(|size| size.written()).collect();
-    Err(Error::refused(format!(
+    Err(Error::check_failed(format!(
         "no card was written: sizes {} were tried; give the one that the model was trained with: --size N, or --size H,W",
         tried.join(", ")
     ))
-    .because(error))
+    .with_source(error))
 }

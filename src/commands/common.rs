@@ -5,22 +5,23 @@ use std::time::{Duration, Instant};
 
 use ndarray::Array2;
 
-use crate::checkpoint::{newest_head, space_of};
-use crate::cli::{Common, OfRun};
-use crate::config::{self, Config, load, taps};
-use crate::encoder::{Background, Card, Encoder, Prepare, runtime};
+use crate::checkpoint::newest_head;
+use crate::cli::{CommonArgs, RunArgs};
+use crate::config::{self, Config, loader, taps};
+use crate::encoder::{BackgroundModel, Encoder, ModelCard, Preprocessor, runtime};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::frame::Frame;
 use crate::head::Head;
-use crate::learner::{Origin, Snapshot};
+use crate::learner::{LatentSpec, Snapshot};
 use crate::linalg::normalise;
-use crate::pipeline::boxed::Method;
-use crate::pipeline::folder::RunInfo;
-use crate::pipeline::saved;
+use crate::open_heartbeat;
+use crate::pipeline::box_encoder::BoxMethod;
+use crate::pipeline::run_dir::RunManifest;
+use crate::pipeline::run_state;
 use crate::source::folder::read_image;
 use crate::source::unreadable;
-use crate::warmup;
+use crate::spaces::space_of;
 
 /// Of the name of a camera, which every record, message and metric repeats.
 const MAX_CAMERA_BYTES: usize = 200;
@@ -28,22 +29,22 @@ const MAX_CAMERA_BYTES: usize = 200;
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// An encoder, ready to encode.
-pub(super) struct Opened {
-    pub(super) card: Card,
+pub(super) struct LoadedEncoder {
+    pub(super) card: ModelCard,
     pub(super) encoder: Encoder,
-    pub(super) origin: Origin,
-    /// The background of a run with `prepare.motion_crop`.
-    pub(super) background: Option<Background>,
+    pub(super) origin: LatentSpec,
+    /// The background of a run with `preprocess.motion_crop`.
+    pub(super) background: Option<BackgroundModel>,
 }
 
-impl Opened {
+impl LoadedEncoder {
     /// Finds the card, loads ONNX Runtime, opens and checks the model.
     pub(super) fn open(model: &Path, config: &Config) -> Result<Self> {
-        let card = Card::beside(model)?.with(&config.encoder)?.prepared(&config.prepare)?;
+        let card = ModelCard::beside(model)?.with(&config.encoder)?.prepared(&config.preprocess)?;
         let runtime = runtime::load(&config.encoder.onnxruntime)?;
         let what = format!("encoder {} on {}", model.display(), config.encoder.providers.join(", "));
-        let encoder = warmup::while_opening(&what, || Encoder::open(&runtime, model, &card, &config.encoder))?;
-        let origin = Origin {
+        let encoder = open_heartbeat::while_opening(&what, || Encoder::open(&runtime, model, &card, &config.encoder))?;
+        let origin = LatentSpec {
             encoder_sha256: encoder.sha256().to_owned(),
             card_hash: card.hash(),
             dim: encoder.dim(),
@@ -62,7 +63,7 @@ impl Opened {
 
     /// The encoder that `info` names, of the run in the folder `run`; another file than the run's is refused, before anything
     /// reads it as a model.
-    pub(super) fn of_run(run: &Path, info: &RunInfo, config: &Config) -> Result<Self> {
+    pub(super) fn of_run(run: &Path, info: &RunManifest, config: &Config) -> Result<Self> {
         info.same_encoder(run, &files::sha256_file(&info.encoder)?)?;
         let opened = Self::open(&info.encoder, config)?;
         info.same_origin(run, &opened.origin)?;
@@ -70,8 +71,8 @@ impl Opened {
     }
 
     /// From frame to tensor, with the background as it is.
-    pub(super) fn prepare(&self) -> Result<Prepare> {
-        let mut prepare = Prepare::new(&self.card, self.encoder.size())?;
+    pub(super) fn prepare(&self) -> Result<Preprocessor> {
+        let mut prepare = Preprocessor::new(&self.card, self.encoder.size())?;
         prepare.start(self.background.clone(), false);
         Ok(prepare)
     }
@@ -102,14 +103,14 @@ impl Opened {
         self.latents_and(paths, done, |_| Ok(()))
     }
 
-    /// [`Opened::latents`]; `also` is given the prepared tensor of each row.
+    /// [`LoadedEncoder::latents`]; `also` is given the prepared tensor of each row.
     pub(super) fn latents_and(
         &mut self,
         paths: &[PathBuf],
         mut done: impl FnMut(u64),
         mut also: impl FnMut(&[f32]) -> Result<()>,
     ) -> Result<(Array2<f32>, Vec<usize>)> {
-        let mut single = Single::new(self)?;
+        let mut single = FrameEncoder::new(self)?;
         let (mut values, mut places) = (Vec::with_capacity(paths.len() * self.origin.dim), Vec::new());
         let mut frame = Frame::default();
         for (place, path) in paths.iter().enumerate() {
@@ -124,20 +125,20 @@ impl Opened {
             done(place as u64 + 1);
         }
         let rows = Array2::from_shape_vec((places.len(), self.origin.dim), values)
-            .map_err(|e| Error::work("latents of images").because(e))?;
+            .map_err(|e| Error::runtime("latents of images").with_source(e))?;
         Ok((rows, places))
     }
 }
 
 /// Buffers for one frame at a time, outside a pipeline.
-pub(super) struct Single {
-    prepare: Prepare,
+pub(super) struct FrameEncoder {
+    prepare: Preprocessor,
     tensor: Vec<f32>,
     latent: Vec<f32>,
 }
 
-impl Single {
-    pub(super) fn new(opened: &Opened) -> Result<Self> {
+impl FrameEncoder {
+    pub(super) fn new(opened: &LoadedEncoder) -> Result<Self> {
         let size = opened.encoder.size();
         let prepare = opened.prepare()?;
         Ok(Self { prepare, tensor: vec![0.0; size.values()], latent: vec![0.0; opened.origin.dim] })
@@ -149,25 +150,25 @@ impl Single {
     }
 
     /// The unit latent of `frame`.
-    pub(super) fn latent(&mut self, opened: &mut Opened, frame: &Frame) -> Result<&[f32]> {
+    pub(super) fn latent(&mut self, opened: &mut LoadedEncoder, frame: &Frame) -> Result<&[f32]> {
         self.prepare.run(frame, &mut self.tensor)?;
         opened.encoder.encode(&self.tensor, &mut self.latent)?;
         let norm = normalise(&mut self.latent);
         if !(norm.is_finite() && norm > 0.0) {
-            return Err(Error::refused("the encoder gave a latent that is zero or not finite"));
+            return Err(Error::check_failed("the encoder gave a latent that is zero or not finite"));
         }
         Ok(&self.latent)
     }
 }
 
 /// The configuration of a verb that works on a run: the run's own settings, unless a file is given; `--set` on top.
-pub(super) fn run_config(info: &RunInfo, common: &Common) -> Result<Config> {
+pub(super) fn run_config(info: &RunManifest, common: &CommonArgs) -> Result<Config> {
     if let Some(file) = &common.config {
-        return load::load(Some(file), &common.set);
+        return loader::load(Some(file), &common.set);
     }
     let settings = info.settings();
-    let config = load::over(&settings, &common.set)?;
-    let left = load::differing(info.recorded(), &settings)?;
+    let config = loader::over(&settings, &common.set)?;
+    let left = loader::differing(info.recorded(), &settings)?;
     let asked = |key: &String| common.set.iter().any(|text| text.split('=').next().is_some_and(|k| k.trim() == key));
     let left: Vec<String> = left.into_iter().filter(|key| !asked(key)).collect();
     if !left.is_empty() {
@@ -180,28 +181,28 @@ pub(super) fn run_config(info: &RunInfo, common: &Common) -> Result<Config> {
 }
 
 /// A run, its encoder and its newest head.
-pub(super) struct OpenedRun {
-    pub(super) info: RunInfo,
+pub(super) struct LoadedRun {
+    pub(super) info: RunManifest,
     pub(super) config: Config,
     /// The model file.
     pub(super) model: PathBuf,
-    pub(super) opened: Opened,
+    pub(super) opened: LoadedEncoder,
     pub(super) adapted: Snapshot,
 }
 
-impl OpenedRun {
+impl LoadedRun {
     /// Opens all that belongs to a run; another encoder than the run's is refused.
-    pub(super) fn open(of: &OfRun, common: &Common) -> Result<Self> {
+    pub(super) fn open(of: &RunArgs, common: &CommonArgs) -> Result<Self> {
         Self::open_as(of, common, false)
     }
 
     /// The same to embed boxes with: a run that learned from boxes fits too.
-    pub(super) fn open_for_boxes(of: &OfRun, common: &Common) -> Result<Self> {
+    pub(super) fn open_for_boxes(of: &RunArgs, common: &CommonArgs) -> Result<Self> {
         Self::open_as(of, common, true)
     }
 
-    fn open_as(of: &OfRun, common: &Common, boxes: bool) -> Result<Self> {
-        let info = RunInfo::load(&of.run)?;
+    fn open_as(of: &RunArgs, common: &CommonArgs, boxes: bool) -> Result<Self> {
+        let info = RunManifest::load(&of.run)?;
         let config = run_config(&info, common)?;
         let model = of.encoder.as_ref().unwrap_or(&info.encoder).clone();
         if !model.exists() {
@@ -213,17 +214,17 @@ impl OpenedRun {
         }
         // Before anything reads the file as a model: a path out of run.json may lead anywhere.
         info.same_encoder(&of.run, &files::sha256_file(&model)?)?;
-        let mut opened = Opened::open(&model, &config)?;
+        let mut opened = LoadedEncoder::open(&model, &config)?;
         let mut origin = opened.origin.clone();
         if boxes {
-            let method = Method::new(&config.boxes, &opened.card, &origin, opened.encoder.size())?;
+            let method = BoxMethod::new(&config.boxes, &opened.card, &origin, opened.encoder.size())?;
             let of_boxes = method.origin(&origin);
             if info.card_hash == of_boxes.card_hash {
                 origin = of_boxes;
             }
         }
         info.same_origin(&of.run, &origin)?;
-        if config.prepare.motion_crop {
+        if config.preprocess.motion_crop {
             opened.background = Some(background(&of.run, &info)?);
         }
         let adapted = newest(&of.run, &info, &opened)?;
@@ -231,13 +232,13 @@ impl OpenedRun {
     }
 }
 
-/// The background that a run with `prepare.motion_crop` has saved.
-fn background(run: &Path, info: &RunInfo) -> Result<Background> {
-    let (background, damaged) = saved::background(run, &info.owner())?;
+/// The background that a run with `preprocess.motion_crop` has saved.
+fn background(run: &Path, info: &RunManifest) -> Result<BackgroundModel> {
+    let (background, damaged) = run_state::background(run, &info.owner())?;
     damaged.iter().for_each(|damage| tracing::warn!("{damage}"));
     background.ok_or_else(|| {
-        Error::work(format!(
-            "run {} has saved no background yet, which prepare.motion_crop needs: it comes with the first checkpoint \
+        Error::runtime(format!(
+            "run {} has saved no background yet, which preprocess.motion_crop needs: it comes with the first checkpoint \
              (checkpoint.every_frames) and at the end",
             run.display()
         ))
@@ -245,7 +246,7 @@ fn background(run: &Path, info: &RunInfo) -> Result<Background> {
 }
 
 /// The newest head of a run that can be read; the frozen encoder where none was promoted.
-pub(super) fn newest(run: &Path, info: &RunInfo, opened: &Opened) -> Result<Snapshot> {
+pub(super) fn newest(run: &Path, info: &RunManifest, opened: &LoadedEncoder) -> Result<Snapshot> {
     let (file, warnings) = newest_head(run, &info.owner())?;
     for warning in warnings {
         tracing::warn!("{warning}");

@@ -4,35 +4,35 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::common::{Opened, OpenedRun, Progress, camera_names};
-use super::{Done, Output, asked, boxes, figures};
-use crate::board::Heart;
+use super::common::{LoadedEncoder, LoadedRun, Progress, camera_names};
+use super::{CommandResult, Output, box_server, boxes, metrics_server};
 use crate::cli;
-use crate::config::load::load;
+use crate::config::loader::load;
 use crate::error::{Error, Result};
-use crate::export::asked::Asked;
-use crate::export::outlets::Outlets;
+use crate::export::box_api::BoxServer;
+use crate::export::sinks::LiveSinks;
 use crate::files::{self, FolderLock};
-use crate::pairs::segments::Segmenter;
-use crate::pipeline::exporting::{Exporter, Rotated};
-use crate::pipeline::{self, Job};
+use crate::host::Watchdog;
+use crate::pipeline::export_thread::{Exporter, FilePositions};
+use crate::pipeline::{self, Pipeline};
+use crate::sampling::shot_detector::ShotDetector;
 use crate::{source, telemetry};
 
-pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Done> {
+pub(super) fn run(args: &cli::EmbedArgs, started: Instant) -> Result<CommandResult> {
     let _lock = FolderLock::take(&args.out)?;
     let (mut config, mut opened, snapshot) = match (&args.run, &args.encoder) {
         (Some(run), encoder) => {
-            let of = cli::OfRun { run: run.clone(), encoder: encoder.clone() };
+            let of = cli::RunArgs { run: run.clone(), encoder: encoder.clone() };
             let run = if args.boxes.is_some() {
-                OpenedRun::open_for_boxes(&of, &args.common)?
+                LoadedRun::open_for_boxes(&of, &args.common)?
             } else {
-                OpenedRun::open(&of, &args.common)?
+                LoadedRun::open(&of, &args.common)?
             };
             (run.config, run.opened, run.adapted)
         }
         (None, Some(encoder)) => {
             let config = load(args.common.config.as_deref(), &args.common.set)?;
-            let opened = Opened::open(encoder, &config)?;
+            let opened = LoadedEncoder::open(encoder, &config)?;
             let frozen = opened.frozen();
             (config, opened, frozen)
         }
@@ -53,11 +53,11 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Done> {
     }
     let cameras = camera_names(&args.camera, args.source.len())?;
     let stop = telemetry::stop_on_signals()?;
-    let heart = Heart::of_process(&stop, config.board.stop_secs)?;
-    let (metrics, _server) = figures::open(&config)?;
-    let asked = Asked::open(&config)?;
-    let readers = Outlets::open(&config, asked.as_ref().map(Asked::sender))?;
-    metrics.live(readers.as_ref().map(Outlets::watch));
+    let heart = Watchdog::of_process(&stop, config.host.stop_secs)?;
+    let (metrics, _server) = metrics_server::open(&config)?;
+    let asked = BoxServer::open(&config)?;
+    let readers = LiveSinks::open(&config, asked.as_ref().map(BoxServer::sender))?;
+    metrics.live(readers.as_ref().map(LiveSinks::stats));
     opened.encoder.allow_batch(batch)?;
     let source = source::open_all(&args.source, &config.source)?;
     if batch > 1 && source.live() {
@@ -65,34 +65,34 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Done> {
             "--batch {batch} with a live source: a frame would wait for those behind it; leave --batch out"
         )));
     }
-    let desk = asked::desk(asked.as_ref(), &config, &opened, &cameras, source.live())?;
+    let desk = box_server::desk(asked.as_ref(), &config, &opened, &cameras, source.live())?;
     config.export.embeddings = true;
     files::create_folder(&args.out)?;
     let (number, space, dim) = (snapshot.number, snapshot.space.clone(), snapshot.head.dim_out());
     let mut progress = Progress::new("embed", source.length());
-    let totals = pipeline::run(Job {
+    let totals = pipeline::run(Pipeline {
         batch,
         prepare: opened.prepare()?,
         frozen_space: opened.frozen().space,
         cameras: cameras.iter().map(|name| name.as_str().into()).collect(),
         snapshots: vec![Arc::new(snapshot)],
         next_index: 0,
-        segmenter: Segmenter::new(&config.learn),
+        segmenter: ShotDetector::new(&config.learn),
         exporter: Exporter::open(
             &args.out,
             &config.export,
-            &config.board,
+            &config.host,
             &opened.origin,
-            Rotated::default(),
+            FilePositions::default(),
             readers,
         )?,
-        learning: None,
-        desk,
+        learner: None,
+        box_service: desk,
         encoder: &mut opened.encoder,
         config: &config,
         progress: Box::new(move |done| progress.set(done)),
         metrics,
-        heart,
+        watchdog: heart,
         source,
         stop,
         started,
@@ -133,5 +133,5 @@ pub(super) fn run(args: &cli::Embed, started: Instant) -> Result<Done> {
         speed.latency_p99_ms
     );
     let lost = totals.exports.lost_rows() + totals.dropped_rows;
-    Ok(Done::but_for(lost, Output { text, json, as_json: args.common.json }))
+    Ok(CommandResult::but_for(lost, Output { text, json, as_json: args.common.json }))
 }

@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::Output;
-use super::common::{Opened, OpenedRun, Progress};
-use super::labelled::{Halves, Image, halves, numbers};
+use super::common::{LoadedEncoder, LoadedRun, Progress};
+use super::labelled_dataset::{Image, LabelledSplit, halves, numbers};
 use crate::cli;
 use crate::encoder::Encoder;
 use crate::error::{Error, Result};
@@ -31,9 +31,9 @@ struct Accuracy {
     mean: f64,
 }
 
-pub(super) fn run(args: &cli::Eval) -> Result<Output> {
-    let mut run = OpenedRun::open(&args.of, &args.common)?;
-    let Halves { gallery, queries, classes: names, left_out } = halves(&args.data)?;
+pub(super) fn run(args: &cli::EvalArgs) -> Result<Output> {
+    let mut run = LoadedRun::open(&args.of, &args.common)?;
+    let LabelledSplit { gallery, queries, classes: names, left_out } = halves(&args.data)?;
     let found = gallery.len() + queries.len();
     let mut progress = Progress::new("eval", Some((gallery.len() + queries.len()) as u64));
     let gallery_len = gallery.len() as u64;
@@ -45,7 +45,7 @@ pub(super) fn run(args: &cli::Eval) -> Result<Output> {
     let queries = read(&mut run.opened, own.as_mut(), &queries, &names, |done| progress.set(gallery_len + done))?;
     drop(progress);
     if gallery.labels.is_empty() || queries.labels.is_empty() {
-        return Err(Error::work(format!("{}: no image in gallery or query could be read", args.data.display())));
+        return Err(Error::runtime(format!("{}: no image in gallery or query could be read", args.data.display())));
     }
     let measure = |gallery_rows: ArrayView2<f32>, query_rows: ArrayView2<f32>| {
         let accuracy = |k| knn::accuracy(gallery_rows, &gallery.labels, query_rows, &queries.labels, names.len(), k);
@@ -110,7 +110,7 @@ fn table(own: Option<Accuracy>, frozen: Accuracy, adapted: Accuracy) -> String {
 }
 
 fn read(
-    opened: &mut Opened,
+    opened: &mut LoadedEncoder,
     own: Option<&mut Encoder>,
     images: &[Image],
     names: &[String],
@@ -131,7 +131,7 @@ fn read(
                 Ok(())
             })?;
             let rows = Array2::from_shape_vec((places.len(), own.dim()), rows);
-            (latents, Some(rows.map_err(|e| Error::work("outputs for images").because(e))?), places)
+            (latents, Some(rows.map_err(|e| Error::runtime("outputs for images").with_source(e))?), places)
         }
     };
     let labels = numbers(images, &places, names);

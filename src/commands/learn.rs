@@ -4,41 +4,41 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::common::{Opened, Progress, camera_names};
-use super::fresh::Fresh;
-use super::{Done, Output, asked, boxes, figures, probe, resume};
-use crate::board::{self, Heart};
+use super::common::{LoadedEncoder, Progress, camera_names};
+use super::new_run::Fresh;
+use super::{CommandResult, Output, box_server, boxes, labelled_probe, metrics_server, resume};
 use crate::cli;
-use crate::config::load::load;
-use crate::encoder::memory;
+use crate::config::loader::load;
+use crate::encoder::memory_check;
 use crate::error::{Error, Result};
-use crate::export::asked::Asked;
-use crate::export::outlets::Outlets;
+use crate::export::box_api::BoxServer;
+use crate::export::sinks::LiveSinks;
 use crate::files::FolderLock;
+use crate::host::{self, Watchdog};
 use crate::journal::{Found, Journal};
 use crate::learner::Learner;
-use crate::pairs::segments::Segmenter;
-use crate::pipeline::exporting::Exporter;
-use crate::pipeline::folder::{Place, RunInfo};
-use crate::pipeline::learning::{Learning, Lost, Worker};
-use crate::pipeline::report::Totals;
-use crate::pipeline::saved::Restored;
-use crate::pipeline::{self, Job};
+use crate::pipeline::export_thread::Exporter;
+use crate::pipeline::learner_thread::{LearnerMode, LossCounts, RunStore};
+use crate::pipeline::run_dir::{RunManifest, StreamPosition};
+use crate::pipeline::run_state::RestoredState;
+use crate::pipeline::stats::RunStats;
+use crate::pipeline::{self, Pipeline};
+use crate::sampling::shot_detector::ShotDetector;
 use crate::source::{self, uri::is_input};
 use crate::telemetry;
 
 /// Latents longer than this are worth a word: a gigabyte of statistics.
 const LONG_LATENT: usize = 5000;
 
-pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Done> {
+pub(super) fn run(args: &cli::LearnArgs, started: Instant) -> Result<CommandResult> {
     if let Some(file) = &args.boxes {
-        return Ok(Done::but_for(0, boxes::learn(args, file)?));
+        return Ok(CommandResult::but_for(0, boxes::learn(args, file)?));
     }
     let config = load(args.common.config.as_deref(), &args.common.set)?;
     let run = args.out.as_path();
     // Before anything is opened that only one may have.
     let _lock = FolderLock::take(run)?;
-    let old = RunInfo::exists(run);
+    let old = RunManifest::exists(run);
     if old && !args.resume {
         return Err(Error::usage(format!(
             "{} holds a run already; --resume goes on with it, or choose another --out",
@@ -52,52 +52,52 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Done> {
         ));
     }
     let cameras = camera_names(&args.camera, args.source.len())?;
-    if config.prepare.motion_crop && cameras.len() > 1 {
+    if config.preprocess.motion_crop && cameras.len() > 1 {
         return Err(Error::config(format!(
-            "prepare.motion_crop with {} cameras: a run has the background of one; learn from each in a run of its own",
+            "preprocess.motion_crop with {} cameras: a run has the background of one; learn from each in a run of its own",
             cameras.len()
         )));
     }
     let stop = telemetry::stop_on_signals()?;
-    let heart = Heart::of_process(&stop, config.board.stop_secs)?;
-    board::check(&config.board)?;
-    let (metrics, _server) = figures::open(&config)?;
-    let asked = Asked::open(&config)?;
-    let readers = Outlets::open(&config, asked.as_ref().map(Asked::sender))?;
-    metrics.live(readers.as_ref().map(Outlets::watch));
-    let mut opened = Opened::open(&args.encoder, &config)?;
+    let heart = Watchdog::of_process(&stop, config.host.stop_secs)?;
+    host::check(&config.host)?;
+    let (metrics, _server) = metrics_server::open(&config)?;
+    let asked = BoxServer::open(&config)?;
+    let readers = LiveSinks::open(&config, asked.as_ref().map(BoxServer::sender))?;
+    metrics.live(readers.as_ref().map(LiveSinks::stats));
+    let mut opened = LoadedEncoder::open(&args.encoder, &config)?;
     if old {
         resume::clock(run)?;
     }
     let mut source = source::open_all(&args.source, &config.source)?;
     let live = source.live();
-    let desk = asked::desk(asked.as_ref(), &config, &opened, &cameras, live)?;
-    let mut info = RunInfo::new(&args.encoder, &opened.origin, &args.source, live, &cameras, &config);
+    let desk = box_server::desk(asked.as_ref(), &config, &opened, &cameras, live)?;
+    let mut info = RunManifest::new(&args.encoder, &opened.origin, &args.source, live, &cameras, &config);
     if old {
         resume::allowed(run, &mut info)?;
     }
-    let probe = probe::open(&config.judge.probe, &mut opened)?;
-    if let Some(warning) = long_latents(opened.origin.pooled_dim(), memory::available())? {
+    let probe = labelled_probe::open(&config.promotion.probe, &mut opened)?;
+    if let Some(warning) = long_latents(opened.origin.pooled_dim(), memory_check::available())? {
         tracing::warn!("{warning}");
     }
-    let mut learner = Learner::new(&config, opened.origin.clone(), probe)?;
+    let mut learner = Learner::new(&config.learner(), opened.origin.clone(), probe)?;
     let mut fresh = Fresh::new(run, old);
     if old {
         resume::save_info(run, &info)?;
     } else {
         info.save(run)?;
     }
-    let mut journal = Journal::open(run, config.board.journal_megabytes)?;
-    let resume::Resumed { restored: Restored { place, background }, found, recovered_rows } =
+    let mut journal = Journal::open(run, config.host.journal_megabytes)?;
+    let resume::Resumed { restored: RestoredState { place, background }, found, recovered_rows } =
         if old { resume::restore(run, &info, &mut learner, &mut journal)? } else { Default::default() };
     let mut prepare = opened.prepare()?;
     prepare.start(background, true);
     journal.write(if old { "resume" } else { "start" }, start_fields(&info, &opened, &place)?)?;
-    let mut worker = Worker::new(learner, info.owner(), run, journal)?;
+    let mut worker = RunStore::new(learner, info.owner(), run, journal)?;
     if old {
         worker.mend()?;
     }
-    let mut totals = Totals::default();
+    let mut totals = RunStats::default();
     if place.ended {
         totals.ended = true;
         if !found.ended {
@@ -112,11 +112,11 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Done> {
             source.skip_to(place.next_index)?;
         }
         let mut progress = Progress::new("learn", source.length());
-        let mut segmenter = Segmenter::new(&config.learn);
+        let mut segmenter = ShotDetector::new(&config.learn);
         if let Some(saved) = place.segmenter {
             segmenter.restore(saved);
         }
-        let ran = pipeline::run(Job {
+        let ran = pipeline::run(Pipeline {
             batch: 1,
             prepare,
             frozen_space: opened.frozen().space,
@@ -124,14 +124,14 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Done> {
             snapshots: worker.learner().snapshots_from(place.next_index, live),
             next_index: place.next_index,
             segmenter,
-            exporter: Exporter::open(run, &config.export, &config.board, &opened.origin, place.exports, readers)?,
-            learning: Some(Learning::Learn(&mut worker)),
-            desk,
+            exporter: Exporter::open(run, &config.export, &config.host, &opened.origin, place.exports, readers)?,
+            learner: Some(LearnerMode::Learn(&mut worker)),
+            box_service: desk,
             encoder: &mut opened.encoder,
             config: &config,
             progress: Box::new(move |done| progress.set(done)),
             metrics,
-            heart,
+            watchdog: heart,
             source,
             stop,
             started,
@@ -143,7 +143,7 @@ pub(super) fn run(args: &cli::Learn, started: Instant) -> Result<Done> {
         worker.end(totals.ended, totals.next_index)?;
     }
     let lost = totals.exports.lost_rows() + totals.dropped_rows;
-    Ok(Done::but_for(lost, report(run, &opened, &totals, &worker, &found, recovered_rows, args.common.json)))
+    Ok(CommandResult::but_for(lost, report(run, &opened, &totals, &worker, &found, recovered_rows, args.common.json)))
 }
 
 /// What to say where the statistics of the slow head take much memory.
@@ -164,7 +164,7 @@ fn long_latents(dim: usize, free: Option<u64>) -> Result<Option<String>> {
         .then(|| format!("{takes}, and time grows with the third power; fewer or shorter encoder.taps cost less")))
 }
 
-fn start_fields(info: &RunInfo, opened: &Opened, place: &Place) -> Result<Value> {
+fn start_fields(info: &RunManifest, opened: &LoadedEncoder, place: &StreamPosition) -> Result<Value> {
     Ok(json!({
         "encoder_sha256": info.encoder_sha256,
         "card_hash": info.card_hash,
@@ -185,9 +185,9 @@ fn start_fields(info: &RunInfo, opened: &Opened, place: &Place) -> Result<Value>
 /// The report at the end, for people and for scripts.
 fn report(
     run: &Path,
-    opened: &Opened,
-    totals: &Totals,
-    worker: &Worker,
+    opened: &LoadedEncoder,
+    totals: &RunStats,
+    worker: &RunStore,
     found: &Found,
     recovered_rows: u64,
     as_json: bool,
@@ -222,7 +222,7 @@ fn report(
                   "space": learner.exported().space.as_ref() },
         "health": { "frozen": last.map(|d| &d.frozen_health), "adapted": last.map(|d| &d.exported_health) },
         "gain": gain,
-        "judge": last.map(|d| d.reason.as_str()),
+        "gate": last.map(|d| d.reason.as_str()),
         "exports": totals.exports,
         "boxes": totals.boxes,
         "encoder": { "provider": opened.encoder.provider(), "threads": opened.encoder.threads(),
@@ -233,7 +233,7 @@ fn report(
     Output { text: text(run, opened, totals, worker), json, as_json }
 }
 
-fn text(run: &Path, opened: &Opened, totals: &Totals, worker: &Worker) -> String {
+fn text(run: &Path, opened: &LoadedEncoder, totals: &RunStats, worker: &RunStore) -> String {
     let learner = worker.learner();
     let counts = learner.counts();
     let (still, rate_limited) = learner.left_out();
@@ -253,7 +253,7 @@ fn text(run: &Path, opened: &Opened, totals: &Totals, worker: &Worker) -> String
             "learned    {} samples ({} held out), {} pairs, {} gradient steps; left out: {still} still, \
              {rate_limited} above learn.frames_per_sec",
             counts.samples,
-            counts.held,
+            counts.held_out,
             learner.pairs(),
             counts.steps
         ),
@@ -267,7 +267,7 @@ fn text(run: &Path, opened: &Opened, totals: &Totals, worker: &Worker) -> String
         ),
     ];
     if let Some(last) = learner.last() {
-        lines.push(format!("judge      {}", last.reason));
+        lines.push(format!("gate       {}", last.reason));
         if let Some(gain) = &last.gain {
             lines.push(format!("gain       over frozen: {}", gain.reason()));
         }
@@ -288,7 +288,7 @@ fn text(run: &Path, opened: &Opened, totals: &Totals, worker: &Worker) -> String
         exports.embeddings.lost_rows + totals.dropped_rows
     ));
     let lost = worker.lost();
-    if totals.deferred_checkpoints > 0 || lost != Lost::default() {
+    if totals.deferred_checkpoints > 0 || lost != LossCounts::default() {
         lines.push(format!(
             "saving     {} checkpoints had to wait for the learner; a full disk cost {} states, {} journal lines ({} wait)",
             totals.deferred_checkpoints, lost.unsaved_states, lost.journal_lines, lost.waiting_journal_lines

@@ -5,22 +5,22 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::common::{Opened, run_config};
-use super::{Output, probe};
+use super::common::{LoadedEncoder, run_config};
+use super::{Output, labelled_probe};
 use crate::cli;
 use crate::error::{Error, Result};
 use crate::files::{self, FolderLock};
 use crate::journal::Journal;
 use crate::learner::Learner;
-use crate::pairs::segments::Segmenter;
-use crate::pipeline::folder::{MERGED, RunInfo};
-use crate::pipeline::learning::{Marker, Worker};
-use crate::pipeline::saved;
+use crate::pipeline::learner_thread::{CheckpointMarker, RunStore};
+use crate::pipeline::run_dir::{MERGED, RunManifest};
+use crate::pipeline::run_state;
+use crate::sampling::shot_detector::ShotDetector;
 
-pub(super) fn run(args: &cli::Merge) -> Result<Output> {
+pub(super) fn run(args: &cli::MergeArgs) -> Result<Output> {
     let out = args.out.as_path();
     let _lock = FolderLock::take(out)?;
-    if RunInfo::exists(out) {
+    if RunManifest::exists(out) {
         return Err(Error::usage(format!("{} holds a run already; choose another --out", out.display())));
     }
     // The whole folder takes its place at the end.
@@ -38,7 +38,7 @@ pub(super) fn run(args: &cli::Merge) -> Result<Output> {
             )));
         }
     }
-    let infos = args.runs.iter().map(|run| RunInfo::load(run)).collect::<Result<Vec<_>>>()?;
+    let infos = args.runs.iter().map(|run| RunManifest::load(run)).collect::<Result<Vec<_>>>()?;
     let Some(first) = infos.first() else { return Err(Error::usage("merge needs at least two runs")) };
     let (config, origin) = (run_config(first, &args.common)?, first.origin());
     // Of the first run that has one: its camera's.
@@ -46,19 +46,19 @@ pub(super) fn run(args: &cli::Merge) -> Result<Output> {
     for (run, info) in args.runs.iter().zip(&infos) {
         info.same_origin(run, &origin)?;
     }
-    let probe = if config.judge.probe.is_empty() {
+    let probe = if config.promotion.probe.is_empty() {
         None
     } else {
-        let mut opened = Opened::of_run(&args.runs[0], first, &config)?;
-        probe::open(&config.judge.probe, &mut opened)?
+        let mut opened = LoadedEncoder::of_run(&args.runs[0], first, &config)?;
+        labelled_probe::open(&config.promotion.probe, &mut opened)?
     };
-    let mut learner = Learner::new(&config, origin.clone(), probe)?;
+    let mut learner = Learner::new(&config.learner(), origin.clone(), probe)?;
     for (run, info) in args.runs.iter().zip(&infos) {
-        let mut one = Learner::new(&info.settings(), origin.clone(), None)?;
-        let (restored, warnings) = saved::restore(run, &info.owner(), &mut one)?;
+        let mut one = Learner::new(&info.settings().learner(), origin.clone(), None)?;
+        let (restored, warnings) = run_state::restore(run, &info.owner(), &mut one)?;
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         let Some(restored) = restored else {
-            return Err(Error::refused(format!(
+            return Err(Error::check_failed(format!(
                 "run {} has no saved state, so nothing that it has seen is left to merge; let it come to a checkpoint or \
                  its end first",
                 run.display()
@@ -80,16 +80,16 @@ pub(super) fn run(args: &cli::Merge) -> Result<Output> {
         fs::remove_dir_all(&building).map_err(|e| Error::io("cannot remove the unfinished merge", &building, e))?;
     }
     info.save(&building)?;
-    let mut journal = Journal::open(&building, config.board.journal_megabytes)?;
+    let mut journal = Journal::open(&building, config.host.journal_megabytes)?;
     let samples = learner.counts().samples;
     journal.write("merge", json!({ "frame": 0, "runs": names, "samples": samples, "pairs": learner.pairs() }))?;
     let (frame, stamp) = learner.newest_frame();
-    let mut worker = Worker::new(learner, info.owner(), &building, journal)?;
+    let mut worker = RunStore::new(learner, info.owner(), &building, journal)?;
     worker.after(frame, stamp);
     worker.finish()?;
-    let segmenter = Segmenter::new(&config.learn).save().clone();
+    let segmenter = ShotDetector::new(&config.learn).save().clone();
     let background = background.map(Arc::new);
-    worker.checkpoint(Marker {
+    worker.checkpoint(CheckpointMarker {
         next_index: frame + 1,
         ended: true,
         last: true,
@@ -106,14 +106,14 @@ pub(super) fn run(args: &cli::Merge) -> Result<Output> {
     let (counts, number) = (learner.counts(), learner.exported().number);
     let json = json!({
         "run": out.display().to_string(), "runs": names, "learned": counts, "pairs": learner.pairs(),
-        "head": { "number": number, "space": learner.exported().space.as_ref() }, "judge": reason,
+        "head": { "number": number, "space": learner.exported().space.as_ref() }, "gate": reason,
     });
     let text = format!(
-        "run        {}\nmerged     {} runs: {} samples ({} held out), {} pairs\nexported   head {number}\njudge      {reason}",
+        "run        {}\nmerged     {} runs: {} samples ({} held out), {} pairs\nexported   head {number}\ngate       {reason}",
         out.display(),
         names.len(),
         counts.samples,
-        counts.held,
+        counts.held_out,
         learner.pairs()
     );
     Ok(Output { text, json, as_json: args.common.json })

@@ -1,5 +1,5 @@
 //! One file per verb. Each returns what it found; `main` prints it.
-mod asked;
+mod box_server;
 mod bench;
 mod boxes;
 mod build;
@@ -10,27 +10,27 @@ mod doctor;
 mod embed;
 mod eval;
 mod export;
-mod figures;
-mod findings;
-mod fresh;
+mod metrics_server;
+mod diagnostics;
+mod new_run;
 mod inspect;
-mod labelled;
+mod labelled_dataset;
 mod learn;
 mod merge;
 mod migrate;
-mod probe;
+mod labelled_probe;
 mod replay;
 mod resume;
 mod search;
-mod sheet;
-mod shell;
-mod trial;
+mod contact_sheet;
+mod completions;
+mod encoder_check;
 
 use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::cli::{Cli, Verb};
+use crate::cli::{Cli, Command};
 use crate::error::Result;
 
 /// What a verb found: text for people, JSON for scripts.
@@ -46,14 +46,14 @@ pub struct Output {
 
 /// What a verb came to.
 #[derive(Debug, Clone)]
-pub struct Done {
+pub struct CommandResult {
     /// For standard output, also where a check said no.
     pub output: Output,
     /// Exit code of the program.
     pub exit_code: u8,
 }
 
-impl Done {
+impl CommandResult {
     /// A verb that did its work but for `lost` rows: that is told last, and by the exit code.
     fn but_for(lost: u64, output: Output) -> Self {
         if lost > 0 {
@@ -67,26 +67,26 @@ impl Done {
 ///
 /// # Errors
 /// As each verb.
-pub fn run(cli: &Cli, started: Instant) -> Result<Done> {
-    let output = match &cli.verb {
+pub fn run(cli: &Cli, started: Instant) -> Result<CommandResult> {
+    let output = match &cli.command {
         // These may say no with their whole report.
-        Verb::Doctor(args) => return doctor::run(args),
-        Verb::Check(args) => return check::run(args),
-        Verb::Learn(args) => return learn::run(args, started),
-        Verb::Embed(args) => return embed::run(args, started),
-        Verb::Eval(args) => eval::run(args),
-        Verb::Export(args) => export::run(args),
-        Verb::Replay(args) => replay::run(args),
-        Verb::Search(args) => search::run(args),
-        Verb::Sheet(args) => sheet::run(args),
-        Verb::Merge(args) => merge::run(args),
-        Verb::Migrate(args) => migrate::run(args),
-        Verb::Inspect(args) => inspect::run(args),
-        Verb::Card(args) => card::run(args),
-        Verb::Build(args) => build::run(args),
-        Verb::Bench(args) => bench::run(args, started),
-        Verb::Completions(args) => Ok(shell::completions(args)),
-        Verb::Manual => shell::manual(),
+        Command::Doctor(args) => return doctor::run(args),
+        Command::Check(args) => return check::run(args),
+        Command::Learn(args) => return learn::run(args, started),
+        Command::Embed(args) => return embed::run(args, started),
+        Command::Eval(args) => eval::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Replay(args) => replay::run(args),
+        Command::Search(args) => search::run(args),
+        Command::ContactSheet(args) => contact_sheet::run(args),
+        Command::Merge(args) => merge::run(args),
+        Command::Migrate(args) => migrate::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Card(args) => card::run(args),
+        Command::Build(args) => build::run(args),
+        Command::Bench(args) => bench::run(args, started),
+        Command::Completions(args) => Ok(completions::completions(args)),
+        Command::Man => completions::manual(),
     };
-    output.map(|output| Done { output, exit_code: 0 })
+    output.map(|output| CommandResult { output, exit_code: 0 })
 }

@@ -4,27 +4,27 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::common::{Opened, Progress, run_config};
-use super::{Output, probe};
+use super::common::{LoadedEncoder, Progress, run_config};
+use super::{Output, labelled_probe};
 use crate::cli;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::export::reader::Reader;
 use crate::export::{row_files, space_of_file};
 use crate::files::{self, FolderLock};
-use crate::frame::Stamp;
+use crate::frame::Timestamp;
 use crate::journal::Journal;
 use crate::learner::Learner;
-use crate::pairs::Sample;
-use crate::pipeline::folder::RunInfo;
-use crate::pipeline::learning::Worker;
+use crate::pipeline::learner_thread::RunStore;
+use crate::pipeline::run_dir::RunManifest;
+use crate::sampling::Sample;
 
-pub(super) fn run(args: &cli::Replay) -> Result<Output> {
-    let recorded = RunInfo::load(&args.run)?;
+pub(super) fn run(args: &cli::ReplayArgs) -> Result<Output> {
+    let recorded = RunManifest::load(&args.run)?;
     let config = run_config(&recorded, &args.common)?;
     let run = args.out.as_path();
     let _lock = FolderLock::take(run)?;
-    if RunInfo::exists(run) {
+    if RunManifest::exists(run) {
         return Err(Error::usage(format!("{} holds a run already; choose another --out", run.display())));
     }
     let folder = args.run.join("latents");
@@ -43,12 +43,12 @@ pub(super) fn run(args: &cli::Replay) -> Result<Output> {
         )));
     }
     let origin = recorded.origin();
-    let probe = if config.judge.probe.is_empty() {
+    let probe = if config.promotion.probe.is_empty() {
         None
     } else {
         // Only a labelled probe needs the encoder: its images are not recorded.
-        let mut opened = Opened::of_run(&args.run, &recorded, &config)?;
-        probe::open(&config.judge.probe, &mut opened)?
+        let mut opened = LoadedEncoder::of_run(&args.run, &recorded, &config)?;
+        labelled_probe::open(&config.promotion.probe, &mut opened)?
     };
     of_one_space(&folder)?;
     let reader = Reader::open(&folder)?;
@@ -57,15 +57,15 @@ pub(super) fn run(args: &cli::Replay) -> Result<Output> {
     let lineage = if recorded.live { recorded.identity.as_str() } else { "" };
     let info = recorded.clone().configured(&config).identify(&[lineage]);
     info.save(run)?;
-    let mut journal = Journal::open(run, config.board.journal_megabytes)?;
+    let mut journal = Journal::open(run, config.host.journal_megabytes)?;
     journal.write("replay", json!({ "sources": recorded.sources, "rows": reader.rows() }))?;
-    let learner = Learner::new(&config, origin.clone(), probe)?;
-    let mut worker = Worker::new(learner, info.owner(), run, journal)?;
+    let learner = Learner::new(&config.learner(), origin.clone(), probe)?;
+    let mut worker = RunStore::new(learner, info.owner(), run, journal)?;
     let number = |name: &str| {
         let at = recorded.cameras.iter().position(|camera| camera == name).and_then(|at| u16::try_from(at).ok());
         at.ok_or_else(|| {
             let folder = folder.display();
-            Error::work(format!("{folder}: a record of the camera {name:?}, which run.json does not list"))
+            Error::runtime(format!("{folder}: a record of the camera {name:?}, which run.json does not list"))
         })
     };
     let mut progress = Progress::new("replay", Some(reader.rows()));
@@ -74,9 +74,9 @@ pub(super) fn run(args: &cli::Replay) -> Result<Output> {
         let (record, latent) = row?;
         if latent.len() != origin.dim {
             let (found, wanted) = (latent.len(), origin.dim);
-            return Err(Error::work(format!("{}: a latent of {found}, {wanted} expected", folder.display())));
+            return Err(Error::runtime(format!("{}: a latent of {found}, {wanted} expected", folder.display())));
         }
-        let (index, stamp, segment) = (record.frame, Stamp(record.stamp_ns), record.segment);
+        let (index, stamp, segment) = (record.frame, Timestamp(record.stamp_ns), record.segment);
         let camera = number(&record.camera)?;
         worker.sample(&Sample { camera, index, stamp, segment, latent, ..Sample::default() })?;
         frames += 1;
@@ -90,14 +90,14 @@ pub(super) fn run(args: &cli::Replay) -> Result<Output> {
     let (counts, reason) = (learner.counts(), learner.last().map_or("", |d| d.reason.as_str()));
     let json = json!({
         "run": run.display().to_string(), "frames": frames, "learned": counts, "pairs": learner.pairs(),
-        "head": { "number": learner.exported().number, "space": learner.exported().space.as_ref() }, "judge": reason,
+        "head": { "number": learner.exported().number, "space": learner.exported().space.as_ref() }, "gate": reason,
     });
     let text = format!(
         "run        {}\nlatents    {frames}, learned {} samples ({} held out), {} gradient steps\n\
-         fits       {}, promotions {}; exported: head {}\njudge      {reason}",
+         fits       {}, promotions {}; exported: head {}\ngate       {reason}",
         run.display(),
         counts.samples,
-        counts.held,
+        counts.held_out,
         counts.steps,
         counts.fits,
         counts.promotions,
@@ -114,7 +114,7 @@ fn of_one_space(folder: &Path) -> Result<()> {
         let Some(space) = space_of_file(&path)? else { continue };
         let (before, known) = first.get_or_insert_with(|| (path.clone(), space.clone()));
         if *known != space {
-            return Err(Error::refused(format!(
+            return Err(Error::check_failed(format!(
                 "{} is of space {known} and {} of space {space}: latents of two encoders or preparations cannot be learned \
                  from together; take the files of another run out of {}",
                 before.display(),
@@ -132,12 +132,12 @@ fn same_latents(recorded: &Config, now: &Config) -> Result<()> {
         [
             ("encoder.taps", json!(config.encoder.taps)),
             ("encoder.input_size", json!(config.encoder.input_size)),
-            ("prepare", json!(config.prepare)),
+            ("prepare", json!(config.preprocess)),
         ]
     };
     for ((key, before), (_, now)) in parts(recorded).into_iter().zip(parts(now)) {
         if before != now {
-            return Err(Error::refused(format!(
+            return Err(Error::check_failed(format!(
                 "{key}: the latents were recorded with {before}, not {now}; replay learns from them as they are. Leave the \
                  key out, or make other latents with `afterimage learn`"
             )));

@@ -6,20 +6,20 @@ use serde_json::json;
 
 use crate::checkpoint::newest_head;
 use crate::config::Config;
-use crate::error::{Error, Kind, Result};
-use crate::export::{self, Layout, newest_file};
-use crate::frame::Stamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::export::{self, RowFormat, newest_file};
+use crate::frame::Timestamp;
 use crate::journal::{Found, Journal};
 use crate::learner::Learner;
-use crate::pipeline::exporting::Rotated;
-use crate::pipeline::folder::RunInfo;
-use crate::pipeline::saved::{self, Restored};
+use crate::pipeline::export_thread::FilePositions;
+use crate::pipeline::run_dir::RunManifest;
+use crate::pipeline::run_state::{self, RestoredState};
 use crate::source::clock::go_on_after;
 
 /// Gives `now` the identity of the run, and refuses what cannot go on: another encoder; on a bounded source also another source or configuration, since the
 /// result would be no continuation.
-pub(super) fn allowed(run: &Path, now: &mut RunInfo) -> Result<()> {
-    let before = RunInfo::load(run)?;
+pub(super) fn allowed(run: &Path, now: &mut RunManifest) -> Result<()> {
+    let before = RunManifest::load(run)?;
     before.same_origin(run, &now.origin())?;
     if before.merged() {
         return Err(Error::usage(format!(
@@ -57,12 +57,12 @@ pub(super) fn allowed(run: &Path, now: &mut RunInfo) -> Result<()> {
 /// the source is opened.
 pub(super) fn clock(run: &Path) -> Result<()> {
     let folder = run.join("embeddings");
-    if !RunInfo::load(run)?.live || !folder.is_dir() {
+    if !RunManifest::load(run)?.live || !folder.is_dir() {
         return Ok(());
     }
     let stamps = newest_file(&folder)?.into_iter().flatten().map_while(Result::ok).map(|(record, _)| record.stamp_ns);
     let Some(last) = stamps.max() else { return Ok(()) };
-    if !go_on_after(Stamp(last)) {
+    if !go_on_after(Timestamp(last)) {
         tracing::warn!(
             "the clock of this machine stands before the newest frame of run {}: capture times go on from that frame, \
              wall_ns says what the clock says",
@@ -73,7 +73,7 @@ pub(super) fn clock(run: &Path) -> Result<()> {
 }
 
 /// The sources with their cameras.
-fn told(info: &RunInfo) -> String {
+fn told(info: &RunManifest) -> String {
     let each: Vec<String> =
         info.sources.iter().zip(&info.cameras).map(|(uri, name)| format!("{uri} ({name})")).collect();
     each.join(", ")
@@ -81,7 +81,7 @@ fn told(info: &RunInfo) -> String {
 
 /// `key: before -> now` for each key that differs.
 fn changed_keys(before: &Config, now: &Config) -> Result<Vec<String>> {
-    let table = |config| toml::Table::try_from(config).map_err(|e| Error::config("the configuration").because(e));
+    let table = |config| toml::Table::try_from(config).map_err(|e| Error::config("the configuration").with_source(e));
     let (before, now) = (table(before)?, table(now)?);
     let mut changed = Vec::new();
     for (part, values) in &now {
@@ -104,12 +104,12 @@ const AFTER_A_KILL: u64 = 1 << 20;
 
 /// The kinds of rows that a run may write, with what a row is called.
 const ROWS: [(&str, &str); 3] =
-    [("embeddings", Layout::EMBEDDING), ("latents", Layout::LATENT), ("grids", Layout::EMBEDDING)];
+    [("embeddings", RowFormat::EMBEDDING), ("latents", RowFormat::LATENT), ("grids", RowFormat::EMBEDDING)];
 
 /// What a run goes on with.
 #[derive(Default)]
 pub(super) struct Resumed {
-    pub(super) restored: Restored,
+    pub(super) restored: RestoredState,
     pub(super) found: Found,
     /// Rows of a live run that were in open files when it was killed.
     pub(super) recovered_rows: u64,
@@ -118,10 +118,10 @@ pub(super) struct Resumed {
 /// Brings `learner` to where the run was saved, and says where the stream goes on. What is broken is told in the log
 /// and the journal; the state before it is used. A live run also takes the newest promoted head, even when that is
 /// newer than the state, and keeps all its exports: no camera gives its frames again.
-pub(super) fn restore(run: &Path, info: &RunInfo, learner: &mut Learner, journal: &mut Journal) -> Result<Resumed> {
+pub(super) fn restore(run: &Path, info: &RunManifest, learner: &mut Learner, journal: &mut Journal) -> Result<Resumed> {
     let (owner, live) = (info.owner(), info.live);
-    let (restored, mut warnings) = saved::restore(run, &owner, learner)?;
-    saved::settle(run, &owner)?;
+    let (restored, mut warnings) = run_state::restore(run, &owner, learner)?;
+    run_state::settle(run, &owner)?;
     let mut restored = restored.unwrap_or_default();
     let place = &mut restored.place;
     let mut recovered_rows = 0;
@@ -133,13 +133,13 @@ pub(super) fn restore(run: &Path, info: &RunInfo, learner: &mut Learner, journal
             recovered_rows += found.rows;
             warnings.extend(found.lost);
         }
-        warnings.extend(export::missing_below(&folder, next, info.recorded().board.disk_budget_megabytes > 0.0)?);
+        warnings.extend(export::missing_below(&folder, next, info.recorded().host.disk_budget_megabytes > 0.0)?);
     }
     if recovered_rows > 0 {
         tracing::info!("{recovered_rows} rows that were in open files when the run was killed are there");
     }
     if live {
-        place.exports = Rotated::after_all(run)?;
+        place.exports = FilePositions::after_all(run)?;
         let (newest, broken) = newest_head(run, &owner)?;
         warnings.extend(broken);
         if let Some(file) = newest.filter(|file| file.number > learner.exported().number) {
@@ -176,12 +176,12 @@ fn newest_row(run: &Path) -> Result<Option<u64>> {
 
 /// Writes what the run is made with from now on, where that has changed. Without room for it the run goes on all the same:
 /// what is there says what it was begun with, and only a live run may differ from it.
-pub(super) fn save_info(run: &Path, info: &RunInfo) -> Result<()> {
-    if RunInfo::load(run)? == *info {
+pub(super) fn save_info(run: &Path, info: &RunManifest) -> Result<()> {
+    if RunManifest::load(run)? == *info {
         return Ok(());
     }
     match info.save(run) {
-        Err(error) if error.kind() == Kind::DiskFull => {
+        Err(error) if error.kind() == ErrorKind::DiskFull => {
             tracing::warn!("{}: run.json keeps the configuration before; the run goes on", error.chain());
             Ok(())
         }

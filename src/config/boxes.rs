@@ -9,7 +9,7 @@ pub struct Boxes {
     /// where the encoder gives a grid, else `crop`.
     pub method: String,
     /// Boxes of which less lies in the frame are left out: pixels of the shorter side.
-    pub least_pixels: f64,
+    pub min_pixels: f64,
     /// Boxes whose score is not above this are left out; such without a score are kept.
     pub score_above: f64,
     /// Latents that `learn --boxes` may hold in memory, megabytes.
@@ -18,6 +18,6 @@ pub struct Boxes {
 
 impl Default for Boxes {
     fn default() -> Self {
-        Self { method: "auto".into(), least_pixels: 4.0, score_above: 0.0, memory_megabytes: 1024.0 }
+        Self { method: "auto".into(), min_pixels: 4.0, score_above: 0.0, memory_megabytes: 1024.0 }
     }
 }

@@ -57,7 +57,7 @@ impl Default for Mqtt {
 
 /// Where a broker is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Broker {
+pub struct BrokerUrl {
     /// Name or address.
     pub host: String,
     /// Port.
@@ -66,7 +66,7 @@ pub struct Broker {
     pub tls: bool,
 }
 
-impl FromStr for Broker {
+impl FromStr for BrokerUrl {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         // A text with a password in it is not repeated.
@@ -98,7 +98,7 @@ impl FromStr for Broker {
 /// Every mistake in the table.
 pub(super) fn check(mqtt: &Mqtt, problems: &mut Vec<String>) {
     if !mqtt.broker.is_empty()
-        && let Err(why) = mqtt.broker.parse::<Broker>()
+        && let Err(why) = mqtt.broker.parse::<BrokerUrl>()
     {
         problems.push(format!("mqtt.broker: {why}"));
     }
@@ -113,7 +113,7 @@ pub(super) fn check(mqtt: &Mqtt, problems: &mut Vec<String>) {
     if !mqtt.password_file.is_empty() && mqtt.user.is_empty() {
         problems.push("mqtt.password_file without mqtt.user: MQTT knows no password without a user".into());
     }
-    let plain = mqtt.broker.parse::<Broker>().is_ok_and(|broker| !broker.tls);
+    let plain = mqtt.broker.parse::<BrokerUrl>().is_ok_and(|broker| !broker.tls);
     if plain && !(mqtt.ca_file.is_empty() && mqtt.certificate_file.is_empty()) {
         problems.push(format!("mqtt.broker = {:?} with certificates: they need mqtts://", mqtt.broker));
     }
@@ -125,16 +125,16 @@ mod tests {
 
     #[test]
     fn brokers_have_a_scheme_and_no_password() {
-        let broker = |host: &str, port, tls| Ok(Broker { host: host.into(), port, tls });
+        let broker = |host: &str, port, tls| Ok(BrokerUrl { host: host.into(), port, tls });
         assert_eq!("mqtt://hub".parse(), broker("hub", 1883, false));
         assert_eq!("mqtts://hub/".parse(), broker("hub", 8883, true));
         assert_eq!("mqtts://hub:1".parse(), broker("hub", 1, true));
         assert_eq!("mqtt://[::1]:7".parse(), broker("::1", 7, false));
         assert_eq!("mqtt://[::1]".parse(), broker("::1", 1883, false));
         for text in ["hub", "http://hub", "mqtt://", "mqtt://hub:x", "mqtt://hub:70000", "mqtt://a/b"] {
-            assert!(text.parse::<Broker>().is_err(), "{text}");
+            assert!(text.parse::<BrokerUrl>().is_err(), "{text}");
         }
-        let secret = "mqtt://me:geheim@hub".parse::<Broker>().expect_err("refused");
+        let secret = "mqtt://me:geheim@hub".parse::<BrokerUrl>().expect_err("refused");
         assert!(!secret.contains("geheim") && secret.contains("password_file"), "{secret}");
     }
 

@@ -20,7 +20,7 @@ pub struct Size {
 /// As it is written: `160`, or `[256, 128]`.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
-enum Written {
+enum SizeText {
     Square(u32),
     Sides([u32; 2]),
 }
@@ -68,8 +68,8 @@ impl Size {
     /// As in a card or in the configuration: `160`, `[256, 128]`.
     pub fn written(self) -> String {
         match self.into() {
-            Written::Square(side) => side.to_string(),
-            Written::Sides([height, width]) => format!("[{height}, {width}]"),
+            SizeText::Square(side) => side.to_string(),
+            SizeText::Sides([height, width]) => format!("[{height}, {width}]"),
         }
     }
 
@@ -91,7 +91,7 @@ impl fmt::Display for Size {
     }
 }
 
-impl From<Size> for Written {
+impl From<Size> for SizeText {
     fn from(size: Size) -> Self {
         let Size { height, width } = size;
         if height == width { Self::Square(height) } else { Self::Sides([height, width]) }
@@ -100,15 +100,15 @@ impl From<Size> for Written {
 
 impl Serialize for Size {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Written::from(*self).serialize(serializer)
+        SizeText::from(*self).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(match Written::deserialize(deserializer)? {
-            Written::Square(side) => Self::square(side),
-            Written::Sides([height, width]) => Self { height, width },
+        Ok(match SizeText::deserialize(deserializer)? {
+            SizeText::Square(side) => Self::square(side),
+            SizeText::Sides([height, width]) => Self { height, width },
         })
     }
 }

@@ -29,7 +29,7 @@ pub enum Pooling {
 
 /// A tensor of the encoder and its pooling, written `TENSOR:POOLING`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Tap {
+pub struct FeatureTap {
     /// Name in the ONNX graph, or [`OUTPUT`].
     pub tensor: String,
     /// How it becomes a vector.
@@ -38,13 +38,13 @@ pub struct Tap {
 
 /// A list of taps: `None` where it is empty (the card decides), no taps where it is `["output"]` (the encoder's own
 /// output as it is). The error names every mistake.
-pub fn parse(list: &[String]) -> Result<Option<Vec<Tap>>, Vec<String>> {
+pub fn parse(list: &[String]) -> Result<Option<Vec<FeatureTap>>, Vec<String>> {
     match list {
         [] => return Ok(None),
         [one] if one == OUTPUT => return Ok(Some(Vec::new())),
         _ => {}
     }
-    let (mut taps, mut wrong) = (Vec::<Tap>::new(), Vec::new());
+    let (mut taps, mut wrong) = (Vec::<FeatureTap>::new(), Vec::new());
     for text in list {
         match text.parse() {
             Ok(tap) if taps.contains(&tap) => wrong.push(format!("{text:?} is there twice")),
@@ -58,7 +58,7 @@ pub fn parse(list: &[String]) -> Result<Option<Vec<Tap>>, Vec<String>> {
     if wrong.is_empty() { Ok(Some(taps)) } else { Err(wrong) }
 }
 
-impl FromStr for Tap {
+impl FromStr for FeatureTap {
     type Err = String;
 
     /// The pooling stands behind the last colon; names of tensors may hold colons too, and without a pooling they are taken
@@ -81,13 +81,13 @@ impl FromStr for Tap {
 /// Whether what stands behind a colon is the end of a name (`StatefulPartitionedCall:0`) rather than a pooling mistyped.
 fn is_name(end: &str) -> bool {
     let poolings = ["mean", "max", "tokens", "cls", "as-is", "gem"];
-    let near = |pooling: &str| end.starts_with(pooling) || super::load::distance(end, pooling) <= 2;
+    let near = |pooling: &str| end.starts_with(pooling) || afterimage_learn::config::distance(end, pooling) <= 2;
     // What is no word of a name is a mistake.
     let word = !end.is_empty() && end.bytes().all(|byte| byte.is_ascii_graphic());
     word && (end.bytes().all(|byte| byte.is_ascii_digit()) || !poolings.iter().any(|pooling| near(pooling)))
 }
 
-impl Tap {
+impl FeatureTap {
     /// Where a tensor of the graph is called as the whole text, that is the one that is meant: names may end like a pooling.
     pub fn name_longest(&mut self, tensors: &[&str]) {
         let whole = self.to_string();
@@ -130,7 +130,7 @@ impl fmt::Display for Pooling {
     }
 }
 
-impl fmt::Display for Tap {
+impl fmt::Display for FeatureTap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.tensor, self.pooling)
     }
@@ -149,11 +149,11 @@ mod tests {
         for text in
             ["output:as-is", "/a/b_0:mean", "x:gem3", "x:gem2.5", "Call:0:max", "Call:0:as-is", "t:tokens", "t:cls"]
         {
-            assert_eq!(text.parse::<Tap>().map(|tap| tap.to_string()), Ok(text.to_owned()));
+            assert_eq!(text.parse::<FeatureTap>().map(|tap| tap.to_string()), Ok(text.to_owned()));
         }
-        assert_eq!("output".parse::<Tap>().map(|tap| tap.to_string()), Ok("output:as-is".into()));
-        assert_eq!("Call:0".parse::<Tap>(), "Call:0:as-is".parse(), "the end of a name is no pooling");
-        assert_eq!("x:gem3.0".parse::<Tap>(), "x:gem3".parse(), "one way to write it counts as the other");
+        assert_eq!("output".parse::<FeatureTap>().map(|tap| tap.to_string()), Ok("output:as-is".into()));
+        assert_eq!("Call:0".parse::<FeatureTap>(), "Call:0:as-is".parse(), "the end of a name is no pooling");
+        assert_eq!("x:gem3.0".parse::<FeatureTap>(), "x:gem3".parse(), "one way to write it counts as the other");
     }
 
     #[test]

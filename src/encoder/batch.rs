@@ -1,5 +1,5 @@
 //! Several images in one run of the model.
-use super::first::fixed_image;
+use super::first_run::fixed_image;
 use super::session::Encoder;
 use crate::error::{Error, Result};
 use crate::linalg::dot;
@@ -28,12 +28,12 @@ impl Encoder {
         let images: Vec<f32> = (0..most).flat_map(|n| image.iter().map(move |x| x * scale(n))).collect();
         let mut together = vec![0.0; most * self.dim];
         if let Err(error) = self.encode_batch(&images, &mut together) {
-            return Err(Error::refused(format!(
+            return Err(Error::check_failed(format!(
                 "--batch {most} with {}: it says that it takes any number of images, but not {most} (its graph holds a number \
                  within, or there is no memory for so many). Leave --batch out",
                 self.what
             ))
-            .because(error));
+            .with_source(error));
         }
         let (mut alone, mut worst) = (vec![0.0; self.dim], 1.0_f64);
         for (image, row) in images.chunks_exact(image.len()).zip(together.chunks_exact(self.dim)) {
@@ -44,7 +44,7 @@ impl Encoder {
             tracing::info!("{}: {most} frames a run, each as by itself (least cosine {worst:.9})", self.what);
             return Ok(());
         }
-        Err(Error::refused(format!(
+        Err(Error::check_failed(format!(
             "--batch {most} with {}: an image among {most} has another latent than by itself (least cosine {worst:.7}, \
              {LEAST_COSINE} needed): the model mixes the images of a run. Leave --batch out",
             self.what
@@ -60,7 +60,7 @@ impl Encoder {
         let (values, dim) = (self.size.values(), self.dim);
         let images = tensors.len() / values.max(1);
         if images == 0 || tensors.len() != images * values || out.len() != images * dim {
-            return Err(Error::work(format!(
+            return Err(Error::runtime(format!(
                 "{}: takes {values} values an image and gives {dim}; the buffers have {} and {}",
                 self.what,
                 tensors.len(),
@@ -74,7 +74,7 @@ impl Encoder {
             out.copy_from_slice(values);
             Ok(())
         })
-        .map_err(Error::work)
+        .map_err(Error::runtime)
     }
 }
 
@@ -95,8 +95,8 @@ mod tests {
     use crate::config::{self, Size};
     use crate::encoder::provider::Provider;
     use crate::encoder::tests::runtime;
-    use crate::onnx::build::Builder;
-    use crate::onnx::surgery::{Change, Surgery, any_rows, tensor_of};
+    use crate::onnx::graph_builder::GraphBuilder;
+    use crate::onnx::graph_editor::{GraphEdit, GraphEditor, any_rows, tensor_of};
 
     fn open(name: &str) -> Encoder {
         let bytes = std::fs::read(format!("{}/tests/data/{name}.onnx", env!("CARGO_MANIFEST_DIR"))).unwrap();
@@ -146,12 +146,12 @@ mod tests {
     #[test]
     fn a_model_that_holds_its_batch_within_is_refused() {
         let bytes = std::fs::read(format!("{}/tests/data/tiny.onnx", env!("CARGO_MANIFEST_DIR"))).unwrap();
-        let model = Surgery::read(&bytes).unwrap();
-        let mut graph = Builder::new(&model.free_prefix());
+        let model = GraphEditor::read(&bytes).unwrap();
+        let mut graph = GraphBuilder::new(&model.free_prefix());
         let held = graph.reshape("latent", &[1, 32]);
         let (nodes, weights) = graph.finish(&held);
         let outputs = vec![tensor_of(&held, any_rows(), &[32])];
-        let bytes = model.apply(&Change { nodes, weights, outputs, prune: true, ..Change::default() }).unwrap();
+        let bytes = model.apply(&GraphEdit { nodes, weights, outputs, prune: true, ..GraphEdit::default() }).unwrap();
         let error = opened(&bytes, &held).allow_batch(4).unwrap_err();
         assert_eq!(error.exit_code(), 3);
         assert!(error.to_string().contains("Leave --batch out"), "{}", error.chain());
@@ -160,13 +160,13 @@ mod tests {
     #[test]
     fn a_model_that_mixes_images_is_refused() {
         let bytes = std::fs::read(format!("{}/tests/data/tiny.onnx", env!("CARGO_MANIFEST_DIR"))).unwrap();
-        let model = Surgery::read(&bytes).unwrap();
-        let mut graph = Builder::new(&model.free_prefix());
+        let model = GraphEditor::read(&bytes).unwrap();
+        let mut graph = GraphBuilder::new(&model.free_prefix());
         let largest = graph.node("ReduceMax", &["latent"]);
         let mixed = graph.node("Sub", &["latent", &largest]);
         let (nodes, weights) = graph.finish(&mixed);
         let outputs = vec![tensor_of(&mixed, any_rows(), &[32])];
-        let bytes = model.apply(&Change { nodes, weights, outputs, prune: true, ..Change::default() }).unwrap();
+        let bytes = model.apply(&GraphEdit { nodes, weights, outputs, prune: true, ..GraphEdit::default() }).unwrap();
         let error = opened(&bytes, &mixed).allow_batch(4).unwrap_err();
         assert_eq!(error.exit_code(), 3);
         assert!(error.chain().contains("mixes the images"), "{}", error.chain());

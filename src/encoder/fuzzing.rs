@@ -1,13 +1,13 @@
 //! What of this module reads bytes of others, for [`crate::fuzzing`].
 use std::path::Path;
 
-use super::outline::Outline;
-use super::{card_text, elf, needs};
+use super::onnx_signature::ModelSignature;
+use super::{card_parser, elf, elf_deps};
 use crate::config::Size;
 
 /// The signature of an ONNX model.
 pub(crate) fn outline(model: &[u8]) -> bool {
-    let Ok(outline) = Outline::read(model, "the model") else { return false };
+    let Ok(outline) = ModelSignature::read(model, "the model") else { return false };
     outline.describe();
     outline.fixed_images("image");
     true
@@ -15,7 +15,7 @@ pub(crate) fn outline(model: &[u8]) -> bool {
 
 /// A model card.
 pub(crate) fn card(text: &str) -> bool {
-    let Ok(card) = card_text::parse(text, "the card") else { return false };
+    let Ok(card) = card_parser::parse(text, "the card") else { return false };
     card.hash();
     // A small input size, a large one and a narrow one; any may be refused, none may panic.
     let sizes = [Size::square(32), Size::square(4096), Size { height: 8, width: 4096 }];
@@ -25,11 +25,11 @@ pub(crate) fn card(text: &str) -> bool {
 
 /// The card that is proposed for a model without one.
 pub(crate) fn proposed_card(model: &Path) {
-    card_text::missing(model, Path::new("model.toml"));
+    card_parser::missing(model, Path::new("model.toml"));
 }
 
 /// A shared library's headers and the libraries that it needs.
 pub(crate) fn library(path: &Path) -> bool {
     let whole = elf::check(path).is_ok();
-    needs::read(path).is_ok() && whole
+    elf_deps::read(path).is_ok() && whole
 }

@@ -6,53 +6,54 @@
 //! do. What can be
 //! told from a file (`elf`, `needs`, `outline`) is told before the library that would choke on it sees it. Nothing here
 //! learns.
-mod adapt;
+mod graph_adapter;
 mod batch;
-mod buffers;
-mod candidates;
-mod card;
-mod card_text;
+mod io_binding;
+mod card_draft;
+mod model_card;
+mod card_parser;
 mod elf;
 mod exposure;
-mod faults;
-mod first;
-mod fits;
+mod ort_hints;
+mod first_run;
+mod validate;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
-mod form;
-mod gate;
-mod inner;
-mod latent;
-mod luma;
-pub(crate) mod memory;
-mod needs;
+mod input_adapter;
+mod parity_gate;
+mod shape_probe;
+mod feature_graph;
+mod luma_thumbnail;
+pub(crate) mod memory_check;
+mod elf_deps;
 mod not_onnx;
-mod outline;
+mod onnx_signature;
 mod parity;
-mod placement;
-mod prepare;
+mod node_placement;
+mod preprocess;
 mod preset;
-mod probe;
+mod ort_version;
 mod provider;
 pub mod runtime;
 mod session;
-mod trust;
-mod views;
-mod whole;
+mod output_check;
+mod augment;
+mod onnx_model;
 
-pub use candidates::{Draft, Wish, draft};
-pub use card::{Card, Channels, Fit, Kind, Layout, Reference};
+pub use afterimage_learn::FeatureSlice;
+pub use augment::{Augmentation, Augmenter};
+pub use card_draft::{CardDraft, CardRequest, draft};
 pub use exposure::MAX_GAIN;
-pub use latent::{LatentModel, LatentPart};
-pub use luma::{LUMA_LEN, luma};
-pub use parity::Parity;
-pub use placement::{Placement, Share};
-pub use prepare::{Background, BackgroundState, Prepare, Window};
+pub use feature_graph::FeatureModel;
+pub use luma_thumbnail::{LUMA_LEN, luma};
+pub use model_card::{ChannelOrder, ModelCard, OutputKind, ReferenceModel, ResizeMode, TensorLayout};
+pub use node_placement::{Placement, ProviderStats};
+pub use onnx_model::{OnnxModel, float_tensors};
+pub use parity::ParityReport;
+pub use preprocess::{BackgroundModel, BackgroundState, CropRect, Preprocessor};
 pub use preset::PRESETS;
-pub use provider::{Options, Subject, cache_of, compiled, gpus, missing_libraries, options_of};
+pub use provider::{Options, SessionContext, cache_of, compiled, gpus, missing_libraries, options_of};
 pub use session::Encoder;
-pub use views::{View, Views};
-pub use whole::{Whole, float_tensors};
 
 #[cfg(test)]
 mod tests {

@@ -24,7 +24,7 @@ pub(super) fn kind(bytes: &[u8]) -> Option<&'static str> {
         "it is a ZIP archive (a PyTorch checkpoint, or a packed model); unpack it, or export the checkpoint to ONNX \
          (docs/encoders.md)"
     } else if begins(b"\x80\x02") || begins(b"\x80\x04") {
-        "it is a Python pickle (a checkpoint); export the model to ONNX (docs/encoders.md)"
+        "it is a Python pickle (a checkpoint); export the model to ONNX (docs/checkpoints.md)"
     } else if begins(b"\x1f\x8b") || begins(b"BZh") || begins(b"\xfd7zXZ") || begins(b"\x28\xb5\x2f\xfd") {
         "it is a compressed file; unpack it first"
     } else if begins(b"\x89HDF") {

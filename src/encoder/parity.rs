@@ -8,8 +8,8 @@ use std::time::Duration;
 use ndarray::{Array2, Axis};
 use serde::Serialize;
 
-use super::card::Card;
-use super::prepare::Prepare;
+use super::model_card::ModelCard;
+use super::preprocess::Preprocessor;
 use crate::config;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
@@ -20,7 +20,7 @@ const NO_SPREAD: f64 = 1e-6;
 
 /// How near two encoders of the same frames are.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Parity {
+pub struct ParityReport {
     /// Mean cosine after centring.
     pub cosine: f64,
     /// Least cosine after centring.
@@ -35,7 +35,7 @@ pub struct Parity {
     pub reference: String,
 }
 
-impl Parity {
+impl ParityReport {
     /// Of latents `found` against those of `reference`, `[n, d]` each, row by row.
     pub(super) fn measure(reference: &Array2<f32>, found: &Array2<f32>, name: &str) -> Self {
         let (a, b) = (reference.mapv(f64::from), found.mapv(f64::from));
@@ -110,15 +110,15 @@ fn nearest(rows: &Array2<f64>) -> Vec<Option<usize>> {
 }
 
 /// `count` prepared images for `card`: a frame of each of as many synthetic scenes.
-pub(super) fn images(card: &Card, count: usize) -> Result<Vec<Vec<f32>>> {
+pub(super) fn images(card: &ModelCard, count: usize) -> Result<Vec<Vec<f32>>> {
     // A window around what moves would be of another place in each.
-    let card = Card { motion_crop: None, ..card.clone() };
-    let mut prepare = Prepare::new(&card, card.size)?;
+    let card = ModelCard { motion_crop: None, ..card.clone() };
+    let mut prepare = Preprocessor::new(&card, card.size)?;
     let mut scenes = source::open(format!("pattern://11?frames={count}&segments={count}"), &config::Source::default())?;
     let (mut frame, mut all) = (Frame::default(), Vec::with_capacity(count));
     while all.len() < count {
         if scenes.next(&mut frame, Duration::from_secs(1))? != Pull::Frame {
-            return Err(Error::work("the synthetic scenes of the parity gate have ended early"));
+            return Err(Error::runtime("the synthetic scenes of the parity gate have ended early"));
         }
         let mut image = vec![0.0; card.size.values()];
         prepare.run(&frame, &mut image)?;
@@ -136,9 +136,9 @@ mod tests {
         // A large common part, and what tells the frames apart reversed in one of the two.
         let a = Array2::from_shape_fn((16, 8), |(i, j)| 100.0 + ((i * 7 + j * 3) % 11) as f32);
         let b = a.mapv(|v| 210.0 - v);
-        let bad = Parity::measure(&a, &b, "a");
+        let bad = ParityReport::measure(&a, &b, "a");
         assert!(bad.raw > 0.99 && bad.cosine < -0.99 && !bad.passes(0.5), "{bad:?}");
-        let same = Parity::measure(&a, &a.mapv(|v| 3.0 * v), "a");
+        let same = ParityReport::measure(&a, &a.mapv(|v| 3.0 * v), "a");
         assert!(same.cosine > 0.999_999 && same.neighbours == 1.0 && same.passes(0.95), "{same:?}");
         let text = same.describe();
         assert!(text.starts_with("centred cosine 1.0000 (least 1.0000), same nearest frame for 100 %"), "{text}");
@@ -148,9 +148,9 @@ mod tests {
     fn nothing_and_nan_do_not_pass() {
         let a = Array2::from_shape_fn((8, 4), |(i, j)| ((i * 5 + j) % 7) as f32);
         let constant = Array2::from_elem((8, 4), 1.0);
-        assert_eq!(Parity::measure(&a, &constant, "a").cosine, 0.0);
-        assert_eq!(Parity::measure(&constant, &constant, "a").cosine, 1.0);
+        assert_eq!(ParityReport::measure(&a, &constant, "a").cosine, 0.0);
+        assert_eq!(ParityReport::measure(&constant, &constant, "a").cosine, 1.0);
         let nan = Array2::from_elem((8, 4), f32::NAN);
-        assert!(!Parity::measure(&a, &nan, "a").passes(0.0));
+        assert!(!ParityReport::measure(&a, &nan, "a").passes(0.0));
     }
 }

@@ -1,5 +1,5 @@
 //! Named recipes for `channels`, `mean` and `std` of a card.
-use super::card::Channels;
+use super::model_card::ChannelOrder;
 
 /// A recipe; `mean` and `std` are of pixels of 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -8,13 +8,13 @@ pub struct Preset {
     pub name: &'static str,
     /// What the model gets.
     pub what: &'static str,
-    pub(super) channels: Channels,
+    pub(super) channels: ChannelOrder,
     pub(super) mean: [f32; 3],
     pub(super) std: [f32; 3],
 }
 
 const fn rgb(name: &'static str, what: &'static str, mean: [f32; 3], std: [f32; 3]) -> Preset {
-    Preset { name, what, channels: Channels::Rgb, mean, std }
+    Preset { name, what, channels: ChannelOrder::Rgb, mean, std }
 }
 
 /// torchvision's and timm's usual one.
@@ -36,7 +36,7 @@ pub const PRESETS: [Preset; 6] = [
     Preset {
         name: "caffe",
         what: "blue first, 0 to 255 less the mean of ImageNet",
-        channels: Channels::Bgr,
+        channels: ChannelOrder::Bgr,
         mean: [103.939 / 255.0, 116.779 / 255.0, 123.68 / 255.0],
         std: [1.0 / 255.0; 3],
     },

@@ -11,9 +11,9 @@ use std::sync::{Mutex, PoisonError};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 
-use super::probe::NEEDED_MINOR;
-use super::{elf, probe};
-use crate::error::{Error, Kind, Result};
+use super::ort_version::NEEDED_MINOR;
+use super::{elf, ort_version};
+use crate::error::{Error, ErrorKind, Result};
 
 /// File name of the library.
 const LIBRARY: &str = "libonnxruntime.so";
@@ -44,7 +44,7 @@ pub struct Runtime {
 
 /// Who names a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
+pub enum LibrarySource {
     /// The key `encoder.onnxruntime`.
     Config,
     /// The variable `ORT_DYLIB_PATH`.
@@ -59,7 +59,7 @@ pub enum Origin {
 
 /// What is at a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub enum LibraryLookup {
     /// A library for this machine; its version shows when it is loaded.
     Library,
     /// Nothing.
@@ -70,16 +70,16 @@ pub enum Found {
 
 /// A place that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
+pub struct LibraryCandidate {
     /// Who names it.
-    pub origin: Origin,
+    pub origin: LibrarySource,
     /// The file, or the one that would be there.
     pub path: PathBuf,
     /// What is there.
-    pub found: Found,
+    pub found: LibraryLookup,
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for LibrarySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Config => "encoder.onnxruntime",
@@ -91,12 +91,12 @@ impl fmt::Display for Origin {
     }
 }
 
-impl fmt::Display for Candidate {
+impl fmt::Display for LibraryCandidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let found = match &self.found {
-            Found::Library => "a library for this machine",
-            Found::Missing => "not there",
-            Found::Unusable(why) => why,
+            LibraryLookup::Library => "a library for this machine",
+            LibraryLookup::Missing => "not there",
+            LibraryLookup::Unusable(why) => why,
         };
         write!(f, "{}: {}: {found}", self.origin, self.path.display())
     }
@@ -104,18 +104,22 @@ impl fmt::Display for Candidate {
 
 /// Every place where the library is looked for, in order of preference, with what is there. Loads nothing. `config`:
 /// the value of `encoder.onnxruntime`, empty for none.
-pub fn find(config: &str) -> Vec<Candidate> {
+pub fn find(config: &str) -> Vec<LibraryCandidate> {
     let environment = std::env::var_os(VARIABLE).unwrap_or_default();
     let mut all = Vec::new();
-    for (origin, path) in [(Origin::Config, Path::new(config)), (Origin::Environment, Path::new(&environment))] {
+    for (origin, path) in
+        [(LibrarySource::Config, Path::new(config)), (LibrarySource::Environment, Path::new(&environment))]
+    {
         if !path.as_os_str().is_empty() {
-            all.push(Candidate::new(origin, std::path::absolute(path).unwrap_or_else(|_| path.into())));
+            all.push(LibraryCandidate::new(origin, std::path::absolute(path).unwrap_or_else(|_| path.into())));
         }
     }
     let beside = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_path_buf));
-    all.extend(beside.map(|folder| Candidate::new(Origin::BesideBinary, library_in(&folder))));
-    all.extend(cache_folder().map(|folder| Candidate::new(Origin::Cache, library_in(&folder.join(LIBRARIES)))));
-    all.extend(SYSTEM.map(|folder| Candidate::new(Origin::System, library_in(Path::new(folder)))));
+    all.extend(beside.map(|folder| LibraryCandidate::new(LibrarySource::BesideBinary, library_in(&folder))));
+    all.extend(
+        cache_folder().map(|folder| LibraryCandidate::new(LibrarySource::Cache, library_in(&folder.join(LIBRARIES)))),
+    );
+    all.extend(SYSTEM.map(|folder| LibraryCandidate::new(LibrarySource::System, library_in(Path::new(folder)))));
     all
 }
 
@@ -127,12 +131,12 @@ pub fn find(config: &str) -> Vec<Candidate> {
 pub fn load(config: &str) -> Result<Runtime> {
     static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
     let candidates = find(config);
-    let named = candidates.iter().find(|c| matches!(c.origin, Origin::Config | Origin::Environment));
+    let named = candidates.iter().find(|c| matches!(c.origin, LibrarySource::Config | LibrarySource::Environment));
     if let Some(named) = named {
         match &named.found {
-            Found::Library => {}
-            Found::Missing => return Err(unusable(named, "is not there")),
-            Found::Unusable(why) => return Err(unusable(named, why)),
+            LibraryLookup::Library => {}
+            LibraryLookup::Missing => return Err(unusable(named, "is not there")),
+            LibraryLookup::Unusable(why) => return Err(unusable(named, why)),
         }
     }
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -146,21 +150,21 @@ pub fn load(config: &str) -> Result<Runtime> {
     }
     let mut looked_at = Vec::new();
     for mut candidate in candidates {
-        if candidate.found == Found::Library {
+        if candidate.found == LibraryLookup::Library {
             match open(&candidate.path) {
                 Ok(runtime) => {
                     *loaded = Some(runtime.clone());
                     return Ok(runtime);
                 }
-                Err(why) => candidate.found = Found::Unusable(why),
+                Err(why) => candidate.found = LibraryLookup::Unusable(why),
             }
         }
-        if let Found::Unusable(_) = candidate.found {
+        if let LibraryLookup::Unusable(_) = candidate.found {
             tracing::warn!("ONNX Runtime {candidate}; looking further");
         }
         looked_at.push(candidate.to_string());
     }
-    Err(Error::work(format!(
+    Err(Error::runtime(format!(
         "ONNX Runtime ({LIBRARY}, 1.{} or later) was not found. Looked at\n  {}\n  Run tools/fetch_onnxruntime.sh for a \
          CPU build, or name a library with encoder.onnxruntime or {VARIABLE}",
         NEEDED_MINOR,
@@ -169,10 +173,10 @@ pub fn load(config: &str) -> Result<Runtime> {
 }
 
 /// A library that the user named cannot be used.
-fn unusable(named: &Candidate, why: &str) -> Error {
+fn unusable(named: &LibraryCandidate, why: &str) -> Error {
     let (kind, hint) = match named.origin {
-        Origin::Config => (Kind::Config, "leave the key empty"),
-        _ => (Kind::Work, "unset it"),
+        LibrarySource::Config => (ErrorKind::Config, "leave the key empty"),
+        _ => (ErrorKind::Runtime, "unset it"),
     };
     Error::new(
         kind,
@@ -199,7 +203,7 @@ pub unsafe fn forbid_telemetry() {
 fn open(path: &Path) -> std::result::Result<Runtime, String> {
     // Links are followed: ONNX Runtime looks for its providers in the folder it is loaded from.
     let path = path.canonicalize().map_err(|e| format!("cannot be opened: {e}"))?;
-    let version = probe::version(&path)?;
+    let version = ort_version::version(&path)?;
     let builder = ort::init_from(&path).map_err(|e| format!("cannot be loaded: {e}"))?;
     let environment = builder
         .with_name("afterimage")
@@ -211,12 +215,12 @@ fn open(path: &Path) -> std::result::Result<Runtime, String> {
     Ok(Runtime { path, version, environment })
 }
 
-impl Candidate {
-    fn new(origin: Origin, path: PathBuf) -> Self {
+impl LibraryCandidate {
+    fn new(origin: LibrarySource, path: PathBuf) -> Self {
         let found = if path.exists() {
-            elf::check(&path).map_or_else(Found::Unusable, |()| Found::Library)
+            elf::check(&path).map_or_else(LibraryLookup::Unusable, |()| LibraryLookup::Library)
         } else {
-            Found::Missing
+            LibraryLookup::Missing
         };
         Self { origin, path, found }
     }

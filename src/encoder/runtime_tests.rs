@@ -57,10 +57,10 @@ fn a_named_library_is_used_or_is_an_error() {
 #[test]
 fn every_place_is_listed_in_order() {
     let all = find("/somewhere/lib.so");
-    assert_eq!((all[0].origin, &all[0].found), (Origin::Config, &Found::Missing));
+    assert_eq!((all[0].origin, &all[0].found), (LibrarySource::Config, &LibraryLookup::Missing));
     assert_eq!(all[0].to_string(), "encoder.onnxruntime: /somewhere/lib.so: not there");
-    let order: Vec<Origin> = all.iter().map(|c| c.origin).filter(|o| *o != Origin::Environment).collect();
-    use Origin::{BesideBinary, Cache, Config, System};
+    let order: Vec<LibrarySource> = all.iter().map(|c| c.origin).filter(|o| *o != LibrarySource::Environment).collect();
+    use LibrarySource::{BesideBinary, Cache, Config, System};
     assert_eq!(order, [Config, BesideBinary, Cache, System, System, System, System, System]);
     assert!(find("").iter().all(|c| c.origin != Config));
     let cached = all.iter().find(|c| c.origin == Cache).unwrap();

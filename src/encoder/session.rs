@@ -4,22 +4,23 @@ use std::path::Path;
 use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session, SessionInputValue};
 use ort::value::TensorRef;
 
-use super::buffers::{Buffers, Place};
-use super::card::{Card, MAX_MODEL_BYTES, regular_file};
-use super::faults;
-use super::fits::{check, usual, whole};
-use super::gate::Gate;
-use super::latent::{LatentModel, LatentPart};
-use super::memory;
-use super::outline::Outline;
-use super::parity::Parity;
-use super::placement::{Placement, Profile};
+use super::FeatureSlice;
+use super::feature_graph::FeatureModel;
+use super::io_binding::{BoundIo, IoDevice};
+use super::memory_check;
+use super::model_card::{MAX_MODEL_BYTES, ModelCard, regular_file};
+use super::node_placement::{Placement, Profile};
+use super::onnx_signature::ModelSignature;
+use super::ort_hints;
+use super::output_check::GraphFacts;
+use super::parity::ParityReport;
+use super::parity_gate::ParityGate;
 use super::provider::{self, Provider};
 use super::runtime::Runtime;
-use super::trust::Known;
+use super::validate::{check, usual, whole};
 use crate::config::taps::OUTPUT;
 use crate::config::{self, Size};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::files::{read_bounded, sha256_hex};
 
 /// A model that is ready to turn one prepared image at a time into its latent.
@@ -28,7 +29,7 @@ pub struct Encoder {
     /// Only the output that is wanted is computed.
     pub(super) options: RunOptions<HasSelectedOutputs>,
     /// Where input and output lie; without, ONNX Runtime puts them where it likes for each run.
-    pub(super) buffers: Option<Buffers>,
+    pub(super) buffers: Option<BoundIo>,
     pub(super) what: String,
     pub(super) size: Size,
     pub(super) dim: usize,
@@ -38,16 +39,16 @@ pub struct Encoder {
     /// How many images it takes at most at a time, and why; `None` where any number.
     pub(super) most_images: Option<(usize, String)>,
     sha256: String,
-    pub(super) parts: Vec<LatentPart>,
+    pub(super) parts: Vec<FeatureSlice>,
     grid: Option<[usize; 3]>,
     pub(super) first_millis: f64,
-    parity: Option<Parity>,
+    parity: Option<ParityReport>,
     placement: Option<Placement>,
     doubts: Vec<String>,
 }
 
 /// The model itself, and what is used of it.
-pub(super) struct Part<'a> {
+pub(super) struct ModelSlice<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) input: &'a str,
     pub(super) output: &'a str,
@@ -63,17 +64,17 @@ impl Encoder {
     ///
     /// # Errors
     /// Any of these does not hold, the input size is not allowed, or the provider cannot be used.
-    pub fn open(runtime: &Runtime, model: &Path, card: &Card, config: &config::Encoder) -> Result<Self> {
+    pub fn open(runtime: &Runtime, model: &Path, card: &ModelCard, config: &config::Encoder) -> Result<Self> {
         let card = card.clone().with(config)?;
         regular_file(model)?;
-        memory::check(model, memory::available())?;
+        memory_check::check(model, memory_check::available())?;
         let bytes = read_bounded(model, MAX_MODEL_BYTES)?;
         let what = model.display().to_string();
         // First what it is: a file that is not ONNX has a wrong sum too, and that would say less.
-        let outline = Outline::read(&bytes, &what)?;
+        let outline = ModelSignature::read(&bytes, &what)?;
         let sha256 = sha256_hex(&bytes);
         if sha256 != card.sha256 {
-            return Err(Error::refused(format!(
+            return Err(Error::check_failed(format!(
                 "{what} is not the model of its card: its SHA-256 is {sha256}, the card says {}. Bring back the file \
                  that the card is for, or write sha256 = \"{sha256}\" into the card once it is checked for the new \
                  file",
@@ -82,10 +83,10 @@ impl Encoder {
         }
         whole(&outline, model)?;
         check(&outline, &card.input, (!card.changes_model()).then_some(card.output.as_str()), card.size, &what)?;
-        let known = Known::of(&bytes, &card);
-        let latent = LatentModel::new(runtime, bytes, &card, &what)?;
-        let part = Part { bytes: &latent.bytes, input: &card.input, output: &latent.output, size: card.size };
-        let mut gate = Gate::new(runtime, &card, config, model, &outline);
+        let known = GraphFacts::of(&bytes, &card);
+        let latent = FeatureModel::new(runtime, bytes, &card, &what)?;
+        let part = ModelSlice { bytes: &latent.bytes, input: &card.input, output: &latent.output, size: card.size };
+        let mut gate = ParityGate::new(runtime, &card, config, model, &outline);
         let mut encoder = Self::start(runtime, &part, config, &what, Some(&mut gate))?;
         encoder.sha256 = sha256;
         encoder.grid = latent.grid;
@@ -111,7 +112,7 @@ impl Encoder {
         config: &config::Encoder,
         what: &str,
     ) -> Result<Self> {
-        let encoder = Self::start(runtime, &Part { bytes, input, output, size }, config, what, None)?;
+        let encoder = Self::start(runtime, &ModelSlice { bytes, input, output, size }, config, what, None)?;
         encoder.announce();
         Ok(Self { sha256: sha256_hex(bytes), ..encoder })
     }
@@ -120,12 +121,12 @@ impl Encoder {
     /// opened, give no latent, or do not pass the `gate`.
     pub(super) fn start(
         runtime: &Runtime,
-        part: &Part,
+        part: &ModelSlice,
         config: &config::Encoder,
         what: &str,
-        mut gate: Option<&mut Gate>,
+        mut gate: Option<&mut ParityGate>,
     ) -> Result<Self> {
-        let outline = Outline::read(part.bytes, what)?;
+        let outline = ModelSignature::read(part.bytes, what)?;
         usual(&outline, part.input, part.output, part.size, what)?;
         let fixed = outline.fixed_images(part.input);
         let mut failed: Vec<Error> = Vec::new();
@@ -152,21 +153,27 @@ impl Encoder {
                 Err(error) => return Err(error),
             }
         }
-        let kind = failed.last().map_or(Kind::Work, Error::kind);
+        let kind = failed.last().map_or(ErrorKind::Runtime, Error::kind);
         Err(Error::new(kind, format!("none of encoder.providers can be used: {}", told(&failed))))
     }
 
     /// Opens `part` on `provider`, and runs it once.
-    fn on(provider: Provider, runtime: &Runtime, part: &Part, config: &config::Encoder, what: &str) -> Result<Self> {
+    fn on(
+        provider: Provider,
+        runtime: &Runtime,
+        part: &ModelSlice,
+        config: &config::Encoder,
+        what: &str,
+    ) -> Result<Self> {
         let profile = Profile::new();
-        let model = provider::Model { bytes: part.bytes, input: part.input, size: part.size, what };
+        let model = provider::ModelIdentity { bytes: part.bytes, input: part.input, size: part.size, what };
         let file = profile.as_ref().map(Profile::file);
-        let session = provider.open(runtime, model, config, file.as_deref()).map_err(Error::work)?;
+        let session = provider.open(runtime, model, config, file.as_deref()).map_err(Error::runtime)?;
         let options = RunOptions::new().map(|o| o.with_outputs(OutputSelector::no_default().with(part.output)));
         let mut encoder = Self {
             session,
             buffers: None,
-            options: options.map_err(|e| Error::work(format!("{what}: ONNX Runtime: {e}")))?,
+            options: options.map_err(|e| Error::runtime(format!("{what}: ONNX Runtime: {e}")))?,
             what: what.to_string(),
             size: part.size,
             dim: 0,
@@ -183,10 +190,10 @@ impl Encoder {
             doubts: Vec::new(),
         };
         let place = provider.place(config);
-        let graph = matches!(place, Place::Gpu { graph: true, .. });
+        let graph = matches!(place, IoDevice::Gpu { graph: true, .. });
         let library = provider.library(runtime);
         let bind = |encoder: &Self| {
-            Buffers::new(&encoder.session, [part.input, part.output], part.size, encoder.dim, place, library.as_deref())
+            BoundIo::new(&encoder.session, [part.input, part.output], part.size, encoder.dim, place, library.as_deref())
         };
         // With a graph no run may come before the buffers are bound: the graph is captured in it.
         let tried = if graph {
@@ -244,7 +251,7 @@ impl Encoder {
         let what = &self.what;
         let failed = |e: ort::Error| {
             let why = e.to_string();
-            format!("{what}: inference on {} failed: {why}{}", self.provider, faults::hint(&why))
+            format!("{what}: inference on {} failed: {why}{}", self.provider, ort_hints::hint(&why))
         };
         let [height, width] = self.size.dims();
         let images = tensor.len() / self.size.values().max(1);
@@ -263,7 +270,7 @@ impl Encoder {
     pub fn encode(&mut self, tensor: &[f32], out: &mut [f32]) -> Result<()> {
         let (values, dim) = (self.size.values(), self.dim);
         if tensor.len() != values || out.len() != dim {
-            return Err(Error::work(format!(
+            return Err(Error::runtime(format!(
                 "{}: takes {values} values and gives {dim}; the buffers have {} and {}",
                 self.what,
                 tensor.len(),
@@ -272,8 +279,8 @@ impl Encoder {
         }
         if let Some(buffers) = &mut self.buffers {
             return buffers.run(&mut self.session, tensor, out).map_err(|why| {
-                let hint = faults::hint(&why);
-                Error::work(format!("{}: inference on {} failed: {why}{hint}", self.what, self.provider))
+                let hint = ort_hints::hint(&why);
+                Error::runtime(format!("{}: inference on {} failed: {why}{hint}", self.what, self.provider))
             });
         }
         self.run(tensor, |shape, values| {
@@ -283,7 +290,7 @@ impl Encoder {
             out.copy_from_slice(values);
             Ok(())
         })
-        .map_err(Error::work)
+        .map_err(Error::runtime)
     }
 
     /// Size of the input in pixels.
@@ -295,7 +302,7 @@ impl Encoder {
         self.dim
     }
     /// What the latent is joined from, in order; the lengths add up to [`Encoder::dim`]. One part where there are no taps.
-    pub fn parts(&self) -> &[LatentPart] {
+    pub fn parts(&self) -> &[FeatureSlice] {
         &self.parts
     }
     /// `[h, w, d]` where the latent is a grid: cell `(y, x)` is `latent[(y * w + x) * d..][..d]`.
@@ -315,7 +322,7 @@ impl Encoder {
         &self.sha256
     }
     /// How near the latents are to those of 32-bit floats on the CPU; `None` where they need not be asked.
-    pub fn parity(&self) -> Option<&Parity> {
+    pub fn parity(&self) -> Option<&ParityReport> {
         self.parity.as_ref()
     }
     /// Where the nodes of the graph ran in the first inference; `None` where it could not be measured.

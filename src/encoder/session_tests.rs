@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 use super::*;
-use crate::encoder::Prepare;
+use crate::encoder::Preprocessor;
 use crate::encoder::tests::runtime;
 use crate::frame::Frame;
 use std::path::PathBuf;
@@ -9,8 +9,8 @@ fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
-fn card() -> Card {
-    Card::beside(&data("tiny.onnx")).unwrap()
+fn card() -> ModelCard {
+    ModelCard::beside(&data("tiny.onnx")).unwrap()
 }
 
 fn config() -> config::Encoder {
@@ -36,7 +36,7 @@ fn encodes_frames() {
         (Size::square(32), 32, "cpu", 1)
     );
     assert_eq!((encoder.fallback(), encoder.sha256()), (None, card().sha256.as_str()));
-    let mut prepare = Prepare::new(&card(), Size::square(32)).unwrap();
+    let mut prepare = Preprocessor::new(&card(), Size::square(32)).unwrap();
     let (mut tensor, mut one, mut two) = (vec![0.0; 3 * 32 * 32], vec![0.0; 32], vec![0.0; 32]);
     prepare.run(&frame(64, 48), &mut tensor).unwrap();
     encoder.encode(&tensor, &mut one).unwrap();
@@ -74,14 +74,14 @@ fn agrees_with_arithmetic() {
 #[test]
 fn threads_do_not_change_the_bits() {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/mobilenetv2.onnx");
-    let card = Card::beside(&model).unwrap();
+    let card = ModelCard::beside(&model).unwrap();
     let mut latents = Vec::new();
     for threads in [1, 2] {
         let config = config::Encoder { threads, input_size: Size::square(96), ..config() };
         let mut encoder = Encoder::open(&runtime(), &model, &card, &config).unwrap();
         assert_eq!((encoder.size(), encoder.dim(), encoder.threads()), (Size::square(96), 2240, threads as usize));
         let mut tensor = vec![0.0; 3 * 96 * 96];
-        Prepare::new(&card, encoder.size()).unwrap().run(&frame(320, 240), &mut tensor).unwrap();
+        Preprocessor::new(&card, encoder.size()).unwrap().run(&frame(320, 240), &mut tensor).unwrap();
         let mut out = vec![0.0; 2240];
         encoder.encode(&tensor, &mut out).unwrap();
         latents.push(out);

@@ -71,16 +71,16 @@ impl FromStr for Dtype {
 
 /// How a folder of rows is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Layout {
+pub struct RowFormat {
     /// Of the files.
     pub format: Format,
     /// Of the numbers.
     pub dtype: Dtype,
-    /// What a row of numbers is called where the format has names: [`Layout::EMBEDDING`] or [`Layout::LATENT`].
+    /// What a row of numbers is called where the format has names: [`RowFormat::EMBEDDING`] or [`RowFormat::LATENT`].
     pub column: &'static str,
 }
 
-impl Layout {
+impl RowFormat {
     /// Embeddings, of frames or of cells.
     pub const EMBEDDING: &'static str = "embedding";
     /// Frozen latents.

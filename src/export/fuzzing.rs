@@ -1,5 +1,5 @@
 //! What of this module reads bytes of others, for [`crate::fuzzing`].
-use super::asked::{Answer, Places, Reply, Request, Way};
+use super::box_api::{BoxRequest, BoxResponse, ConnectionLimit, ResponseSender, ResponseSink};
 use crate::error::Result;
 
 /// An answer may be as long as this, bytes: no echo of a long request.
@@ -9,8 +9,8 @@ const MAX_ANSWER: usize = 1 << 16;
 #[derive(Debug)]
 struct Nowhere;
 
-impl Way for Nowhere {
-    fn send(&self, answer: &Answer<'_>) -> Result<()> {
+impl ResponseSink for Nowhere {
+    fn send(&self, answer: &BoxResponse<'_>) -> Result<()> {
         let length = answer.bytes()?.len();
         assert!(length <= MAX_ANSWER, "an answer of {length} bytes");
         Ok(())
@@ -18,6 +18,6 @@ impl Way for Nowhere {
 }
 
 /// A detector's request; `camera` where the topic of a broker names it.
-pub(crate) fn box_request(text: &[u8], camera: Option<&str>) -> Option<Request> {
-    Places::new(1).take().and_then(|place| Request::read(text, camera, Reply::new(Nowhere), place))
+pub(crate) fn box_request(text: &[u8], camera: Option<&str>) -> Option<BoxRequest> {
+    ConnectionLimit::new(1).take().and_then(|place| BoxRequest::read(text, camera, ResponseSender::new(Nowhere), place))
 }

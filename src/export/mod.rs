@@ -1,24 +1,24 @@
 //! What leaves: embeddings as they come, and the ONNX file of encoder and head.
-pub mod asked;
-mod budget;
+pub mod box_api;
+mod retention;
 mod format;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
-mod gathered;
-pub mod live;
-mod missing;
+mod row_buffer;
+pub mod socket;
+mod missing_rows;
 pub mod npy;
 pub mod onnx;
-pub mod outlets;
-mod pair;
+pub mod sinks;
+mod sidecar_file;
 mod parquet;
 pub mod reader;
 mod record;
-mod recovered;
-mod rewritten;
+mod recovery;
+mod row_writer;
 mod safetensors;
 mod spaces;
-mod stored;
+mod row_file_reader;
 #[cfg(test)]
 mod tests;
 pub mod trackers;
@@ -30,18 +30,18 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::files;
 
-pub use budget::{Budget, Removed};
 pub(crate) use format::row_files;
-pub use format::{Dtype, Format, Layout};
-pub use missing::missing_below;
+pub use format::{Dtype, Format, RowFormat};
+pub use missing_rows::missing_below;
 pub use reader::Reader;
 pub(crate) use reader::format_of;
-pub use record::{Level, Maker, Record, SCHEMA};
-pub use recovered::{Recovered, recover};
-pub use rewritten::Rewritten;
+pub use record::{Granularity, Provenance, Record, SCHEMA};
+pub use recovery::{Recovered, recover};
+pub use retention::{DiskRetention, Removed};
+pub use row_file_reader::RowFileReader;
+pub use row_writer::RowFileWriter;
 pub use spaces::space_of_file;
-pub use stored::Stored;
-pub use writer::{Counts, Writer};
+pub use writer::{Writer, WriterCounts};
 
 /// End of the names of the files of records.
 pub(crate) const RECORDS: &str = "jsonl";

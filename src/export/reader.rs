@@ -40,7 +40,7 @@ impl Reader {
         let names = files::names_in(folder)?;
         let found = row_files(&names);
         let Some((first, _)) = found.first() else {
-            return Err(Error::work(format!(
+            return Err(Error::runtime(format!(
                 "no embeddings in {}: expected NNNN.npy with NNNN.jsonl, NNNN.parquet, or NNNN.safetensors with \
                  NNNN.jsonl, as `learn` and `embed` write them",
                 folder.display()
@@ -109,7 +109,7 @@ impl Iterator for Reader {
 }
 
 pub(super) fn bad(path: &Path, what: impl std::fmt::Display) -> Error {
-    Error::work(format!("cannot use {}: {what}", path.display()))
+    Error::runtime(format!("cannot use {}: {what}", path.display()))
 }
 
 /// By the ending of the name.
@@ -255,7 +255,8 @@ impl Pair {
         if self.line.is_empty() {
             return Err(bad(&path, format!("it ends after {number} lines, there are {} rows", self.shape.rows)));
         }
-        serde_json::from_slice(&self.line).map_err(|error| bad(&path, format!("line {}", number + 1)).because(error))
+        serde_json::from_slice(&self.line)
+            .map_err(|error| bad(&path, format!("line {}", number + 1)).with_source(error))
     }
 
     fn at_end(&mut self) -> Result<()> {

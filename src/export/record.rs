@@ -15,7 +15,7 @@ const HASH_DIGITS: usize = 16;
 /// What one row of numbers embeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Level {
+pub enum Granularity {
     /// A frame, or the window of it that was encoded: one unit vector.
     #[default]
     Frame,
@@ -53,7 +53,7 @@ pub struct Record {
     pub segment: u64,
     /// What the row embeds.
     #[serde(default)]
-    pub level: Level,
+    pub level: Granularity,
     /// The space of the embedding: only embeddings of one space may be compared.
     #[serde(serialize_with = "write_text", deserialize_with = "read_text")]
     pub space: Arc<str>,
@@ -61,7 +61,7 @@ pub struct Record {
     pub head: u64,
     /// What the latents come from; absent in records of the first version.
     #[serde(flatten)]
-    pub maker: Option<Maker>,
+    pub provenance: Option<Provenance>,
     /// What the learner did as the frame was embedded; live sources only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learner: Option<Cow<'static, str>>,
@@ -95,7 +95,7 @@ pub struct Record {
 
 /// The frozen part: encoder and preparation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Maker {
+pub struct Provenance {
     /// First 16 digits of the SHA-256 of the encoder's file.
     #[serde(serialize_with = "write_text", deserialize_with = "read_text")]
     pub encoder: Arc<str>,
@@ -104,7 +104,7 @@ pub struct Maker {
     pub preparation: Arc<str>,
 }
 
-impl Maker {
+impl Provenance {
     /// Of the whole hashes.
     pub fn new(encoder_sha256: &str, card_hash: &str) -> Self {
         let short = |hash: &str| hash.chars().take(HASH_DIGITS).collect::<String>().into();
@@ -116,7 +116,7 @@ impl Record {
     /// What all records of a file have in common, by key; formats with metadata say it once more there.
     pub(super) fn common(&self) -> Vec<(&'static str, String)> {
         let mut all = vec![("schema", self.schema.to_string()), ("space", self.space.to_string())];
-        if let Some(maker) = &self.maker {
+        if let Some(maker) = &self.provenance {
             all.extend([("encoder", maker.encoder.to_string()), ("preparation", maker.preparation.to_string())]);
         }
         all
@@ -169,8 +169,8 @@ mod tests {
     #[test]
     fn records_of_the_first_version_are_read() {
         let record: Record = serde_json::from_str(OLD).unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!((record.schema, record.level, record.wall_ns), (1, Level::Frame, None));
-        assert_eq!((record.maker, record.learner, record.window), (None, None, Some([1, 2, 3, 4])));
+        assert_eq!((record.schema, record.level, record.wall_ns), (1, Granularity::Frame, None));
+        assert_eq!((record.provenance, record.learner, record.window), (None, None, Some([1, 2, 3, 4])));
     }
 
     #[test]
@@ -205,10 +205,10 @@ mod tests {
             stamp_ns: 4,
             wall_ns: Some(5),
             segment: 6,
-            level: Level::Grid,
+            level: Granularity::Grid,
             space: "s".into(),
             head: 7,
-            maker: Some(Maker::new(&"e".repeat(64), &"c".repeat(64))),
+            provenance: Some(Provenance::new(&"e".repeat(64), &"c".repeat(64))),
             learner: Some("learning".into()),
             novelty: Some(0.5),
             novel: true,

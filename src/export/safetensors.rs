@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::npy::{MAX_DIM, Shape};
-use super::{Dtype, Layout, Record};
+use super::{Dtype, Record, RowFormat};
 
 /// A longer header was not written by us.
 const MAX_HEADER_BYTES: usize = 1 << 16;
@@ -72,7 +72,7 @@ pub(super) fn parse(start: &[u8], size: u64) -> Result<(Shape, u64), String> {
     let length = length.ok_or("it does not begin as a .safetensors file that afterimage writes")?;
     let text = rest.get(..length).ok_or("it ends in its header")?;
     let header: Header = serde_json::from_slice(text).map_err(|error| format!("its header: {error}"))?;
-    let known = [Layout::EMBEDDING, Layout::LATENT];
+    let known = [RowFormat::EMBEDDING, RowFormat::LATENT];
     let (Some((name, tensor)), 1) = (header.tensors.first_key_value(), header.tensors.len()) else {
         return Err(format!("it has {} tensors, one is read here", header.tensors.len()));
     };

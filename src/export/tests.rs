@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::*;
 use crate::files::small_disk::SmallDisk;
 
-const NPY: Layout = Layout { format: Format::Npy, dtype: Dtype::F32, column: Layout::EMBEDDING };
+const NPY: RowFormat = RowFormat { format: Format::Npy, dtype: Dtype::F32, column: RowFormat::EMBEDDING };
 
 fn record(frame: u64, space: &str) -> Record {
     Record {
@@ -17,10 +17,10 @@ fn record(frame: u64, space: &str) -> Record {
         stamp_ns: -1_000_000_007 * frame as i64,
         wall_ns: None,
         segment: frame / 3,
-        level: Level::Frame,
+        level: Granularity::Frame,
         space: space.into(),
         head: frame % 2,
-        maker: None,
+        provenance: None,
         learner: None,
         novelty: (frame % 2 == 1).then_some(0.1),
         novel: false,
@@ -56,7 +56,7 @@ fn frames(folder: &Path, dim: usize) -> Vec<u64> {
 }
 
 /// Names of the files of one number.
-fn files_of(number: u64, layout: Layout) -> Vec<String> {
+fn files_of(number: u64, layout: RowFormat) -> Vec<String> {
     let records = (layout.format != Format::Parquet).then_some("jsonl");
     let mut all: Vec<_> =
         records.into_iter().chain([layout.format.end()]).map(|end| files::numbered_name(number, end)).collect();
@@ -64,16 +64,16 @@ fn files_of(number: u64, layout: Layout) -> Vec<String> {
     all
 }
 
-fn every_format() -> [Layout; 3] {
-    Format::ALL.map(|format| Layout::embeddings(format, Dtype::F32))
+fn every_format() -> [RowFormat; 3] {
+    Format::ALL.map(|format| RowFormat::embeddings(format, Dtype::F32))
 }
 
 #[test]
 fn every_format_gives_the_same_records_and_numbers_and_the_same_bytes_every_time() {
     let full = |frame: u64| Record {
         wall_ns: (!frame.is_multiple_of(5)).then_some(i64::MAX - frame as i64),
-        level: [Level::Frame, Level::Grid, Level::Box][frame as usize % 3],
-        maker: (frame > 3).then(|| Maker::new("e1", "p2")),
+        level: [Granularity::Frame, Granularity::Grid, Granularity::Box][frame as usize % 3],
+        provenance: (frame > 3).then(|| Provenance::new("e1", "p2")),
         learner: (frame % 4 > 1).then_some(["learning", "holding"][frame as usize % 2].into()),
         novel: frame.is_multiple_of(7),
         track: (frame % 6 == 1).then_some(-1),
@@ -84,12 +84,12 @@ fn every_format_gives_the_same_records_and_numbers_and_the_same_bytes_every_time
         ..record(frame, "s")
     };
     for dtype in [Dtype::F32, Dtype::F16] {
-        for column in [Layout::EMBEDDING, Layout::LATENT] {
+        for column in [RowFormat::EMBEDDING, RowFormat::LATENT] {
             for dim in [1, 100] {
                 let read = Format::ALL.map(|format| {
                     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
                     let trees = folders.each_ref().map(|folder| {
-                        let layout = Layout { format, dtype, column };
+                        let layout = RowFormat { format, dtype, column };
                         let mut writer = Writer::open(folder.path(), 0, layout, 100_000).unwrap();
                         (0..700).for_each(|frame| writer.push(&full(frame), &row(frame, dim)).unwrap());
                         assert_eq!(writer.finish().unwrap().rows, 700);
@@ -134,7 +134,7 @@ fn rows_and_records_come_back_over_several_files() {
     }
     // 400 + about 155 bytes a row: 150,000 are reached with about 270 rows.
     assert_eq!((writer.next_number(), writer.counts().files), (4, 3));
-    assert_eq!(writer.finish().unwrap(), Counts { files: 4, rows: 1000, lost_rows: 0 });
+    assert_eq!(writer.finish().unwrap(), WriterCounts { files: 4, rows: 1000, lost_rows: 0 });
     assert_eq!(frames(folder.path(), 100), (0..1000).collect::<Vec<_>>());
     let expected = ["0001.jsonl", "0001.npy", "0002.jsonl", "0002.npy", "0003.jsonl", "0003.npy", "0004.jsonl"];
     assert_eq!(names(folder.path())[..7], expected);
@@ -163,7 +163,7 @@ fn another_space_or_dimension_begins_a_new_file() {
 #[test]
 fn halves_are_rounded_to_nearest() {
     let folder = tempfile::tempdir().unwrap();
-    let mut writer = Writer::open(folder.path(), 7, Layout::embeddings(Format::Npy, Dtype::F16), 1 << 20).unwrap();
+    let mut writer = Writer::open(folder.path(), 7, RowFormat::embeddings(Format::Npy, Dtype::F16), 1 << 20).unwrap();
     writer.push(&record(0, "a"), &[0.1, -1.0, 1e-9]).unwrap();
     writer.finish().unwrap();
     let (_, read) = Reader::open(folder.path()).unwrap().next().unwrap().unwrap();
@@ -312,7 +312,7 @@ fn a_full_disk_stops_exports_until_there_is_room_and_numbers_have_no_holes() {
             writer.push(&record(frame, "a"), &row(frame, 250)).unwrap();
         }
         let counts = writer.finish().unwrap();
-        let expected = Counts { files: 2, rows: stopped.rows + 10, lost_rows: stopped.lost_rows + 1 };
+        let expected = WriterCounts { files: 2, rows: stopped.rows + 10, lost_rows: stopped.lost_rows + 1 };
         assert_eq!(counts, expected);
         assert_eq!(names(&folder), files_of(2, layout));
         assert_eq!(frames(&folder, 250), (pushed + 1..pushed + 11).collect::<Vec<_>>());
@@ -329,7 +329,7 @@ fn on_a_disk_that_is_full_from_the_start_nothing_is_left_behind() {
         for frame in 0..300 {
             writer.push(&record(frame, "a"), &row(frame, 250)).unwrap();
         }
-        assert_eq!(writer.finish().unwrap(), Counts { files: 0, rows: 0, lost_rows: 300 });
+        assert_eq!(writer.finish().unwrap(), WriterCounts { files: 0, rows: 0, lost_rows: 300 });
         assert_eq!(names(&folder), Vec::<String>::new());
     }
 }
@@ -345,7 +345,7 @@ fn records_share_their_names_as_plain_text() {
 }
 
 /// The folder of a writer that was killed after `rows` rows, with what had reached the disk.
-fn killed(layout: Layout, rows: u64) -> tempfile::TempDir {
+fn killed(layout: RowFormat, rows: u64) -> tempfile::TempDir {
     let (place, left) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut writer = Writer::open(place.path(), 0, layout, 1 << 30).unwrap();
     (0..rows / 2).for_each(|frame| writer.push(&record(frame, "s"), &row(frame, 16)).unwrap());
@@ -360,9 +360,9 @@ fn killed(layout: Layout, rows: u64) -> tempfile::TempDir {
 #[test]
 fn whole_rows_of_an_open_file_survive_a_kill_wherever_it_was_torn() {
     for format in [Format::Npy, Format::Safetensors] {
-        let layout = Layout { format, ..NPY };
+        let layout = RowFormat { format, ..NPY };
         let end = format.end();
-        let whole = recover(killed(layout, 2000).path(), Layout::EMBEDDING).unwrap().rows;
+        let whole = recover(killed(layout, 2000).path(), RowFormat::EMBEDDING).unwrap().rows;
         assert!(whole > 500 && whole < 1000, "{whole}");
         for (what, tear) in [("rows", true), ("records", false)] {
             for (bytes, zeros) in [(1, false), (700, false), (9000, false), (700, true), (1 << 20, false)] {
@@ -374,19 +374,19 @@ fn whole_rows_of_an_open_file_survive_a_kill_wherever_it_was_torn() {
                 if zeros {
                     file.set_len(length).unwrap();
                 }
-                let found = recover(left.path(), Layout::EMBEDDING).unwrap();
+                let found = recover(left.path(), RowFormat::EMBEDDING).unwrap();
                 assert!(found.rows < whole, "{what} torn by {bytes}");
                 discard_from(left.path(), 2).unwrap();
                 let expected: Vec<u64> = (0..1000 + found.rows).collect();
                 assert_eq!(frames(left.path(), 16), expected, "{what} torn by {bytes}");
                 assert_eq!(found.rows == 0, bytes == 1 << 20);
-                assert_eq!(recover(left.path(), Layout::EMBEDDING).unwrap(), Recovered::default());
+                assert_eq!(recover(left.path(), RowFormat::EMBEDDING).unwrap(), Recovered::default());
             }
         }
         // Killed between the two names.
         let left = killed(layout, 2000);
         fs::rename(left.path().join(".0001.jsonl.partial"), left.path().join("0001.jsonl")).unwrap();
-        assert_eq!(recover(left.path(), Layout::EMBEDDING).unwrap().rows, whole);
+        assert_eq!(recover(left.path(), RowFormat::EMBEDDING).unwrap().rows, whole);
         assert_eq!(frames(left.path(), 16).len() as u64, 1000 + whole);
     }
 }
@@ -405,17 +405,17 @@ fn a_record_that_no_reader_would_take_is_not_written() {
 
 #[test]
 fn what_cannot_be_recovered_is_told() {
-    let left = killed(Layout { format: Format::Parquet, ..NPY }, 4000);
-    let found = recover(left.path(), Layout::EMBEDDING).unwrap();
+    let left = killed(RowFormat { format: Format::Parquet, ..NPY }, 4000);
+    let found = recover(left.path(), RowFormat::EMBEDDING).unwrap();
     assert!(
         found.rows == 0 && found.lost[0].contains("0001.parquet") && found.lost[0].contains("are lost"),
         "{found:?}"
     );
     let left = killed(NPY, 2000);
     fs::write(left.path().join(".0001.npy.partial"), "no header").unwrap();
-    let found = recover(left.path(), Layout::EMBEDDING).unwrap();
+    let found = recover(left.path(), RowFormat::EMBEDDING).unwrap();
     assert!(found.rows == 0 && found.lost[0].contains("0001.npy"), "{found:?}");
-    assert_eq!(recover(&left.path().join("none"), Layout::EMBEDDING).unwrap(), Recovered::default());
+    assert_eq!(recover(&left.path().join("none"), RowFormat::EMBEDDING).unwrap(), Recovered::default());
 }
 
 #[test]

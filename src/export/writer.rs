@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::error::{Error, Kind, Result};
-use crate::export::gathered::{GATHER_BYTES, Gathered, Open};
-use crate::export::{Format, Layout, RECORDS, Record};
+use crate::error::{Error, ErrorKind, Result};
+use crate::export::row_buffer::{GATHER_BYTES, RowBuffer, RowFile};
+use crate::export::{Format, RECORDS, Record, RowFormat};
 use crate::files;
 
 /// On a full disk, room is looked for this often.
@@ -16,7 +16,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// What was written so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub struct WriterCounts {
     /// Pairs of files that are complete.
     pub files: u64,
     /// Rows in these and in the open one.
@@ -33,12 +33,12 @@ pub struct Counts {
 pub struct Writer {
     folder: PathBuf,
     number: u64,
-    layout: Layout,
+    layout: RowFormat,
     rotate_bytes: u64,
-    counts: Counts,
-    open: Option<(Open, Arc<str>)>,
+    counts: WriterCounts,
+    open: Option<(RowFile, Arc<str>)>,
     /// What is not written yet, and how much that may be.
-    gathered: Gathered,
+    gathered: RowBuffer,
     least: usize,
     /// The disk is full; when room was last looked for.
     full: Option<Instant>,
@@ -50,14 +50,14 @@ impl Writer {
     /// Opens `folder` (created if missing) for files from `next_number` on; a pair is closed at `rotate_bytes`.
     /// # Errors
     /// The I/O error, or that there are files of this number or above: they are never overwritten.
-    pub fn open(folder: &Path, next_number: u64, layout: Layout, rotate_bytes: u64) -> Result<Self> {
+    pub fn open(folder: &Path, next_number: u64, layout: RowFormat, rotate_bytes: u64) -> Result<Self> {
         files::create_folder(folder)?;
         let names = files::names_in(folder)?;
         for end in Format::ALL.map(Format::end).into_iter().chain([RECORDS]) {
             if let Some(found) = files::numbered(&names, end).last().filter(|last| **last >= next_number) {
                 let name = files::numbered_name(*found, end);
                 let folder = folder.display();
-                return Err(Error::work(format!(
+                return Err(Error::runtime(format!(
                     "cannot write embeddings from {next_number:04} on to {folder}: {name} is there; resume that run or \
                      give another folder"
                 )));
@@ -68,10 +68,10 @@ impl Writer {
             number: next_number,
             layout,
             rotate_bytes,
-            counts: Counts::default(),
+            counts: WriterCounts::default(),
             open: None,
-            gathered: Gathered::default(),
-            least: Open::least(layout.format, rotate_bytes),
+            gathered: RowBuffer::default(),
+            least: RowFile::least(layout.format, rotate_bytes),
             full: None,
             told: 0,
         })
@@ -82,7 +82,7 @@ impl Writer {
     /// An empty row; an I/O error other than a full disk.
     pub fn push(&mut self, record: &Record, row: &[f32]) -> Result<()> {
         if row.is_empty() {
-            return Err(Error::work(format!("cannot write the embedding of frame {}: it is empty", record.frame)));
+            return Err(Error::runtime(format!("cannot write the embedding of frame {}: it is empty", record.frame)));
         }
         if !self.has_room()? {
             self.counts.lost_rows += 1;
@@ -112,13 +112,13 @@ impl Writer {
     /// Closes the open pair and says what was written.
     /// # Errors
     /// As [`Writer::rotate`].
-    pub fn finish(mut self) -> Result<Counts> {
+    pub fn finish(mut self) -> Result<WriterCounts> {
         self.rotate()?;
         Ok(self.counts)
     }
 
     /// What was written so far.
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> WriterCounts {
         self.counts
     }
 
@@ -128,7 +128,7 @@ impl Writer {
     }
 
     /// Bytes of the open file, with what is gathered.
-    fn size(&self, open: &Open) -> u64 {
+    fn size(&self, open: &RowFile) -> u64 {
         open.bytes() + self.gathered.bytes() as u64
     }
 
@@ -136,7 +136,7 @@ impl Writer {
     fn write_gathered(&mut self, dim: usize, record: &Record) -> Result<()> {
         if self.open.is_none() {
             let path = self.folder.join(files::numbered_name(self.number, self.layout.format.end()));
-            let open = Open::create(&path, self.layout, dim, record)?;
+            let open = RowFile::create(&path, self.layout, dim, record)?;
             self.open = Some((open, record.space.clone()));
         }
         match &mut self.open {
@@ -182,7 +182,7 @@ impl Writer {
     /// Turns a full disk into a state of this writer: whole rows stay, the gathered ones are lost, one line is said.
     fn survive(&mut self, done: Result<()>) -> Result<()> {
         let Err(error) = done else { return Ok(()) };
-        if error.kind() != Kind::DiskFull {
+        if error.kind() != ErrorKind::DiskFull {
             return Err(error);
         }
         self.lose(self.gathered.count());
@@ -194,7 +194,7 @@ impl Writer {
         );
         match self.close_whole() {
             // Closing may need room too; the pair is removed and its rows are counted then.
-            Err(error) if error.kind() == Kind::DiskFull => Ok(()),
+            Err(error) if error.kind() == ErrorKind::DiskFull => Ok(()),
             other => other,
         }
     }
@@ -207,7 +207,7 @@ impl Writer {
         }
         *tried = Instant::now();
         match probe(&self.folder) {
-            Err(error) if error.kind() == Kind::DiskFull => Ok(false),
+            Err(error) if error.kind() == ErrorKind::DiskFull => Ok(false),
             Err(error) => Err(error),
             Ok(()) => {
                 self.full = None;

@@ -57,7 +57,7 @@ pub fn lock(file: &File, path: &Path) -> Result<()> {
                 || "another process (its number cannot be seen from here)".to_owned(),
                 |number| format!("process {number}"),
             );
-            Err(Error::work(format!(
+            Err(Error::runtime(format!(
                 "{} is being written by {who}; only one may write at a time: wait for its end, stop it, or choose another \
                  place",
                 path.display()

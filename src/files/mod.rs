@@ -27,7 +27,7 @@ const PARTIAL: &str = ".partial";
 /// On any error of these the temporary file is gone and `path` is as before (if only the last sync fails, `path` is the
 /// new file, but a power cut may bring the old one back).
 /// # Errors
-/// The I/O error with the path; of kind [`crate::error::Kind::DiskFull`] when there is no room.
+/// The I/O error with the path; of kind [`crate::error::ErrorKind::DiskFull`] when there is no room.
 pub fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
     replace_checked(path, write, |_| Ok(()))
 }
@@ -61,7 +61,7 @@ fn write_synced(file: &File, write: impl FnOnce(&mut BufWriter<File>) -> io::Res
 /// `path` names no file.
 pub fn partial(path: &Path) -> Result<PathBuf> {
     let name =
-        path.file_name().ok_or_else(|| Error::work(format!("cannot write {}: names no file", path.display())))?;
+        path.file_name().ok_or_else(|| Error::runtime(format!("cannot write {}: names no file", path.display())))?;
     let mut hidden = OsString::from(".");
     hidden.push(name);
     hidden.push(PARTIAL);
@@ -192,7 +192,7 @@ pub fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     let file = open_regular(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     let too_long = |size: u64| {
-        Error::work(format!("cannot read {}: it has {size} bytes or more, {max_bytes} are allowed", path.display()))
+        Error::runtime(format!("cannot read {}: it has {size} bytes or more, {max_bytes} are allowed", path.display()))
     };
     if size > max_bytes {
         return Err(too_long(size));
@@ -264,7 +264,7 @@ mod tests {
             out.write_all(b"three")?;
             Err(io::ErrorKind::StorageFull.into())
         });
-        assert_eq!(error.unwrap_err().kind(), crate::error::Kind::DiskFull);
+        assert_eq!(error.unwrap_err().kind(), crate::error::ErrorKind::DiskFull);
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(names_in(folder.path()).unwrap(), ["a.txt"]);
     }

@@ -1,11 +1,11 @@
 //! Pictures and streams of frames.
 use super::text;
 use crate::frame::Frame;
-use crate::source::{fuzzing, picture};
+use crate::source::{fuzzing, image_decode};
 
 pub(super) fn picture(bytes: &[u8]) -> bool {
     let mut frame = Frame::default();
-    let read = picture::decode(bytes, &mut frame).is_ok();
+    let read = image_decode::decode(bytes, &mut frame).is_ok();
     assert!(!read || frame.pixels.len() == 3 * frame.width as usize * frame.height as usize, "pixels are missing");
     read
 }

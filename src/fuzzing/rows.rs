@@ -2,7 +2,7 @@
 use std::path::Path;
 
 use super::file;
-use crate::export::{Reader, Stored};
+use crate::export::{Reader, RowFileReader};
 
 pub(super) fn npy(bytes: &[u8]) -> bool {
     let _ = crate::export::npy::parse(bytes, bytes.len() as u64);
@@ -40,7 +40,7 @@ fn read(path: &Path) -> bool {
         })
     };
     let whole = path.parent().is_some_and(|folder| all(Reader::open(folder))) && all(Reader::file(path));
-    let Ok(stored) = Stored::open(path) else { return false };
+    let Ok(stored) = RowFileReader::open(path) else { return false };
     let dim = stored.dim();
     let rows = stored.for_each_row(|_, row| {
         assert_eq!(row.len(), dim, "a row of another length");

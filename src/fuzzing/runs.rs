@@ -4,12 +4,12 @@ use std::path::Path;
 use ndarray::Array2;
 
 use super::{file, folder, seeds};
-use crate::frame::Stamp;
+use crate::frame::Timestamp;
 use crate::head::Scratch;
 use crate::learner::Learner;
-use crate::pairs::Sample;
-use crate::pipeline::folder::RunInfo;
-use crate::pipeline::saved;
+use crate::pipeline::run_dir::RunManifest;
+use crate::pipeline::run_state;
+use crate::sampling::Sample;
 
 pub(super) fn head(bytes: &[u8]) -> bool {
     let path = file("head/heads/0001.safetensors", bytes);
@@ -21,7 +21,7 @@ pub(super) fn head(bytes: &[u8]) -> bool {
         // Of numbers that no stream gives there may be no fit.
         let _ = scatter.fit(4, 0.2);
     }
-    crate::checkpoint::space_of("encoder", "card", &read.head);
+    crate::spaces::space_of("encoder", "card", &read.head);
     newest.is_ok()
 }
 
@@ -34,9 +34,9 @@ pub(super) fn map(bytes: &[u8]) -> bool {
 pub(super) fn state(bytes: &[u8]) -> bool {
     file("state/state.safetensors", bytes);
     let run = folder().join("state");
-    saved::states(&run, None);
+    run_state::states(&run, None);
     let mut learner = seeds::learner();
-    let Ok((Some(_), _)) = saved::restore(&run, &seeds::owner_of_state(), &mut learner) else { return false };
+    let Ok((Some(_), _)) = run_state::restore(&run, &seeds::owner_of_state(), &mut learner) else { return false };
     // What was taken must bear being learned on with, and being saved.
     let went_on = (0..40).try_for_each(|i| learner.learn(&seeds::sample(100_000 + i)).map(|_| ()));
     let _ = went_on.and_then(|()| learner.finish(100_040).map(|_| ()));
@@ -58,7 +58,7 @@ pub(super) fn journal(bytes: &[u8]) -> bool {
 
 pub(super) fn run_json(bytes: &[u8]) -> bool {
     file("run/run.json", bytes);
-    let Ok(run) = RunInfo::load(&folder().join("run")) else { return false };
+    let Ok(run) = RunManifest::load(&folder().join("run")) else { return false };
     let origin = run.origin();
     origin.shape();
     origin.pooled_dim();
@@ -84,7 +84,7 @@ pub(super) fn latents(bytes: &[u8]) -> bool {
         let sample = Sample {
             camera: u16::from(rest[2] % 3),
             index: i as u64,
-            stamp: Stamp(stamp),
+            stamp: Timestamp(stamp),
             segment: i as u64 / (1 + u64::from(rest[1] % 30)),
             latent: latent.collect(),
             ..Sample::default()

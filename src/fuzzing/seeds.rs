@@ -8,18 +8,18 @@ use image::ImageEncoder;
 use ndarray::{Array1, Array2};
 
 use super::folder;
-use crate::checkpoint::{HeadFile, MapFile, Owner, head_path, map_path, save_head, save_map, space_of};
-use crate::config::{Config, load};
-use crate::export::outlets::ring;
-use crate::export::{Dtype, Format, Layout, Level, Record, SCHEMA, Writer};
-use crate::frame::Stamp;
-use crate::head::{Form, Head, Learned, Scatter};
+use crate::checkpoint::{HeadCheckpoint, Owner, SpaceMapCheckpoint, head_path, map_path, save_head, save_map};
+use crate::config::{Config, loader};
+use crate::export::sinks::shm_ring;
+use crate::export::{Dtype, Format, Granularity, Record, RowFormat, SCHEMA, Writer};
+use crate::frame::Timestamp;
+use crate::head::{EmbeddingKind, Head, HeadParams, ScatterStats};
 use crate::journal::{self, Journal};
-use crate::learner::{Learner, Origin};
-use crate::pairs::Sample;
-use crate::pipeline::folder::{Place, RunInfo};
-use crate::pipeline::saved;
-use crate::spaces::{Kind, Map};
+use crate::learner::{LatentSpec, Learner};
+use crate::pipeline::run_dir::{RunManifest, StreamPosition};
+use crate::pipeline::run_state;
+use crate::sampling::Sample;
+use crate::spaces::{MapKind, SpaceMap, space_of};
 
 /// Samples of the state that is a seed: after the first fits.
 const SAMPLES: u64 = 400;
@@ -45,9 +45,10 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
             read(&journal::path(&run))
         }
         "run_json" => {
-            let origin = Origin { encoder_sha256: "e".into(), card_hash: "c".into(), dim: 8, ..Origin::default() };
+            let origin =
+                LatentSpec { encoder_sha256: "e".into(), card_hash: "c".into(), dim: 8, ..LatentSpec::default() };
             let (names, sources) = (["door".to_owned()], ["pattern://7".into()]);
-            RunInfo::new(Path::new("e.onnx"), &origin, &sources, true, &names, &config()).save(&run).unwrap();
+            RunManifest::new(Path::new("e.onnx"), &origin, &sources, true, &names, &config()).save(&run).unwrap();
             read(&run.join("run.json"))
         }
         "onnx" | "merge_onnx" | "proposed_card" => ["tiny", "taps", "token", "fixed", "mixed"].map(model).into(),
@@ -81,15 +82,15 @@ fn config() -> Config {
         "learn.frames_per_step=4",
         "learn.batch_pairs=16",
         "learn.still_distance=0",
-        "judge.min_blocks=2",
-        "judge.hold_every=2",
-        "judge.block_secs=1.5",
+        "promotion.min_blocks=2",
+        "promotion.holdout_every=2",
+        "promotion.block_secs=1.5",
     ];
-    load::load(None, &overrides.map(str::to_owned)).unwrap()
+    loader::load(None, &overrides.map(str::to_owned)).unwrap()
 }
 
 pub(super) fn learner_of(dim: usize) -> Learner {
-    Learner::new(&config(), Origin { dim, ..Origin::default() }, None).unwrap()
+    Learner::new(&config().learner(), LatentSpec { dim, ..LatentSpec::default() }, None).unwrap()
 }
 
 /// The learner that the seed of a state is of.
@@ -102,12 +103,14 @@ const RUN: &str = "run";
 
 /// Whose the seed of a state is.
 pub(super) fn owner_of_state() -> Owner {
-    Origin { dim: 8, ..Origin::default() }.owner(RUN)
+    Owner::new(&LatentSpec { dim: 8, ..LatentSpec::default() }, RUN)
 }
 
 /// Whose the seed of a head is.
 pub(super) fn owner_of_head() -> Owner {
-    Origin { encoder_sha256: "encoder".into(), card_hash: "card".into(), dim: 4, ..Origin::default() }.owner(RUN)
+    let spec =
+        LatentSpec { encoder_sha256: "encoder".into(), card_hash: "card".into(), dim: 4, ..LatentSpec::default() };
+    Owner::new(&spec, RUN)
 }
 
 /// The `i`th of a stream of short scenes.
@@ -115,7 +118,7 @@ pub(super) fn sample(i: u64) -> Sample {
     let latent = (0..8).map(|k| ((i / 10 * 7 + k) as f32).sin() + 0.1 * ((i * 3 + k) as f32).cos());
     Sample {
         index: i,
-        stamp: Stamp(i as i64 * 100_000_000),
+        stamp: Timestamp(i as i64 * 100_000_000),
         segment: i / 10,
         latent: latent.collect(),
         ..Sample::default()
@@ -125,21 +128,21 @@ pub(super) fn sample(i: u64) -> Sample {
 fn state(run: &Path) -> Vec<Vec<u8>> {
     let mut learner = learner();
     (0..SAMPLES).for_each(|i| drop(learner.learn(&sample(i)).unwrap()));
-    let place = Place { next_index: SAMPLES, ..Place::default() };
-    saved::store(run, &owner_of_state(), &mut learner, place, None).unwrap();
+    let place = StreamPosition { next_index: SAMPLES, ..StreamPosition::default() };
+    run_state::store(run, &owner_of_state(), &mut learner, place, None).unwrap();
     vec![fs::read(run.join("state.safetensors")).unwrap()]
 }
 
 /// A head over latents of `dim` numbers.
 pub(super) fn head(dim: usize) -> Head {
     let slow = Array2::from_shape_fn((dim, 3), |(row, column)| ((row * 3 + column) as f32).sin());
-    Head::Learned(Learned { mean: Array1::zeros(dim), slow, mlp: None, alpha: 0.0, form: Form::Mean })
+    Head::Learned(HeadParams { mean: Array1::zeros(dim), slow, mlp: None, alpha: 0.0, form: EmbeddingKind::Mean })
 }
 
 fn saved_head(run: &Path) -> std::path::PathBuf {
     let head = head(4);
     let sums = |count: u32| (0..count).map(|i| 1.0 + 0.1 * f64::from(i)).collect();
-    let file = HeadFile {
+    let file = HeadCheckpoint {
         space: space_of("encoder", "card", &head),
         head,
         number: 1,
@@ -148,7 +151,7 @@ fn saved_head(run: &Path) -> std::path::PathBuf {
         card_hash: "card".into(),
         activate_at: 40,
         made_at: 32,
-        scatter: Some(Scatter::from_parts(4, 9, 7, sums(4), sums(10), sums(10)).unwrap()),
+        scatter: Some(ScatterStats::from_parts(4, 9, 7, sums(4), sums(10), sums(10)).unwrap()),
     };
     save_head(run, &file).unwrap();
     head_path(run, 1)
@@ -156,7 +159,7 @@ fn saved_head(run: &Path) -> std::path::PathBuf {
 
 fn saved_map(run: &Path) -> std::path::PathBuf {
     let matrix = Array2::from_shape_fn((4, 3), |(row, column)| if row == column { 1.0 } else { 0.0 });
-    let file = MapFile {
+    let file = SpaceMapCheckpoint {
         from: "a".repeat(16),
         from_head: 1,
         to: "b".repeat(16),
@@ -164,7 +167,7 @@ fn saved_map(run: &Path) -> std::path::PathBuf {
         run: RUN.into(),
         encoder_sha256: "encoder".into(),
         card_hash: "card".into(),
-        map: Map { kind: Kind::Affine, matrix, offset: Array1::zeros(3) },
+        map: SpaceMap { kind: MapKind::Affine, matrix, offset: Array1::zeros(3) },
         references: 20,
         queries: 10,
         hits: None,
@@ -177,7 +180,7 @@ fn saved_map(run: &Path) -> std::path::PathBuf {
 fn rows(folder: &Path, format: Format, end: &str) -> Vec<Vec<u8>> {
     let all = [Dtype::F32, Dtype::F16].map(|dtype| {
         fs::remove_dir_all(folder).unwrap();
-        let mut writer = Writer::open(folder, 0, Layout::embeddings(format, dtype), 100_000).unwrap();
+        let mut writer = Writer::open(folder, 0, RowFormat::embeddings(format, dtype), 100_000).unwrap();
         (0..5).for_each(|frame| writer.push(&record(frame), &[0.5, -0.5, 0.5, -0.5]).unwrap());
         writer.finish().unwrap();
         fs::read(folder.join(format!("0000.{end}"))).unwrap()
@@ -194,10 +197,10 @@ fn record(frame: u64) -> Record {
         stamp_ns: frame as i64 * 100_000_000,
         wall_ns: Some(1_700_000_000_000_000_000),
         segment: frame / 3,
-        level: Level::Frame,
+        level: Granularity::Frame,
         space: "0123456789abcdef".into(),
         head: 1,
-        maker: None,
+        provenance: None,
         learner: None,
         novelty: Some(0.25),
         novel: false,
@@ -211,7 +214,7 @@ fn record(frame: u64) -> Record {
 
 fn ring(run: &Path) -> Vec<Vec<u8>> {
     let path = run.join("ring");
-    let mut ring = ring::Writer::create(&path, 64, 4).unwrap();
+    let mut ring = shm_ring::RingWriter::create(&path, 64, 4).unwrap();
     [0u8, 1, 2].iter().for_each(|i| ring.push(&[*i; 20]));
     let bytes = fs::read(&path).unwrap();
     drop(ring);

@@ -1,8 +1,8 @@
 //! What people and other programs write: configuration, sources, boxes.
 use super::requests::embedded;
 use super::{file, text};
-use crate::boxes::mot::parse;
-use crate::config::{self, Candidate, load, objective, taps};
+use crate::config::{self, HeadSpec, loader, objective, taps};
+use crate::detection::mot::parse;
 use crate::source::address::Address;
 use crate::source::uri::Uri;
 
@@ -12,11 +12,11 @@ pub(super) fn config(bytes: &[u8]) -> bool {
     let (toml, overrides) = text.split_once('\0').unwrap_or((&text, ""));
     let path = file("config.toml", toml.as_bytes());
     let overrides: Vec<String> = overrides.lines().map(str::to_owned).collect();
-    let Ok(config) = load::load(Some(&path), &overrides) else { return false };
+    let Ok(config) = loader::load(Some(&path), &overrides) else { return false };
     // What passed the check must be usable; an address may still be none.
-    let _ = (config.live.address(), config.metrics.address());
-    let known = config.head.candidates.iter().all(|candidate| Candidate::parse(candidate).is_ok());
-    known && objective::parse(&config.learn.objective).is_ok() && load::over(&config, &overrides).is_ok()
+    let _ = (config.stream.address(), config.metrics.address());
+    let known = config.head.candidates.iter().all(|candidate| HeadSpec::parse(candidate).is_ok());
+    known && objective::parse(&config.learn.objective).is_ok() && loader::over(&config, &overrides).is_ok()
 }
 
 /// The name of a source; its password must not be in what is shown of it.
@@ -50,11 +50,11 @@ pub(super) fn mot(bytes: &[u8]) -> bool {
 pub(super) fn words(bytes: &[u8]) -> bool {
     let text = text(bytes);
     let lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    crate::export::outlets::mqtt::in_topic(&text);
+    crate::export::sinks::mqtt::in_topic(&text);
     [
-        text.parse::<config::Broker>().is_ok(),
-        text.parse::<taps::Tap>().is_ok(),
-        Candidate::parse(&text).is_ok(),
+        text.parse::<config::BrokerUrl>().is_ok(),
+        text.parse::<taps::FeatureTap>().is_ok(),
+        HeadSpec::parse(&text).is_ok(),
         objective::parse(&text).is_ok(),
         taps::parse(&lines).is_ok(),
     ]

@@ -48,7 +48,7 @@ impl Server {
     /// The address cannot be listened at: another program is there, it is none of this machine, or needs more rights.
     pub fn start(listen: SocketAddr, key: &str, pages: Arc<Pages>) -> Result<Self> {
         let wrong = |e| refused(listen, key, e);
-        let failed = |e| Error::work("cannot start the web server").because(e);
+        let failed = |e| Error::runtime("cannot start the web server").with_source(e);
         let listener = std::net::TcpListener::bind(listen).map_err(wrong)?;
         listener.set_nonblocking(true).map_err(wrong)?;
         let address = listener.local_addr().map_err(wrong)?;
@@ -99,7 +99,7 @@ fn refused(listen: SocketAddr, key: &str, error: std::io::Error) -> Error {
         std::io::ErrorKind::PermissionDenied => "ports below 1024 need more rights; take a higher one",
         _ => "it cannot be listened there",
     };
-    Error::work(format!("{key} = \"{listen}\": {what}")).because(error)
+    Error::runtime(format!("{key} = \"{listen}\": {what}")).with_source(error)
 }
 
 /// Until the future is dropped.

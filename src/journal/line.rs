@@ -13,7 +13,7 @@ const SHORT_LINE: usize = MAX_LINE_BYTES / 2;
 /// short ones stay, and `left_out` counts the others.
 pub(super) fn encode(event: &str, fields: &Value) -> Result<Vec<u8>> {
     let Some(map) = fields.as_object().filter(|map| !map.contains_key("event")) else {
-        return Err(Error::work(format!(
+        return Err(Error::runtime(format!(
             "journal event {event:?}: {fields} must be an object without a key \"event\""
         )));
     };

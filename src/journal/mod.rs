@@ -12,7 +12,7 @@ mod tests;
 mod writer;
 
 pub use parts::{exists, path};
-pub use reader::{Line, Lines, Tally, for_each, read};
+pub use reader::{JournalLine, JournalScan, Tally, for_each, read};
 pub use writer::{Found, Journal};
 
 /// Longest line, with its end: what is longer is shortened when it is written, and left out when it is read.

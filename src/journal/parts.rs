@@ -71,7 +71,7 @@ impl Budget {
             }
             bytes -= size(&part).min(bytes);
             fs::remove_file(&part).map_err(|error| Error::io("cannot remove the oldest part", &part, error))?;
-            tracing::info!("{} removed, the oldest part of the journal (board.journal_megabytes)", part.display());
+            tracing::info!("{} removed, the oldest part of the journal (host.journal_megabytes)", part.display());
             removed += 1;
         }
         Ok(removed)

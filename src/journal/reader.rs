@@ -12,7 +12,7 @@ use crate::files;
 
 /// One line: where it stands, and the event or why it is none.
 #[derive(Debug)]
-pub struct Line {
+pub struct JournalLine {
     /// Name of its file.
     pub file: String,
     /// Its number there, from 1.
@@ -27,7 +27,7 @@ pub struct Line {
 
 /// The lines of a journal, oldest first, good and bad. No journal: no lines.
 #[derive(Debug)]
-pub struct Lines {
+pub struct JournalScan {
     ahead: VecDeque<PathBuf>,
     open: Option<Open>,
     torn: bool,
@@ -41,7 +41,7 @@ struct Open {
     number: u64,
 }
 
-impl Lines {
+impl JournalScan {
     /// Of the run `run`.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ impl Lines {
         self.torn
     }
 
-    fn read(&mut self) -> Result<Option<Line>> {
+    fn read(&mut self) -> Result<Option<JournalLine>> {
         loop {
             if self.open.is_none() {
                 let Some(path) = self.ahead.pop_front() else { return Ok(None) };
@@ -70,7 +70,7 @@ impl Lines {
             match found {
                 Some(Found { event, text, whole }) => {
                     open.number += 1;
-                    return Ok(Some(Line { file: open.name.clone(), number: open.number, event, text, whole }));
+                    return Ok(Some(JournalLine { file: open.name.clone(), number: open.number, event, text, whole }));
                 }
                 None => self.open = None,
             }
@@ -78,8 +78,8 @@ impl Lines {
     }
 }
 
-impl Iterator for Lines {
-    type Item = Result<Line>;
+impl Iterator for JournalScan {
+    type Item = Result<JournalLine>;
     fn next(&mut self) -> Option<Self::Item> {
         let next = self.read().transpose();
         match &next {
@@ -172,7 +172,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub(super) fn count(&mut self, line: &Line) {
+    pub(super) fn count(&mut self, line: &JournalLine) {
         match &line.event {
             Ok(_) => self.events += 1,
             Err(why) => {
@@ -199,7 +199,7 @@ impl Tally {
 /// The I/O error.
 pub fn for_each(run: &Path, mut each: impl FnMut(Value)) -> Result<Tally> {
     let mut tally = Tally::default();
-    for line in Lines::of(run)? {
+    for line in JournalScan::of(run)? {
         let line = line?;
         tally.count(&line);
         if let Ok(event) = line.event {

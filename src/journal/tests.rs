@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::writer::MAX_WAITING;
 use super::*;
-use crate::error::Kind;
+use crate::error::ErrorKind;
 use crate::files::small_disk::SmallDisk;
 
 fn events(run: &Path) -> Vec<Value> {
@@ -66,7 +66,7 @@ fn lines_wait_while_the_disk_is_full() {
     let there = events(disk.path()).len();
     assert!(there >= 1 && there + journal.waiting() == 21 && journal.waiting() > 10, "{there}");
     assert_eq!(fs::read(path(disk.path())).unwrap().last(), Some(&b'\n'));
-    assert_eq!(journal.sync().unwrap_err().kind(), Kind::DiskFull);
+    assert_eq!(journal.sync().unwrap_err().kind(), ErrorKind::DiskFull);
     fs::remove_file(ballast).unwrap();
     journal.write("after", json!({})).unwrap();
     let events = events(disk.path());
@@ -86,7 +86,7 @@ fn too_many_waiting_lines_are_counted_not_kept() {
     let there = events(disk.path()).len();
     fs::remove_file(ballast).unwrap();
     // The 10,000 lines themselves do not fit on this disk: what fits is written, the rest goes on waiting.
-    assert_eq!(journal.sync().unwrap_err().kind(), Kind::DiskFull);
+    assert_eq!(journal.sync().unwrap_err().kind(), ErrorKind::DiskFull);
     assert_eq!(journal.lost() as usize, 300 - there);
     assert!(events(disk.path()).len() > 1000);
 }
@@ -113,7 +113,7 @@ fn no_journal_is_empty_and_every_bad_line_is_left_out_and_counted() {
         assert_eq!(events(run.path()).len(), 3);
     }
     fs::write(path(run.path()), "[]\n{}").unwrap();
-    let mut lines = Lines::of(run.path()).unwrap();
+    let mut lines = JournalScan::of(run.path()).unwrap();
     assert_eq!(lines.by_ref().map(|line| line.unwrap().event).collect::<Vec<_>>(), [Err("it is no object".to_owned())]);
     assert!(lines.torn());
 }

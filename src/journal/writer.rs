@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::parts::{self, Budget};
-use super::reader::{Lines, Tally};
+use super::reader::{JournalScan, Tally};
 use super::{line, path};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 
 /// Lines that wait in memory while the disk is full, and their bytes; after that the oldest go.
@@ -79,7 +79,7 @@ impl Journal {
     /// An I/O error other than a full disk.
     pub fn go_on(&mut self, next: u64, bounded: bool) -> Result<Found> {
         let mut found = Found::default();
-        for line in Lines::of(&self.run)? {
+        for line in JournalScan::of(&self.run)? {
             let line = line?;
             found.tally.count(&line);
             let Ok(event) = &line.event else { continue };
@@ -94,7 +94,7 @@ impl Journal {
         found.tally.warn(&self.run);
         if found.repeated > 0 {
             match self.forget_from(next) {
-                Err(error) if error.kind() == Kind::DiskFull => {
+                Err(error) if error.kind() == ErrorKind::DiskFull => {
                     tracing::warn!("{}: {} lines of the journal will come twice", error.chain(), found.repeated);
                     found.repeated = 0;
                 }
@@ -108,12 +108,12 @@ impl Journal {
     fn forget_from(&mut self, next: u64) -> Result<()> {
         let goes = |event: &Value| frame_of(event).is_some_and(|frame| frame >= next);
         for path in parts::all(&self.run)? {
-            let events = Lines::of_files(vec![path.clone()]);
+            let events = JournalScan::of_files(vec![path.clone()]);
             if !events.map_while(Result::ok).any(|line| line.event.as_ref().is_ok_and(goes)) {
                 continue;
             }
             files::replace(&path, |out| {
-                for line in Lines::of_files(vec![path.clone()]) {
+                for line in JournalScan::of_files(vec![path.clone()]) {
                     let line = line.map_err(|error| io::Error::other(error.chain()))?;
                     if !line.event.as_ref().is_ok_and(goes) {
                         out.write_all(&line.text)?;
@@ -141,7 +141,7 @@ impl Journal {
             self.untold += 1;
         }
         match self.flush() {
-            Err(error) if error.kind() == Kind::DiskFull => Ok(()),
+            Err(error) if error.kind() == ErrorKind::DiskFull => Ok(()),
             other => other,
         }
     }

@@ -10,14 +10,14 @@ use std::sync::{Mutex, OnceLock, TryLockError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::encoder::Encoder;
-use crate::export::outlets::Watch;
-use crate::learner::{Counts, Learner, Snapshot, State};
+use crate::export::sinks::SinkStats;
+use crate::learner::{Learner, LearnerCounts, LearnerStatus, Snapshot};
 use crate::source::SourceCounts;
 use crate::telemetry;
 
 pub use page::Page;
 
-/// Upper bounds of the classes of [`Times`], seconds: from an encoder on a GPU to a stalled camera.
+/// Upper bounds of the classes of [`LatencyTimes`], seconds: from an encoder on a GPU to a stalled camera.
 const BOUNDS: [f64; 13] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
 
 /// A number that only rises, or that is set to what another place has counted.
@@ -26,7 +26,7 @@ pub struct Counter(AtomicU64);
 
 impl Counter {
     /// One more.
-    pub fn one_more(&self) {
+    pub fn inc(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
     /// What was counted elsewhere.
@@ -41,17 +41,17 @@ impl Counter {
 
 /// Times by classes.
 #[derive(Debug, Default)]
-struct Times {
+struct LatencyTimes {
     /// One more than there are bounds, the last for what is longer; not cumulative.
     classes: [Counter; BOUNDS.len() + 1],
     nanoseconds: AtomicU64,
 }
 
-impl Times {
+impl LatencyTimes {
     fn record(&self, time: Duration) {
         let secs = time.as_secs_f64();
         let class = BOUNDS.iter().position(|bound| secs <= *bound).unwrap_or(BOUNDS.len());
-        self.classes[class].one_more();
+        self.classes[class].inc();
         let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
     }
@@ -108,8 +108,8 @@ pub struct Metrics {
     /// ... and answered with a reason.
     pub refused_boxes: Counter,
     source: [Counter; 7],
-    age: Times,
-    encode: Times,
+    age: LatencyTimes,
+    encode: LatencyTimes,
     learner: [Counter; 6],
     /// Returns to the frozen latents.
     pub demotions: Counter,
@@ -121,7 +121,7 @@ pub struct Metrics {
     queue: [Counter; 2],
     encoder: OnceLock<OpenEncoder>,
     head: Mutex<HeadInUse>,
-    live: OnceLock<Watch>,
+    live: OnceLock<SinkStats>,
     /// Milliseconds after `started`, plus one, of the last embedding, or of the start of the pipeline; 0: not yet.
     last_frame: AtomicU64,
     /// Milliseconds without a frame that a live source is allowed; 0: it is no live source.
@@ -147,8 +147,8 @@ impl Default for Metrics {
             boxes: Counter::default(),
             refused_boxes: Counter::default(),
             source: Default::default(),
-            age: Times::default(),
-            encode: Times::default(),
+            age: LatencyTimes::default(),
+            encode: LatencyTimes::default(),
             learner: Default::default(),
             demotions: Counter::default(),
             state: AtomicUsize::new(0),
@@ -180,7 +180,7 @@ impl Metrics {
     }
 
     /// Records go to `live` too. Of several calls the first counts.
-    pub fn live(&self, live: Option<Watch>) {
+    pub fn live(&self, live: Option<SinkStats>) {
         if let Some(live) = live {
             self.live.get_or_init(|| live);
         }
@@ -205,7 +205,7 @@ impl Metrics {
 
     /// An embedding left, `age` after its frame had arrived; so many segments were seen.
     pub fn embedded(&self, age: Duration, segments: u64) {
-        self.frames.one_more();
+        self.frames.inc();
         self.segments.set(segments);
         self.age.record(age);
         self.touch();
@@ -234,7 +234,7 @@ impl Metrics {
 
     /// Where the learner stands; `waiting` latents of at most `room` wait for it.
     pub fn learner(&self, learner: &Learner, waiting: usize, room: usize) {
-        let Counts { samples, held, steps, fits, promotions, rollbacks, .. } = *learner.counts();
+        let LearnerCounts { samples, held_out: held, steps, fits, promotions, rollbacks, .. } = *learner.counts();
         for (counter, count) in self.learner.iter().zip([samples, held, steps, fits, promotions, rollbacks]) {
             counter.set(count);
         }
@@ -250,7 +250,7 @@ impl Metrics {
     pub fn pause(&self, paused: bool) {
         self.paused.store(paused, Ordering::Relaxed);
         if paused {
-            self.paused_latents.one_more();
+            self.paused_latents.inc();
         }
     }
 
@@ -309,11 +309,11 @@ impl Metrics {
 }
 
 /// The states of the learner, by the names that the journal gives them.
-const STATES: [(State, &str); 4] = [
-    (State::Warming, "warming"),
-    (State::Learning, "learning"),
-    (State::Holding, "holding"),
-    (State::RolledBack, "rolled-back"),
+const STATES: [(LearnerStatus, &str); 4] = [
+    (LearnerStatus::Warming, "warming"),
+    (LearnerStatus::Learning, "learning"),
+    (LearnerStatus::Holding, "holding"),
+    (LearnerStatus::RolledBack, "rolled-back"),
 ];
 
 #[cfg(test)]

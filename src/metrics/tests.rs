@@ -55,15 +55,15 @@ fn the_ring_and_the_broker_are_told_of_while_they_are_open() {
     // Nobody listens there: what is published waits, and beyond a megabyte the oldest goes.
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let sets = [
-        format!("live.ring={:?}", folder.path().join("ring")),
-        "live.ring_slot_kilobytes=1".into(),
+        format!("stream.ring={:?}", folder.path().join("ring")),
+        "stream.ring_slot_kilobytes=1".into(),
         format!("mqtt.broker=\"mqtt://{nobody}\""),
         "mqtt.buffer_megabytes=1".into(),
     ];
-    let config = crate::config::load::load(None, &sets).unwrap();
-    let mut outlets = crate::export::outlets::Outlets::open(&config, None).unwrap().unwrap();
+    let config = crate::config::loader::load(None, &sets).unwrap();
+    let mut outlets = crate::export::sinks::LiveSinks::open(&config, None).unwrap().unwrap();
     let metrics = Metrics::default();
-    metrics.live(Some(outlets.watch()));
+    metrics.live(Some(outlets.stats()));
     let text = r#"{"camera":"a","frame":3,"stamp_ns":4,"segment":0,"space":"s","head":1,"novelty":null}"#;
     let record = serde_json::from_str(text).unwrap();
     (0..3).for_each(|_| outlets.publish(&record, &[1.0; 64]).unwrap());

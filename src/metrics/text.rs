@@ -3,8 +3,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::page::Page;
-use super::{BOUNDS, Metrics, STATES, Times};
-use crate::export::outlets::mqtt;
+use super::{BOUNDS, LatencyTimes, Metrics, STATES};
+use crate::export::sinks::mqtt;
 use crate::telemetry;
 
 impl Metrics {
@@ -121,7 +121,7 @@ impl Metrics {
         let [samples, held, steps, fits, promotions, rollbacks] = &self.learner;
         for (name, help, counter) in [
             ("afterimage_learner_samples_total", "Samples in closed blocks, learned from or held out.", samples),
-            ("afterimage_learner_held_out_total", "Samples held out for the judge.", held),
+            ("afterimage_learner_held_out_total", "Samples held out for the promotion gate.", held),
             ("afterimage_gradient_steps_total", "Gradient steps of the residual.", steps),
             ("afterimage_fits_total", "Fits of the slow head.", fits),
             ("afterimage_promotions_total", "Heads promoted.", promotions),
@@ -137,7 +137,7 @@ impl Metrics {
         page.family(
             "afterimage_learner_paused",
             "gauge",
-            "1 while learning pauses for the sake of the machine ([board]).",
+            "1 while learning pauses for the sake of the machine ([host]).",
         );
         page.sample(&[], self.paused.load(Ordering::Relaxed));
         let help = "Latents not learned from because the machine was strained.";
@@ -168,7 +168,7 @@ impl Metrics {
             let help = "Records that were too long for a slot of the ring.";
             page.family("afterimage_ring_records_lost_total", "counter", help).sample(&[], get(&ring.too_long));
         }
-        if let Some(mqtt) = live.mqtt.as_ref().map(mqtt::Watch::counts) {
+        if let Some(mqtt) = live.mqtt.as_ref().map(mqtt::MqttStats::counts) {
             for (name, kind, help, count) in [
                 ("records_total", "counter", "Records that the broker has acknowledged, or was sent.", mqtt.delivered),
                 ("records_lost_total", "counter", "Records that had to make room for newer ones.", mqtt.lost),
@@ -183,7 +183,7 @@ impl Metrics {
     }
 }
 
-fn times(page: &mut Page, name: &str, help: &str, times: &Times) {
+fn times(page: &mut Page, name: &str, help: &str, times: &LatencyTimes) {
     page.family(name, "histogram", help);
     // Read once: the count of a histogram is that of its last class, whatever is recorded meanwhile.
     let mut below = 0;

@@ -38,8 +38,8 @@ mod tests {
     fn the_first_error_is_the_reason_whoever_is_asked_first() {
         let first = FirstFault::default();
         assert_eq!(first.note(Ok(7)).unwrap(), 7);
-        first.note::<()>(Err(Error::work("read-only file system"))).unwrap_err();
-        first.note::<()>(Err(Error::work("the export thread has ended"))).unwrap_err();
+        first.note::<()>(Err(Error::runtime("read-only file system"))).unwrap_err();
+        first.note::<()>(Err(Error::runtime("the export thread has ended"))).unwrap_err();
         assert_eq!(first.result().unwrap_err().to_string(), "read-only file system");
     }
 }

@@ -11,19 +11,19 @@
 //! Buffers go round: each channel has one that brings the empty buffers back, so that nothing is allocated after the
 //! first frames. A live source drops what the learner or the disk cannot take (counted) and never waits for them; a
 //! bounded source waits, so that a run over it is complete and the same every time.
-mod batch;
-pub mod boxed;
-mod capture;
-pub mod desk;
-pub mod exporting;
-pub mod folder;
+mod batcher;
+pub mod box_encoder;
+mod capture_thread;
+pub mod box_service;
+pub mod export_thread;
+pub mod run_dir;
 mod first_fault;
-mod hot;
-pub mod learning;
-mod pace;
-pub mod report;
-pub mod saved;
-mod turnstile;
+mod inference_loop;
+pub mod learner_thread;
+mod cpu_throttle;
+pub mod stats;
+pub mod run_state;
+mod progress_barrier;
 mod workers;
 
 use std::collections::VecDeque;
@@ -34,26 +34,26 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
 
-use crate::board::{Heart, Strain};
 use crate::config::Config;
-use crate::encoder::{Encoder, Prepare, Views};
+use crate::encoder::{Augmenter, Encoder, Preprocessor};
 use crate::error::{Error, Result};
 use crate::head::{Grid, Scratch};
+use crate::host::{ThermalMonitor, Watchdog};
 use crate::learner::Snapshot;
 use crate::metrics::Metrics;
-use crate::pairs::segments::Segmenter;
+use crate::sampling::shot_detector::ShotDetector;
 use crate::shutdown::Part;
 use crate::source::Source;
 
-use batch::Batch;
-use capture::{Ends, Keep, Slot};
-use desk::Desk;
-use exporting::Exporter;
+use batcher::Batcher;
+use box_service::BoxService;
+use capture_thread::{BoxInput, PreparedFrame, StopFlags};
+use export_thread::Exporter;
 use first_fault::{FirstFault, Noted};
-use hot::Hot;
-use learning::Learning;
-use report::Totals;
-use turnstile::Turnstile;
+use inference_loop::InferenceLoop;
+use learner_thread::LearnerMode;
+use progress_barrier::ProgressBarrier;
+use stats::RunStats;
 use workers::{ExporterEnd, LearnerEnd};
 
 /// Prepared frames on their way at most, live: one in the encoder, one being filled or waiting. A frame is taken when
@@ -67,11 +67,11 @@ const EVENTS: usize = 64;
 const ROWS: usize = 256;
 
 /// Everything that one run of the pipeline needs.
-pub struct Job<'a> {
+pub struct Pipeline<'a> {
     /// Where frames come from; already skipped to `next_index` on a resumed run.
     pub source: Box<dyn Source>,
     /// From frame to tensor; with the background of a fixed camera, where windows are cut.
-    pub prepare: Prepare,
+    pub prepare: Preprocessor,
     /// The frozen encoder.
     pub encoder: &'a mut Encoder,
     /// Frames that go through the encoder together (bounded sources without learning); 1: each by itself.
@@ -87,17 +87,17 @@ pub struct Job<'a> {
     /// First frame of this run (0, or where a resumed run goes on).
     pub next_index: u64,
     /// Where the segments stand.
-    pub segmenter: Segmenter,
+    pub segmenter: ShotDetector,
     /// The learner, where there is learning.
-    pub learning: Option<Learning<'a>>,
+    pub learner: Option<LearnerMode<'a>>,
     /// The files, where there are exports.
     pub exporter: Option<Exporter>,
     /// Where detectors ask for embeddings of boxes; live sources only.
-    pub desk: Option<Desk>,
+    pub box_service: Option<BoxService>,
     /// Figures for a monitoring system.
     pub metrics: Arc<Metrics>,
     /// Tells those who ask that the pipeline lives.
-    pub heart: Heart,
+    pub watchdog: Watchdog,
     /// Set from outside to end the run in order.
     pub stop: Arc<AtomicBool>,
     /// Start of the process, for the time to the first embedding.
@@ -110,23 +110,43 @@ pub struct Job<'a> {
 ///
 /// # Errors
 /// The first worker that failed, with its reason; the other workers are ended in order.
-pub fn run(job: Job<'_>) -> Result<Totals> {
-    let Job {
-        source, prepare, encoder, batch, config, cameras, snapshots, frozen_space, next_index, segmenter, ..
+pub fn run(job: Pipeline<'_>) -> Result<RunStats> {
+    let Pipeline {
+        source,
+        prepare,
+        encoder,
+        batch,
+        config,
+        cameras,
+        snapshots,
+        frozen_space,
+        next_index,
+        segmenter,
+        ..
     } = job;
-    let Job { learning, exporter, desk, metrics, heart, stop, started, mut progress, .. } = job;
+    let Pipeline {
+        learner: learning,
+        exporter,
+        box_service: desk,
+        metrics,
+        watchdog: heart,
+        stop,
+        started,
+        mut progress,
+        ..
+    } = job;
     let (live, names) = (source.live(), cameras.iter().map(|name| name.as_ref().to_owned()).collect::<Vec<String>>());
     // Twice a batch: one is encoded while the next fills.
     let slots = if live { SLOTS_LIVE } else { SLOTS_BOUNDED.max(2 * batch) };
     let (filled_in, filled) = bounded(slots);
     let (empty_in, empty) = bounded(slots);
     for _ in 0..slots {
-        empty_in.send(Slot::new(encoder.size())).map_err(|_| Error::work("the slots of the pipeline"))?;
+        empty_in.send(PreparedFrame::new(encoder.size())).map_err(|_| Error::runtime("the slots of the pipeline"))?;
     }
-    let (turnstile, fault) = (Turnstile::default(), &FirstFault::default());
+    let (turnstile, fault) = (ProgressBarrier::default(), &FirstFault::default());
     // Ends the capture thread when the hot path has ended, for whatever reason.
     let halt = AtomicBool::new(false);
-    let ends = Ends { stop: &stop, halt: &halt };
+    let ends = StopFlags { stop: &stop, halt: &halt };
     // A camera counts its frames from 0 each time it is opened; a run that goes on counts on.
     let first = if live { next_index } else { 0 };
     let background = prepare.background().cloned().map(Arc::new);
@@ -136,42 +156,49 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
     let shutdown = heart.shutdown().clone();
     std::thread::scope(|scope| {
         let (events_in, events) = bounded(EVENTS);
-        let ways = capture::Ways { filled: filled_in, empty, events: events_in };
-        let views = if learning.is_some() { Views::new(&config.learn) } else { None };
-        let keep = desk.as_ref().map_or(Keep::Nothing, Desk::keeps);
-        let making = capture::Making { prepare, views, first, keep };
-        let capture = spawn(scope, "capture", move || fault.note(capture::run(source, making, &ways, ends, figures)))?;
+        let ways = capture_thread::CaptureChannels { filled: filled_in, empty, events: events_in };
+        let views = if learning.is_some() { Augmenter::new(&config.learn) } else { None };
+        let keep = desk.as_ref().map_or(BoxInput::Nothing, BoxService::keeps);
+        let making = capture_thread::FramePreparer { prepare, views, first, keep };
+        let capture =
+            spawn(scope, "capture", move || fault.note(capture_thread::run(source, making, &ways, ends, figures)))?;
         let (learner_end, learner) = match learning {
             Some(learning) => {
                 let (whole, queue) = match &learning {
-                    Learning::Learn(worker) => (worker.learner().takes_grids(), worker.learner().queue()),
-                    Learning::Record(_) => (true, config.learn.queue_latents),
+                    LearnerMode::Learn(worker) => (worker.learner().takes_grids(), worker.learner().queue()),
+                    LearnerMode::Record(_) => (true, config.learn.queue_latents),
                 };
                 let (out, inbox) = bounded(queue);
                 let (spare_in, spare) = bounded(queue);
                 // At most one snapshot comes of each waiting latent, so that the learner never waits here.
                 let (snapshots_in, snapshots) = bounded(queue + 64);
-                let ways = learning::Ways {
+                let ways = learner_thread::LearnerChannels {
                     inbox,
                     spare: spare_in,
                     snapshots: snapshots_in,
-                    turnstile: &turnstile,
+                    barrier: &turnstile,
                     metrics: figures,
                 };
-                let cores = config.board.cores().map_err(Error::config)?;
-                let strain = if live { Some(Strain::open(&config.board)?) } else { None };
-                let conduct = learning::Conduct { live, share: config.learn.cpu_share, stop: &stop, cores, strain };
+                let cores = config.host.cores().map_err(Error::config)?;
+                let strain = if live { Some(ThermalMonitor::open(&config.host)?) } else { None };
+                let conduct = learner_thread::LearnerLimits {
+                    live,
+                    share: config.learn.cpu_share,
+                    stop: &stop,
+                    cores,
+                    thermal: strain,
+                };
                 let thread = spawn(scope, "learner", move || match learning {
-                    Learning::Learn(worker) => fault.note(learning::run(worker, &ways, conduct)),
-                    Learning::Record(recording) => {
-                        learning::record(recording, &ways);
+                    LearnerMode::Learn(worker) => fault.note(learner_thread::run(worker, &ways, conduct)),
+                    LearnerMode::Record(recording) => {
+                        learner_thread::record(recording, &ways);
                         Ok(())
                     }
                 })?;
                 let lag = config.learn.promote_lag_frames;
                 let checkpoint_every = config.checkpoint.every_frames;
                 (
-                    Some(LearnerEnd { out, spare, snapshots, turnstile: &turnstile, lag, whole, checkpoint_every }),
+                    Some(LearnerEnd { out, spare, snapshots, barrier: &turnstile, lag, whole, checkpoint_every }),
                     Some(thread),
                 )
             }
@@ -183,20 +210,20 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
                 let (spare_in, spare) = bounded(ROWS);
                 let (latents, grids) = (exporter.wants_latents(), exporter.wants_grids());
                 let thread =
-                    spawn(scope, "export", move || exporting::run(exporter, &rows, &spare_in, fault, figures))?;
+                    spawn(scope, "export", move || export_thread::run(exporter, &rows, &spare_in, fault, figures))?;
                 (Some(ExporterEnd { out, spare, latents, grids }), Some(thread))
             }
             None => (None, None),
         };
         let (desk_end, asked) = match desk {
             Some(desk) => {
-                let (end, ways) = desk::ways(keep == Keep::Pixels);
+                let (end, ways) = box_service::ways(keep == BoxInput::Pixels);
                 (Some(end), Some(spawn(scope, "boxes", move || fault.note(desk.run(&ways, figures)))?))
             }
             None => (None, None),
         };
         let next_checkpoint = next_index + config.checkpoint.every_frames;
-        let mut hot = Hot {
+        let mut hot = InferenceLoop {
             live,
             cameras,
             frozen_space,
@@ -209,12 +236,12 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
             learner: learner_end,
             events,
             exporter: exporter_end,
-            desk: desk_end,
+            box_service: desk_end,
             started,
-            totals: Totals::default(),
+            totals: RunStats::default(),
             metrics: figures,
-            heart,
-            told_head: None,
+            watchdog: heart,
+            reported_head: None,
             sent: VecDeque::new(),
             sent_count: 0,
             latent: vec![0.0; encoder.dim()],
@@ -224,7 +251,7 @@ pub fn run(job: Job<'_>) -> Result<Totals> {
             pooled: Vec::new(),
             embedding: Vec::new(),
             scratch: Scratch::default(),
-            batch: Batch::new(batch),
+            batch: Batcher::new(batch),
             encoder,
         };
         let ran = hot.run(&filled, &empty_in, ends, &mut *progress);
@@ -266,14 +293,14 @@ fn spawn<'scope, T: Send + 'scope>(
     work: impl FnOnce() -> T + Send + 'scope,
 ) -> Result<ScopedJoinHandle<'scope, T>> {
     let thread = std::thread::Builder::new().name(name.to_owned()).spawn_scoped(scope, work);
-    thread.map_err(|e| Error::work(format!("cannot start the {name} thread")).because(e))
+    thread.map_err(|e| Error::runtime(format!("cannot start the {name} thread")).with_source(e))
 }
 
 /// What a worker came to; `None` where it failed, which `fault` knows. A panic is an error like any other.
 fn joined<T>(what: &str, result: std::thread::Result<std::result::Result<T, Noted>>, fault: &FirstFault) -> Option<T> {
     let panicked = |panic: Box<dyn std::any::Any + Send>| {
         let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref().cloned());
-        fault.note(Err(Error::work(format!("the {what} thread panicked: {}", text.unwrap_or_default()))))
+        fault.note(Err(Error::runtime(format!("the {what} thread panicked: {}", text.unwrap_or_default()))))
     };
     result.unwrap_or_else(panicked).ok()
 }

@@ -3,12 +3,12 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-use super::exporting::{Rotated, Row, ToExporter};
-use super::learning::{Marker, ToLearner};
-use super::turnstile::Turnstile;
+use super::export_thread::{FilePositions, Row, ToExporter};
+use super::learner_thread::{CheckpointMarker, ToLearner};
+use super::progress_barrier::ProgressBarrier;
 use crate::error::{Error, Result};
 use crate::learner::Snapshot;
-use crate::pairs::Sample;
+use crate::sampling::Sample;
 
 /// The way to and from the learner.
 pub(super) struct LearnerEnd<'a> {
@@ -16,7 +16,7 @@ pub(super) struct LearnerEnd<'a> {
     /// Samples coming back, for their buffers.
     pub(super) spare: Receiver<Sample>,
     pub(super) snapshots: Receiver<Arc<Snapshot>>,
-    pub(super) turnstile: &'a Turnstile,
+    pub(super) barrier: &'a ProgressBarrier,
     /// A bounded source waits for the learner to be within so many frames.
     pub(super) lag: u64,
     /// It learns from whole grids, not only from pooled latents.
@@ -37,35 +37,35 @@ pub(super) struct ExporterEnd {
 }
 
 /// What became of a message.
-pub(super) enum Sent {
+pub(super) enum SendOutcome {
     Yes,
     Full,
     Gone,
 }
 
 /// In a hurry (live): never waits. Else (bounded): waits for room.
-pub(super) fn send<T>(out: &Sender<T>, message: T, hurry: bool) -> Sent {
+pub(super) fn send<T>(out: &Sender<T>, message: T, hurry: bool) -> SendOutcome {
     if hurry {
         match out.try_send(message) {
-            Ok(()) => Sent::Yes,
-            Err(TrySendError::Full(_)) => Sent::Full,
-            Err(TrySendError::Disconnected(_)) => Sent::Gone,
+            Ok(()) => SendOutcome::Yes,
+            Err(TrySendError::Full(_)) => SendOutcome::Full,
+            Err(TrySendError::Disconnected(_)) => SendOutcome::Gone,
         }
     } else if out.send(message).is_ok() {
-        Sent::Yes
+        SendOutcome::Yes
     } else {
-        Sent::Gone
+        SendOutcome::Gone
     }
 }
 
 /// The worker's own error is what the user sees; this one only ends the hot path.
 pub(super) fn worker_gone(what: &str) -> Error {
-    Error::work(format!("the {what} thread has ended"))
+    Error::runtime(format!("the {what} thread has ended"))
 }
 
 /// Whether a checkpoint was asked for.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum StopRequest {
     /// Of exporter and learner.
     Both,
     /// Of none: one of them has no room.
@@ -79,26 +79,26 @@ pub(super) fn ask_checkpoint(
     learner: &LearnerEnd<'_>,
     exporter: Option<&ExporterEnd>,
     hurry: bool,
-    marker: impl FnOnce(Option<Receiver<Rotated>>) -> Marker,
-) -> Result<Asked> {
+    marker: impl FnOnce(Option<Receiver<FilePositions>>) -> CheckpointMarker,
+) -> Result<StopRequest> {
     if hurry && learner.out.is_full() {
-        return Ok(Asked::Later);
+        return Ok(StopRequest::Later);
     }
     let rotated = match exporter {
         Some(exporter) => {
             let (reply, rotated) = bounded(1);
             match send(&exporter.out, ToExporter::Rotate(reply), hurry) {
-                Sent::Yes => Some(rotated),
-                Sent::Full => return Ok(Asked::Later),
-                Sent::Gone => return Err(worker_gone("export")),
+                SendOutcome::Yes => Some(rotated),
+                SendOutcome::Full => return Ok(StopRequest::Later),
+                SendOutcome::Gone => return Err(worker_gone("export")),
             }
         }
         None => None,
     };
     match send(&learner.out, ToLearner::Checkpoint(Box::new(marker(rotated))), hurry) {
-        Sent::Yes => Ok(Asked::Both),
-        Sent::Full => Ok(Asked::Later),
-        Sent::Gone => Err(worker_gone("learner")),
+        SendOutcome::Yes => Ok(StopRequest::Both),
+        SendOutcome::Full => Ok(StopRequest::Later),
+        SendOutcome::Gone => Err(worker_gone("learner")),
     }
 }
 
@@ -107,7 +107,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::config;
-    use crate::pairs::Segmenter;
+    use crate::sampling::ShotDetector;
 
     /// Both workers with room for one message each, and what they would receive.
     struct OneSlot<'t> {
@@ -118,20 +118,20 @@ mod tests {
     }
 
     impl<'t> OneSlot<'t> {
-        fn new(turnstile: &'t Turnstile) -> Self {
+        fn new(turnstile: &'t ProgressBarrier) -> Self {
             let ((learn, learned), (export, exported)) = (bounded(1), bounded(1));
             let (_, spare) = bounded(1);
             let (_, snapshots) = bounded(1);
             let (lag, whole, checkpoint_every) = (1, false, 1);
-            let learner = LearnerEnd { out: learn, spare, snapshots, turnstile, lag, whole, checkpoint_every };
+            let learner = LearnerEnd { out: learn, spare, snapshots, barrier: turnstile, lag, whole, checkpoint_every };
             let (_, spare) = bounded(1);
             let exporter = ExporterEnd { out: export, spare, latents: false, grids: false };
             Self { learner, exporter, learned, exported }
         }
 
-        fn ask(&self) -> Result<Asked> {
-            let segmenter = Segmenter::new(&config::Learn::default()).save().clone();
-            ask_checkpoint(&self.learner, Some(&self.exporter), true, |rotated| Marker {
+        fn ask(&self) -> Result<StopRequest> {
+            let segmenter = ShotDetector::new(&config::Training::default()).save().clone();
+            ask_checkpoint(&self.learner, Some(&self.exporter), true, |rotated| CheckpointMarker {
                 next_index: 7,
                 ended: false,
                 last: false,
@@ -144,25 +144,25 @@ mod tests {
 
     #[test]
     fn no_file_is_closed_while_the_learner_has_no_room() {
-        let turnstile = Turnstile::default();
+        let turnstile = ProgressBarrier::default();
         let ends = OneSlot::new(&turnstile);
         ends.learner.out.send(ToLearner::Sample(Sample::default())).unwrap();
         for _ in 0..3 {
-            assert_eq!(ends.ask().unwrap(), Asked::Later);
+            assert_eq!(ends.ask().unwrap(), StopRequest::Later);
             assert!(ends.exported.is_empty(), "the exporter was asked to close its files for nothing");
         }
         ends.learned.recv().unwrap();
-        assert_eq!(ends.ask().unwrap(), Asked::Both);
+        assert_eq!(ends.ask().unwrap(), StopRequest::Both);
         assert!(matches!(ends.exported.recv().unwrap(), ToExporter::Rotate(_)));
         assert!(matches!(ends.learned.recv().unwrap(), ToLearner::Checkpoint(marker) if marker.rotated.is_some()));
     }
 
     #[test]
     fn no_state_is_saved_while_the_exporter_has_no_room_and_a_worker_that_ended_is_named() {
-        let turnstile = Turnstile::default();
+        let turnstile = ProgressBarrier::default();
         let ends = OneSlot::new(&turnstile);
         ends.exporter.out.send(ToExporter::Row(Box::default())).unwrap();
-        assert_eq!(ends.ask().unwrap(), Asked::Later);
+        assert_eq!(ends.ask().unwrap(), StopRequest::Later);
         assert!(ends.learned.is_empty());
         let OneSlot { learner, exporter, learned, exported } = ends;
         drop(exported);

@@ -8,7 +8,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use crate::error::{Error, Result};
-use crate::export::{Level, Record, Stored};
+use crate::export::{Granularity, Record, RowFileReader};
 
 /// Rows that are looked at in one pass over the files: so many times the hits that are wanted, and at least so many. A pass
 /// that was not enough is followed by one over the rows behind it.
@@ -19,7 +19,7 @@ const MOST_PAGE: usize = 1 << 16;
 
 /// Where a row lies, and how similar it is. In this order: the most similar first, of equal ones the first file and row.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Place {
+pub struct RowRef {
     /// `Σ a_i b_i`, 1 at most but for rounding.
     pub similarity: f64,
     /// Its place in the list of files.
@@ -28,16 +28,16 @@ pub struct Place {
     pub row: u64,
 }
 
-impl Eq for Place {}
+impl Eq for RowRef {}
 
-impl Ord for Place {
+impl Ord for RowRef {
     fn cmp(&self, other: &Self) -> Ordering {
         let better = other.similarity.total_cmp(&self.similarity);
         better.then_with(|| (self.file, self.row).cmp(&(other.file, other.row)))
     }
 }
 
-impl PartialOrd for Place {
+impl PartialOrd for RowRef {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
@@ -47,26 +47,26 @@ impl PartialOrd for Place {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hit {
     /// Where its row lies.
-    pub place: Place,
+    pub place: RowRef,
     /// What the row embeds.
     pub record: Record,
 }
 
 /// Which rows show the same moment, so that only the nearest of them is a hit.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Moment {
+pub struct DedupWindow {
     /// Rows of one camera within so many seconds; 0: none but a row itself.
     pub secs: f64,
 }
 
-impl Moment {
-    /// Whether `a` and `b` show the same: frames of one camera within [`Moment::secs`]. Boxes of two tracks never do, nor do
+impl DedupWindow {
+    /// Whether `a` and `b` show the same: frames of one camera within [`DedupWindow::secs`]. Boxes of two tracks never do, nor do
     /// two boxes of one frame.
     pub fn same(self, a: &Record, b: &Record) -> bool {
         if a.camera != b.camera {
             return false;
         }
-        if a.level == Level::Box && b.level == Level::Box {
+        if a.level == Granularity::Box && b.level == Granularity::Box {
             let tracks = a.track.zip(b.track);
             if tracks.is_some_and(|(a, b)| a != b) || (a.frame == b.frame && a.window != b.window) {
                 return false;
@@ -82,7 +82,13 @@ impl Moment {
 ///
 /// # Errors
 /// A file cannot be read, has rows of another length, or numbers that are not finite.
-pub fn nearest(files: &[Stored], query: &[f32], k: usize, moment: Moment, own: Option<&Record>) -> Result<Vec<Hit>> {
+pub fn nearest(
+    files: &[RowFileReader],
+    query: &[f32],
+    k: usize,
+    moment: DedupWindow,
+    own: Option<&Record>,
+) -> Result<Vec<Hit>> {
     let mut hits: Vec<Hit> = Vec::with_capacity(k);
     let (mut after, mut page) = (None, (PAGE_PER_HIT * k).clamp(LEAST_PAGE, MOST_PAGE));
     while hits.len() < k {
@@ -108,16 +114,16 @@ pub fn nearest(files: &[Stored], query: &[f32], k: usize, moment: Moment, own: O
 ///
 /// # Errors
 /// As [`nearest`].
-pub fn best(files: &[Stored], query: &[f32], most: usize, after: Option<Place>) -> Result<Vec<Place>> {
+pub fn best(files: &[RowFileReader], query: &[f32], most: usize, after: Option<RowRef>) -> Result<Vec<RowRef>> {
     // The worst of those kept is on top. It grows with what is found: `most` may be above all there is.
-    let mut kept: BinaryHeap<Place> = BinaryHeap::new();
+    let mut kept: BinaryHeap<RowRef> = BinaryHeap::new();
     for (file, stored) in files.iter().enumerate() {
-        let odd = |what: String| Error::work(format!("cannot use {}: {what}", stored.path().display()));
+        let odd = |what: String| Error::runtime(format!("cannot use {}: {what}", stored.path().display()));
         if stored.dim() != query.len() {
             return Err(odd(format!("its rows have {} numbers, the query {}", stored.dim(), query.len())));
         }
         stored.for_each_row(|row, numbers| {
-            let place = Place { similarity: dot(query, numbers), file, row };
+            let place = RowRef { similarity: dot(query, numbers), file, row };
             if !place.similarity.is_finite() {
                 return Err(odd(format!("row {row} has a number that is not finite; see `afterimage check --run`")));
             }
@@ -135,7 +141,7 @@ pub fn best(files: &[Stored], query: &[f32], most: usize, after: Option<Place>) 
 }
 
 /// Each place with its record, in the order of the places.
-fn with_records(files: &[Stored], places: &[Place]) -> Result<Vec<(Place, Record)>> {
+fn with_records(files: &[RowFileReader], places: &[RowRef]) -> Result<Vec<(RowRef, Record)>> {
     let mut by_file: BTreeMap<usize, Vec<(u64, usize)>> = BTreeMap::new();
     for (at, place) in places.iter().enumerate() {
         by_file.entry(place.file).or_default().push((place.row, at));

@@ -5,7 +5,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
-use crate::export::{Dtype, Format, Layout, SCHEMA, Writer};
+use crate::export::{Dtype, Format, RowFormat, SCHEMA, Writer};
 use crate::linalg::normalise;
 
 const DIM: usize = 21;
@@ -38,10 +38,10 @@ fn record(i: usize) -> Record {
         stamp_ns: (i / 2) as i64 * 100_000_000,
         wall_ns: None,
         segment: 0,
-        level: Level::Frame,
+        level: Granularity::Frame,
         space: "space".into(),
         head: 1,
-        maker: None,
+        provenance: None,
         learner: None,
         novelty: None,
         novel: false,
@@ -54,11 +54,11 @@ fn record(i: usize) -> Record {
 }
 
 /// Files of `rows` in `folder`, several of them.
-fn written(folder: &Path, format: Format, dtype: Dtype, rows: &[(Record, Vec<f32>)]) -> Vec<Stored> {
-    let mut writer = Writer::open(folder, 0, Layout::embeddings(format, dtype), 1 << 15).unwrap();
+fn written(folder: &Path, format: Format, dtype: Dtype, rows: &[(Record, Vec<f32>)]) -> Vec<RowFileReader> {
+    let mut writer = Writer::open(folder, 0, RowFormat::embeddings(format, dtype), 1 << 15).unwrap();
     rows.iter().for_each(|(record, row)| writer.push(record, row).unwrap());
     let files = writer.finish().unwrap().files;
-    (0..files).map(|n| Stored::open(&folder.join(format!("{n:04}.{}", format.end()))).unwrap()).collect()
+    (0..files).map(|n| RowFileReader::open(&folder.join(format!("{n:04}.{}", format.end()))).unwrap()).collect()
 }
 
 /// What is stored of a row.
@@ -76,8 +76,8 @@ fn by_hand(query: &[f32], rows: &[(Record, Vec<f32>)], dtype: Dtype) -> Vec<(f64
 }
 
 /// The positions in `rows` of places in `files`.
-fn numbers(files: &[Stored], places: impl Iterator<Item = Place>) -> Vec<usize> {
-    let before = |file: usize| files[..file].iter().map(Stored::rows).sum::<u64>();
+fn numbers(files: &[RowFileReader], places: impl Iterator<Item = RowRef>) -> Vec<usize> {
+    let before = |file: usize| files[..file].iter().map(RowFileReader::rows).sum::<u64>();
     places.map(|place| (before(place.file) + place.row) as usize).collect()
 }
 
@@ -88,7 +88,7 @@ fn the_order_is_that_of_brute_force_in_every_format() {
         for dtype in [Dtype::F32, Dtype::F16] {
             let folder = tempfile::tempdir().unwrap();
             let files = written(folder.path(), format, dtype, &rows);
-            assert!(files.len() > 3 && files.iter().map(Stored::rows).sum::<u64>() == 3000);
+            assert!(files.len() > 3 && files.iter().map(RowFileReader::rows).sum::<u64>() == 3000);
             for query in [&rows[17].1, &rows[2999].1] {
                 let right = by_hand(query, &rows, dtype);
                 let found = best(&files, query, 3000, None).unwrap();
@@ -121,13 +121,19 @@ fn equal_rows_come_in_the_order_of_the_files() {
     let rows: Vec<_> = (0..900).map(|i| (record(i), one.clone())).collect();
     let folder = tempfile::tempdir().unwrap();
     let files = written(folder.path(), Format::Npy, Dtype::F32, &rows);
-    let found = nearest(&files, &one, 5, Moment { secs: 0.0 }, Some(&rows[1].0)).unwrap();
+    let found = nearest(&files, &one, 5, DedupWindow { secs: 0.0 }, Some(&rows[1].0)).unwrap();
     assert_eq!(numbers(&files, found.iter().map(|hit| hit.place)), [0, 2, 3, 4, 5]);
     assert!(found.iter().all(|hit| hit.place.similarity == 1.0));
 }
 
 /// The nearest first, then the nearest of another moment, over all rows.
-fn greedy(right: &[(f64, usize)], rows: &[(Record, Vec<f32>)], k: usize, moment: Moment, own: usize) -> Vec<usize> {
+fn greedy(
+    right: &[(f64, usize)],
+    rows: &[(Record, Vec<f32>)],
+    k: usize,
+    moment: DedupWindow,
+    own: usize,
+) -> Vec<usize> {
     let mut taken: Vec<usize> = Vec::new();
     for (_, i) in right {
         let near = |j: &usize| moment.same(&rows[*j].0, &rows[*i].0);
@@ -153,7 +159,7 @@ fn of_each_moment_only_the_nearest_is_found_however_many_passes_that_takes() {
         let folder = folder.path().join(format.end());
         let files = written(&folder, format, Dtype::F32, &rows);
         for secs in [0.0, 0.35, 10.0, 80.0, 1e6] {
-            let moment = Moment { secs };
+            let moment = DedupWindow { secs };
             let found = nearest(&files, &query, 10, moment, Some(&rows[0].0)).unwrap();
             let right = greedy(&by_hand(&query, &rows, Dtype::F32), &rows, 10, moment, 0);
             assert_eq!(found.len(), right.len(), "{secs}");
@@ -171,14 +177,14 @@ fn of_each_moment_only_the_nearest_is_found_however_many_passes_that_takes() {
 fn boxes_of_two_tracks_are_two_things() {
     let frame = record(0);
     let boxed = |frame: u64, track, left| Record {
-        level: Level::Box,
+        level: Granularity::Box,
         frame,
         stamp_ns: frame as i64 * 100_000_000,
         track,
         window: Some([left, 0, left + 9, 9]),
         ..record(0)
     };
-    let moment = Moment { secs: 1.0 };
+    let moment = DedupWindow { secs: 1.0 };
     assert!(moment.same(&frame, &record(2)) && !moment.same(&frame, &record(1)), "cameras");
     assert!(!moment.same(&record(0), &record(40)));
     assert!(moment.same(&boxed(1, Some(3), 0), &boxed(2, Some(3), 50)));
@@ -206,11 +212,11 @@ fn rows_that_cannot_be_compared_are_errors() {
     // A header that lies, and a file that was cut: refused before a row is read.
     std::fs::write(&path, &bytes[..bytes.len() - 4]).unwrap();
     assert!(best(&files, &rows[0].1, 3, None).unwrap_err().chain().contains("does not fit its"));
-    assert!(Stored::open(&path).unwrap_err().chain().contains("does not fit its"));
+    assert!(RowFileReader::open(&path).unwrap_err().chain().contains("does not fit its"));
     std::fs::write(&path, &bytes[..100]).unwrap();
-    assert!(Stored::open(&path).is_err() && best(&files, &rows[0].1, 3, None).is_err());
+    assert!(RowFileReader::open(&path).is_err() && best(&files, &rows[0].1, 3, None).is_err());
     std::fs::write(&path, b"").unwrap();
-    assert!(Stored::open(&path).is_err() && best(&files, &rows[0].1, 3, None).is_err());
+    assert!(RowFileReader::open(&path).is_err() && best(&files, &rows[0].1, 3, None).is_err());
     // Records that are too few.
     std::fs::write(&path, &bytes).unwrap();
     assert!(files[0].records(&[0, 49]).is_ok());

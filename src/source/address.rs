@@ -30,13 +30,13 @@ impl Address {
     pub fn new(text: &str) -> Self {
         let mut hidden = Vec::new();
         match kind(text) {
-            Kind::Local => {}
-            Kind::Pipeline(from) => {
+            AddressKind::Local => {}
+            AddressKind::Pipeline(from) => {
                 for word in words(text, from) {
                     in_word(text, word, &mut hidden);
                 }
             }
-            Kind::Network(from) => in_address(text, from..text.len(), &mut hidden),
+            AddressKind::Network(from) => in_address(text, from..text.len(), &mut hidden),
         }
         Self { text: text.to_owned(), hidden: merged(hidden) }
     }
@@ -143,34 +143,34 @@ impl fmt::Debug for Address {
 }
 
 /// What a text is, as far as secrets go; with where its rest begins.
-enum Kind {
+enum AddressKind {
     Local,
     Pipeline(usize),
     Network(usize),
 }
 
-fn kind(text: &str) -> Kind {
+fn kind(text: &str) -> AddressKind {
     let start = text.len() - text.trim_start().len();
     let word = text.get(start..).unwrap_or_default();
     let scheme = word.split(':').next().filter(|before| before.len() < word.len()).unwrap_or_default();
     let lower = scheme.to_ascii_lowercase();
     let after = start + scheme.len() + 1;
     if LOCAL.contains(&lower.as_str()) {
-        return Kind::Local;
+        return AddressKind::Local;
     }
     if lower == "gst" {
-        return Kind::Pipeline(after);
+        return AddressKind::Pipeline(after);
     }
     let is_word = !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
     if is_word && (lower.starts_with("rtsp") || word.get(scheme.len()..).is_some_and(|rest| rest.starts_with(":/"))) {
-        return Kind::Network(after);
+        return AddressKind::Network(after);
     }
     // Mistyped (`rtsp//me:secret@host`, `me:secret@host`, in quotes)? A file may be called so, too.
     let address = word.contains("://") || word.find(':').is_some_and(|colon| word[colon..].contains('@'));
     if address && !Path::new(text).exists() {
-        return Kind::Network(start);
+        return AddressKind::Network(start);
     }
-    Kind::Local
+    AddressKind::Local
 }
 
 /// The secrets of an address whose scheme ends before `range`.

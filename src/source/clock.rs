@@ -3,7 +3,7 @@ use std::sync::OnceLock;
 use std::time::Instant;
 
 use super::wall_clock_nanos;
-use crate::frame::Stamp;
+use crate::frame::Timestamp;
 
 /// One moment on the monotonic clock, and the same on the wall: the wall clock is read once, so that stamps follow each
 /// other rightly even when it is set anew, or a camera is opened again.
@@ -11,19 +11,19 @@ static START: OnceLock<(Instant, i64)> = OnceLock::new();
 
 /// Stamps of this process come after `last`, the newest of the run that goes on: a board without a battery for its clock
 /// wakes up in the past. Before any source is opened. False where the wall clock is behind, and stamps go on from `last`.
-pub fn go_on_after(last: Stamp) -> bool {
+pub fn go_on_after(last: Timestamp) -> bool {
     let least = last.0.saturating_add(1);
     let (_, begin) = *START.get_or_init(|| (Instant::now(), wall_clock_nanos().max(least)));
     begin > least
 }
 
 /// The stamp of `moment`.
-pub(super) fn stamp(moment: Instant) -> Stamp {
+pub(super) fn stamp(moment: Instant) -> Timestamp {
     let (start, wall) = *START.get_or_init(|| (Instant::now(), wall_clock_nanos()));
     let nanos = |span: std::time::Duration| i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);
     match moment.checked_duration_since(start) {
-        Some(after) => Stamp(wall.saturating_add(nanos(after))),
-        None => Stamp(wall.saturating_sub(nanos(start.duration_since(moment)))),
+        Some(after) => Timestamp(wall.saturating_add(nanos(after))),
+        None => Timestamp(wall.saturating_sub(nanos(start.duration_since(moment)))),
     }
 }
 
@@ -48,7 +48,7 @@ impl FileClock {
     }
 
     /// The stamp of the frame at position `index`, the next one; `time`: its presentation time in nanoseconds.
-    pub(super) fn stamp(&mut self, index: u64, time: Option<i64>) -> Stamp {
+    pub(super) fn stamp(&mut self, index: u64, time: Option<i64>) -> Timestamp {
         let own = match (time, self.start) {
             (Some(time), Some(start)) => Some(time.saturating_sub(start)).filter(|own| *own >= self.last),
             // The first time of all; frames without one may have come before.
@@ -67,7 +67,7 @@ impl FileClock {
             self.step = next - self.last;
         }
         self.last = next;
-        Stamp(next)
+        Timestamp(next)
     }
 }
 

@@ -1,18 +1,18 @@
 //! Where frames come from. Every source is opened from a URI and sits behind one trait.
 pub mod address;
 pub mod camera;
-pub mod child;
+pub mod subprocess;
 pub mod clock;
 pub mod folder;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
-pub mod guard;
-pub mod joined;
-mod mailbox;
-pub mod memory;
-pub mod pattern;
-pub mod picture;
-mod piped;
+pub mod reconnect;
+pub mod multi;
+mod latest_slot;
+pub mod looped_clip;
+pub mod synthetic;
+pub mod image_decode;
+mod stdin;
 pub mod unreadable;
 pub mod uri;
 mod yuv;
@@ -22,14 +22,14 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use self::address::Address;
-use self::folder::LeftOut;
-pub use self::guard::Event;
-use self::guard::Guard;
-use self::picture::Kind;
-use self::uri::{Uri, Wanted};
+use self::folder::Skipped;
+use self::image_decode::PictureFormat;
+use self::reconnect::ReconnectingSource;
+pub use self::reconnect::SourceEvent;
+use self::uri::{CameraSelector, Uri};
 use crate::config;
 use crate::error::{Error, Result};
-use crate::frame::{Frame, Stamp};
+use crate::frame::{Frame, Timestamp};
 
 /// What one pull brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub struct SourceCounts {
     /// Live only: age of the last frame when it was taken, milliseconds.
     pub age_ms: u64,
     /// Folders only: what lies in them and is not read.
-    pub left_out: LeftOut,
+    pub left_out: Skipped,
 }
 
 impl SourceCounts {
@@ -122,7 +122,7 @@ pub trait Source: Send {
         vec![self.counts()]
     }
     /// Live only: what happened to the source since this was asked last.
-    fn take_events(&mut self) -> Vec<Event> {
+    fn take_events(&mut self) -> Vec<SourceEvent> {
         Vec::new()
     }
 }
@@ -140,19 +140,21 @@ fn open_address(address: &Address, config: &config::Source) -> Result<Box<dyn So
         Uri::Csi(_) | Uri::Rtsp(_) | Uri::Http(_) | Uri::Gst(_) => open_live(address, config),
         Uri::Folder(path) => Ok(Box::new(folder::Folder::open(&path, config.frame_rate)?)),
         Uri::Video(path) => open_file(&path, config),
-        Uri::Input => piped::open_input(config),
-        Uri::Pattern(recipe) => Ok(Box::new(pattern::Pattern::open(recipe)?)),
+        Uri::Input => stdin::open_input(config),
+        Uri::Pattern(recipe) => Ok(Box::new(synthetic::SyntheticSource::open(recipe)?)),
         Uri::Path(path) => {
-            let found = std::fs::metadata(&path).map_err(|e| nothing_at(address).because(e))?.file_type();
+            let found = std::fs::metadata(&path).map_err(|e| nothing_at(address).with_source(e))?.file_type();
             if found.is_dir() {
                 Ok(Box::new(folder::Folder::open(&path, config.frame_rate)?))
             } else if found.is_file() {
                 open_file(&path, config)
             } else if found.is_char_device() {
-                open_camera(Wanted::Path(path), config)
+                open_camera(CameraSelector::Path(path), config)
             } else {
                 let path = path.display();
-                Err(Error::work(format!("the source {path} is neither a folder nor a video file nor a camera device")))
+                Err(Error::runtime(format!(
+                    "the source {path} is neither a folder nor a video file nor a camera device"
+                )))
             }
         }
     }
@@ -160,19 +162,19 @@ fn open_address(address: &Address, config: &config::Source) -> Result<Box<dyn So
 
 /// Opens the sources of one camera or several, joined into one.
 /// # Errors
-/// As [`open`], and those of [`joined::Joined::new`].
+/// As [`open`], and those of [`multi::MultiSource::new`].
 pub fn open_all(addresses: &[Address], config: &config::Source) -> Result<Box<dyn Source>> {
     match addresses {
         [one] => open_address(one, config),
         _ => {
             let sources = addresses.iter().map(|one| open_address(one, config)).collect::<Result<_>>()?;
-            Ok(Box::new(joined::Joined::new(sources)?))
+            Ok(Box::new(multi::MultiSource::new(sources)?))
         }
     }
 }
 
 fn nothing_at(path: &Address) -> Error {
-    Error::work(format!(
+    Error::runtime(format!(
         "cannot open the source {path}; name a folder of images, a video file, an image, a camera or pattern://SEED"
     ))
 }
@@ -180,27 +182,27 @@ fn nothing_at(path: &Address) -> Error {
 /// An image by its content (or its name, so that a broken one is called by what it should be), else a video: an animated GIF
 /// is one.
 fn open_file(path: &Path, config: &config::Source) -> Result<Box<dyn Source>> {
-    match picture::Found::at(path) {
-        Some(picture::Found::Picture | picture::Found::Animated(Kind::WebP)) => {}
-        Some(picture::Found::Animated(_)) => return Ok(Box::new(child::Video::open(path, config)?)),
-        None if picture::is_image_name(path) => {}
-        None => return Ok(Box::new(child::Video::open(path, config)?)),
+    match image_decode::Sniffed::at(path) {
+        Some(image_decode::Sniffed::Picture | image_decode::Sniffed::Animated(PictureFormat::WebP)) => {}
+        Some(image_decode::Sniffed::Animated(_)) => return Ok(Box::new(subprocess::VideoSource::open(path, config)?)),
+        None if image_decode::is_image_name(path) => {}
+        None => return Ok(Box::new(subprocess::VideoSource::open(path, config)?)),
     }
     Ok(Box::new(folder::Folder::one(path, config.frame_rate)))
 }
 
-fn open_camera(wanted: Wanted, config: &config::Source) -> Result<Box<dyn Source>> {
+fn open_camera(wanted: CameraSelector, config: &config::Source) -> Result<Box<dyn Source>> {
     let name = format!("the camera {wanted}");
-    let mut opener = camera::Opener::new(wanted, config);
+    let mut opener = camera::CameraOpener::new(wanted, config);
     let open = move || opener.open().map(|camera| Box::new(camera) as Box<dyn Source>);
-    Ok(Box::new(Guard::open(&name, Box::new(open), config)?))
+    Ok(Box::new(ReconnectingSource::open(&name, Box::new(open), config)?))
 }
 
 /// The live sources that a child process feeds.
 fn open_live(address: &Address, config: &config::Source) -> Result<Box<dyn Source>> {
     let (parsed, own) = (Uri::parse(address.reveal())?, config.clone());
-    let open = move || child::Live::open(&parsed, &own).map(|live| Box::new(live) as Box<dyn Source>);
-    Ok(Box::new(Guard::open(&format!("the source {}", address), Box::new(open), config)?))
+    let open = move || subprocess::PipelineSource::open(&parsed, &own).map(|live| Box::new(live) as Box<dyn Source>);
+    Ok(Box::new(ReconnectingSource::open(&format!("the source {}", address), Box::new(open), config)?))
 }
 
 /// Most pixels along one side of a frame.
@@ -214,13 +216,13 @@ const MAX_PIXELS: u64 = 1 << 27;
 pub(crate) fn frame_bytes(width: u32, height: u32) -> Result<usize> {
     let pixels = u64::from(width) * u64::from(height);
     if width > MAX_SIDE || height > MAX_SIDE || pixels > MAX_PIXELS {
-        return Err(Error::work(format!(
+        return Err(Error::runtime(format!(
             "{width}x{height} pixels are too many; at most {MAX_SIDE} a side and {MAX_PIXELS} in all are read"
         )));
     }
     match usize::try_from(pixels * 3) {
         Ok(bytes) if bytes > 0 => Ok(bytes),
-        _ => Err(Error::work(format!("{width}x{height} pixels make no frame"))),
+        _ => Err(Error::runtime(format!("{width}x{height} pixels make no frame"))),
     }
 }
 
@@ -236,8 +238,8 @@ pub(crate) fn stall_time(config: &config::Source) -> Result<Duration> {
 }
 
 /// Stamp of position `index` at `rate` frames per second, to the nearest nanosecond.
-pub(crate) fn stamp_at(index: u64, rate: f64) -> Stamp {
-    Stamp((index as f64 * 1e9 / rate).round() as i64)
+pub(crate) fn stamp_at(index: u64, rate: f64) -> Timestamp {
+    Timestamp((index as f64 * 1e9 / rate).round() as i64)
 }
 
 /// Nanoseconds since 1970; 0 on a machine whose clock stands before that.

@@ -3,13 +3,13 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::source::address::Address;
-use crate::source::pattern::Recipe;
+use crate::source::synthetic::SyntheticSpec;
 
 /// What a source is called, by kind.
 #[derive(Clone, PartialEq)]
 pub enum Uri {
     /// `v4l2:///dev/video0`, `v4l2:0`, `v4l2:name=...`, `v4l2:bus=...`: a live camera.
-    Camera(Wanted),
+    Camera(CameraSelector),
     /// `csi://0`: a sensor on a Jetson's camera port, by its number.
     Csi(u32),
     /// `rtsp://host/path`: a camera in the network.
@@ -23,7 +23,7 @@ pub enum Uri {
     /// `file:///clip.mp4`: a video file, or one image.
     Video(PathBuf),
     /// `pattern://SEED?frames=300`: synthetic frames.
-    Pattern(Recipe),
+    Pattern(SyntheticSpec),
     /// `-`: what comes on standard input.
     Input,
     /// A path without a scheme: a folder, a video file, an image or a device, whichever is there when it is opened.
@@ -54,7 +54,7 @@ impl std::fmt::Debug for Uri {
 
 /// Which camera is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
+pub enum CameraSelector {
     /// The one of this device file, or of a link to it.
     Path(PathBuf),
     /// The only one of this name.
@@ -63,12 +63,12 @@ pub enum Wanted {
     Bus(String),
 }
 
-impl std::fmt::Display for Wanted {
+impl std::fmt::Display for CameraSelector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Wanted::Path(path) => write!(f, "{}", path.display()),
-            Wanted::Name(name) => write!(f, "name={name}"),
-            Wanted::Bus(bus) => write!(f, "bus={bus}"),
+            CameraSelector::Path(path) => write!(f, "{}", path.display()),
+            CameraSelector::Name(name) => write!(f, "name={name}"),
+            CameraSelector::Bus(bus) => write!(f, "bus={bus}"),
         }
     }
 }
@@ -147,7 +147,7 @@ fn split_scheme(text: &str) -> Option<(String, &str)> {
 fn bare(text: &str) -> Uri {
     let camera =
         text.strip_prefix("/dev/video").is_some_and(|n| !n.is_empty() && n.chars().all(|c| c.is_ascii_digit()));
-    if camera { Uri::Camera(Wanted::Path(text.into())) } else { Uri::Path(text.into()) }
+    if camera { Uri::Camera(CameraSelector::Path(text.into())) } else { Uri::Path(text.into()) }
 }
 
 fn csi(text: &str, rest: &str) -> Result<u32> {
@@ -192,13 +192,13 @@ fn path(text: &str, rest: &str) -> Result<PathBuf> {
     Ok(rest.into())
 }
 
-fn device(text: &str, rest: &str) -> Result<Wanted> {
+fn device(text: &str, rest: &str) -> Result<CameraSelector> {
     let named = |key: &str| rest.strip_prefix(key).map(str::to_owned);
     if let Some(name) = named("name=") {
-        return if name.is_empty() { Err(no_device(text)) } else { Ok(Wanted::Name(name)) };
+        return if name.is_empty() { Err(no_device(text)) } else { Ok(CameraSelector::Name(name)) };
     }
     if let Some(bus) = named("bus=") {
-        return if bus.is_empty() { Err(no_device(text)) } else { Ok(Wanted::Bus(bus)) };
+        return if bus.is_empty() { Err(no_device(text)) } else { Ok(CameraSelector::Bus(bus)) };
     }
     if rest.is_empty() {
         return Err(no_device(text));
@@ -209,7 +209,7 @@ fn device(text: &str, rest: &str) -> Result<Wanted> {
              source.camera_height, source.camera_frame_rate and source.camera_pixels in the config"
         )));
     }
-    Ok(Wanted::Path(match rest.parse::<u32>() {
+    Ok(CameraSelector::Path(match rest.parse::<u32>() {
         Ok(number) => format!("/dev/video{number}").into(),
         Err(_) => rest.into(),
     }))
@@ -221,9 +221,9 @@ fn no_device(text: &str) -> Error {
     ))
 }
 
-fn pattern(text: &str, rest: &str) -> Result<Recipe> {
+fn pattern(text: &str, rest: &str) -> Result<SyntheticSpec> {
     let (seed, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let mut recipe = Recipe::default();
+    let mut recipe = SyntheticSpec::default();
     let mut problems = Vec::new();
     if !seed.is_empty() {
         match seed.parse() {
@@ -264,14 +264,14 @@ mod tests {
 
     #[test]
     fn every_kind_is_known() {
-        let camera = |path: &str| Uri::Camera(Wanted::Path(path.into()));
+        let camera = |path: &str| Uri::Camera(CameraSelector::Path(path.into()));
         assert_eq!(Uri::parse("v4l2:///dev/video0").unwrap(), camera("/dev/video0"));
         assert_eq!(Uri::parse("V4L2:/dev/video1").unwrap(), camera("/dev/video1"));
         for text in ["v4l2:3", "v4l2://3"] {
             assert_eq!(Uri::parse(text).unwrap(), camera("/dev/video3"));
         }
-        assert_eq!(Uri::parse("v4l2:name=HD Cam: C9").unwrap(), Uri::Camera(Wanted::Name("HD Cam: C9".into())));
-        assert_eq!(Uri::parse("v4l2:bus=usb-1.2").unwrap(), Uri::Camera(Wanted::Bus("usb-1.2".into())));
+        assert_eq!(Uri::parse("v4l2:name=HD Cam: C9").unwrap(), Uri::Camera(CameraSelector::Name("HD Cam: C9".into())));
+        assert_eq!(Uri::parse("v4l2:bus=usb-1.2").unwrap(), Uri::Camera(CameraSelector::Bus("usb-1.2".into())));
         assert_eq!(Uri::parse("csi://1").unwrap(), Uri::Csi(1));
         let network = "rtsp://user:p@ss@host:554/a?b=c";
         assert_eq!(Uri::parse(network).unwrap(), Uri::Rtsp(network.into()));
@@ -293,8 +293,15 @@ mod tests {
         else {
             unreachable!()
         };
-        let expected =
-            Recipe { seed: 7, frames: Some(30), rate: 12.5, width: 64, height: 48, segments: Some(3), live: true };
+        let expected = SyntheticSpec {
+            seed: 7,
+            frames: Some(30),
+            rate: 12.5,
+            width: 64,
+            height: 48,
+            segments: Some(3),
+            live: true,
+        };
         assert_eq!(recipe, expected);
     }
 

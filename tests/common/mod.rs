@@ -45,12 +45,12 @@ pub(crate) const CUTS: [&str; 4] = ["--set", "learn.cut_latent_distance=0.01", "
 pub(crate) const PATTERN: &str = "pattern://7?frames=2400&segments=240&width=64&height=48";
 
 /// A folder for one test, with the configuration in `learn.toml`; gone afterwards.
-pub(crate) struct Place {
+pub(crate) struct TestDir {
     folder: TempDir,
     calls: Cell<u32>,
 }
 
-impl Place {
+impl TestDir {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("learn.toml"), CONFIG).unwrap();
@@ -70,7 +70,7 @@ impl Place {
         self.start_with(args, |_| {})
     }
 
-    /// [`Place::start`] with more said about the call (environment, search path).
+    /// [`TestDir::start`] with more said about the call (environment, search path).
     pub(crate) fn start_with(&self, args: &[&str], more: impl FnOnce(&mut Command)) -> Running {
         let call = self.calls.replace(self.calls.get() + 1);
         let [out, err] = ["out", "err"].map(|name| self.at(&format!(".call{call}.{name}")));
@@ -82,12 +82,12 @@ impl Place {
     }
 
     /// Runs the program to its end.
-    pub(crate) fn run(&self, args: &[&str]) -> Ran {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         self.start(args).end()
     }
 
     /// `learn` with the configuration of this folder.
-    pub(crate) fn learn(&self, source: &str, out: &str, more: &[&str]) -> Ran {
+    pub(crate) fn learn(&self, source: &str, out: &str, more: &[&str]) -> Output {
         self.start_learn(source, out, more).end()
     }
 
@@ -120,7 +120,7 @@ impl Place {
     }
 }
 
-/// The command line of `learn`, in a [`Place`].
+/// The command line of `learn`, in a [`TestDir`].
 pub(crate) fn learn_args<'a>(source: &'a str, out: &'a str) -> Vec<&'a str> {
     ["learn", "--config", "learn.toml", "--json", "--encoder", ENCODER, "--source", source, "--out", out].to_vec()
 }
@@ -186,7 +186,7 @@ impl Running {
     }
 
     /// Waits for its end.
-    pub(crate) fn end(mut self) -> Ran {
+    pub(crate) fn end(mut self) -> Output {
         let began = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -196,7 +196,7 @@ impl Running {
             std::thread::sleep(Duration::from_millis(1));
         };
         let out = String::from_utf8(fs::read(&self.out).unwrap()).unwrap();
-        Ran { status, out, err: self.said(), call: self.call.clone() }
+        Output { status, out, err: self.said(), call: self.call.clone() }
     }
 }
 
@@ -208,14 +208,14 @@ impl Drop for Running {
 }
 
 /// What a call came to.
-pub(crate) struct Ran {
+pub(crate) struct Output {
     pub(crate) status: ExitStatus,
     pub(crate) out: String,
     pub(crate) err: String,
     call: String,
 }
 
-impl Ran {
+impl Output {
     /// It must have gone well.
     pub(crate) fn ok(self) -> Self {
         assert!(self.status.success(), "`{}` failed: {:?}\n{}", self.call, self.status, self.err);
@@ -321,14 +321,14 @@ pub(crate) fn write_folder(folder: &Path, uri: &str, end: &str) {
     }
 }
 
-/// A video decoder, `bin/ffmpeg`, and a video for it, `clip.mp4`, in a [`Place`]: the frames come when the test gives them.
+/// A video decoder, `bin/ffmpeg`, and a video for it, `clip.mp4`, in a [`TestDir`]: the frames come when the test gives them.
 pub(crate) struct Paced {
     frames: Sender<Vec<u8>>,
 }
 
 impl Paced {
     /// To be made anew for each call of the program.
-    pub(crate) fn new(place: &Place) -> Self {
+    pub(crate) fn new(place: &TestDir) -> Self {
         let pipe = place.at("clip.mp4.frames");
         fs::remove_file(&pipe).ok();
         assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -352,7 +352,7 @@ impl Paced {
     }
 
     /// Starts `learn` on this video.
-    pub(crate) fn start_learn(place: &Place, out: &str, more: &[&str]) -> Running {
+    pub(crate) fn start_learn(place: &TestDir, out: &str, more: &[&str]) -> Running {
         let args = [&learn_args("file:clip.mp4", out), more].concat();
         place.start_with(&args, search_first(place.at("bin").as_os_str()))
     }

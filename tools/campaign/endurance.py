@@ -16,9 +16,9 @@ def soak(setting: Setting):
     """Cameras with every outlet, a reader and a detector that come and go: memory, threads, descriptors and the folder level."""
     kind, run = "accelerated days", setting.path("run")
     remove(run)
-    sets = ["checkpoint.every_frames=1000", "export.rotate_megabytes=1", "board.disk_budget_megabytes=20", "export.latents=true",
-            f"live.socket=unix:{setting.path('s')}", f"live.boxes=unix:{setting.path('b')}", f"live.ring={setting.path('ring')}",
-            "live.boxes_window_megabytes=4", "learn.frames_per_sec=20", "learn.refit_max_frames=1024", "learn.replay_megabytes=2"]
+    sets = ["checkpoint.every_frames=1000", "export.rotate_megabytes=1", "host.disk_budget_megabytes=20", "export.latents=true",
+            f"stream.socket=unix:{setting.path('s')}", f"stream.boxes=unix:{setting.path('b')}", f"stream.ring={setting.path('ring')}",
+            "stream.boxes_window_megabytes=4", "learn.frames_per_sec=20", "learn.refit_max_frames=1024", "learn.replay_megabytes=2"]
     sources = [f"pattern://{i}?live=true&rate={RATE}&segments=100000&frames=100000000&width=64&height=48" for i in range(CAMERAS)]
     more = [word for i in range(CAMERAS) for word in ("--camera", f"c{i}")]
     process, samples, ending = setting.start(setting.learn(run, *sets, sources=sources, more=more)), [], threading.Event()

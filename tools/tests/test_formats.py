@@ -49,7 +49,7 @@ class Formats(unittest.TestCase):
                 )
             program(
                 "learn", "--encoder", ENCODER, "--source", "fixed", "--out", f"{form}-crop", "--set",
-                "prepare.motion_crop=true", "--set", "source.frame_rate=4", "--set", f"export.format={form}", "--set",
+                "preprocess.motion_crop=true", "--set", "source.frame_rate=4", "--set", f"export.format={form}", "--set",
                 "export.rotate_megabytes=0.02", cwd=cls.folder,
             )
 

@@ -3,7 +3,7 @@
 //! Stretches of `--secs`, interleaved in rounds whose order rotates: nothing exported, each format of files, records to the
 //! ring and to the socket with a reader each. The ratio of frames per second is taken within each round; its median counts.
 //! Then, beside a pipeline that is busy, 1,000 messages of 2 KiB a second through a ring: the time from the writer's call to
-//! the reader's copy, for a reader that looks every 200 microseconds, as `tools/readers/ring.py` does.
+//! the reader's copy, for a reader that looks every 200 microseconds, as `tools/clients/ring.py` does.
 use std::fmt::Write;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::rig::{Rig, Stretch};
+use super::harness::{BenchHarness, Interval};
 use super::{SECS, median};
 use crate::cli;
 use crate::commands::Output;
 use crate::config::Config;
-use crate::config::load::load;
+use crate::config::loader::load;
 use crate::error::{Error, Result};
-use crate::export::outlets::{Outlets, ring};
-use crate::telemetry::Latency;
+use crate::export::sinks::{LiveSinks, shm_ring};
+use crate::telemetry::LatencyHistogram;
 
 /// What the pipeline must keep of its frames per second.
 const LEAST: f64 = 0.98;
@@ -43,17 +43,17 @@ const WAYS: [(&str, &[&str]); 8] = [
     ("socket", &["export.embeddings=false"]),
 ];
 
-pub(super) fn run(args: &cli::BenchExports, started: Instant) -> Result<Output> {
+pub(super) fn run(args: &cli::BenchExportsArgs, started: Instant) -> Result<Output> {
     if !SECS.contains(&args.secs) {
         let (least, most) = (SECS.start(), SECS.end());
         return Err(Error::usage(format!("--secs is {}; it must lie between {least} and {most}", args.secs)));
     }
     let base = load(args.common.config.as_deref(), &args.common.set)?;
-    let mut rig = Rig::open(&args.encoder, &args.source, base, started)?;
+    let mut rig = BenchHarness::open(&args.encoder, &args.source, base, started)?;
     let secs = Duration::from_secs_f64(args.secs);
     let mut rounds = Vec::new();
     for number in 0..args.rounds as usize {
-        let mut round = [Stretch::default(); WAYS.len()];
+        let mut round = [Interval::default(); WAYS.len()];
         for turn in number..number + WAYS.len() {
             let way = turn % WAYS.len();
             round[way] = stretch(&mut rig, args, way, secs)?;
@@ -64,7 +64,7 @@ pub(super) fn run(args: &cli::BenchExports, started: Instant) -> Result<Output> 
     let (latency, lost) = ring_latency(&mut rig, secs)?;
     let ways: Vec<Value> = (0..WAYS.len())
         .map(|way| {
-            let over = |figure: &dyn Fn(&[Stretch; WAYS.len()]) -> f64| median(rounds.iter().map(figure).collect());
+            let over = |figure: &dyn Fn(&[Interval; WAYS.len()]) -> f64| median(rounds.iter().map(figure).collect());
             json!({
                 "way": WAYS[way].0, "fps": over(&|r| r[way].fps), "of_nothing": over(&|r| r[way].fps / r[0].fps),
                 "cpu_of_nothing": over(&|r| r[way].cpu_ms / r[0].cpu_ms),
@@ -82,22 +82,22 @@ pub(super) fn run(args: &cli::BenchExports, started: Instant) -> Result<Output> 
 }
 
 /// One way for `secs`, with a reader where it has one.
-fn stretch(rig: &mut Rig, args: &cli::BenchExports, way: usize, secs: Duration) -> Result<Stretch> {
+fn stretch(rig: &mut BenchHarness, args: &cli::BenchExportsArgs, way: usize, secs: Duration) -> Result<Interval> {
     let (name, sets) = WAYS[way];
     let (ring, socket) = (rig.path("ring"), rig.path("socket"));
     let mut sets: Vec<String> = args.common.set.iter().cloned().chain(sets.iter().map(|&set| set.into())).collect();
     match name {
-        "ring" => sets.push(format!("live.ring={}", ring.display())),
-        "socket" => sets.push(format!("live.socket=unix:{}", socket.display())),
+        "ring" => sets.push(format!("stream.ring={}", ring.display())),
+        "socket" => sets.push(format!("stream.socket=unix:{}", socket.display())),
         _ => {}
     }
     let config: Config = load(args.common.config.as_deref(), &sets)?;
-    let outlets = Outlets::open(&config, None)?;
+    let outlets = LiveSinks::open(&config, None)?;
     let exporter = rig.exporter(&config, outlets)?;
     std::thread::scope(|scope| {
         let reader = match name {
             "ring" => {
-                let reader = ring::Reader::open(&ring)?;
+                let reader = shm_ring::RingReader::open(&ring)?;
                 Some(scope.spawn(move || read_ring(reader)))
             }
             "socket" => {
@@ -111,20 +111,20 @@ fn stretch(rig: &mut Rig, args: &cli::BenchExports, way: usize, secs: Duration) 
         let read = reader.map(|reader| reader.join().unwrap_or_default());
         let stretch = stretch?;
         if read == Some(0) {
-            return Err(Error::work(format!("the reader of the {name} got nothing")));
+            return Err(Error::runtime(format!("the reader of the {name} got nothing")));
         }
         Ok(stretch)
     })
 }
 
 /// Messages read until the writer ends.
-fn read_ring(mut reader: ring::Reader) -> u64 {
+fn read_ring(mut reader: shm_ring::RingReader) -> u64 {
     let mut count = 0;
     loop {
         match reader.read() {
-            ring::Found::Message(..) => count += 1,
-            ring::Found::Nothing => std::thread::sleep(POLL),
-            ring::Found::Closed => return count,
+            shm_ring::RingRead::Message(..) => count += 1,
+            shm_ring::RingRead::Nothing => std::thread::sleep(POLL),
+            shm_ring::RingRead::Closed => return count,
         }
     }
 }
@@ -142,11 +142,11 @@ fn read_socket(mut stream: UnixStream) -> u64 {
 }
 
 /// From the writer's call to the reader's copy, beside a busy pipeline; and messages lost.
-fn ring_latency(rig: &mut Rig, secs: Duration) -> Result<(Latency, u64)> {
+fn ring_latency(rig: &mut BenchHarness, secs: Duration) -> Result<(LatencyHistogram, u64)> {
     let path: PathBuf = rig.path("timed");
     let begun = Instant::now();
-    let mut writer = ring::Writer::create(&path, RING_BYTES + 64, 256)?;
-    let reader = ring::Reader::open(&path)?;
+    let mut writer = shm_ring::RingWriter::create(&path, RING_BYTES + 64, 256)?;
+    let reader = shm_ring::RingReader::open(&path)?;
     let end = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let reading = scope.spawn(move || timed(reader, begun));
@@ -165,22 +165,22 @@ fn ring_latency(rig: &mut Rig, secs: Duration) -> Result<(Latency, u64)> {
         stretch?;
         match (written, read) {
             (Ok(()), Ok(read)) => Ok(read),
-            _ => Err(Error::work("a thread of the ring's bench panicked")),
+            _ => Err(Error::runtime("a thread of the ring's bench panicked")),
         }
     })
 }
 
-fn timed(mut reader: ring::Reader, begun: Instant) -> (Latency, u64) {
-    let (mut latency, mut lost) = (Latency::default(), 0);
+fn timed(mut reader: shm_ring::RingReader, begun: Instant) -> (LatencyHistogram, u64) {
+    let (mut latency, mut lost) = (LatencyHistogram::default(), 0);
     loop {
         match reader.read() {
-            ring::Found::Message(message, before) => {
+            shm_ring::RingRead::Message(message, before) => {
                 lost += before;
                 let since = message.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
                 latency.record(begun.elapsed().saturating_sub(Duration::from_nanos(since)));
             }
-            ring::Found::Nothing => std::thread::sleep(POLL),
-            ring::Found::Closed => return (latency, lost),
+            shm_ring::RingRead::Nothing => std::thread::sleep(POLL),
+            shm_ring::RingRead::Closed => return (latency, lost),
         }
     }
 }
@@ -189,7 +189,7 @@ fn timed(mut reader: ring::Reader, begun: Instant) -> (Latency, u64) {
 fn text(figures: &Value) -> Result<String> {
     let met = |met: bool| if met { "met" } else { "missed" };
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
-    let failed = |e| Error::work("the table of the bench cannot be written").because(e);
+    let failed = |e| Error::runtime("the table of the bench cannot be written").with_source(e);
     let mut out =
         String::from("               frames/s   of nothing   target           processor time   dropped rows\n");
     for (at, way) in figures["ways"].as_array().into_iter().flatten().enumerate() {

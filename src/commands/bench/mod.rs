@@ -16,9 +16,9 @@
 mod exports;
 mod learning;
 mod reid;
-mod rig;
+mod harness;
 mod spaces;
-mod step;
+mod train_step;
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -27,10 +27,10 @@ use serde_json::{Value, json};
 
 use super::Output;
 use crate::cli;
-use crate::config::load::load;
+use crate::config::loader::load;
 use crate::error::{Error, Result};
 use crate::telemetry;
-use rig::{Rig, Stretch};
+use harness::{BenchHarness, Interval};
 
 /// Allowed length of a stretch, seconds.
 const SECS: std::ops::RangeInclusive<f64> = 0.05..=3600.0;
@@ -43,19 +43,19 @@ const MOST_P99: f64 = 1.25;
 
 /// One round.
 struct Round {
-    raw: Stretch,
-    embed: Stretch,
-    learn: Stretch,
-    batch: Option<Stretch>,
+    raw: Interval,
+    embed: Interval,
+    learn: Interval,
+    batch: Option<Interval>,
 }
 
-pub(super) fn run(args: &cli::Bench, started: Instant) -> Result<Output> {
+pub(super) fn run(args: &cli::BenchArgs, started: Instant) -> Result<Output> {
     match &args.what {
-        Some(cli::BenchWhat::Step(args)) => return step::run(args),
-        Some(cli::BenchWhat::Exports(args)) => return exports::run(args, started),
-        Some(cli::BenchWhat::Learning(args)) => return learning::run(args, started),
-        Some(cli::BenchWhat::Reid(args)) => return reid::run(args),
-        Some(cli::BenchWhat::Spaces(args)) => return spaces::run(args, started),
+        Some(cli::BenchCommand::Step(args)) => return train_step::run(args),
+        Some(cli::BenchCommand::Exports(args)) => return exports::run(args, started),
+        Some(cli::BenchCommand::Learning(args)) => return learning::run(args, started),
+        Some(cli::BenchCommand::Reid(args)) => return reid::run(args),
+        Some(cli::BenchCommand::Spaces(args)) => return spaces::run(args, started),
         None => {}
     }
     if !SECS.contains(&args.secs) {
@@ -66,7 +66,7 @@ pub(super) fn run(args: &cli::Bench, started: Instant) -> Result<Output> {
     let (Some(encoder), Some(uri)) = (&args.encoder, &args.source) else {
         return Err(Error::usage("bench needs --encoder and --source"));
     };
-    let mut rig = Rig::open(encoder, uri, config, started)?;
+    let mut rig = BenchHarness::open(encoder, uri, config, started)?;
     let batch = args.batch as usize;
     rig.allow_batch(batch)?;
     let secs = Duration::from_secs_f64(args.secs);
@@ -88,8 +88,8 @@ pub(super) fn run(args: &cli::Bench, started: Instant) -> Result<Output> {
 }
 
 /// All stretches, beginning with another one each time.
-fn round(rig: &mut Rig, secs: Duration, number: usize, batch: usize) -> Result<Round> {
-    let [mut raw, mut embed, mut learn] = [Stretch::default(); 3];
+fn round(rig: &mut BenchHarness, secs: Duration, number: usize, batch: usize) -> Result<Round> {
+    let [mut raw, mut embed, mut learn] = [Interval::default(); 3];
     let mut batched = None;
     let kinds = if batch > 1 { 4 } else { 3 };
     for turn in number..number + kinds {
@@ -103,7 +103,7 @@ fn round(rig: &mut Rig, secs: Duration, number: usize, batch: usize) -> Result<R
     Ok(Round { raw, embed, learn, batch: batched })
 }
 
-fn figures(rig: &Rig, rounds: &[Round], batch: usize) -> Value {
+fn figures(rig: &BenchHarness, rounds: &[Round], batch: usize) -> Value {
     let over = |figure: &dyn Fn(&Round) -> f64| median(rounds.iter().map(figure).collect());
     let held = rig.clip_bytes() as f64 / 1e6;
     let learned = rig.learned();
@@ -155,7 +155,7 @@ fn text(figures: &Value) -> Result<String> {
     let met = |met: bool| if met { "met" } else { "missed" };
     let mut out = String::new();
     let mut line = |text: std::fmt::Arguments<'_>| {
-        out.write_fmt(text).map_err(|e| Error::work("the table of the bench cannot be written").because(e))
+        out.write_fmt(text).map_err(|e| Error::runtime("the table of the bench cannot be written").with_source(e))
     };
     line(format_args!("           frames/s   of raw   target            p50 ms   p99 ms\n"))?;
     line(format_args!(

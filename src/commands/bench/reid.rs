@@ -9,12 +9,12 @@ use ndarray::Array2;
 use serde_json::json;
 
 use super::super::Output;
-use super::super::boxes::{Boxed, Seen, bounded, collect, in_order, same_track};
-use super::super::common::Opened;
+use super::super::boxes::{BoxDataset, TrackSample, bounded, collect, in_order, same_track};
+use super::super::common::LoadedEncoder;
 use crate::cli;
-use crate::config::load::load;
+use crate::config::loader::load;
 use crate::error::{Error, Result};
-use crate::head::{Form, Head, Learned};
+use crate::head::{EmbeddingKind, Head, HeadParams};
 use crate::knn;
 use crate::learner::Learner;
 use crate::{source, telemetry};
@@ -26,7 +26,7 @@ const QUERIES: f64 = 0.6;
 const LEAST_BOXES: usize = 10;
 
 /// Latents of the boxes that are measured on.
-struct Measured {
+struct ReidScores {
     gallery: Array2<f32>,
     gallery_tracks: Vec<usize>,
     queries: Array2<f32>,
@@ -34,25 +34,25 @@ struct Measured {
     tracks: usize,
 }
 
-pub(super) fn run(args: &cli::BenchReid) -> Result<Output> {
+pub(super) fn run(args: &cli::BenchReidArgs) -> Result<Output> {
     let mut config = load(args.common.config.as_deref(), &args.common.set)?;
     same_track(&mut config);
     if !(args.split > 0.0 && args.split < 1.0) {
         return Err(Error::usage(format!("--split is {}; it must lie between 0 and 1", args.split)));
     }
     let stop = telemetry::stop_on_signals()?;
-    let mut opened = Opened::open(&args.encoder, &config)?;
-    let mut boxed = Boxed::open(&args.boxes, &config, &opened, 1)?;
+    let mut opened = LoadedEncoder::open(&args.encoder, &config)?;
+    let mut boxed = BoxDataset::open(&args.boxes, &config, &opened, 1)?;
     let mut source = source::open(&args.source, &config.source)?;
     bounded(source.as_ref())?;
     let (seen, ended) = collect(&mut boxed, &mut opened, source.as_mut(), &stop, &config)?;
     if !ended {
-        return Err(Error::work("stopped before all boxes were seen; nothing is measured"));
+        return Err(Error::runtime("stopped before all boxes were seen; nothing is measured"));
     }
     let last = seen.last().map_or(0, |seen| seen.stamp.0);
     let (learned, measured) = divide(seen, (last as f64 * args.split) as i64);
-    let measured = Measured::new(&measured, boxed.origin.dim)?;
-    let mut learner = Learner::new(&config, boxed.origin.clone(), None)?;
+    let measured = ReidScores::new(&measured, boxed.origin.dim)?;
+    let mut learner = Learner::new(&config.learner(), boxed.origin.clone(), None)?;
     let samples = in_order(learned);
     for sample in &samples {
         learner.learn(sample)?;
@@ -62,15 +62,15 @@ pub(super) fn run(args: &cli::BenchReid) -> Result<Output> {
     }
     let mut rows = vec![("frozen", measured.rank1(&Head::Identity { dim: boxed.origin.dim }))];
     if learner.exported().number > 0 {
-        rows.push(("adapted (promoted by the judge)", measured.rank1(&learner.exported().head)));
+        rows.push(("adapted (promoted)", measured.rank1(&learner.exported().head)));
     }
     let keep = config.head.dim.min(boxed.origin.dim);
     let fitted = learner.scatter().fit(keep, config.head.shrinkage);
     match fitted {
         Ok(fit) => {
             let (mean, slow) = (fit.mean.mapv(|x| x as f32), fit.directions.mapv(|x| x as f32));
-            let head = Head::Learned(Learned { mean, slow, mlp: None, alpha: 0.0, form: Form::Single });
-            rows.push(("adapted (slow head, whatever the judge says)", measured.rank1(&head)));
+            let head = Head::Learned(HeadParams { mean, slow, mlp: None, alpha: 0.0, form: EmbeddingKind::Single });
+            rows.push(("adapted (slow head, whether promoted or not)", measured.rank1(&head)));
         }
         Err(why) => tracing::warn!("no slow head: {}", why.chain()),
     }
@@ -80,10 +80,10 @@ pub(super) fn run(args: &cli::BenchReid) -> Result<Output> {
     let json = json!({
         "rank1": figures, "tracks": measured.tracks, "queries": measured.query_tracks.len(),
         "gallery": measured.gallery_tracks.len(), "learned_tracks": learned_tracks, "learned_boxes": samples.len(),
-        "pairs": learner.pairs(), "judge": reason, "boxes": boxed.boxer.counts(),
+        "pairs": learner.pairs(), "gate": reason, "boxes": boxed.boxer.counts(),
     });
     let mut text = format!(
-        "{}\nlearned    from {} boxes of {learned_tracks} tracks ({} pairs); judge: {reason}\n\
+        "{}\nlearned    from {} boxes of {learned_tracks} tracks ({} pairs); gate: {reason}\n\
          measured   {} queries against {} boxes of {} tracks that begin later",
         boxed.told(),
         samples.len(),
@@ -99,24 +99,25 @@ pub(super) fn run(args: &cli::BenchReid) -> Result<Output> {
 }
 
 /// Boxes before `moment` of tracks that begin before it, and all boxes of the others.
-fn divide(seen: Vec<Seen>, moment: i64) -> (Vec<Seen>, Vec<Seen>) {
+fn divide(seen: Vec<TrackSample>, moment: i64) -> (Vec<TrackSample>, Vec<TrackSample>) {
     let mut begins = BTreeMap::new();
     for seen in &seen {
         begins.entry(seen.track).or_insert(seen.stamp.0);
     }
-    let (early, late): (Vec<Seen>, Vec<Seen>) = seen.into_iter().partition(|seen| begins[&seen.track] < moment);
+    let (early, late): (Vec<TrackSample>, Vec<TrackSample>) =
+        seen.into_iter().partition(|seen| begins[&seen.track] < moment);
     (early.into_iter().filter(|seen| seen.stamp.0 < moment).collect(), late)
 }
 
-impl Measured {
-    fn new(seen: &[Seen], dim: usize) -> Result<Self> {
-        let mut tracks: BTreeMap<(i64, u64), Vec<&Seen>> = BTreeMap::new();
+impl ReidScores {
+    fn new(seen: &[TrackSample], dim: usize) -> Result<Self> {
+        let mut tracks: BTreeMap<(i64, u64), Vec<&TrackSample>> = BTreeMap::new();
         for seen in seen {
             tracks.entry(seen.track).or_default().push(seen);
         }
-        let tracks: Vec<Vec<&Seen>> = tracks.into_values().filter(|boxes| boxes.len() >= LEAST_BOXES).collect();
+        let tracks: Vec<Vec<&TrackSample>> = tracks.into_values().filter(|boxes| boxes.len() >= LEAST_BOXES).collect();
         if tracks.len() < 2 {
-            return Err(Error::refused(format!(
+            return Err(Error::check_failed(format!(
                 "{} tracks of {LEAST_BOXES} boxes begin after --split: at least 2 are needed to tell one from another; take a \
                  smaller --split or a longer clip",
                 tracks.len()
@@ -147,11 +148,11 @@ impl Measured {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::frame::Stamp;
+    use crate::frame::Timestamp;
 
-    fn seen(track: i64, stamp: i64) -> Seen {
+    fn seen(track: i64, stamp: i64) -> TrackSample {
         let latent = if track == 1 { vec![1.0, 0.0] } else { vec![0.0, 1.0] };
-        Seen { track: (track, 0), stamp: Stamp(stamp), latent }
+        TrackSample { track: (track, 0), stamp: Timestamp(stamp), latent }
     }
 
     #[test]
@@ -164,15 +165,16 @@ mod tests {
 
     #[test]
     fn rank_one_is_of_the_same_track() {
-        let boxes: Vec<Seen> =
+        let boxes: Vec<TrackSample> =
             (0..10).flat_map(|t| [seen(1, t), seen(2, t)]).chain((0..9).map(|t| seen(3, t))).collect();
-        let measured = Measured::new(&boxes, 2).unwrap();
+        let measured = ReidScores::new(&boxes, 2).unwrap();
         assert_eq!((measured.tracks, measured.gallery_tracks.len(), measured.query_tracks.len()), (2, 8, 8));
         assert!((measured.rank1(&Head::Identity { dim: 2 }) - 1.0).abs() < 1e-9);
         // Where both look the same, the first in the gallery wins: half of the queries.
         let slow = Array2::from_elem((2, 1), 1.0);
-        let blind = Learned { mean: ndarray::Array1::zeros(2), slow, mlp: None, alpha: 0.0, form: Form::Single };
+        let blind =
+            HeadParams { mean: ndarray::Array1::zeros(2), slow, mlp: None, alpha: 0.0, form: EmbeddingKind::Single };
         assert!((measured.rank1(&Head::Learned(blind)) - 0.5).abs() < 1e-9);
-        assert!(Measured::new(&boxes[..10], 2).is_err());
+        assert!(ReidScores::new(&boxes[..10], 2).is_err());
     }
 }

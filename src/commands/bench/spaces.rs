@@ -10,15 +10,15 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::super::Output;
-use super::super::common::Opened;
-use super::learning::data::DataSet;
-use super::learning::sequence::Stream;
+use super::super::common::LoadedEncoder;
+use super::learning::continual::Stream;
+use super::learning::dataset::DataSet;
 use crate::cli;
 use crate::config::Config;
-use crate::config::load::load;
+use crate::config::loader::load;
 use crate::error::Result;
-use crate::learner::{Learner, Origin, Passage, Snapshot};
-use crate::spaces::{Halves, Map, carry, fitted, hits};
+use crate::learner::{LatentSpec, Learner, Snapshot, SpaceTransition};
+use crate::spaces::{RetrievalSplit, SpaceMap, apply_map, fitted, hits};
 use crate::telemetry;
 
 /// Neighbours that are looked at.
@@ -28,19 +28,19 @@ const NEIGHBOURS: [usize; 2] = [1, 5];
 type Two = [f64; 2];
 
 /// A promotion, with what led to it.
-struct Promotion {
+struct PromotedSpace {
     before: Arc<Snapshot>,
     after: Arc<Snapshot>,
-    passage: Passage,
+    passage: SpaceTransition,
     /// Regression and rotation, whatever was taken.
-    maps: Vec<Map>,
+    maps: Vec<SpaceMap>,
     /// Newest frame that was learned from.
     frame: u64,
 }
 
 /// One step on one set.
 #[derive(Debug, Clone, Serialize)]
-struct Step {
+struct MapRow {
     from: u64,
     to: u64,
     dims: [usize; 2],
@@ -58,10 +58,10 @@ struct Step {
     to_last: Two,
 }
 
-pub(super) fn run(args: &cli::BenchSpaces, started: Instant) -> Result<Output> {
+pub(super) fn run(args: &cli::BenchSpacesArgs, started: Instant) -> Result<Output> {
     let config = load(args.common.config.as_deref(), &args.common.set)?;
     let stop = telemetry::stop_on_signals()?;
-    let mut opened = Opened::open(&args.encoder, &config)?;
+    let mut opened = LoadedEncoder::open(&args.encoder, &config)?;
     let read = |folder| DataSet::read(folder, &mut opened, &config, &stop, started);
     let sets: Vec<DataSet> = args.data.iter().map(|folder| folder.as_path()).map(read).collect::<Result<_>>()?;
     let courses: Vec<&[DataSet]> = if args.in_sequence { vec![&sets] } else { sets.chunks(1).collect() };
@@ -83,8 +83,8 @@ pub(super) fn run(args: &cli::BenchSpaces, started: Instant) -> Result<Output> {
 }
 
 /// One learner through the sets of a course, to the end of its stream.
-fn learned(course: &[DataSet], origin: &Origin, config: &Config) -> Result<Vec<Promotion>> {
-    let mut learner = Learner::new(config, origin.clone(), None)?;
+fn learned(course: &[DataSet], origin: &LatentSpec, config: &Config) -> Result<Vec<PromotedSpace>> {
+    let mut learner = Learner::new(&config.learner(), origin.clone(), None)?;
     let (mut stream, mut promotions) = (Stream::default(), Vec::new());
     let mut before = learner.exported().clone();
     for set in course {
@@ -102,31 +102,31 @@ fn learned(course: &[DataSet], origin: &Origin, config: &Config) -> Result<Vec<P
 fn promotion(
     learner: &Learner,
     before: &mut Arc<Snapshot>,
-    outcome: crate::learner::Outcome,
-) -> Option<Result<Promotion>> {
-    let passage = outcome.passage?;
-    tracing::info!("{}", outcome.decision.reason);
+    outcome: crate::learner::FitOutcome,
+) -> Option<Result<PromotedSpace>> {
+    let passage = outcome.transition?;
+    tracing::info!("{}", outcome.report.reason);
     let (old, after) = (std::mem::replace(before, outcome.snapshot.clone()), outcome.snapshot);
     let maps = fitted(&old.head, &after.head, learner.map_references().view());
-    Some(maps.map(|maps| Promotion { before: old, after, passage, maps, frame: outcome.decision.frame }))
+    Some(maps.map(|maps| PromotedSpace { before: old, after, passage, maps, frame: outcome.report.frame }))
 }
 
 /// Every promotion on one labelled set.
-fn measure(set: &DataSet, promotions: &[Promotion]) -> Result<Vec<Step>> {
+fn measure(set: &DataSet, promotions: &[PromotedSpace]) -> Result<Vec<MapRow>> {
     let mut steps = Vec::new();
     for (place, promotion) in promotions.iter().enumerate() {
         let (old, new) = (&*promotion.before.head, &*promotion.after.head);
         let within = of(&set.embedded(new, new), None);
         let across = set.embedded(old, new);
         let rate = |gallery: ArrayView2<f32>| over(of(&across, Some(gallery)), within);
-        let by = |map: Option<&Map>| -> Result<Option<Two>> {
+        let by = |map: Option<&SpaceMap>| -> Result<Option<Two>> {
             map.map(|map| Ok(rate(map.apply(across.gallery.view())?.view()))).transpose()
         };
         let last = promotions.last().map_or(new, |last| &*last.after.head);
         let to_last = set.embedded(old, last);
         let carried = promotions[place..].iter().try_fold(to_last.gallery.clone(), carried)?;
         let fitted = &promotion.passage.fitted;
-        steps.push(Step {
+        steps.push(MapRow {
             from: promotion.passage.from_head,
             to: promotion.after.number,
             dims: [old.dim_out(), new.dim_out()],
@@ -144,16 +144,16 @@ fn measure(set: &DataSet, promotions: &[Promotion]) -> Result<Vec<Step>> {
     Ok(steps)
 }
 
-fn carried(rows: Array2<f32>, promotion: &Promotion) -> Result<Array2<f32>> {
+fn carried(rows: Array2<f32>, promotion: &PromotedSpace) -> Result<Array2<f32>> {
     carried_over(promotion, rows.view())
 }
 
-fn carried_over(promotion: &Promotion, rows: ArrayView2<f32>) -> Result<Array2<f32>> {
-    carry(&promotion.before.head, &promotion.after.head, &promotion.passage.fitted.map, rows)
+fn carried_over(promotion: &PromotedSpace, rows: ArrayView2<f32>) -> Result<Array2<f32>> {
+    apply_map(&promotion.before.head, &promotion.after.head, &promotion.passage.fitted.map, rows)
 }
 
 /// Hits with one and with five neighbours, with another gallery where one is given.
-fn of(set: &Halves, gallery: Option<ArrayView2<f32>>) -> Two {
+fn of(set: &RetrievalSplit, gallery: Option<ArrayView2<f32>>) -> Two {
     let gallery = gallery.unwrap_or_else(|| set.gallery.view());
     NEIGHBOURS.map(|k| hits(gallery, &set.gallery_labels, set.queries.view(), &set.query_labels, k))
 }
@@ -162,7 +162,7 @@ fn over(across: Two, within: Two) -> Two {
     [0, 1].map(|i| if within[i] > 0.0 { across[i] / within[i] } else { 0.0 })
 }
 
-fn table(name: &str, steps: &[Step]) -> String {
+fn table(name: &str, steps: &[MapRow]) -> String {
     let mut text = format!(
         "## {name}\n\nRates with 1 and with 5 neighbours.\n\n| promotion | frame | dimensions | hits within | as they are | rotation | affine | taken | \
          without labels | to the last head |\n|---|---:|---|---|---|---|---|---|---:|---|\n"
@@ -170,7 +170,7 @@ fn table(name: &str, steps: &[Step]) -> String {
     let two = |two: Two| format!("{:.3}, {:.3}", two[0], two[1]);
     let some = |found: Option<Two>| found.map_or_else(|| "—".to_owned(), two);
     for step in steps {
-        let Step { from, to, dims: [p, q], frame, kind, .. } = step;
+        let MapRow { from, to, dims: [p, q], frame, kind, .. } = step;
         let unlabelled = step.unlabelled.map_or_else(|| "—".to_owned(), |rate| format!("{rate:.3}"));
         text += &format!(
             "| {from} to {to} | {frame} | {p} to {q} | {} | {} | {} | {} | {kind} {} | {unlabelled} | {} |\n",
@@ -189,8 +189,8 @@ fn table(name: &str, steps: &[Step]) -> String {
 }
 
 /// Means over the promotions from a learned head to the next.
-fn means(steps: &[Step]) -> String {
-    let learned: Vec<&Step> = steps.iter().filter(|step| step.kind != "head").collect();
+fn means(steps: &[MapRow]) -> String {
+    let learned: Vec<&MapRow> = steps.iter().filter(|step| step.kind != "head").collect();
     let mean = |name: &str, figures: Vec<Two>| {
         if figures.is_empty() {
             return String::new();
@@ -199,7 +199,7 @@ fn means(steps: &[Step]) -> String {
         let [one, five] = [0, 1].map(|i| figures.iter().map(|two| two[i]).sum::<f64>() / n);
         format!(", {name} {one:.3}, {five:.3}")
     };
-    let all = |figure: fn(&Step) -> Option<Two>| learned.iter().filter_map(|step| figure(step)).collect::<Vec<_>>();
+    let all = |figure: fn(&MapRow) -> Option<Two>| learned.iter().filter_map(|step| figure(step)).collect::<Vec<_>>();
     let (as_is, rotation) = (mean("as they are", all(|s| s.as_is)), mean("rotation", all(|s| s.rotation)));
     let (affine, taken) = (mean("affine", all(|s| Some(s.affine))), mean("taken", all(|s| Some(s.taken))));
     let to_last = mean("to the last head", all(|s| Some(s.to_last)));

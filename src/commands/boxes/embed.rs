@@ -4,38 +4,38 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{Boxed, bounded};
+use super::{BoxDataset, bounded};
 use crate::cli;
-use crate::commands::common::{Opened, Progress, camera_names};
-use crate::commands::{Done, Output};
+use crate::commands::common::{LoadedEncoder, Progress, camera_names};
+use crate::commands::{CommandResult, Output};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::export::outlets::Outlets;
+use crate::export::sinks::LiveSinks;
 use crate::export::trackers::Trackers;
 use crate::head::Scratch;
 use crate::learner::Snapshot;
-use crate::pipeline::boxed::{Of, record};
-use crate::pipeline::exporting::{Exporter, Rotated, Row};
+use crate::pipeline::box_encoder::{FrameRef, record};
+use crate::pipeline::export_thread::{Exporter, FilePositions, Row};
 use crate::{files, source, telemetry};
 
 pub(in crate::commands) fn run(
-    args: &cli::Embed,
+    args: &cli::EmbedArgs,
     file: &Path,
     mut config: Config,
-    mut opened: Opened,
+    mut opened: LoadedEncoder,
     snapshot: &Snapshot,
-) -> Result<Done> {
-    let mut boxed = Boxed::open(file, &config, &opened, args.source.len())?;
+) -> Result<CommandResult> {
+    let mut boxed = BoxDataset::open(file, &config, &opened, args.source.len())?;
     let camera: Arc<str> = camera_names(&args.camera, 1)?.remove(0).into();
     let mut source = source::open_all(&args.source, &config.source)?;
     bounded(source.as_ref())?;
     let stop = telemetry::stop_on_signals()?;
     config.export.embeddings = true;
     files::create_folder(&args.out)?;
-    let readers = Outlets::open(&config, None)?;
-    let next = Rotated::default();
-    let exporter = Exporter::open(&args.out, &config.export, &config.board, &boxed.origin, next, readers)?;
-    let mut exporter = exporter.ok_or_else(|| Error::work("there is nothing to write"))?;
+    let readers = LiveSinks::open(&config, None)?;
+    let next = FilePositions::default();
+    let exporter = Exporter::open(&args.out, &config.export, &config.host, &boxed.origin, next, readers)?;
+    let mut exporter = exporter.ok_or_else(|| Error::runtime("there is nothing to write"))?;
     let frozen_space = boxed.snapshot(&opened.frozen()).space;
     let snapshot = Arc::new(boxed.snapshot(snapshot));
     let mut trackers = Trackers::create(&args.out.join("trackers"), snapshot.head.dim_out())?;
@@ -49,7 +49,7 @@ pub(in crate::commands) fn run(
         row.latent.extend_from_slice(found.latent);
         let (camera, frame) = (camera.clone(), found.detection.frame);
         let file = found.file.cloned();
-        let of = Of { camera, frame, file, stamp: found.stamp, wall_ns: None, segment: found.segment };
+        let of = FrameRef { camera, frame, file, stamp: found.stamp, wall_ns: None, segment: found.segment };
         row.record = Some(record(of, found.detection, found.rect, &snapshot));
         row.frozen_space = exporter.wants_latents().then(|| frozen_space.clone());
         row.snapshot = Some(snapshot.clone());
@@ -78,5 +78,5 @@ pub(in crate::commands) fn run(
         exports.embeddings.rows,
         exports.embeddings.lost_rows
     );
-    Ok(Done::but_for(exports.lost_rows(), Output { text, json, as_json: args.common.json }))
+    Ok(CommandResult::but_for(exports.lost_rows(), Output { text, json, as_json: args.common.json }))
 }

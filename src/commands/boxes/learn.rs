@@ -3,20 +3,20 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{Boxed, bounded, collect, in_order};
+use super::{BoxDataset, bounded, collect, in_order};
 use crate::cli;
-use crate::commands::common::{Opened, Progress, camera_names};
-use crate::commands::{Output, probe};
-use crate::config::load::load;
+use crate::commands::common::{LoadedEncoder, Progress, camera_names};
+use crate::commands::{Output, labelled_probe};
+use crate::config::loader::load;
 use crate::error::{Error, Result};
 use crate::files::FolderLock;
 use crate::journal::Journal;
 use crate::learner::Learner;
-use crate::pipeline::folder::RunInfo;
-use crate::pipeline::learning::Worker;
+use crate::pipeline::learner_thread::RunStore;
+use crate::pipeline::run_dir::RunManifest;
 use crate::{source, telemetry};
 
-pub(in crate::commands) fn run(args: &cli::Learn, file: &Path) -> Result<Output> {
+pub(in crate::commands) fn run(args: &cli::LearnArgs, file: &Path) -> Result<Output> {
     let mut config = load(args.common.config.as_deref(), &args.common.set)?;
     let run = args.out.as_path();
     if args.resume {
@@ -25,7 +25,7 @@ pub(in crate::commands) fn run(args: &cli::Learn, file: &Path) -> Result<Output>
         ));
     }
     let _lock = FolderLock::take(run)?;
-    if RunInfo::exists(run) {
+    if RunManifest::exists(run) {
         return Err(Error::usage(format!("{} holds a run already; choose another --out", run.display())));
     }
     if config.learn.views > 0.0 {
@@ -34,23 +34,23 @@ pub(in crate::commands) fn run(args: &cli::Learn, file: &Path) -> Result<Output>
     same_track(&mut config);
     let cameras = camera_names(&args.camera, args.source.len())?;
     let stop = telemetry::stop_on_signals()?;
-    let mut opened = Opened::open(&args.encoder, &config)?;
-    let mut boxed = Boxed::open(file, &config, &opened, args.source.len())?;
+    let mut opened = LoadedEncoder::open(&args.encoder, &config)?;
+    let mut boxed = BoxDataset::open(file, &config, &opened, args.source.len())?;
     let mut source = source::open_all(&args.source, &config.source)?;
     bounded(source.as_ref())?;
     // Labelled images are whole frames: their latents are of another kind where boxes are pooled.
-    if !config.judge.probe.is_empty() && opened.origin.grid.is_some() {
-        return Err(Error::config("judge.probe with --boxes over an encoder of grids: leave it out"));
+    if !config.promotion.probe.is_empty() && opened.origin.grid.is_some() {
+        return Err(Error::config("promotion.probe with --boxes over an encoder of grids: leave it out"));
     }
-    let probe = probe::open(&config.judge.probe, &mut opened)?;
-    let learner = Learner::new(&config, boxed.origin.clone(), probe)?;
+    let probe = labelled_probe::open(&config.promotion.probe, &mut opened)?;
+    let learner = Learner::new(&config.learner(), boxed.origin.clone(), probe)?;
     let (seen, ended) = collect(&mut boxed, &mut opened, source.as_mut(), &stop, &config)?;
     if !ended {
-        return Err(Error::work("stopped before all boxes were seen; nothing is learned"));
+        return Err(Error::runtime("stopped before all boxes were seen; nothing is learned"));
     }
-    let info = RunInfo::new(&args.encoder, &boxed.origin, &args.source, false, &cameras, &config);
+    let info = RunManifest::new(&args.encoder, &boxed.origin, &args.source, false, &cameras, &config);
     info.save(run)?;
-    let mut journal = Journal::open(run, config.board.journal_megabytes)?;
+    let mut journal = Journal::open(run, config.host.journal_megabytes)?;
     journal.write(
         "start",
         json!({
@@ -59,7 +59,7 @@ pub(in crate::commands) fn run(args: &cli::Learn, file: &Path) -> Result<Output>
             "provider": opened.encoder.provider(), "frame": 0, "version": env!("CARGO_PKG_VERSION"),
         }),
     )?;
-    let mut worker = Worker::new(learner, info.owner(), run, journal)?;
+    let mut worker = RunStore::new(learner, info.owner(), run, journal)?;
     let samples = in_order(seen);
     let tracks = samples.last().map_or(0, |sample| sample.segment + 1);
     let mut progress = Progress::new("learn", Some(samples.len() as u64));
@@ -76,17 +76,17 @@ pub(in crate::commands) fn run(args: &cli::Learn, file: &Path) -> Result<Output>
     let reason = learner.last().map_or("too few boxes for a fit (learn.first_fit_frames)", |d| d.reason.as_str());
     let json = json!({
         "run": run.display().to_string(), "source": source.counts(), "boxes": boxed.boxer.counts(), "tracks": tracks, "learned": learned,
-        "pairs": learner.pairs(), "judge": reason,
+        "pairs": learner.pairs(), "gate": reason,
         "head": { "number": exported.number, "dim": exported.head.dim_out(), "space": exported.space.as_ref() },
     });
     let text = format!(
         "run        {}{}\n{}\nlearned    {} samples of {tracks} tracks ({} held out), {} pairs, {} gradient steps\n\
-         fits       {}, promotions {}; exported: head {} ({} dimensions, space {})\njudge      {reason}",
+         fits       {}, promotions {}; exported: head {} ({} dimensions, space {})\ngate       {reason}",
         run.display(),
         source.counts().left_out.line(),
         boxed.told(),
         learned.samples,
-        learned.held,
+        learned.held_out,
         learner.pairs(),
         learned.steps,
         learned.fits,

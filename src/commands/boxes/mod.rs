@@ -10,16 +10,16 @@ use std::time::Duration;
 
 pub(super) use embed::run as embed;
 pub(super) use learn::{run as learn, same_track};
-pub(super) use tracks::{Seen, collect, in_order};
+pub(super) use tracks::{TrackSample, collect, in_order};
 
-use super::common::{Opened, Progress};
-use crate::boxes::{Detection, Rect, mot};
+use super::common::{LoadedEncoder, Progress};
 use crate::config::Config;
+use crate::detection::{BBox, Detection, mot};
 use crate::error::{Error, Result};
 use crate::files::read_bounded;
-use crate::frame::{Frame, Stamp};
-use crate::learner::{Origin, Snapshot};
-use crate::pipeline::boxed::{Boxer, Method, of_boxes};
+use crate::frame::{Frame, Timestamp};
+use crate::learner::{LatentSpec, Snapshot};
+use crate::pipeline::box_encoder::{BoxEncoder, BoxMethod, of_boxes};
 use crate::source::{Pull, Source};
 
 /// A file of boxes larger than this is not one.
@@ -28,54 +28,54 @@ const MAX_BYTES: u64 = 1 << 30;
 const WAIT: Duration = Duration::from_secs(1);
 
 /// A file of boxes, and what makes latents of them.
-pub(super) struct Boxed {
+pub(super) struct BoxDataset {
     pub(super) detections: Vec<Detection>,
-    pub(super) boxer: Boxer,
-    pub(super) method: Method,
+    pub(super) boxer: BoxEncoder,
+    pub(super) method: BoxMethod,
     /// Of the latents of boxes.
-    pub(super) origin: Origin,
+    pub(super) origin: LatentSpec,
 }
 
 /// One box with its latent.
-pub(super) struct Found<'a> {
+pub(super) struct BoxSample<'a> {
     /// The file that its frame is of.
     pub(super) file: Option<&'a Arc<str>>,
     pub(super) detection: &'a Detection,
     /// The part of it that lies in the frame.
-    pub(super) rect: Rect,
+    pub(super) rect: BBox,
     pub(super) latent: &'a [f32],
-    pub(super) stamp: Stamp,
+    pub(super) stamp: Timestamp,
     /// Cuts that the source has marked so far.
     pub(super) segment: u64,
 }
 
 /// What was walked through.
-pub(super) struct Walked {
+pub(super) struct WalkStats {
     pub(super) frames: u64,
     pub(super) segments: u64,
     /// The source came to its end; else it was stopped.
     pub(super) ended: bool,
 }
 
-impl Boxed {
+impl BoxDataset {
     /// Reads `file` and looks whether boxes go with everything else.
     ///
     /// # Errors
     /// Usage and configuration: what does not.
-    pub(super) fn open(file: &Path, config: &Config, opened: &Opened, sources: usize) -> Result<Self> {
+    pub(super) fn open(file: &Path, config: &Config, opened: &LoadedEncoder, sources: usize) -> Result<Self> {
         if sources != 1 {
             return Err(Error::usage(format!(
                 "--boxes with {sources} times --source: the boxes of a file are of one source"
             )));
         }
-        if config.prepare.motion_crop {
+        if config.preprocess.motion_crop {
             return Err(Error::config(
-                "prepare.motion_crop with --boxes: the window around what moves is no frame to find boxes in; leave one out",
+                "preprocess.motion_crop with --boxes: the window around what moves is no frame to find boxes in; leave one out",
             ));
         }
-        if config.mqtt.boxes || !config.live.boxes.is_empty() {
+        if config.mqtt.boxes || !config.stream.boxes.is_empty() {
             return Err(Error::config(
-                "live.boxes or mqtt.boxes with --boxes: boxes come from a file or from detectors that ask; leave one out",
+                "stream.boxes or mqtt.boxes with --boxes: boxes come from a file or from detectors that ask; leave one out",
             ));
         }
         if config.export.grid {
@@ -84,11 +84,11 @@ impl Boxed {
             ));
         }
         let size = opened.encoder.size();
-        let method = Method::new(&config.boxes, &opened.card, &opened.origin, size)?;
+        let method = BoxMethod::new(&config.boxes, &opened.card, &opened.origin, size)?;
         let what = file.display().to_string();
         let text = String::from_utf8(read_bounded(file, MAX_BYTES)?)
-            .map_err(|error| Error::usage(format!("{what}: is no text")).because(error))?;
-        let boxer = Boxer::new(method, config, opened.prepare()?, &opened.origin, size);
+            .map_err(|error| Error::usage(format!("{what}: is no text")).with_source(error))?;
+        let boxer = BoxEncoder::new(method, config, opened.prepare()?, &opened.origin, size);
         Ok(Self { detections: mot::parse(&text, &what)?, boxer, method, origin: method.origin(&opened.origin) })
     }
 
@@ -98,13 +98,13 @@ impl Boxed {
     /// A live source; those of source, encoder and `each`.
     pub(super) fn walk(
         &mut self,
-        opened: &mut Opened,
+        opened: &mut LoadedEncoder,
         source: &mut dyn Source,
         stop: &AtomicBool,
         mut progress: Progress,
-        mut each: impl FnMut(Found<'_>) -> Result<()>,
-    ) -> Result<Walked> {
-        let mut walked = Walked { frames: 0, segments: 0, ended: true };
+        mut each: impl FnMut(BoxSample<'_>) -> Result<()>,
+    ) -> Result<WalkStats> {
+        let mut walked = WalkStats { frames: 0, segments: 0, ended: true };
         let (mut frame, mut next) = (Frame::default(), 0);
         loop {
             if stop.load(Ordering::Relaxed) {
@@ -125,7 +125,7 @@ impl Boxed {
             let (stamp, segment) = (frame.stamp, walked.segments - 1);
             let boxes = &self.detections[next..next + here];
             self.boxer.frame(&mut opened.encoder, &frame, boxes, |detection, rect, latent| {
-                each(Found { detection, rect, latent, file: frame.file.as_ref(), stamp, segment })
+                each(BoxSample { detection, rect, latent, file: frame.file.as_ref(), stamp, segment })
             })?;
             next += here;
             progress.set(frame.index + 1);
@@ -151,8 +151,8 @@ impl Boxed {
             "boxes      {} by {}; left out: {} outside, {} empty, {} small, {} of low score, {} without latent, {} without frame",
             counts.embedded,
             match self.method {
-                Method::Crop => "crop",
-                Method::Roi(..) => "roi",
+                BoxMethod::Crop => "crop",
+                BoxMethod::Roi(..) => "roi",
             },
             counts.outside,
             counts.empty,

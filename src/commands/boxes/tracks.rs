@@ -2,33 +2,33 @@
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 
-use super::Boxed;
-use crate::commands::common::{Opened, Progress};
+use super::BoxDataset;
+use crate::commands::common::{LoadedEncoder, Progress};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::frame::Stamp;
-use crate::pairs::Sample;
+use crate::frame::Timestamp;
+use crate::sampling::Sample;
 use crate::source::Source;
 
 /// A box of a track.
-pub(in crate::commands) struct Seen {
+pub(in crate::commands) struct TrackSample {
     /// Number of the track and of the shot.
     pub(in crate::commands) track: (i64, u64),
-    pub(in crate::commands) stamp: Stamp,
+    pub(in crate::commands) stamp: Timestamp,
     pub(in crate::commands) latent: Vec<f32>,
 }
 
 /// All usable boxes with a track, in the order of the stream. True when the source came to its end.
 ///
 /// # Errors
-/// More latents than `boxes.memory_megabytes` has room for, and those of [`Boxed::walk`].
+/// More latents than `boxes.memory_megabytes` has room for, and those of [`BoxDataset::walk`].
 pub(in crate::commands) fn collect(
-    boxed: &mut Boxed,
-    opened: &mut Opened,
+    boxed: &mut BoxDataset,
+    opened: &mut LoadedEncoder,
     source: &mut dyn Source,
     stop: &AtomicBool,
     config: &Config,
-) -> Result<(Vec<Seen>, bool)> {
+) -> Result<(Vec<TrackSample>, bool)> {
     let (boxes, dim) = (boxed.detections.iter().filter(|x| x.track.is_some()).count(), boxed.origin.dim);
     if boxes == 0 {
         return Err(Error::usage(
@@ -46,7 +46,7 @@ pub(in crate::commands) fn collect(
     let progress = Progress::new("boxes", source.length());
     let walked = boxed.walk(opened, source, stop, progress, |found| {
         if let Some(track) = found.detection.track {
-            seen.push(Seen { track: (track, found.segment), stamp: found.stamp, latent: found.latent.to_vec() });
+            seen.push(TrackSample { track: (track, found.segment), stamp: found.stamp, latent: found.latent.to_vec() });
         }
         Ok(())
     })?;
@@ -55,11 +55,11 @@ pub(in crate::commands) fn collect(
 
 /// The boxes track by track, in the order in which the tracks begin: pairs of one segment are then pairs of one track, and
 /// what was in the same frame is of another segment.
-pub(in crate::commands) fn in_order(seen: Vec<Seen>) -> Vec<Sample> {
+pub(in crate::commands) fn in_order(seen: Vec<TrackSample>) -> Vec<Sample> {
     let mut numbers: HashMap<(i64, u64), u64> = HashMap::new();
     let mut samples: Vec<Sample> = seen
         .into_iter()
-        .map(|Seen { track, stamp, latent }| {
+        .map(|TrackSample { track, stamp, latent }| {
             let next = numbers.len() as u64;
             Sample { stamp, segment: *numbers.entry(track).or_insert(next), latent, ..Sample::default() }
         })
@@ -75,8 +75,11 @@ mod tests {
 
     #[test]
     fn tracks_follow_each_other_and_are_segments() {
-        let seen =
-            |track, shot, secs: i64| Seen { track: (track, shot), stamp: Stamp(secs), latent: vec![secs as f32] };
+        let seen = |track, shot, secs: i64| TrackSample {
+            track: (track, shot),
+            stamp: Timestamp(secs),
+            latent: vec![secs as f32],
+        };
         // Two people in the same frames, a third later; number 7 is used again after a cut.
         let samples =
             in_order(vec![seen(9, 0, 1), seen(7, 0, 1), seen(7, 0, 2), seen(9, 0, 2), seen(7, 1, 3), seen(9, 0, 3)]);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::heads::Heads;
 use crate::commands::common::Progress;
-use crate::commands::findings::Findings;
+use crate::commands::diagnostics::Diagnostics;
 use crate::error::{Error, Result};
 use crate::export::{Format, RECORDS, Reader, row_files};
 use crate::files;
@@ -14,7 +14,7 @@ use crate::linalg::norm;
 const LENGTH_TOLERANCE: f64 = 1e-2;
 
 /// The spaces that rows of a run may be of.
-pub(super) struct Spaces {
+pub(super) struct KnownSpaces {
     /// Of the frozen latents; `None` where run.json cannot be read.
     pub(super) frozen: Option<String>,
     pub(super) heads: Heads,
@@ -25,7 +25,7 @@ type Tally = BTreeMap<(u64, String), u64>;
 
 /// Every file of `RUN/NAME`; `next`: number of the file that follows those of the saved state.
 /// `length`: of a row.
-pub(super) fn check(all: &mut Findings, run: &Path, name: &str, next: u64, length: f64, spaces: &Spaces) {
+pub(super) fn check(all: &mut Diagnostics, run: &Path, name: &str, next: u64, length: f64, spaces: &KnownSpaces) {
     let folder = run.join(name);
     let names = match files::names_in(&folder) {
         Ok(names) => names,
@@ -83,11 +83,11 @@ fn read(path: &Path, right: f64, tally: &mut Tally, each: &mut dyn FnMut()) -> R
         *tally.entry((record.head, record.space.to_string())).or_default() += 1;
         each();
     }
-    wrong.map_or(Ok(()), |wrong| Err(Error::work(wrong)))
+    wrong.map_or(Ok(()), |wrong| Err(Error::runtime(wrong)))
 }
 
 /// Does the space that rows are said to be of belong to the head that they name?
-fn owner(all: &mut Findings, name: &str, head: u64, space: &str, rows: u64, spaces: &Spaces) {
+fn owner(all: &mut Diagnostics, name: &str, head: u64, space: &str, rows: u64, spaces: &KnownSpaces) {
     let whose = if head == 0 { "the frozen encoder".to_owned() } else { format!("head {head}") };
     let found = format!("{rows} rows of {whose}, space {space}");
     let known = if head == 0 { Some(&spaces.frozen) } else { spaces.heads.get(&head) };

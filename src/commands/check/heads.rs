@@ -2,12 +2,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::checkpoint::{HeadFile, head_path, load_head, space_of};
-use crate::commands::findings::Findings;
+use crate::checkpoint::{HeadCheckpoint, head_path, load_head};
+use crate::commands::diagnostics::Diagnostics;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::head::Head;
-use crate::pipeline::folder::RunInfo;
+use crate::pipeline::run_dir::RunManifest;
+use crate::spaces::space_of;
 
 /// `latest` holds a number.
 const MAX_LATEST_BYTES: u64 = 64;
@@ -16,11 +17,11 @@ const MAX_LATEST_BYTES: u64 = 64;
 pub(super) type Heads = BTreeMap<u64, Option<String>>;
 
 /// The space of the run's frozen latents.
-pub(super) fn frozen_space(info: &RunInfo) -> String {
+pub(super) fn frozen_space(info: &RunManifest) -> String {
     space_of(&info.encoder_sha256, &info.card_hash, &Head::Identity { dim: info.origin().pooled_dim() })
 }
 
-pub(super) fn check(all: &mut Findings, run: &Path, info: Option<&RunInfo>) -> Heads {
+pub(super) fn check(all: &mut Diagnostics, run: &Path, info: Option<&RunManifest>) -> Heads {
     let names = match files::names_in(&run.join("heads")) {
         Ok(names) => names,
         Err(error) => {
@@ -54,8 +55,8 @@ pub(super) fn check(all: &mut Findings, run: &Path, info: Option<&RunInfo>) -> H
 }
 
 /// What the checksum cannot tell: is it the head that its name says, of this run, and usable?
-fn fits(path: &Path, file: &HeadFile, number: u64, info: Option<&RunInfo>) -> Result<()> {
-    let wrong = |what: String| Err(Error::work(format!("{} {what}", path.display())));
+fn fits(path: &Path, file: &HeadCheckpoint, number: u64, info: Option<&RunManifest>) -> Result<()> {
+    let wrong = |what: String| Err(Error::runtime(format!("{} {what}", path.display())));
     if file.number != number {
         return wrong(format!("is head {} by its content", file.number));
     }
@@ -75,7 +76,7 @@ fn fits(path: &Path, file: &HeadFile, number: u64, info: Option<&RunInfo>) -> Re
 }
 
 /// The file `latest` is for people and scripts, which it must not mislead.
-fn latest(all: &mut Findings, run: &Path, heads: &Heads) {
+fn latest(all: &mut Diagnostics, run: &Path, heads: &Heads) {
     let path = run.join("latest");
     let newest = heads.keys().next_back().copied();
     if !path.exists() {

@@ -2,14 +2,20 @@
 use std::path::Path;
 
 use super::heads::Heads;
-use crate::checkpoint::{MAPS, MapFile, load_map, load_own_map, map_path};
-use crate::commands::findings::Findings;
+use crate::checkpoint::{MAPS, SpaceMapCheckpoint, load_map, load_own_map, map_path};
+use crate::commands::diagnostics::Diagnostics;
 use crate::files;
-use crate::pipeline::folder::RunInfo;
+use crate::pipeline::run_dir::RunManifest;
 
 /// Every map is read; one must lead into the space of every head. `frozen`: the space of the frozen latents.
-pub(super) fn check(all: &mut Findings, run: &Path, info: Option<&RunInfo>, frozen: Option<&str>, heads: &Heads) {
-    let owner = info.map(RunInfo::owner);
+pub(super) fn check(
+    all: &mut Diagnostics,
+    run: &Path,
+    info: Option<&RunManifest>,
+    frozen: Option<&str>,
+    heads: &Heads,
+) {
+    let owner = info.map(RunManifest::owner);
     let names = match files::names_in(&run.join(MAPS)) {
         Ok(names) => names,
         Err(error) => return all.fail(MAPS, error.chain(), "make the folder readable"),
@@ -42,7 +48,7 @@ pub(super) fn check(all: &mut Findings, run: &Path, info: Option<&RunInfo>, froz
 }
 
 /// It joins other spaces than those of the heads that it names.
-fn misplaced(file: &MapFile, frozen: Option<&str>, heads: &Heads) -> Option<String> {
+fn misplaced(file: &SpaceMapCheckpoint, frozen: Option<&str>, heads: &Heads) -> Option<String> {
     let known = |head: u64| if head == 0 { frozen } else { heads.get(&head)?.as_deref() };
     let ends = [(file.from_head, &file.from), (file.to_head, &file.to)];
     let wrong =
@@ -50,8 +56,8 @@ fn misplaced(file: &MapFile, frozen: Option<&str>, heads: &Heads) -> Option<Stri
     wrong.map(|(head, space, known)| format!("joins space {space} as that of head {head}, which is of space {known}"))
 }
 
-fn told(file: &MapFile) -> String {
-    let MapFile { from, from_head, to, references, .. } = file;
+fn told(file: &SpaceMapCheckpoint) -> String {
+    let SpaceMapCheckpoint { from, from_head, to, references, .. } = file;
     let kept = file.hits.map_or_else(
         || "not measured".to_owned(),
         |hits| format!("keeps {:.1} % of the hits ({} queries)", 100.0 * hits.rate(), file.queries),

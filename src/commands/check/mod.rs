@@ -1,23 +1,23 @@
 //! `check`: a configuration, a model with its card, a run folder; everything that is wrong, without running anything.
 mod exports;
 mod heads;
-mod history;
+mod journal;
 mod maps;
 #[cfg(test)]
 mod tests;
 
 use std::path::Path;
 
-use super::Done;
-use super::findings::Findings;
-use super::trial;
+use super::CommandResult;
+use super::diagnostics::Diagnostics;
+use super::encoder_check;
 use crate::cli;
-use crate::config::{Config, load};
-use crate::error::{Error, Kind, Result};
+use crate::config::{Config, loader};
+use crate::error::{Error, ErrorKind, Result};
 use crate::files;
-use crate::pipeline::folder::RunInfo;
+use crate::pipeline::run_dir::RunManifest;
 
-pub(super) fn run(args: &cli::Check) -> Result<Done> {
+pub(super) fn run(args: &cli::CheckArgs) -> Result<CommandResult> {
     let common = &args.common;
     let configured = common.config.is_some() || !common.set.is_empty();
     if !configured && args.encoder.is_none() && args.run.is_none() {
@@ -26,13 +26,13 @@ pub(super) fn run(args: &cli::Check) -> Result<Done> {
              MODEL.onnx), a run folder (--run DIR), or several of them",
         ));
     }
-    let mut all = Findings::default();
+    let mut all = Diagnostics::default();
     // First, since the configuration may be the run's; it is reported in its turn.
-    let info = args.run.as_deref().map(RunInfo::load);
+    let info = args.run.as_deref().map(RunManifest::load);
     let of_run = info.as_ref().and_then(|info| info.as_ref().ok());
     let config = match (&common.config, of_run) {
-        (None, Some(info)) => load::over(&info.settings(), &common.set),
-        (file, _) => load::load(file.as_deref(), &common.set),
+        (None, Some(info)) => loader::over(&info.settings(), &common.set),
+        (file, _) => loader::load(file.as_deref(), &common.set),
     };
     match &config {
         Err(error) => all.error("configuration", error),
@@ -50,11 +50,11 @@ pub(super) fn run(args: &cli::Check) -> Result<Done> {
 }
 
 /// The model with its card, and whether it is the one of the run.
-fn encoder(all: &mut Findings, model: &Path, config: Option<&Config>, run: Option<(&Path, &RunInfo)>) {
+fn encoder(all: &mut Diagnostics, model: &Path, config: Option<&Config>, run: Option<(&Path, &RunManifest)>) {
     let Some(config) = config else {
         return all.warn("encoder", "not checked", "that needs a configuration that can be used");
     };
-    let Some(opened) = trial::encoder(all, model, config) else { return };
+    let Some(opened) = encoder_check::encoder(all, model, config) else { return };
     if let Some((run, info)) = run {
         match info.same_origin(run, &opened.origin) {
             Ok(()) => all.ok("encoder", "the one that the run was made with"),
@@ -64,7 +64,7 @@ fn encoder(all: &mut Findings, model: &Path, config: Option<&Config>, run: Optio
 }
 
 /// Everything in the folder of a run. `model`: look for the run's own encoder too.
-fn folder(all: &mut Findings, run: &Path, info: &Result<RunInfo>, model: bool) {
+fn folder(all: &mut Diagnostics, run: &Path, info: &Result<RunManifest>, model: bool) {
     let known = match info {
         Ok(info) => {
             let live = if info.live { ", live" } else { "" };
@@ -75,7 +75,7 @@ fn folder(all: &mut Findings, run: &Path, info: &Result<RunInfo>, model: bool) {
             Some(info)
         }
         // Not a run at all: nothing more can be said.
-        Err(error) if error.kind() == Kind::Usage && !looks_like_a_run(run) => return all.error("run", error),
+        Err(error) if error.kind() == ErrorKind::Usage && !looks_like_a_run(run) => return all.error("run", error),
         Err(error) => {
             let todo = "without it the run cannot be used; put it back from a copy";
             all.fail("run.json", error.chain(), todo);
@@ -83,11 +83,11 @@ fn folder(all: &mut Findings, run: &Path, info: &Result<RunInfo>, model: bool) {
         }
     };
     let heads = heads::check(all, run, known);
-    history::journal(all, run, &heads);
-    let place = history::states(all, run, known);
+    journal::journal(all, run, &heads);
+    let place = journal::states(all, run, known);
     let frozen = known.map(heads::frozen_space);
     maps::check(all, run, known, frozen.as_deref(), &heads);
-    let spaces = exports::Spaces { frozen, heads };
+    let spaces = exports::KnownSpaces { frozen, heads };
     let next = place.map(|place| place.exports).unwrap_or_default();
     // The row of a grid holds its cells, each of unit length.
     let cells = known.and_then(|info| info.latent_grid).map_or(1.0, |[h, w, _]| ((h * w) as f64).sqrt());
@@ -104,7 +104,7 @@ fn looks_like_a_run(run: &Path) -> bool {
 }
 
 /// Is the encoder still where the run noted it, and the same?
-fn own_encoder(all: &mut Findings, info: &RunInfo) {
+fn own_encoder(all: &mut Diagnostics, info: &RunManifest) {
     let path = info.encoder.display();
     if !info.encoder.exists() {
         return all.warn("encoder", format!("{path} is not there any more"), "name it with --encoder");
@@ -121,7 +121,7 @@ fn own_encoder(all: &mut Findings, info: &RunInfo) {
 }
 
 /// Files that were being written when a run was cut off, or are being written now.
-fn leftovers(all: &mut Findings, run: &Path) {
+fn leftovers(all: &mut Diagnostics, run: &Path) {
     for folder in ["", "heads", "maps", "embeddings", "latents", "grids"] {
         let names = match files::names_in(&run.join(folder)) {
             Ok(names) => names,

@@ -6,33 +6,41 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use crate::checkpoint::{Contents, HeadFile, MapFile, map_path, save, save_head, save_map, space_of};
-use crate::export::{Dtype, Format, Layout, Level, Record, SCHEMA, Writer};
-use crate::head::{Form, Head, Learned};
+use crate::checkpoint::{HeadCheckpoint, SpaceMapCheckpoint, map_path, save, save_head, save_map};
+use crate::export::{Dtype, Format, Granularity, Record, RowFormat, SCHEMA, Writer};
+use crate::head::{EmbeddingKind, Head, HeadParams};
 use crate::journal::Journal;
-use crate::learner::Origin;
-use crate::pipeline::exporting::Rotated;
-use crate::pipeline::folder::Place;
-use crate::spaces::{Hits, Kind, Map};
+use crate::learner::LatentSpec;
+use crate::pipeline::export_thread::FilePositions;
+use crate::pipeline::run_dir::StreamPosition;
+use crate::spaces::space_of;
+use crate::spaces::{HitRate, MapKind, SpaceMap};
+use crate::state_dict::StateDict;
 
 const DIM: usize = 3;
 
-fn origin() -> Origin {
-    Origin { encoder_sha256: "e".repeat(64), card_hash: "c".repeat(64), dim: DIM, ..Origin::default() }
+fn origin() -> LatentSpec {
+    LatentSpec { encoder_sha256: "e".repeat(64), card_hash: "c".repeat(64), dim: DIM, ..LatentSpec::default() }
 }
 
-fn info() -> RunInfo {
+fn info() -> RunManifest {
     let (sources, cameras) = (["pattern://1".into()], ["camera".into()]);
-    RunInfo::new(Path::new("gone.onnx"), &origin(), &sources, false, &cameras, &Config::default())
+    RunManifest::new(Path::new("gone.onnx"), &origin(), &sources, false, &cameras, &Config::default())
 }
 
-fn head_file(number: u64) -> HeadFile {
+fn head_file(number: u64) -> HeadCheckpoint {
     let slow = Array2::from_shape_fn((DIM, 2), |(i, j)| (i + j) as f32 + number as f32);
-    let head = Head::Learned(Learned { mean: Array1::zeros(DIM), slow, mlp: None, alpha: 1.0, form: Form::Single });
-    let Origin { encoder_sha256, card_hash, .. } = origin();
+    let head = Head::Learned(HeadParams {
+        mean: Array1::zeros(DIM),
+        slow,
+        mlp: None,
+        alpha: 1.0,
+        form: EmbeddingKind::Single,
+    });
+    let LatentSpec { encoder_sha256, card_hash, .. } = origin();
     let space = space_of(&encoder_sha256, &card_hash, &head);
     let run = info().identity;
-    HeadFile { head, number, space, run, encoder_sha256, card_hash, activate_at: 5, made_at: 4, scatter: None }
+    HeadCheckpoint { head, number, space, run, encoder_sha256, card_hash, activate_at: 5, made_at: 4, scatter: None }
 }
 
 fn record(frame: u64, head: u64, space: &str) -> Record {
@@ -44,10 +52,10 @@ fn record(frame: u64, head: u64, space: &str) -> Record {
         stamp_ns: frame as i64,
         wall_ns: None,
         segment: 0,
-        level: Level::Frame,
+        level: Granularity::Frame,
         space: space.into(),
         head,
-        maker: None,
+        provenance: None,
         learner: None,
         novelty: None,
         novel: false,
@@ -73,10 +81,10 @@ fn run() -> TempDir {
         journal.write("promotion", json!({ "promoted": number, "space": file.space })).unwrap();
         save_map(run, &map_file(number, &heads::frozen_space(&info))).unwrap();
     }
-    let exports = Rotated { embeddings: 2, latents: 0, grids: 0 };
-    let place = Place { next_index: 9, ended: true, segmenter: None, exports };
+    let exports = FilePositions { embeddings: 2, latents: 0, grids: 0 };
+    let place = StreamPosition { next_index: 9, ended: true, segmenter: None, exports };
     save_state(run, &info.identity, &place);
-    let layout = Layout::embeddings(Format::Npy, Dtype::F32);
+    let layout = RowFormat::embeddings(Format::Npy, Dtype::F32);
     let mut writer = Writer::open(&run.join("embeddings"), 0, layout, 1 << 20).unwrap();
     let frozen = heads::frozen_space(&info);
     for frame in 0..4 {
@@ -90,17 +98,17 @@ fn run() -> TempDir {
 }
 
 /// A state with nothing but its place.
-fn save_state(run: &Path, identity: &str, place: &Place) {
-    let mut contents = Contents::default();
+fn save_state(run: &Path, identity: &str, place: &StreamPosition) {
+    let mut contents = StateDict::default();
     contents.text("format", "afterimage state 2");
     contents.text("run", identity);
     contents.json("place", place).unwrap();
     save(&run.join("state.safetensors"), &contents.meta, &contents.tensors, 1 << 20).unwrap();
 }
 
-fn map_file(to_head: u64, frozen: &str) -> MapFile {
-    let (kind, size) = if to_head == 1 { (Kind::Head, 0) } else { (Kind::Affine, 2) };
-    MapFile {
+fn map_file(to_head: u64, frozen: &str) -> SpaceMapCheckpoint {
+    let (kind, size) = if to_head == 1 { (MapKind::Head, 0) } else { (MapKind::Affine, 2) };
+    SpaceMapCheckpoint {
         from: if to_head == 1 { frozen.to_owned() } else { head_file(1).space },
         from_head: to_head - 1,
         to: head_file(to_head).space,
@@ -108,18 +116,18 @@ fn map_file(to_head: u64, frozen: &str) -> MapFile {
         run: info().identity,
         encoder_sha256: origin().encoder_sha256,
         card_hash: origin().card_hash,
-        map: Map { kind, matrix: Array2::eye(size), offset: Array1::zeros(size) },
+        map: SpaceMap { kind, matrix: Array2::eye(size), offset: Array1::zeros(size) },
         references: 7,
         queries: 9,
-        hits: Some(Hits { within: 0.5, across: 0.4 }),
+        hits: Some(HitRate { within: 0.5, across: 0.4 }),
         as_is: None,
     }
 }
 
 /// The report on a run, and the exit code.
 fn report(run: &Path) -> (String, u8) {
-    let mut all = Findings::default();
-    folder(&mut all, run, &RunInfo::load(run), true);
+    let mut all = Diagnostics::default();
+    folder(&mut all, run, &RunManifest::load(run), true);
     let done = all.done(false, None);
     (done.output.text, done.exit_code)
 }
@@ -170,7 +178,7 @@ fn maps_are_read_and_must_join_the_spaces_of_their_heads() {
     let lines = failures(|run| edit(&map_path(run, 2), |bytes| bytes[300] ^= 1));
     assert!(lines.len() == 1 && lines[0].contains("maps/0002.safetensors"), "{lines:?}");
     let other = |run: &Path| {
-        save_map(run, &MapFile { from: "of another run".into(), ..map_file(2, "") }).unwrap();
+        save_map(run, &SpaceMapCheckpoint { from: "of another run".into(), ..map_file(2, "") }).unwrap();
     };
     let lines = failures(other);
     assert!(lines.len() == 1 && lines[0].contains("joins space of another run as that of head 1"), "{lines:?}");
@@ -203,7 +211,7 @@ fn heads_that_are_gone_or_not_this_runs_are_named() {
     assert!(lines[0].contains("is head 1 by its content"), "{lines:?}");
     // Another run's head of the same number: whole, but of another space.
     let lines = failures(|run| {
-        let mut other = HeadFile { number: 2, ..head_file(7) };
+        let mut other = HeadCheckpoint { number: 2, ..head_file(7) };
         save_head(run, &other).unwrap();
         other.card_hash = "d".repeat(64);
         other.space = space_of(&other.encoder_sha256, &other.card_hash, &other.head);

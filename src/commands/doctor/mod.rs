@@ -1,40 +1,40 @@
 //! `doctor`: what is installed, what works, and what to do where something does not.
-mod board;
+mod power;
 mod disk;
-mod machine;
+mod host;
 mod tools;
 
 use std::path::Path;
 
-use super::Done;
-use super::findings::Findings;
-use super::trial;
+use super::CommandResult;
+use super::diagnostics::Diagnostics;
+use super::encoder_check;
 use crate::cli;
 use crate::config::Config;
-use crate::config::load::load;
-use crate::encoder::runtime::{self, Found, Origin, Runtime};
+use crate::config::loader::load;
+use crate::encoder::runtime::{self, LibraryLookup, LibrarySource, Runtime};
 use crate::encoder::{cache_of, compiled, missing_libraries};
 use crate::error::Result;
 
 /// With less room than this on a disk, a run of some hours may fill it, bytes.
 const LEAST_ROOM: u64 = 1_000_000_000;
 
-pub(super) fn run(args: &cli::Doctor) -> Result<Done> {
+pub(super) fn run(args: &cli::DoctorArgs) -> Result<CommandResult> {
     let config = load(args.common.config.as_deref(), &args.common.set)?;
     let model = args.encoder.as_deref();
-    let mut all = Findings::default();
-    machine::program(&mut all);
-    machine::processor(&mut all);
-    machine::memory(&mut all);
-    board::jetson(&mut all, Path::new("/"));
+    let mut all = Diagnostics::default();
+    host::program(&mut all);
+    host::processor(&mut all);
+    host::memory(&mut all);
+    power::jetson(&mut all, Path::new("/"));
     if let Some(runtime) = onnxruntime(&mut all, &config) {
         providers(&mut all, &runtime, &config, model);
         if let Some(model) = model {
-            trial::encoder(&mut all, model, &config);
+            encoder_check::encoder(&mut all, model, &config);
         }
     }
     tools::decoders(&mut all, &config.source, &std::env::var_os("PATH").unwrap_or_default());
-    machine::cameras(&mut all, &config.source);
+    host::cameras(&mut all, &config.source);
     cache(&mut all, &config);
     match std::env::current_dir() {
         Ok(folder) => room(&mut all, "current folder", &folder, "name an --out elsewhere"),
@@ -44,19 +44,19 @@ pub(super) fn run(args: &cli::Doctor) -> Result<Done> {
 }
 
 /// Every place where ONNX Runtime is looked for, and the one that is used.
-fn onnxruntime(all: &mut Findings, config: &Config) -> Option<Runtime> {
+fn onnxruntime(all: &mut Diagnostics, config: &Config) -> Option<Runtime> {
     let loaded = runtime::load(&config.encoder.onnxruntime);
     let used = loaded.as_ref().ok().map(|runtime| runtime.path.as_path());
     for candidate in runtime::find(&config.encoder.onnxruntime) {
         let what = format!("looked for ONNX Runtime, {}", candidate.origin);
         let path = candidate.path.display();
         match candidate.found {
-            Found::Library if used.is_some() && candidate.path.canonicalize().ok().as_deref() == used => {
+            LibraryLookup::Library if used.is_some() && candidate.path.canonicalize().ok().as_deref() == used => {
                 all.ok(what, format!("{path}, used"));
             }
-            Found::Library => all.ok(what, format!("{path}, a library for this machine, not used")),
-            Found::Missing => all.ok(what, format!("{path}, not there")),
-            Found::Unusable(why) => all.warn(what, format!("{path} {why}"), "remove it, or name another"),
+            LibraryLookup::Library => all.ok(what, format!("{path}, a library for this machine, not used")),
+            LibraryLookup::Missing => all.ok(what, format!("{path}, not there")),
+            LibraryLookup::Unusable(why) => all.warn(what, format!("{path} {why}"), "remove it, or name another"),
         }
     }
     match loaded {
@@ -72,19 +72,19 @@ fn onnxruntime(all: &mut Findings, config: &Config) -> Option<Runtime> {
 }
 
 /// What is compiled into the library, and what comes of asking for it.
-fn providers(all: &mut Findings, runtime: &Runtime, config: &Config, model: Option<&Path>) {
+fn providers(all: &mut Diagnostics, runtime: &Runtime, config: &Config, model: Option<&Path>) {
     let compiled = match compiled(runtime) {
         Ok(list) => list,
         Err(error) => return all.error("providers", &error),
     };
-    let gpu = machine::gpu();
+    let gpu = host::gpu();
     let has_gpu_provider = compiled.iter().any(|(name, there)| *there && *name != "cpu");
     for (name, there) in compiled {
         let what = format!("provider {name}");
         let asked = config.encoder.providers.iter().any(|asked| asked == name);
         let required = !config.encoder.fallback && config.encoder.providers.first().is_some_and(|first| first == name);
         let tried = match (there, model) {
-            (true, Some(model)) if name != "cpu" => trial::provider(model, name, config).map_err(|e| e.chain()),
+            (true, Some(model)) if name != "cpu" => encoder_check::provider(model, name, config).map_err(|e| e.chain()),
             (true, _) if name == "cpu" => Ok("in this build".to_owned()),
             (true, _) => match missing_libraries(&runtime.path, name) {
                 missing if missing.is_empty() => {
@@ -126,9 +126,9 @@ fn providers(all: &mut Findings, runtime: &Runtime, config: &Config, model: Opti
 }
 
 /// The folder that `tools/fetch_onnxruntime.sh` fills.
-fn cache(all: &mut Findings, config: &Config) {
+fn cache(all: &mut Diagnostics, config: &Config) {
     let places = runtime::find(&config.encoder.onnxruntime);
-    let cached = places.iter().find(|candidate| candidate.origin == Origin::Cache);
+    let cached = places.iter().find(|candidate| candidate.origin == LibrarySource::Cache);
     match cached.and_then(|candidate| candidate.path.parent()) {
         Some(folder) => room(all, "cache folder", folder, "set XDG_CACHE_HOME to a folder that can be written"),
         None => all.warn("cache folder", "none: neither XDG_CACHE_HOME nor HOME is set", "set one of them"),
@@ -136,7 +136,7 @@ fn cache(all: &mut Findings, config: &Config) {
 }
 
 /// May `folder` (or, where it is not there yet, the nearest one above it) be written, and how much?
-fn room(all: &mut Findings, what: &str, folder: &Path, todo: &str) {
+fn room(all: &mut Diagnostics, what: &str, folder: &Path, todo: &str) {
     let Some(there) = folder.ancestors().find(|path| path.is_dir()) else {
         return all.warn(what, format!("{} is not there", folder.display()), todo);
     };
@@ -160,8 +160,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
-    fn line(ask: impl FnOnce(&mut Findings)) -> (String, u8) {
-        let mut all = Findings::default();
+    fn line(ask: impl FnOnce(&mut Diagnostics)) -> (String, u8) {
+        let mut all = Diagnostics::default();
         ask(&mut all);
         let done = all.done(false, None);
         (done.output.text, done.exit_code)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::commands::findings::Findings;
+use crate::commands::diagnostics::Diagnostics;
 use crate::config;
 
 /// The programs, what asks for their version, and how to install them.
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_LINE_BYTES: u64 = 4096;
 
 /// Both decoders; one is enough, unless the configuration names the other.
-pub(super) fn decoders(all: &mut Findings, config: &config::Source, search: &OsStr) {
+pub(super) fn decoders(all: &mut Diagnostics, config: &config::Source, search: &OsStr) {
     let found = TOOLS.map(|(name, flag, _)| find(name, search).map(|path| (version(&path, flag, PATIENCE), path)));
     let any = found.iter().any(|tool| matches!(tool, Some((Ok(_), _))));
     for ((name, _, install), tool) in TOOLS.into_iter().zip(found) {
@@ -104,7 +104,7 @@ mod tests {
     }
 
     fn report(decoder: &str, search: &Path) -> (String, u8) {
-        let mut all = Findings::default();
+        let mut all = Diagnostics::default();
         let config = config::Source { decoder: decoder.into(), ..config::Source::default() };
         decoders(&mut all, &config, search.as_os_str());
         let done = all.done(false, None);

@@ -2,15 +2,15 @@
 use serde_json::json;
 
 use crate::cli;
-use crate::commands::common::OpenedRun;
-use crate::encoder::{Channels, Fit, MAX_GAIN};
+use crate::commands::common::LoadedRun;
+use crate::encoder::{ChannelOrder, MAX_GAIN, ResizeMode};
 use crate::export::onnx::{self, Batch};
 
 /// Version of the entries; raised when one changes its meaning or goes.
 const SCHEMA: u32 = 2;
 
 /// Entries for `metadata_props`: words and numbers, several with a space between, so that C needs no parser.
-pub(super) fn entries(run: &OpenedRun, args: &cli::Export, of_batch: Batch) -> Vec<(String, String)> {
+pub(super) fn entries(run: &LoadedRun, args: &cli::ExportArgs, of_batch: Batch) -> Vec<(String, String)> {
     let (card, size) = (&run.opened.card, run.opened.encoder.size());
     let grid = run.opened.origin.shape().filter(|_| args.grid);
     let mut entries = vec![
@@ -22,10 +22,10 @@ pub(super) fn entries(run: &OpenedRun, args: &cli::Export, of_batch: Batch) -> V
         ("dtype", args.dtype.name().into()),
         ("io", args.io.name().into()),
         ("batch", batch(of_batch)),
-        ("channels", if card.channels == Channels::Rgb { "rgb".into() } else { "bgr".into() }),
+        ("channels", if card.channels == ChannelOrder::Rgb { "rgb".into() } else { "bgr".into() }),
         ("mean", numbers(&card.mean)),
         ("std", numbers(&card.std)),
-        ("fit", if card.fit == Fit::Crop { "crop".into() } else { "stretch".into() }),
+        ("fit", if card.fit == ResizeMode::Crop { "crop".into() } else { "stretch".into() }),
         ("interpolation", "bilinear".into()),
         ("orientation", "exif".into()),
         ("motion_crop", card.motion_crop.is_some().to_string()),

@@ -1,5 +1,5 @@
 //! `export`: encoder and head as one ONNX file.
-mod compare;
+mod verify;
 mod metadata;
 
 use std::io::Write;
@@ -7,14 +7,14 @@ use std::path::Path;
 
 use serde_json::json;
 
-use self::compare::{Compared, Frames};
+use self::verify::{ExportCheck, Frames};
 use super::Output;
-use super::common::OpenedRun;
-use crate::cli::{self, Float};
+use super::common::LoadedRun;
+use crate::cli::{self, Dtype};
 use crate::encoder::runtime::{self, Runtime};
-use crate::encoder::{LatentModel, Whole, float_tensors};
-use crate::error::{Error, Kind, Result};
-use crate::export::onnx::{self, Batch, Halves, Input, Merge};
+use crate::encoder::{FeatureModel, OnnxModel, float_tensors};
+use crate::error::{Error, ErrorKind, Result};
+use crate::export::onnx::{self, Batch, Fp16Conversion, Input, MergeOptions};
 use crate::files;
 
 /// A model larger than this cannot be one protobuf message.
@@ -22,14 +22,14 @@ const MAX_MODEL_BYTES: u64 = 2 << 30;
 /// Where f16 is not near enough, so many of the first convolutions stay in f32, then twice as many.
 const FIRST: usize = 4;
 
-pub(super) fn run(args: &cli::Export) -> Result<Output> {
-    if args.io == Float::F16 && args.dtype == Float::F32 {
+pub(super) fn run(args: &cli::ExportArgs) -> Result<Output> {
+    if args.io == Dtype::F16 && args.dtype == Dtype::F32 {
         return Err(Error::usage("--io f16 goes with --dtype f16: input and outputs of an f32 model stay in f32"));
     }
     // On the CPU, as the merged model: no engine is built, and what differs is not another processor's.
     let mut common = args.common.clone();
     common.set.insert(0, "encoder.providers=[\"cpu\"]".into());
-    let mut run = OpenedRun::open(&args.of, &common)?;
+    let mut run = LoadedRun::open(&args.of, &common)?;
     let grid = run.opened.origin.shape();
     if args.grid && grid.is_none() {
         return Err(Error::usage(format!(
@@ -40,13 +40,13 @@ pub(super) fn run(args: &cli::Export) -> Result<Output> {
     let runtime = runtime::load(&run.config.encoder.onnxruntime)?;
     let bytes = files::read_bounded(&run.model, MAX_MODEL_BYTES)?;
     let encoder = onnx::names_of(&bytes)?;
-    let latent = LatentModel::new(&runtime, bytes, &run.opened.card, &run.model.display().to_string())?;
+    let latent = FeatureModel::new(&runtime, bytes, &run.opened.card, &run.model.display().to_string())?;
     // Of the model as it is used: what the file fixes or lacks may be bridged.
     let own = onnx::batch_of(&latent.bytes, &run.opened.card.input)?;
     let batch = args.batch.unwrap_or(own);
     let (head, size) = (run.adapted.head.clone(), run.opened.encoder.size());
     let name = run.opened.card.input.clone();
-    let mut merged = Merge {
+    let mut merged = MergeOptions {
         model: &latent.bytes,
         input: Some(Input { name: &name, size, batch }),
         latent: &latent.output,
@@ -62,13 +62,15 @@ pub(super) fn run(args: &cli::Export) -> Result<Output> {
     {
         merged = onnx::free(&merged, n)?;
     }
-    let mut trial = Trial { runtime: &runtime, frames: Frames::open(&run, args.source.as_ref())?, args, batch, own };
+    let mut trial =
+        ExportTrial { runtime: &runtime, frames: Frames::open(&run, args.source.as_ref())?, args, batch, own };
     let done = match args.dtype {
-        Float::F32 => trial.write(&mut run, &merged)?,
-        Float::F16 => {
+        Dtype::F32 => trial.write(&mut run, &merged)?,
+        Dtype::F16 => {
             let floats = float_tensors(&runtime, &merged).map_err(|error| trial.held(&merged, error))?;
-            let io = args.io == Float::F16;
-            let halves = Halves { model: &merged, input: &name, encoder: &encoder, floats: &floats, io, first: 0 };
+            let io = args.io == Dtype::F16;
+            let halves =
+                Fp16Conversion { model: &merged, input: &name, encoder: &encoder, floats: &floats, io, first: 0 };
             trial.write_halves(&mut run, halves)?
         }
     };
@@ -76,33 +78,33 @@ pub(super) fn run(args: &cli::Export) -> Result<Output> {
 }
 
 /// What was written.
-struct Done {
+struct ExportResult {
     bytes: usize,
-    compared: Compared,
+    compared: ExportCheck,
     /// First convolutions and products that stayed in f32, where others are in f16, and how many there are in all.
     kept: Option<[usize; 2]>,
 }
 
 /// Writes a model and compares it before it gets its name.
-struct Trial<'a> {
+struct ExportTrial<'a> {
     runtime: &'a Runtime,
     frames: Frames,
-    args: &'a cli::Export,
+    args: &'a cli::ExportArgs,
     batch: Batch,
     /// The batch of the encoder's file.
     own: Batch,
 }
 
-impl Trial<'_> {
+impl ExportTrial<'_> {
     /// In f16 as far as that passes: with more and more of the first convolutions in f32.
-    fn write_halves(&mut self, run: &mut OpenedRun, mut halves: Halves) -> Result<Done> {
+    fn write_halves(&mut self, run: &mut LoadedRun, mut halves: Fp16Conversion) -> Result<ExportResult> {
         let heavy = onnx::heavy(&halves)?;
         loop {
             let tried = onnx::halve(&halves).and_then(|model| self.write(run, &model));
             let next = (2 * halves.first).max(FIRST);
             match tried {
-                Ok(done) => return Ok(Done { kept: Some([halves.first, heavy]), ..done }),
-                Err(error) if error.kind() == Kind::Refused && 2 * next <= heavy => {
+                Ok(done) => return Ok(ExportResult { kept: Some([halves.first, heavy]), ..done }),
+                Err(error) if error.kind() == ErrorKind::CheckFailed && 2 * next <= heavy => {
                     tracing::info!(
                         "{error}; trying again with the first {next} of {heavy} convolutions and products in f32"
                     );
@@ -113,43 +115,43 @@ impl Trial<'_> {
         }
     }
 
-    fn write(&mut self, run: &mut OpenedRun, model: &[u8]) -> Result<Done> {
+    fn write(&mut self, run: &mut LoadedRun, model: &[u8]) -> Result<ExportResult> {
         let path = &self.args.onnx;
-        let mut compared = Compared::default();
+        let mut compared = ExportCheck::default();
         write_checked(path, model, |written| {
             // What was written, not what was meant to be.
             let bytes = files::read_bounded(written, MAX_MODEL_BYTES)?;
             let size = run.opened.encoder.size();
-            compared = Whole::open(self.runtime, &bytes, size)
-                .and_then(|mut whole| compare::compare(run, &mut whole, &mut self.frames, self.batch, self.args))
+            compared = OnnxModel::open(self.runtime, &bytes, size)
+                .and_then(|mut whole| verify::compare(run, &mut whole, &mut self.frames, self.batch, self.args))
                 .map_err(|error| self.held(&bytes, error))?;
             match compared.fault(self.args.dtype, &self.frames.uri().to_string()) {
-                Some(fault) => Err(Error::refused(format!("{fault}; {} was not written", path.display()))),
+                Some(fault) => Err(Error::check_failed(format!("{fault}; {} was not written", path.display()))),
                 None => Ok(()),
             }
         })?;
-        Ok(Done { bytes: model.len(), compared, kept: None })
+        Ok(ExportResult { bytes: model.len(), compared, kept: None })
     }
 
     /// What to say where a model cannot be run: another batch than the encoder's own is the first thing to think of.
     fn held(&self, model: &[u8], error: Error) -> Error {
         let Batch::Fixed(n) = self.own else { return error };
-        if self.batch == self.own || error.kind() != Kind::Refused {
+        if self.batch == self.own || error.kind() != ErrorKind::CheckFailed {
             return error;
         }
         let held = onnx::fixed_targets(model, n);
         let held = if held.is_empty() { String::new() } else { format!(" ({})", held.join("; ")) };
-        Error::refused(format!(
+        Error::check_failed(format!(
             "the encoder's graph holds its batch of {n}{held}, so that it cannot take another: export the encoder with a \
              free batch (PyTorch: dynamic_axes = {{\"image\": {{0: \"n\"}}}}), or take --batch {n}"
         ))
-        .because(error)
+        .with_source(error)
     }
 }
 
 /// What the user is told.
-fn report(run: &OpenedRun, args: &cli::Export, batch: Batch, done: &Done, uri: &str) -> Output {
-    let Done { bytes, compared, kept } = done;
+fn report(run: &LoadedRun, args: &cli::ExportArgs, batch: Batch, done: &ExportResult, uri: &str) -> Output {
+    let ExportResult { bytes, compared, kept } = done;
     let (dim, number) = (run.adapted.head.dim_out(), run.adapted.number);
     let json = json!({
         "onnx": args.onnx.display().to_string(), "head": number, "space": run.adapted.space.as_ref(), "dim": dim,

@@ -1,6 +1,6 @@
 //! `inspect`: the story of a run, told and drawn from its journal.
 mod plot;
-mod story;
+mod timeline;
 
 use std::io::Write;
 
@@ -11,11 +11,11 @@ use crate::cli;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::journal;
-use crate::pipeline::folder::RunInfo;
+use crate::pipeline::run_dir::RunManifest;
 
-pub(super) fn run(args: &cli::Inspect) -> Result<Output> {
+pub(super) fn run(args: &cli::InspectArgs) -> Result<Output> {
     let run = args.run.as_path();
-    let info = RunInfo::load(run)?;
+    let info = RunManifest::load(run)?;
     let mut events: Vec<Value> = Vec::new();
     let bad = journal::for_each(run, |event| events.push(event))?.bad;
     if events.is_empty() {
@@ -24,7 +24,7 @@ pub(super) fn run(args: &cli::Inspect) -> Result<Output> {
             run.display()
         )));
     }
-    let (mut text, mut json) = story::tell(&info, &events);
+    let (mut text, mut json) = timeline::tell(&info, &events);
     if bad > 0 {
         text.push(format!("journal    {bad} lines cannot be read; they are left out"));
     }

@@ -72,14 +72,14 @@ pub(super) fn draw(run: &str, events: &[Value]) -> Result<String> {
     let all = panels.iter().flat_map(|(_, curves)| curves).flat_map(|curve| &curve.points);
     let last = all.map(|point| point.0).fold(0.0, f64::max);
     if last == 0.0 {
-        return Err(Error::refused(format!("run {run} has made no fit yet: there is nothing to draw")));
+        return Err(Error::check_failed(format!("run {run} has made no fit yet: there is nothing to draw")));
     }
     let marks = [("promotion", GREEN), ("demotion", RED)].map(|(event, colour)| (frames(events, event), colour));
     let rolled = events.iter().filter(|event| event["event"] == "state" && event["to"] == "rolled-back");
     let rolled: Vec<f64> = rolled.filter_map(|event| event["frame"].as_f64()).collect();
     let mut svg = String::new();
     paint(&mut svg, run, &panels, &marks, &rolled, last)
-        .map_err(|why| Error::work(format!("the drawing of run {run} failed: {why}")))?;
+        .map_err(|why| Error::runtime(format!("the drawing of run {run} failed: {why}")))?;
     Ok(svg)
 }
 

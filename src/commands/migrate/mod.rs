@@ -1,6 +1,6 @@
 //! `migrate`: stored embeddings of one space as embeddings of another, without the frames.
-mod again;
-mod route;
+mod repeat;
+mod path;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,31 +13,33 @@ use super::Output;
 use super::common::Progress;
 use crate::cli;
 use crate::error::{Error, Result};
-use crate::export::{Format, Layout, Level, Maker, RECORDS, Reader, Record, Rewritten, format_of, row_files};
+use crate::export::{
+    Format, Granularity, Provenance, RECORDS, Reader, Record, RowFileWriter, RowFormat, format_of, row_files,
+};
 use crate::files::{self, FolderLock};
-use crate::pipeline::folder::RunInfo;
-use route::{Route, Spaces};
+use crate::pipeline::run_dir::RunManifest;
+use path::{MigrationPath, SpaceGraph};
 
 /// Rows that go through the maps at a time.
 const ROWS: usize = 1024;
 
 /// A file that is to be migrated.
 #[derive(Debug, Clone)]
-struct Job {
+struct Migration {
     path: PathBuf,
     out: PathBuf,
-    layout: Layout,
+    layout: RowFormat,
     dim: usize,
     rows: u64,
     space: Arc<str>,
 }
 
-pub(super) fn run(args: &cli::Migrate) -> Result<Output> {
-    let info = RunInfo::load(&args.run)?;
+pub(super) fn run(args: &cli::MigrateArgs) -> Result<Output> {
+    let info = RunManifest::load(&args.run)?;
     let _lock = FolderLock::take(&args.out)?;
-    let spaces = Spaces::read(&args.run, &info)?;
+    let spaces = SpaceGraph::read(&args.run, &info)?;
     let to = spaces.named(&args.to)?;
-    let maker = Maker::new(&info.encoder_sha256, &info.card_hash);
+    let maker = Provenance::new(&info.encoder_sha256, &info.card_hash);
     let mut jobs = Vec::new();
     for path in listed(&args.files)? {
         jobs.extend(job(&path, &args.out, &maker, &spaces)?);
@@ -49,15 +51,15 @@ pub(super) fn run(args: &cli::Migrate) -> Result<Output> {
     // Before anything is written: every way must be there, and good enough.
     let routes = jobs.iter().map(|job| spaces.route(&job.space, to)).collect::<Result<Vec<_>>>()?;
     for (job, route) in jobs.iter().zip(&routes) {
-        good_enough(job, route, args.least)?;
+        good_enough(job, route, args.min_hit_rate)?;
     }
     for (job, route) in jobs.iter().zip(&routes) {
-        again::settle(job, &args.out, |job| rewrite(job, route, &spaces, to, &mut |_| {}))?;
+        repeat::settle(job, &args.out, |job| rewrite(job, route, &spaces, to, &mut |_| {}))?;
     }
     let mut progress = Progress::new("migrate", Some(jobs.iter().map(|job| job.rows).sum()));
     let (mut done, mut told) = (0, Vec::new());
     for (job, route) in jobs.iter().zip(&routes) {
-        if again::is_whole(job) {
+        if repeat::is_whole(job) {
             done += job.rows;
         } else {
             rewrite(job, route, &spaces, to, &mut |rows| {
@@ -120,21 +122,21 @@ fn listed(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
 }
 
 /// Looks through a whole file: is it one that can be migrated? `None` for one without rows.
-fn job(path: &Path, out: &Path, maker: &Maker, spaces: &Spaces) -> Result<Option<Job>> {
-    let refused = |why: String| Err(Error::refused(format!("{}: {why}", path.display())));
+fn job(path: &Path, out: &Path, maker: &Provenance, spaces: &SpaceGraph) -> Result<Option<Migration>> {
+    let refused = |why: String| Err(Error::check_failed(format!("{}: {why}", path.display())));
     let reader = Reader::file(path)?;
     let (rows, layout) = (reader.rows(), reader.layout());
     let mut of: Option<(Arc<str>, u64)> = None;
     for row in reader {
         let (record, _) = row?;
-        if let Some(other) = record.maker.as_ref().filter(|other| *other != maker) {
+        if let Some(other) = record.provenance.as_ref().filter(|other| *other != maker) {
             return refused(format!(
                 "its embeddings are of encoder {} and preparation {}, those of the run of {} and {}: no map leads from one \
                  encoder or preparation to another; embed the frames again",
                 other.encoder, other.preparation, maker.encoder, maker.preparation
             ));
         }
-        if record.level == Level::Grid {
+        if record.level == Granularity::Grid {
             return refused("its rows are grids of cells; only rows of one embedding can be migrated".into());
         }
         let Some((space, frame)) = &of else {
@@ -157,8 +159,8 @@ fn job(path: &Path, out: &Path, maker: &Maker, spaces: &Spaces) -> Result<Option
         return refused(format!("has rows of {dim} numbers, those of space {space} have {expected}"));
     }
     let name = path.file_name().ok_or_else(|| Error::usage(format!("{} names no file", path.display())))?;
-    let layout = Layout::embeddings(format, dtype);
-    Ok(Some(Job { path: path.to_path_buf(), out: out.join(name), layout, dim, rows, space }))
+    let layout = RowFormat::embeddings(format, dtype);
+    Ok(Some(Migration { path: path.to_path_buf(), out: out.join(name), layout, dim, rows, space }))
 }
 
 /// Two files of one call may not become one.
@@ -173,20 +175,20 @@ fn apart(out: &Path, names: &mut BTreeSet<PathBuf>) -> Result<()> {
     )))
 }
 
-fn good_enough(job: &Job, route: &Route<'_>, least: f64) -> Result<()> {
+fn good_enough(job: &Migration, route: &MigrationPath<'_>, least: f64) -> Result<()> {
     let path = job.path.display();
     match route.rate {
-        Some(rate) if rate < least => Err(Error::refused(format!(
+        Some(rate) if rate < least => Err(Error::check_failed(format!(
             "{path}: on the way from space {} over {} steps only {:.1} % of the hits are expected to be kept, less than \
-             {:.1} % (--least); embed the frames again, or ask for less",
+             {:.1} % (--min-hit-rate); embed the frames again, or ask for less",
             job.space,
             route.steps(),
             100.0 * rate,
             100.0 * least
         ))),
-        None if least > 0.0 => Err(Error::refused(format!(
+        None if least > 0.0 => Err(Error::check_failed(format!(
             "{path}: on the way from space {} a step was never measured, since too little was held out then; embed the \
-             frames again, or take it as it is with --least 0",
+             frames again, or take it as it is with --min-hit-rate 0",
             job.space
         ))),
         _ => Ok(()),
@@ -194,7 +196,13 @@ fn good_enough(job: &Job, route: &Route<'_>, least: f64) -> Result<()> {
 }
 
 /// One file, complete or absent.
-fn rewrite(job: &Job, route: &Route<'_>, spaces: &Spaces, to: &str, done: &mut dyn FnMut(u64)) -> Result<()> {
+fn rewrite(
+    job: &Migration,
+    route: &MigrationPath<'_>,
+    spaces: &SpaceGraph,
+    to: &str,
+    done: &mut dyn FnMut(u64),
+) -> Result<()> {
     let Some(target) = spaces.all.get(to) else { return Ok(()) };
     let to: Arc<str> = to.into();
     let of = |mut record: Record| {
@@ -205,7 +213,7 @@ fn rewrite(job: &Job, route: &Route<'_>, spaces: &Spaces, to: &str, done: &mut d
         record
     };
     let mut reader = Reader::file(&job.path)?;
-    let mut file: Option<Rewritten> = None;
+    let mut file: Option<RowFileWriter> = None;
     loop {
         let some: Vec<(Record, Vec<f32>)> = reader.by_ref().take(ROWS).collect::<Result<_>>()?;
         if some.is_empty() {
@@ -214,17 +222,17 @@ fn rewrite(job: &Job, route: &Route<'_>, spaces: &Spaces, to: &str, done: &mut d
         let count = some.len();
         let (records, rows): (Vec<Record>, Vec<Vec<f32>>) = some.into_iter().map(|(r, row)| (of(r), row)).unzip();
         let flat = Array2::from_shape_vec((count, job.dim), rows.concat());
-        let flat =
-            flat.map_err(|e| Error::work(format!("{} changed while it was read", job.path.display())).because(e))?;
+        let flat = flat
+            .map_err(|e| Error::runtime(format!("{} changed while it was read", job.path.display())).with_source(e))?;
         let carried = route.carry(spaces, flat)?;
         let open = match &mut file {
             Some(open) => open,
-            None => file.insert(Rewritten::create(&job.out, job.layout, carried.ncols(), &records[0])?),
+            None => file.insert(RowFileWriter::create(&job.out, job.layout, carried.ncols(), &records[0])?),
         };
         for (record, row) in records.iter().zip(carried.rows()) {
             open.push(record, &row.to_vec())?;
         }
         done(count as u64);
     }
-    file.map_or(Ok(()), Rewritten::close)
+    file.map_or(Ok(()), RowFileWriter::close)
 }

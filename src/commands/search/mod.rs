@@ -1,9 +1,9 @@
 //! `search`: the exported rows of a run that are nearest to a picture, a row or a frame.
-mod drawn;
-mod exports;
-mod pictures;
+mod contact_sheet;
+mod embedding_store;
+mod thumbnails;
 mod query;
-mod told;
+mod report;
 
 use std::path::PathBuf;
 
@@ -11,15 +11,15 @@ use serde_json::json;
 
 use super::Output;
 use super::common::run_config;
-use super::sheet::{check_name, twice};
+use super::contact_sheet::{check_name, twice};
 use crate::checkpoint::newest_head;
 use crate::cli;
 use crate::error::{Error, Result};
-use crate::pipeline::folder::RunInfo;
-use crate::search::{Moment, nearest};
+use crate::pipeline::run_dir::RunManifest;
+use crate::search::{DedupWindow, nearest};
 
-use exports::Exports;
-use query::{Query, Wanted};
+use embedding_store::EmbeddingStore;
+use query::{Query, QuerySpec};
 
 /// Frames of one camera nearer than this in time are the same moment, seconds; as on a contact sheet.
 const LEAST_MOMENT_SECS: f64 = 2.0;
@@ -28,23 +28,23 @@ const MOMENT_GAPS: f64 = 2.0;
 /// A year: what is asked for must be a time.
 const MOST_SECS: f64 = 31_557_600.0;
 
-pub(super) fn run(args: &cli::Search) -> Result<Output> {
+pub(super) fn run(args: &cli::SearchArgs) -> Result<Output> {
     if let Some(out) = &args.out {
         check_name(out)?;
         args.source.iter().try_for_each(twice)?;
     }
-    let wanted = Wanted::new(args)?;
-    let info = RunInfo::load(&args.of.run)?;
+    let wanted = QuerySpec::new(args)?;
+    let info = RunManifest::load(&args.of.run)?;
     let config = run_config(&info, &args.common)?;
-    let moment = moment(args.apart_secs, config.learn.gap_max_secs)?;
-    let exports = Exports::open(&folder(args))?;
+    let moment = moment(args.min_gap_secs, config.learn.gap_max_secs)?;
+    let exports = EmbeddingStore::open(&folder(args))?;
     let (newest, warnings) = newest_head(&args.of.run, &info.owner())?;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let newest = newest.map_or(0, |head| head.number);
     let space = match (&args.space, &wanted) {
         (Some(name), _) => exports.named(name)?,
         // A row has a space of its own.
-        (None, Wanted::Row { file, .. }) => exports.of_file(file)?,
+        (None, QuerySpec::Row { file, .. }) => exports.of_file(file)?,
         (None, _) => exports.newest(newest)?,
     };
     let query = Query::new(&wanted, args, &exports, space)?;
@@ -53,8 +53,8 @@ pub(super) fn run(args: &cli::Search) -> Result<Output> {
     let hits = nearest(files, &query.embedding, args.k as usize, moment, query.record.as_ref())?;
     let sheet = match &args.out {
         Some(out) => {
-            let notes = told::notes(&exports, space, moment, hits.len());
-            Some(drawn::write(out, args, &config, &query, &hits, notes)?)
+            let notes = report::notes(&exports, space, moment, hits.len());
+            Some(contact_sheet::write(out, args, &config, &query, &hits, notes)?)
         }
         None => None,
     };
@@ -63,25 +63,25 @@ pub(super) fn run(args: &cli::Search) -> Result<Output> {
         "other_spaces": exports.others(space).map(|other| {
             json!({ "space": other.name.as_ref(), "head": other.head, "rows": other.rows })
         }).collect::<Vec<_>>(),
-        "apart_secs": moment.secs, "hits": told::json(files, &hits), "sheet": sheet,
+        "min_gap_secs": moment.secs, "hits": report::json(files, &hits), "sheet": sheet,
     });
-    let text = told::text(args, files, &hits, space, &query, moment);
+    let text = report::text(args, files, &hits, space, &query, moment);
     Ok(Output { text, json, as_json: args.common.json })
 }
 
 /// Where the rows lie: the run's own, or those that `embed` or `migrate` has written elsewhere.
-fn folder(args: &cli::Search) -> PathBuf {
+fn folder(args: &cli::SearchArgs) -> PathBuf {
     let asked = args.embeddings.as_ref().unwrap_or(&args.of.run);
     let inside = asked.join("embeddings");
     if args.embeddings.is_some() && !inside.is_dir() { asked.clone() } else { inside }
 }
 
-fn moment(asked: Option<f64>, gap_max_secs: f64) -> Result<Moment> {
+fn moment(asked: Option<f64>, gap_max_secs: f64) -> Result<DedupWindow> {
     let secs = asked.unwrap_or_else(|| LEAST_MOMENT_SECS.max(MOMENT_GAPS * gap_max_secs));
     if (0.0..=MOST_SECS).contains(&secs) {
-        return Ok(Moment { secs });
+        return Ok(DedupWindow { secs });
     }
-    Err(Error::usage(format!("--apart-secs {secs}: must be from 0 (all frames) to {MOST_SECS}")))
+    Err(Error::usage(format!("--min-gap-secs {secs}: must be from 0 (all frames) to {MOST_SECS}")))
 }
 
 #[cfg(test)]

@@ -4,22 +4,23 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::exports::{Exports, Space};
-use crate::boxes::{Detection, Rect};
-use crate::checkpoint::{head_path, load_own_head, space_of};
+use super::embedding_store::{EmbeddingStore, StoredSpace};
+use crate::checkpoint::{head_path, load_own_head};
 use crate::cli;
-use crate::commands::common::{OpenedRun, Single};
+use crate::commands::common::{FrameEncoder, LoadedRun};
+use crate::detection::{BBox, Detection};
 use crate::error::{Error, Result};
-use crate::export::{Level, Record};
+use crate::export::{Granularity, Record};
 use crate::frame::Frame;
 use crate::head::{Head, Scratch};
 use crate::linalg::normalise;
-use crate::pipeline::boxed::{Boxer, Method};
+use crate::pipeline::box_encoder::{BoxEncoder, BoxMethod};
 use crate::source::folder::read_image;
+use crate::spaces::space_of;
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Wanted {
+pub(super) enum QuerySpec {
     Picture(PathBuf),
     /// A row of a file, by the file's name.
     Row {
@@ -45,8 +46,8 @@ pub(super) struct Query {
     pub(super) name: String,
 }
 
-impl Wanted {
-    pub(super) fn new(args: &cli::Search) -> Result<Self> {
+impl QuerySpec {
+    pub(super) fn new(args: &cli::SearchArgs) -> Result<Self> {
         let numbered = |text: &str, flag: &str, example: &str| {
             let parts = text.rsplit_once(':').filter(|(before, _)| !before.is_empty());
             let parts = parts.and_then(|(before, number)| Some((before.to_owned(), number.parse::<u64>().ok()?)));
@@ -55,29 +56,32 @@ impl Wanted {
             })
         };
         match (&args.image, &args.row, &args.frame) {
-            (Some(path), _, _) => Ok(Wanted::Picture(path.clone())),
-            (_, Some(text), _) => {
-                numbered(text, "--row", "--row 0003.npy:17").map(|(file, row)| Wanted::Row { file: file.into(), row })
-            }
-            (_, _, Some(text)) => {
-                numbered(text, "--frame", "--frame camera:120").map(|(camera, frame)| Wanted::Frame { camera, frame })
-            }
+            (Some(path), _, _) => Ok(QuerySpec::Picture(path.clone())),
+            (_, Some(text), _) => numbered(text, "--row", "--row 0003.npy:17")
+                .map(|(file, row)| QuerySpec::Row { file: file.into(), row }),
+            (_, _, Some(text)) => numbered(text, "--frame", "--frame camera:120")
+                .map(|(camera, frame)| QuerySpec::Frame { camera, frame }),
             _ => Err(Error::usage("name an --image, a --row or a --frame to look for")),
         }
     }
 }
 
 impl Query {
-    pub(super) fn new(wanted: &Wanted, args: &cli::Search, exports: &Exports, space: &Space) -> Result<Self> {
+    pub(super) fn new(
+        wanted: &QuerySpec,
+        args: &cli::SearchArgs,
+        exports: &EmbeddingStore,
+        space: &StoredSpace,
+    ) -> Result<Self> {
         match wanted {
-            Wanted::Picture(path) => {
+            QuerySpec::Picture(path) => {
                 let mut picture = Frame::default();
                 read_image(path, &mut picture)?;
                 let embedding = embedded(args, space, &picture)?;
                 let name = path.display().to_string();
                 Ok(Self { embedding, record: None, picture: Some(picture), name })
             }
-            Wanted::Row { file, row } => {
+            QuerySpec::Row { file, row } => {
                 let stored = space.file(file).ok_or_else(|| {
                     Error::usage(format!("--row: {} is of another space than {}", file.display(), space.name))
                 })?;
@@ -87,7 +91,7 @@ impl Query {
                 })?;
                 Ok(Self::of_row(found, format!("row {row} of {}", file.display())))
             }
-            Wanted::Frame { camera, frame } => {
+            QuerySpec::Frame { camera, frame } => {
                 for stored in space.all() {
                     let rows: Vec<u64> = (0..stored.rows()).collect();
                     for rows in rows.chunks(1 << 12) {
@@ -126,24 +130,24 @@ impl Query {
 }
 
 /// `picture` in the space of the rows: through the encoder, and the head that made them.
-fn embedded(args: &cli::Search, space: &Space, picture: &Frame) -> Result<Vec<f32>> {
-    let mut run = OpenedRun::open_for_boxes(&args.of, &args.common)?;
+fn embedded(args: &cli::SearchArgs, space: &StoredSpace, picture: &Frame) -> Result<Vec<f32>> {
+    let mut run = LoadedRun::open_for_boxes(&args.of, &args.common)?;
     let head = head(&run, &args.of.run, space)?;
     let mut latent = Vec::new();
-    if space.level == Level::Box {
+    if space.level == Granularity::Box {
         let (config, opened) = (&run.config, &mut run.opened);
         let size = opened.encoder.size();
-        let method = Method::new(&config.boxes, &opened.card, &opened.origin, size)?;
-        let mut boxer = Boxer::new(method, config, opened.prepare()?, &opened.origin, size);
+        let method = BoxMethod::new(&config.boxes, &opened.card, &opened.origin, size)?;
+        let mut boxer = BoxEncoder::new(method, config, opened.prepare()?, &opened.origin, size);
         let (right, bottom) = (f64::from(picture.width), f64::from(picture.height));
-        let rect = Rect { left: 0.0, top: 0.0, right, bottom };
+        let rect = BBox { left: 0.0, top: 0.0, right, bottom };
         let whole = Detection { frame: 0, rect, track: None, score: None, class: None, line: 1 };
         boxer.frame(&mut opened.encoder, picture, &[whole], |_, _, found| {
             latent.extend_from_slice(found);
             Ok(())
         })?;
     } else {
-        let mut single = Single::new(&run.opened)?;
+        let mut single = FrameEncoder::new(&run.opened)?;
         latent.extend_from_slice(single.latent(&mut run.opened, picture)?);
         if let Some(grid) = run.opened.origin.shape().filter(|_| head.dim_in() != latent.len()) {
             let mut pooled = vec![0.0; grid.dim];
@@ -152,7 +156,7 @@ fn embedded(args: &cli::Search, space: &Space, picture: &Frame) -> Result<Vec<f3
         }
     }
     if latent.len() != head.dim_in() {
-        return Err(Error::work(format!(
+        return Err(Error::runtime(format!(
             "the picture has a latent of {} numbers, head {} takes {}",
             latent.len(),
             space.head,
@@ -165,11 +169,11 @@ fn embedded(args: &cli::Search, space: &Space, picture: &Frame) -> Result<Vec<f3
     if length.is_finite() && length > 0.0 {
         return Ok(embedding);
     }
-    Err(Error::refused("the picture has an embedding that is zero or not finite"))
+    Err(Error::check_failed("the picture has an embedding that is zero or not finite"))
 }
 
 /// The head that made the rows of `space`, as it is in the run.
-fn head(run: &OpenedRun, folder: &std::path::Path, space: &Space) -> Result<Arc<Head>> {
+fn head(run: &LoadedRun, folder: &std::path::Path, space: &StoredSpace) -> Result<Arc<Head>> {
     let frozen = run.opened.frozen();
     let (mut head, mut name) = (frozen.head, frozen.space);
     if space.head > 0 {
@@ -183,13 +187,13 @@ fn head(run: &OpenedRun, folder: &std::path::Path, space: &Space) -> Result<Arc<
                     space.name, space.head
                 ),
             )
-            .because(e)
+            .with_source(e)
         })?;
         (head, name) = (Arc::new(file.head), file.space.into());
     }
-    if space.level == Level::Box && name != space.name {
+    if space.level == Granularity::Box && name != space.name {
         let opened = &run.opened;
-        let method = Method::new(&run.config.boxes, &opened.card, &opened.origin, opened.encoder.size())?;
+        let method = BoxMethod::new(&run.config.boxes, &opened.card, &opened.origin, opened.encoder.size())?;
         let origin = method.origin(&opened.origin);
         head = Arc::new(head.of_cells().into_owned());
         name = space_of(&origin.encoder_sha256, &origin.card_hash, &head).into();
@@ -197,7 +201,7 @@ fn head(run: &OpenedRun, folder: &std::path::Path, space: &Space) -> Result<Arc<
     if name == space.name {
         return Ok(head);
     }
-    Err(Error::refused(format!(
+    Err(Error::check_failed(format!(
         "rows of space {} say that they are of head {}, which with this encoder is of space {name}: they were made by another \
          run, encoder or preparation. Name that run, or bring the rows over with `afterimage migrate`",
         space.name, space.head

@@ -94,7 +94,7 @@ mod tests {
             prefix(&runtime, b"model", "image", Size::square(128), &config),
         ];
         for set in ["precision=fp16", "builder_level=5", "max_batch=2", "layer_norm_fp32=false", "device=1"] {
-            let changed = config::load::load(None, &[format!("encoder.tensorrt.{set}")]).unwrap().encoder;
+            let changed = config::loader::load(None, &[format!("encoder.tensorrt.{set}")]).unwrap().encoder;
             others.push(prefix(&runtime, b"model", "image", Size::square(96), &changed));
         }
         let mut newer = runtime.clone();

@@ -6,7 +6,7 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::encoder::needs;
+use crate::encoder::elf_deps;
 
 /// The library of TensorRT that tells its version.
 const TENSORRT: &[&str] = &["libnvinfer.so.10", "libnvinfer.so.11", "libnvinfer.so.8"];
@@ -30,7 +30,7 @@ pub(super) fn missing(library: &Path) -> Vec<String> {
             missing.push(file.display().to_string());
         }
     }
-    let Ok(needs) = needs::read(library) else { return missing };
+    let Ok(needs) = elf_deps::read(library) else { return missing };
     let beside = |name: &str| needs.paths.iter().any(|folder| folder.join(name).exists());
     missing.extend(needs.libraries.into_iter().filter(|name| !beside(name) && !loads(name)));
     missing.sort();

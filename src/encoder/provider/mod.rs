@@ -15,13 +15,13 @@ use ort::ep::{ExecutionProvider, ExecutionProviderDispatch};
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 
-use super::buffers::Place;
+use super::io_binding::IoDevice;
 use super::runtime::Runtime;
 use crate::config::{self, Size};
 use crate::error::{Error, Result};
 
 pub use cache::gpus;
-pub use options::{Options, Subject};
+pub use options::{Options, SessionContext};
 
 /// A place where models run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ const ALL: [Provider; 6] =
 
 /// A model that is to be opened.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Model<'a> {
+pub(super) struct ModelIdentity<'a> {
     pub(super) bytes: &'a [u8],
     /// Name of its input.
     pub(super) input: &'a str,
@@ -81,12 +81,12 @@ pub(super) fn usual(runtime: &Runtime, bytes: &[u8]) -> ort::Result<Session> {
 /// # Errors
 /// The library does not list its providers.
 pub fn compiled(runtime: &Runtime) -> Result<Vec<(&'static str, bool)>> {
-    ALL.into_iter().map(|p| Ok((p.name(), p.available(runtime).map_err(Error::work)?))).collect()
+    ALL.into_iter().map(|p| Ok((p.name(), p.available(runtime).map_err(Error::runtime)?))).collect()
 }
 
 /// The option strings that ONNX Runtime is given for `provider` (as in `encoder.providers`) under `config`; empty for one
 /// that takes none.
-pub fn options_of(provider: &str, config: &config::Encoder, about: &Subject) -> Options {
+pub fn options_of(provider: &str, config: &config::Encoder, about: &SessionContext) -> Options {
     match Provider::parse(provider) {
         Ok(Provider::TensorRt) => options::tensorrt(&config.tensorrt, about),
         Ok(Provider::Cuda) => options::cuda(&config.cuda),
@@ -137,20 +137,20 @@ impl Provider {
     }
 
     /// Where input and output are kept.
-    pub(super) fn place(self, config: &config::Encoder) -> Place {
-        let gpu = |device: u32, graph| Place::Gpu { device: i32::try_from(device).unwrap_or(i32::MAX), graph };
+    pub(super) fn place(self, config: &config::Encoder) -> IoDevice {
+        let gpu = |device: u32, graph| IoDevice::Gpu { device: i32::try_from(device).unwrap_or(i32::MAX), graph };
         match self {
             Self::TensorRt => gpu(config.tensorrt.device, config.tensorrt.cuda_graph),
             Self::Cuda => gpu(config.cuda.device, config.cuda.cuda_graph),
-            Self::OpenVino => Place::Anywhere,
-            Self::Xnnpack | Self::Acl | Self::Cpu => Place::Host,
+            Self::OpenVino => IoDevice::Anywhere,
+            Self::Xnnpack | Self::Acl | Self::Cpu => IoDevice::Host,
         }
     }
 
     /// How many images it takes at most at a time under `config`, and why; `None`: any number.
     pub(super) fn most_images(self, config: &config::Encoder) -> Option<(usize, String)> {
         let name = self.name();
-        if matches!(self.place(config), Place::Gpu { graph: true, .. }) {
+        if matches!(self.place(config), IoDevice::Gpu { graph: true, .. }) {
             return Some((1, format!("encoder.{name}.cuda_graph = true: a CUDA graph is captured for one image")));
         }
         let most = config.tensorrt.max_batch;
@@ -179,7 +179,7 @@ impl Provider {
     pub(super) fn open(
         self,
         runtime: &Runtime,
-        model: Model,
+        model: ModelIdentity,
         config: &config::Encoder,
         profile: Option<&Path>,
     ) -> std::result::Result<Session, String> {
@@ -209,9 +209,9 @@ impl Provider {
         opened.map_err(|e| self.failed(runtime, model, config, &e.to_string()))
     }
 
-    fn failed(self, runtime: &Runtime, model: Model, config: &config::Encoder, why: &str) -> String {
+    fn failed(self, runtime: &Runtime, model: ModelIdentity, config: &config::Encoder, why: &str) -> String {
         let (what, name) = (model.what, self.name());
-        let hint = super::faults::hint(why);
+        let hint = super::ort_hints::hint(why);
         if self == Self::Cpu {
             return format!("{what} cannot be opened by ONNX Runtime {}: {why}{hint}", runtime.version);
         }
@@ -234,7 +234,7 @@ impl Provider {
     fn session(
         self,
         runtime: &Runtime,
-        model: Model,
+        model: ModelIdentity,
         config: &config::Encoder,
         profile: Option<&Path>,
     ) -> ort::Result<Session> {
@@ -259,9 +259,9 @@ impl Provider {
         builder.commit_from_memory(model.bytes)
     }
 
-    fn subject(self, runtime: &Runtime, model: Model, config: &config::Encoder) -> Subject {
+    fn subject(self, runtime: &Runtime, model: ModelIdentity, config: &config::Encoder) -> SessionContext {
         let (input, size, threads) = (model.input.to_owned(), model.size, threads(config));
-        let mut about = Subject { input, size, threads, engines: None, blobs: None, prefix: String::new() };
+        let mut about = SessionContext { input, size, threads, engines: None, blobs: None, prefix: String::new() };
         match self {
             Self::TensorRt => {
                 about.engines = cache::engines(config);
@@ -273,7 +273,7 @@ impl Provider {
         about
     }
 
-    fn registered(self, config: &config::Encoder, about: &Subject) -> Vec<ExecutionProviderDispatch> {
+    fn registered(self, config: &config::Encoder, about: &SessionContext) -> Vec<ExecutionProviderDispatch> {
         fn with<E: ArbitrarilyConfigurableExecutionProvider>(provider: E, options: Options) -> E {
             options.into_iter().fold(provider, |provider, (name, value)| provider.with_arbitrary_config(name, value))
         }

@@ -11,7 +11,7 @@ pub type Options = Vec<(&'static str, String)>;
 
 /// What else decides the options: the model's input, and where and under which name engines are kept.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Subject {
+pub struct SessionContext {
     /// Name of the input.
     pub input: String,
     /// Side of the input in pixels.
@@ -36,7 +36,7 @@ fn bytes(megabytes: u32) -> String {
 }
 
 /// `OrtTensorRTProviderOptionsV2`.
-pub(super) fn tensorrt(options: &config::providers::TensorRt, about: &Subject) -> Options {
+pub(super) fn tensorrt(options: &config::providers::TensorRt, about: &SessionContext) -> Options {
     let shape = |batch: u32| format!("{}:{batch}x3x{}x{}", about.input, about.size.height, about.size.width);
     let half = options.precision != "fp32";
     let mut all = vec![
@@ -88,12 +88,12 @@ pub(super) fn cuda(options: &config::providers::Cuda) -> Options {
 }
 
 /// Of XNNPACK: one pool of threads does the work, so ONNX Runtime's own is made small.
-pub(super) fn xnnpack(options: &config::providers::Xnnpack, about: &Subject) -> Options {
+pub(super) fn xnnpack(options: &config::providers::Xnnpack, about: &SessionContext) -> Options {
     vec![("intra_op_num_threads", pool(options.threads, about).to_string())]
 }
 
 /// Of OpenVINO.
-pub(super) fn openvino(options: &config::providers::OpenVino, about: &Subject) -> Options {
+pub(super) fn openvino(options: &config::providers::OpenVino, about: &SessionContext) -> Options {
     let mut all =
         vec![("device_type", options.device.clone()), ("num_of_threads", pool(options.threads, about).to_string())];
     if let Some(folder) = about.blobs.as_ref().filter(|_| options.cache) {
@@ -102,7 +102,7 @@ pub(super) fn openvino(options: &config::providers::OpenVino, about: &Subject) -
     all
 }
 
-fn pool(threads: u32, about: &Subject) -> usize {
+fn pool(threads: u32, about: &SessionContext) -> usize {
     if threads == 0 { about.threads } else { threads as usize }
 }
 
@@ -112,10 +112,10 @@ mod tests {
     use super::*;
     use crate::config::{Encoder, Size};
 
-    fn subject() -> Subject {
+    fn subject() -> SessionContext {
         let folder = Some(PathBuf::from("/cache"));
         let (engines, blobs, prefix) = (folder.clone(), folder, "abc".to_owned());
-        Subject { input: "image".into(), size: Size::square(96), threads: 3, engines, blobs, prefix }
+        SessionContext { input: "image".into(), size: Size::square(96), threads: 3, engines, blobs, prefix }
     }
 
     fn value<'o>(options: &'o Options, key: &str) -> Option<&'o str> {
@@ -148,7 +148,7 @@ mod tests {
         ] {
             let mut sets = vec![format!("encoder.tensorrt.{set}"), "encoder.tensorrt.max_batch=8".into()];
             sets.extend((set == "dla=true").then(|| "encoder.tensorrt.precision=fp16".into()));
-            let config = crate::config::load::load(None, &sets).unwrap().encoder;
+            let config = crate::config::loader::load(None, &sets).unwrap().encoder;
             assert_ne!(value(&defaults, option), Some(becomes), "{option}");
             assert_eq!(value(&tensorrt(&config.tensorrt, &subject()), option), Some(becomes), "{set}");
         }
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(value(&tensorrt(&half, &subject()), "trt_layer_norm_fp32_fallback"), Some("1"));
         let plain = config::providers::TensorRt { layer_norm_fp32: false, ..half };
         assert_eq!(value(&tensorrt(&plain, &subject()), "trt_layer_norm_fp32_fallback"), Some("0"));
-        let nowhere = tensorrt(&plain, &Subject { engines: None, ..subject() });
+        let nowhere = tensorrt(&plain, &SessionContext { engines: None, ..subject() });
         assert_eq!(value(&nowhere, "trt_engine_cache_enable"), Some("0"));
         assert_eq!(value(&nowhere, "trt_engine_cache_path"), None);
     }
@@ -177,7 +177,7 @@ mod tests {
             ("nhwc=true", "prefer_nhwc", Some("1")),
             ("cuda_graph=true", "enable_cuda_graph", Some("1")),
         ] {
-            let config = crate::config::load::load(None, &[format!("encoder.cuda.{set}")]).unwrap().encoder;
+            let config = crate::config::loader::load(None, &[format!("encoder.cuda.{set}")]).unwrap().encoder;
             assert_ne!(value(&defaults, option), becomes, "{option}");
             assert_eq!(value(&cuda(&config.cuda), option), becomes, "{set}");
         }

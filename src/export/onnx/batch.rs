@@ -5,9 +5,9 @@ use prost::Message;
 
 use super::Batch;
 use crate::error::{Error, Result};
+use crate::onnx::graph_editor::GraphEditor;
 use crate::onnx::proto::{self, GraphView, INT64, Tensor, TensorView};
-use crate::onnx::surgery::Surgery;
-use crate::onnx::{Found, wire};
+use crate::onnx::{Found, protobuf_wire};
 
 /// A target of a reshape has so many dimensions at most.
 const DIMENSIONS: i64 = 16;
@@ -16,7 +16,7 @@ const DIMENSIONS: i64 = 16;
 /// # Errors
 /// What is not ONNX.
 pub fn batch_of(model: &[u8], name: &str) -> Result<Batch> {
-    let model = Surgery::read(model).map_err(Error::work)?;
+    let model = GraphEditor::read(model).map_err(Error::runtime)?;
     let input = model.graph().input.iter().find(|input| input.name == name);
     let shape = input.and_then(|info| info.r#type.as_ref()?.tensor_type.as_ref()?.shape.as_ref());
     let first = shape.and_then(|shape| shape.dim.first()?.dim_value);
@@ -28,11 +28,11 @@ pub fn batch_of(model: &[u8], name: &str) -> Result<Batch> {
 /// # Errors
 /// What is not ONNX.
 pub fn free(model: &[u8], n: usize) -> Result<Vec<u8>> {
-    freed(model, n).map_err(Error::work)
+    freed(model, n).map_err(Error::runtime)
 }
 
 fn freed(bytes: &[u8], n: usize) -> Found<Vec<u8>> {
-    let model = Surgery::read(bytes)?;
+    let model = GraphEditor::read(bytes)?;
     let prefix = model.free_prefix();
     let mut targets = targets(bytes, model.graph(), n)?;
     targets.retain(|place, _| model.graph().node[*place].op_type == "Reshape");
@@ -40,7 +40,7 @@ fn freed(bytes: &[u8], n: usize) -> Found<Vec<u8>> {
         return Ok(bytes.to_vec());
     }
     let (mut graph, mut place) = (Vec::new(), 0);
-    for field in wire::fields(wire::only_message(bytes, proto::MODEL_GRAPH)?) {
+    for field in protobuf_wire::fields(protobuf_wire::only_message(bytes, proto::MODEL_GRAPH)?) {
         let field = field?;
         let target = targets.get(&place).filter(|_| field.number == proto::GRAPH_NODE);
         place += usize::from(field.number == proto::GRAPH_NODE);
@@ -50,20 +50,21 @@ fn freed(bytes: &[u8], n: usize) -> Found<Vec<u8>> {
         };
         let name = format!("{prefix}target_{place}");
         let constant = &model.graph().node[place - 1].input[1];
-        let node = wire::node_with(field.payload, |input| (input == constant).then(|| name.clone()), |_| None)?;
-        wire::put_bytes(proto::GRAPH_NODE, &node, &mut graph);
+        let node =
+            protobuf_wire::node_with(field.payload, |input| (input == constant).then(|| name.clone()), |_| None)?;
+        protobuf_wire::put_bytes(proto::GRAPH_NODE, &node, &mut graph);
         // A zero takes the size that is there.
         let sizes = std::iter::once(&0).chain(&target[1..]);
         let raw_data = sizes.flat_map(|size: &i64| size.to_le_bytes()).collect();
         let tensor = Tensor { dims: vec![target.len() as i64], data_type: INT64, name, raw_data };
-        wire::put_message(proto::GRAPH_INITIALIZER, &tensor, &mut graph);
+        protobuf_wire::put_message(proto::GRAPH_INITIALIZER, &tensor, &mut graph);
     }
-    wire::with_message(bytes, proto::MODEL_GRAPH, &graph)
+    protobuf_wire::with_message(bytes, proto::MODEL_GRAPH, &graph)
 }
 
 /// What in the graph holds the batch `n`, for people: constants that tensors are brought to. Empty where none is found.
 pub fn fixed_targets(model: &[u8], n: usize) -> Vec<String> {
-    let Ok(read) = Surgery::read(model) else { return Vec::new() };
+    let Ok(read) = GraphEditor::read(model) else { return Vec::new() };
     let nodes = &read.graph().node;
     let targets = targets(model, read.graph(), n).unwrap_or_default();
     let told =
@@ -87,7 +88,7 @@ fn targets(bytes: &[u8], graph: &GraphView, n: usize) -> Found<BTreeMap<usize, V
 fn constants(bytes: &[u8]) -> Found<BTreeMap<String, Vec<i64>>> {
     let mut all = BTreeMap::new();
     let wrong = |error: prost::DecodeError| error.to_string();
-    for field in wire::fields(wire::only_message(bytes, proto::MODEL_GRAPH)?) {
+    for field in protobuf_wire::fields(protobuf_wire::only_message(bytes, proto::MODEL_GRAPH)?) {
         let field = field?;
         let is_short = |t: &TensorView| t.data_type == INT64 && t.dims.len() == 1 && t.dims[0] <= DIMENSIONS;
         match field.number {

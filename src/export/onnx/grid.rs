@@ -3,10 +3,10 @@ use ndarray::{Array2, Axis, s};
 
 use super::head::{linear, projected};
 use crate::head::{Context, Grid, GridHead, Head};
-use crate::onnx::build::Builder;
+use crate::onnx::graph_builder::GraphBuilder;
 
 /// Appends the nodes of `head` over the tensor `latent`, `[n, h w d]`.
-pub(super) fn build(graph: &mut Builder, head: &Head, grid: Grid, latent: &str) {
+pub(super) fn build(graph: &mut GraphBuilder, head: &Head, grid: Grid, latent: &str) {
     match head {
         Head::Grid(over) => embedding(graph, over, latent),
         Head::Pooled { head, .. } => build(graph, head, grid, latent),
@@ -21,7 +21,7 @@ pub(super) fn build(graph: &mut Builder, head: &Head, grid: Grid, latent: &str) 
 
 /// Appends the nodes for the embeddings of all cells of the tensor `latent`, `[n, h w d]` to `[n, h, w, k]`: as
 /// [`Head::embed_cells`].
-pub(super) fn cells(graph: &mut Builder, head: &Head, grid: Grid, latent: &str) {
+pub(super) fn cells(graph: &mut GraphBuilder, head: &Head, grid: Grid, latent: &str) {
     let unit = match head {
         Head::Pooled { head, .. } => return cells(graph, head, grid, latent),
         Head::Grid(over) => {
@@ -36,7 +36,7 @@ pub(super) fn cells(graph: &mut Builder, head: &Head, grid: Grid, latent: &str) 
     graph.reshape(&unit, &[-1, grid.rows as i64, grid.columns as i64, head.dim_out() as i64]);
 }
 
-fn embedding(graph: &mut Builder, head: &GridHead, latent: &str) {
+fn embedding(graph: &mut GraphBuilder, head: &GridHead, latent: &str) {
     let z = values(graph, head, latent);
     let pooled = mean(graph, head.grid, &z);
     let flat = graph.flatten(&pooled);
@@ -44,7 +44,7 @@ fn embedding(graph: &mut Builder, head: &GridHead, latent: &str) {
 }
 
 /// What the head makes of every cell, not yet of length 1: `[n, h w, k]`.
-fn values(graph: &mut Builder, head: &GridHead, latent: &str) -> String {
+fn values(graph: &mut GraphBuilder, head: &GridHead, latent: &str) -> String {
     let grid = head.grid;
     let cells = cells_of(graph, grid, latent);
     // All cells of an image over the length of their mean.
@@ -65,19 +65,19 @@ fn values(graph: &mut Builder, head: &GridHead, latent: &str) -> String {
 }
 
 /// `[n, h w d]` to `[n, h w, d]`.
-fn cells_of(graph: &mut Builder, grid: Grid, latent: &str) -> String {
+fn cells_of(graph: &mut GraphBuilder, grid: Grid, latent: &str) -> String {
     graph.reshape(latent, &[-1, grid.cells() as i64, grid.dim as i64])
 }
 
 /// `[n, h w, d]` to `[n, 1, d]`.
-fn mean(graph: &mut Builder, grid: Grid, cells: &str) -> String {
+fn mean(graph: &mut GraphBuilder, grid: Grid, cells: &str) -> String {
     let shares = graph.matrix(Array2::from_elem((1, grid.cells()), 1.0 / grid.cells() as f32).view());
     graph.node("MatMul", &[&shares, cells])
 }
 
 /// The blocks of the context network over `x: [n, h w, c]`. A neighbour is fetched by a product with a matrix of zeros
 /// and ones, `[h w, h w]`.
-fn context(graph: &mut Builder, grid: Grid, network: &Context<f32>, mut x: String) -> String {
+fn context(graph: &mut GraphBuilder, grid: Grid, network: &Context<f32>, mut x: String) -> String {
     let (m, cells, w) = (network.width(), grid.cells(), grid.columns);
     let fetch = |up: usize, right: isize| {
         Array2::from_shape_fn((cells, cells), |(to, from)| {

@@ -1,14 +1,14 @@
 //! The head as ONNX nodes.
 use ndarray::{Array1, Array2, ArrayView2};
 
-use crate::head::{Form, Head, Learned, Mlp};
-use crate::onnx::build::Builder;
+use crate::head::{EmbeddingKind, Head, HeadParams, Mlp};
+use crate::onnx::graph_builder::GraphBuilder;
 
 /// Epsilon of the layer norm, see [`Mlp`].
 const NORM_EPSILON: f32 = 1e-5;
 
 /// Appends the nodes of `head` over the tensor `latent`, a vector for each image.
-pub(super) fn build(graph: &mut Builder, head: &Head, latent: &str) {
+pub(super) fn build(graph: &mut GraphBuilder, head: &Head, latent: &str) {
     match head {
         Head::Identity { .. } | Head::Learned(_) => drop(embedding(graph, head, latent)),
         Head::Pooled { grid, .. } => super::grid::build(graph, head, *grid, latent),
@@ -17,7 +17,7 @@ pub(super) fn build(graph: &mut Builder, head: &Head, latent: &str) {
 }
 
 /// The embeddings of rows `latent: [.., d]`, of a head over vectors.
-pub(super) fn embedding(graph: &mut Builder, head: &Head, latent: &str) -> String {
+pub(super) fn embedding(graph: &mut GraphBuilder, head: &Head, latent: &str) -> String {
     match head {
         Head::Learned(head) => learned(graph, head, latent),
         other => graph.unit(latent, other.dim_in()),
@@ -25,20 +25,20 @@ pub(super) fn embedding(graph: &mut Builder, head: &Head, latent: &str) -> Strin
 }
 
 /// `s = unit(y + alpha mlp(y))`, `y = W' (f - mu)`, `f = unit(latent)`; of them the embedding, as the form says.
-fn learned(graph: &mut Builder, head: &Learned, latent: &str) -> String {
+fn learned(graph: &mut GraphBuilder, head: &HeadParams, latent: &str) -> String {
     let (d, k) = head.slow.dim();
     let frozen = graph.unit(latent, d);
     let slow = slow(graph, head, &frozen);
     let y = with_residual(graph, head, &slow);
     let unit = graph.unit(&y, k);
     match head.form {
-        Form::BesideFrozen => {}
-        Form::Mean if head.mlp.is_some() => {
+        EmbeddingKind::BesideFrozen => {}
+        EmbeddingKind::Mean if head.mlp.is_some() => {
             let slow = graph.unit(&slow, k);
             let sum = graph.node("Add", &[&slow, &unit]);
             return graph.unit(&sum, k);
         }
-        Form::Mean | Form::Single => return unit,
+        EmbeddingKind::Mean | EmbeddingKind::Single => return unit,
     }
     let both = graph.concat(&[&frozen, &unit]);
     let half = graph.scalar(std::f32::consts::FRAC_1_SQRT_2);
@@ -46,13 +46,13 @@ fn learned(graph: &mut Builder, head: &Learned, latent: &str) -> String {
 }
 
 /// `y + alpha mlp(y)`, `y = W' (f - mu)`; `f: [.., d]` to `[.., k]`.
-pub(super) fn projected(graph: &mut Builder, head: &Learned, f: &str) -> String {
+pub(super) fn projected(graph: &mut GraphBuilder, head: &HeadParams, f: &str) -> String {
     let slow = slow(graph, head, f);
     with_residual(graph, head, &slow)
 }
 
 /// `y = W' (f - mu)`.
-fn slow(graph: &mut Builder, head: &Learned, f: &str) -> String {
+fn slow(graph: &mut GraphBuilder, head: &HeadParams, f: &str) -> String {
     let mean = graph.vector(&head.mean);
     let centred = graph.node("Sub", &[f, &mean]);
     let slow = graph.matrix(head.slow.view());
@@ -60,7 +60,7 @@ fn slow(graph: &mut Builder, head: &Learned, f: &str) -> String {
 }
 
 /// `y + alpha mlp(y)`.
-fn with_residual(graph: &mut Builder, head: &Learned, y: &str) -> String {
+fn with_residual(graph: &mut GraphBuilder, head: &HeadParams, y: &str) -> String {
     let Some(mlp) = &head.mlp else { return y.to_owned() };
     let residual = residual(graph, mlp, y);
     let alpha = graph.scalar(head.alpha);
@@ -69,7 +69,7 @@ fn with_residual(graph: &mut Builder, head: &Learned, y: &str) -> String {
 }
 
 /// `W2 gelu(layer_norm(W1 y + b1) gamma + beta) + b2`; `gelu(x) = 0.5 x (1 + erf(x / sqrt(2)))`.
-fn residual(graph: &mut Builder, mlp: &Mlp<f32>, y: &str) -> String {
+fn residual(graph: &mut GraphBuilder, mlp: &Mlp<f32>, y: &str) -> String {
     let hidden = linear(graph, mlp.w1.view(), &mlp.b1, y);
     let share = graph.matrix(Array2::from_elem((mlp.b1.len(), 1), 1.0 / mlp.b1.len() as f32).view());
     let mean = graph.node("MatMul", &[&hidden, &share]);
@@ -97,7 +97,7 @@ fn residual(graph: &mut Builder, mlp: &Mlp<f32>, y: &str) -> String {
 }
 
 /// `x W' + b`, `W: [out, in]`, rows `x`.
-pub(super) fn linear(graph: &mut Builder, w: ArrayView2<f32>, b: &Array1<f32>, x: &str) -> String {
+pub(super) fn linear(graph: &mut GraphBuilder, w: ArrayView2<f32>, b: &Array1<f32>, x: &str) -> String {
     let w = graph.matrix(w.t());
     let product = graph.node("MatMul", &[x, &w]);
     let b = graph.vector(b);

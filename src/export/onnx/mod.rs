@@ -5,7 +5,7 @@
 //! `halves` turns the encoder within a merged file to 16-bit floats.
 mod batch;
 mod grid;
-mod halves;
+mod fp16;
 mod head;
 #[cfg(test)]
 mod tests;
@@ -14,12 +14,12 @@ use crate::config::Size;
 use crate::error::{Error, Result};
 use crate::head::{Grid, Head};
 use crate::onnx::Found;
-use crate::onnx::build::Builder;
+use crate::onnx::graph_builder::GraphBuilder;
+use crate::onnx::graph_editor::{GraphEdit, GraphEditor, any_rows, sized, tensor_of};
 use crate::onnx::proto::{self, Dimension, GraphView, ValueInfo};
-use crate::onnx::surgery::{Change, Surgery, any_rows, sized, tensor_of};
 
 pub use batch::{batch_of, fixed_targets, free};
-pub use halves::{Halves, halve, heavy, names_of};
+pub use fp16::{Fp16Conversion, halve, heavy, names_of};
 
 /// Name of the merged model's output: `[n, d]`, unit rows.
 pub const OUTPUT: &str = "embedding";
@@ -48,7 +48,7 @@ pub struct Input<'a> {
 
 /// What becomes one file.
 #[derive(Debug, Clone, Copy)]
-pub struct Merge<'a> {
+pub struct MergeOptions<'a> {
     /// Bytes of an ONNX file.
     pub model: &'a [u8],
     /// Its input as it is declared anew; `None`: as it is.
@@ -65,7 +65,7 @@ pub struct Merge<'a> {
     pub meta: &'a [(String, String)],
 }
 
-impl Merge<'_> {
+impl MergeOptions<'_> {
     /// The model with the head after its latent. Outputs: [`OUTPUT`], `[n, head dim]`, and [`CELLS`] where asked for. What
     /// they do not need is left out.
     ///
@@ -74,11 +74,11 @@ impl Merge<'_> {
     /// What is not ONNX, too old, has weights in other files, has no such output, or one that is no `[n, d]` of f32 with
     /// the head's `d`.
     pub fn bytes(&self) -> Result<Vec<u8>> {
-        self.merged().map_err(|why| Error::work(format!("cannot merge encoder and head: {why}")))
+        self.merged().map_err(|why| Error::runtime(format!("cannot merge encoder and head: {why}")))
     }
 
     fn merged(&self) -> Found<Vec<u8>> {
-        let model = Surgery::read(self.model)?;
+        let model = GraphEditor::read(self.model)?;
         let head = self.head;
         let dim_in = self.grid.map_or(head.dim_in(), Grid::numbers);
         let declared = rows_of_latent(model.graph(), self.latent, dim_in)?;
@@ -97,7 +97,7 @@ impl Merge<'_> {
         let rename: Vec<(&str, &str)> = taken.iter().copied().zip(renamed.iter().map(String::as_str)).collect();
         let latent = rename.iter().find(|(from, _)| *from == self.latent).map_or(self.latent, |(_, to)| to);
 
-        let mut graph = Builder::new(&prefix);
+        let mut graph = GraphBuilder::new(&prefix);
         let mut outputs = vec![tensor_of(OUTPUT, rows.clone(), &[head.dim_out()])];
         if self.cells {
             let grid = self.grid.ok_or("the latents are vectors, there are no cells")?;
@@ -110,7 +110,7 @@ impl Merge<'_> {
             None => head::build(&mut graph, head, latent),
         }
         let (nodes, weights) = graph.finish(OUTPUT);
-        model.apply(&Change {
+        model.apply(&GraphEdit {
             nodes,
             weights,
             outputs,
@@ -118,7 +118,7 @@ impl Merge<'_> {
             rename,
             prune: true,
             meta: self.meta,
-            ..Change::default()
+            ..GraphEdit::default()
         })
     }
 }

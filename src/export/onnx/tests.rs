@@ -6,9 +6,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::*;
-use crate::head::{Form, Learned, Mlp};
+use crate::head::{EmbeddingKind, HeadParams, Mlp};
 use crate::onnx::proto::{ModelView, Node, Opset, StringEntry, Tensor, TensorShape, TensorType, Type, ValueInfo};
-use crate::onnx::wire;
+use crate::onnx::protobuf_wire;
 
 /// A whole model, as far as these tests look at one.
 #[derive(Clone, PartialEq, Message)]
@@ -139,7 +139,7 @@ fn model() -> Model {
     }
 }
 
-fn learned(form: Form, with_mlp: bool) -> Head {
+fn learned(form: EmbeddingKind, with_mlp: bool) -> Head {
     let rng = &mut ChaCha8Rng::seed_from_u64(1);
     let mut random = |n: usize| Array1::from_shape_simple_fn(n, || rng.next_u32() as f32 / u32::MAX as f32 - 0.5);
     let (d, k, h) = (3, 2, 4);
@@ -147,11 +147,11 @@ fn learned(form: Form, with_mlp: bool) -> Head {
         |rows: usize, columns: usize| random(rows * columns).into_shape_with_order((rows, columns)).unwrap();
     let (slow, w1, w2): (Array2<f32>, _, _) = (matrix(d, k), matrix(h, k), matrix(k, h));
     let mlp = Mlp { w1, b1: random(h), gamma: random(h), beta: random(h), w2, b2: random(k) };
-    Head::Learned(Learned { mean: random(d), slow, mlp: with_mlp.then_some(mlp), alpha: 0.3, form })
+    Head::Learned(HeadParams { mean: random(d), slow, mlp: with_mlp.then_some(mlp), alpha: 0.3, form })
 }
 
 fn merge(model: &[u8], latent: &str, head: &Head, meta: &[(String, String)]) -> Result<Vec<u8>> {
-    Merge { model, input: None, latent, grid: None, head, cells: false, meta }.bytes()
+    MergeOptions { model, input: None, latent, grid: None, head, cells: false, meta }.bytes()
 }
 
 fn merge_to_model(model: &Model, output: &str, head: &Head) -> Model {
@@ -160,7 +160,7 @@ fn merge_to_model(model: &Model, output: &str, head: &Head) -> Model {
 }
 
 fn why(model: &Model, output: &str) -> String {
-    merge(&model.encode_to_vec(), output, &learned(Form::Single, true), &[]).unwrap_err().chain()
+    merge(&model.encode_to_vec(), output, &learned(EmbeddingKind::Single, true), &[]).unwrap_err().chain()
 }
 
 /// Computes the appended nodes, for one row, from their definitions in the ONNX standard.
@@ -244,16 +244,16 @@ fn expected(head: &Head, latent: &[f32]) -> Vec<f64> {
     }
     let s = unit(y.to_vec());
     match head.form {
-        Form::Single => s,
-        Form::BesideFrozen => f.iter().chain(&s).map(|x| x / 2f64.sqrt()).collect(),
-        Form::Mean => unit(slow.iter().zip(&s).map(|(a, b)| a + b).collect()),
+        EmbeddingKind::Single => s,
+        EmbeddingKind::BesideFrozen => f.iter().chain(&s).map(|x| x / 2f64.sqrt()).collect(),
+        EmbeddingKind::Mean => unit(slow.iter().zip(&s).map(|(a, b)| a + b).collect()),
     }
 }
 
 #[test]
 fn the_encoder_stays_as_it_is_and_the_head_comes_after_it() {
     let before = model();
-    let after = merge_to_model(&before, "latent", &learned(Form::BesideFrozen, true));
+    let after = merge_to_model(&before, "latent", &learned(EmbeddingKind::BesideFrozen, true));
     let graph = after.graph.clone().unwrap();
     let kept = Graph {
         node: graph.node[..2].to_vec(),
@@ -279,12 +279,12 @@ fn the_nodes_compute_the_head() {
     let latent = [3.0, -1.0, 0.5];
     for head in [
         Head::Identity { dim: 3 },
-        learned(Form::Single, false),
-        learned(Form::Single, true),
-        learned(Form::BesideFrozen, false),
-        learned(Form::BesideFrozen, true),
-        learned(Form::Mean, false),
-        learned(Form::Mean, true),
+        learned(EmbeddingKind::Single, false),
+        learned(EmbeddingKind::Single, true),
+        learned(EmbeddingKind::BesideFrozen, false),
+        learned(EmbeddingKind::BesideFrozen, true),
+        learned(EmbeddingKind::Mean, false),
+        learned(EmbeddingKind::Mean, true),
     ] {
         let after = merge_to_model(&model(), "latent", &head);
         let found = compute(&after.graph.unwrap(), ("latent", &latent));
@@ -309,7 +309,7 @@ fn names_of_ours_that_the_encoder_has_are_avoided() {
     graph.node[0].output = vec!["afterimage_weight_1".into()];
     graph.node[1].input = vec!["afterimage_weight_1".into()];
     graph.initializer[0].name = "afterimage2_x".into();
-    let after = merge_to_model(&model, "latent", &learned(Form::Single, true)).graph.unwrap();
+    let after = merge_to_model(&model, "latent", &learned(EmbeddingKind::Single, true)).graph.unwrap();
     assert!(after.initializer[1..].iter().all(|weight| weight.name.starts_with("afterimage3_")));
     assert_eq!(compute(&after, ("latent", &[1.0, 2.0, 3.0])).len(), 2);
 }
@@ -321,7 +321,7 @@ fn an_encoder_with_a_tensor_named_as_the_output_gives_the_name_up() {
     graph.node[1].output = vec![OUTPUT.into()];
     graph.output[1].name = OUTPUT.into();
     graph.value_info.push(info(OUTPUT, &[param("batch"), value(3)]));
-    let after = merge_to_model(&model, OUTPUT, &learned(Form::Single, true)).graph.unwrap();
+    let after = merge_to_model(&model, OUTPUT, &learned(EmbeddingKind::Single, true)).graph.unwrap();
     let renamed = "afterimage_encoder_embedding";
     assert_eq!(after.node[1].output, [renamed]);
     assert_eq!(after.value_info[1].name, renamed);
@@ -333,7 +333,7 @@ fn an_encoder_with_a_tensor_named_as_the_output_gives_the_name_up() {
     let inner = Graph { node: vec![node("Neg", &[OUTPUT], &["negative"])], ..Graph::default() };
     let branch = Attribute { name: "then_branch".into(), i: None, g: Some(inner), r#type: 5 };
     graph.node.insert(1, NodeWithGraph { attribute: vec![branch], ..node("If", &["w"], &["pooled"]) });
-    let merged = merge_to_model(&within, "latent", &learned(Form::Single, true)).graph.unwrap();
+    let merged = merge_to_model(&within, "latent", &learned(EmbeddingKind::Single, true)).graph.unwrap();
     assert_eq!(merged.node[0].output, [renamed]);
     assert_eq!(merged.node[1].attribute[0].g.as_ref().unwrap().node[0].input, [renamed]);
     // What was merged once can be merged again.
@@ -348,7 +348,7 @@ fn an_encoder_with_a_tensor_named_as_the_output_gives_the_name_up() {
 fn a_model_of_an_old_format_is_written_in_one_that_knows_what_is_added() {
     for (version, expected) in [(3, 4), (4, 4), (8, 8)] {
         let old = Model { ir_version: version, ..model() }.encode_to_vec();
-        let merged = merge(&old, "latent", &learned(Form::Single, true), &[]).unwrap();
+        let merged = merge(&old, "latent", &learned(EmbeddingKind::Single, true), &[]).unwrap();
         assert_eq!(ModelView::decode(merged.as_slice()).unwrap().ir_version, expected, "from {version}");
     }
 }
@@ -383,14 +383,14 @@ fn an_encoder_that_cannot_be_merged_is_refused_with_the_reason() {
     };
     assert!(with(&inner).contains("lie in another file"));
     let twice = [model().encode_to_vec(), model().encode_to_vec()].concat();
-    assert!(merge(&twice, "latent", &learned(Form::Single, true), &[]).unwrap_err().chain().contains("twice"));
+    assert!(merge(&twice, "latent", &learned(EmbeddingKind::Single, true), &[]).unwrap_err().chain().contains("twice"));
 }
 
 #[test]
 fn an_output_without_a_shape_gets_rows_of_any_number() {
     let mut model = model();
     model.graph.as_mut().unwrap().output[1].r#type = None;
-    let after = merge_to_model(&model, "latent", &learned(Form::Single, true)).graph.unwrap();
+    let after = merge_to_model(&model, "latent", &learned(EmbeddingKind::Single, true)).graph.unwrap();
     assert_eq!(after.output, [info(OUTPUT, &[param("n"), value(2)])]);
 }
 
@@ -412,7 +412,7 @@ fn graphs_that_lie_too_deep_are_refused() {
 #[test]
 fn every_truncation_is_refused_or_whole() {
     let bytes = model().encode_to_vec();
-    let head = learned(Form::BesideFrozen, true);
+    let head = learned(EmbeddingKind::BesideFrozen, true);
     for length in 0..bytes.len() {
         // A cut at the end of a field leaves a shorter model, which is refused or merged; none may panic.
         if let Ok(merged) = merge(&bytes[..length], "latent", &head, &[]) {
@@ -431,7 +431,7 @@ proptest! {
         for (at, value) in changes {
             bytes[at % length] = value;
         }
-        if let Ok(merged) = merge(&bytes, "latent", &learned(Form::BesideFrozen, true), &[]) {
+        if let Ok(merged) = merge(&bytes, "latent", &learned(EmbeddingKind::BesideFrozen, true), &[]) {
             ModelView::decode(&*merged).unwrap();
         }
     }
@@ -439,7 +439,7 @@ proptest! {
     #[test]
     fn fields_put_together_are_the_message(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
         let mut length = 0;
-        for field in wire::fields(&bytes) {
+        for field in protobuf_wire::fields(&bytes) {
             match field {
                 Ok(field) => length += field.whole.len(),
                 Err(_) => return Ok(()),
@@ -451,12 +451,13 @@ proptest! {
 
 #[test]
 fn messages_of_ours_are_read_back_as_nodes_and_weights() {
-    let mut graph = Builder::new("p_");
-    head::build(&mut graph, &learned(Form::BesideFrozen, true), "latent");
+    let mut graph = GraphBuilder::new("p_");
+    head::build(&mut graph, &learned(EmbeddingKind::BesideFrozen, true), "latent");
     let (nodes, weights) = graph.finish(OUTPUT);
     let mut bytes = Vec::new();
-    nodes.iter().for_each(|node| wire::put_message(1, node, &mut bytes));
-    let payloads: Vec<_> = wire::fields(&bytes).map(|field| Node::decode(field.unwrap().payload).unwrap()).collect();
+    nodes.iter().for_each(|node| protobuf_wire::put_message(1, node, &mut bytes));
+    let payloads: Vec<_> =
+        protobuf_wire::fields(&bytes).map(|field| Node::decode(field.unwrap().payload).unwrap()).collect();
     assert_eq!(payloads, nodes);
     let names: std::collections::BTreeSet<&str> = weights.iter().map(|weight: &Tensor| weight.name.as_str()).collect();
     assert_eq!(names.len(), weights.len());

@@ -1,6 +1,6 @@
 //! Apache Parquet: records as typed columns, rows of numbers as lists of fixed length, in one file.
 //!
-//! Written and read here without a library (ARCHITECTURE.md says why): one page a column and row group, no compression, text
+//! Written and read here without a library (docs/design/026-own-parquet.md says why): one page a column and row group, no compression, text
 //! by dictionary, levels as runs. What others have written is refused, not misread.
 mod arrow;
 mod chunk;

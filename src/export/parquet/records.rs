@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::chunk::Cells;
 use super::runs::{self, Run};
-use crate::export::{Level, Maker, Record};
+use crate::export::{Granularity, Provenance, Record};
 
 /// Columns of rows that were not migrated; where a migrated row says where it comes from stands before the last.
 const COLUMNS: usize = 20;
@@ -13,11 +13,12 @@ const COLUMNS: usize = 20;
 /// A filled column for each of [`super::schema::columns`]; `rows` are the bytes of all numbers.
 pub(super) fn cells(records: &[Record], rows: &[u8], migrated: bool) -> Vec<Cells> {
     let level = |record: &Record| match record.level {
-        Level::Frame => "frame",
-        Level::Grid => "grid",
-        Level::Box => "box",
+        Granularity::Frame => "frame",
+        Granularity::Grid => "grid",
+        Granularity::Box => "box",
     };
-    let maker = |record: &Record, of: fn(&Maker) -> &Arc<str>| record.maker.as_ref().map(|maker| of(maker).clone());
+    let maker =
+        |record: &Record, of: fn(&Provenance) -> &Arc<str>| record.provenance.as_ref().map(|maker| of(maker).clone());
     let number = |of: fn(&Record) -> u64| numbers(records, |record| Some(of(record).to_le_bytes()));
     let mut all = vec![
         numbers(records, |record| Some(record.schema.to_le_bytes())),
@@ -103,14 +104,14 @@ pub(super) fn records(mut cells: Vec<Cells>) -> Option<(Vec<Record>, Vec<u8>)> {
             wall_ns: wall.next()?.map(i64::from_le_bytes),
             segment: u64::from_le_bytes(segment.next()??),
             level: match &*level.next()?? {
-                "frame" => Level::Frame,
-                "grid" => Level::Grid,
-                "box" => Level::Box,
+                "frame" => Granularity::Frame,
+                "grid" => Granularity::Grid,
+                "box" => Granularity::Box,
                 _ => return None,
             },
             space: space.next()??,
             head: u64::from_le_bytes(head.next()??),
-            maker: maker.map(|(encoder, preparation)| Maker { encoder, preparation }),
+            provenance: maker.map(|(encoder, preparation)| Provenance { encoder, preparation }),
             learner: learner.next()?.map(|word| Cow::Owned(word.to_string())),
             novelty: novelty.next()?.map(f32::from_le_bytes),
             track: track.next()?.map(i64::from_le_bytes),

@@ -7,7 +7,7 @@ use super::compact::{Struct, Value};
 use super::schema::{self, Column};
 use super::{DIM, MAGIC, chunk, records};
 use crate::error::{Error, Result};
-use crate::export::{Layout, Record};
+use crate::export::{Record, RowFormat};
 use crate::files;
 
 /// Whole row groups and a footer at any time: the footer is written after each group, over the one before. So closing
@@ -29,7 +29,7 @@ pub(in crate::export) struct Sheet {
 }
 
 impl Sheet {
-    pub(in crate::export) fn create(path: PathBuf, layout: Layout, dim: usize, first: &Record) -> Result<Self> {
+    pub(in crate::export) fn create(path: PathBuf, layout: RowFormat, dim: usize, first: &Record) -> Result<Self> {
         let partial = files::partial(&path)?;
         let migrated = first.migrated_from.is_some();
         let columns = schema::columns(layout.column, layout.dtype, dim, migrated);

@@ -1,13 +1,13 @@
 //! Embeddings of boxes as trackers read them: rows of DeepSORT, arrays of BoT-SORT and FastReID, tensors as in DeepStream.
-mod growing;
+mod deferred_header;
 #[cfg(test)]
 mod tests;
 
 use std::path::Path;
 
-use growing::Growing;
+use deferred_header::DeferredHeaderFile;
 
-use crate::boxes::Detection;
+use crate::detection::Detection;
 use crate::error::{Error, Result};
 use crate::export::npy::{self, HEADER_BYTES};
 use crate::files;
@@ -25,14 +25,14 @@ const MOT: usize = 10;
 /// boxes.
 #[derive(Debug)]
 pub struct Trackers {
-    deepsort: Growing,
-    reid: Growing,
-    features: Growing,
-    tracks: Growing,
-    cameras: Growing,
-    frames: Growing,
-    rects: Growing,
-    classes: Growing,
+    deepsort: DeferredHeaderFile,
+    reid: DeferredHeaderFile,
+    features: DeferredHeaderFile,
+    tracks: DeferredHeaderFile,
+    cameras: DeferredHeaderFile,
+    frames: DeferredHeaderFile,
+    rects: DeferredHeaderFile,
+    classes: DeferredHeaderFile,
     dim: usize,
     rows: u64,
 }
@@ -44,10 +44,10 @@ impl Trackers {
     /// A file cannot be written.
     pub fn create(folder: &Path, dim: usize) -> Result<Self> {
         files::create_folder(folder)?;
-        let array = |name: &str| Growing::create(folder.join(name), HEADER_BYTES);
+        let array = |name: &str| DeferredHeaderFile::create(folder.join(name), HEADER_BYTES);
         Ok(Self {
             deepsort: array("deepsort.npy")?,
-            reid: Growing::create(folder.join("reid.bin"), REID_HEADER)?,
+            reid: DeferredHeaderFile::create(folder.join("reid.bin"), REID_HEADER)?,
             features: array("features.npy")?,
             tracks: array("pids.npy")?,
             cameras: array("camids.npy")?,
@@ -66,7 +66,7 @@ impl Trackers {
     /// A row of another length, or a file that cannot be written.
     pub fn push(&mut self, detection: &Detection, stamp_ns: i64, embedding: &[f32]) -> Result<()> {
         if embedding.len() != self.dim {
-            return Err(Error::work(format!("an embedding of {}, {} expected", embedding.len(), self.dim)));
+            return Err(Error::runtime(format!("an embedding of {}, {} expected", embedding.len(), self.dim)));
         }
         let Detection { frame, rect, track, score, class, .. } = detection;
         let values: Vec<u8> = embedding.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -112,7 +112,7 @@ impl Trackers {
         for column in [self.tracks, self.cameras, self.frames, self.classes] {
             column.finish(&list)?;
         }
-        let too_long = || Error::work(format!("an embedding of {dim} numbers is too long"));
+        let too_long = || Error::runtime(format!("an embedding of {dim} numbers is too long"));
         let size = u32::try_from(dim).map_err(|_| too_long())?;
         let stride =
             size.checked_mul(4).and_then(|bytes| bytes.checked_add(REID_OBJECT as u32)).ok_or_else(too_long)?;

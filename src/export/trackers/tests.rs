@@ -3,7 +3,7 @@ use std::fs;
 use std::process::Command;
 
 use super::*;
-use crate::boxes::Rect;
+use crate::detection::BBox;
 
 /// Says where the members lie and what a file holds.
 const READER: &str = r#"
@@ -34,7 +34,7 @@ int main(int argc, char **argv) {
 "#;
 
 fn detections() -> [Detection; 2] {
-    let rect = Rect { left: 10.5, top: -2.0, right: 40.5, bottom: 60.0 };
+    let rect = BBox { left: 10.5, top: -2.0, right: 40.5, bottom: 60.0 };
     let known = Detection { frame: 3, rect, track: Some(7), score: Some(0.75), class: Some(1), line: 1 };
     let unknown = Detection { frame: 4, track: None, score: None, class: None, ..known.clone() };
     [known, unknown]

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use super::device;
-use super::find::{self, Identity};
-use super::format::Layout;
-use super::offers::{self, Offers, Wish};
-use super::stream::Stream;
+use super::discovery::{self, Identity};
+use super::format::PixelLayout;
+use super::negotiate::{self, RequestedMode, SupportedModes};
+use super::stream::CaptureStream;
 use crate::error::{Error, Result};
-use crate::source::mailbox::Mailbox;
+use crate::source::latest_slot::LatestSlot;
 
 /// How long to wait for a frame before looking whether anybody still takes them.
 const SLICE: Duration = Duration::from_millis(50);
@@ -33,12 +33,17 @@ pub(super) struct Raw {
 pub(super) struct Opened {
     pub(super) device: PathBuf,
     pub(super) identity: Identity,
-    pub(super) layout: Layout,
+    pub(super) layout: PixelLayout,
 }
 
 /// The thread's work: says on `ready` what the camera granted (or why it did not open), then captures until the camera
 /// fails or nobody takes frames any more.
-pub(super) fn capture(device: &Path, wish: &Wish, mailbox: Arc<Mailbox<Raw>>, ready: &Sender<Result<Opened>>) {
+pub(super) fn capture(
+    device: &Path,
+    wish: &RequestedMode,
+    mailbox: Arc<LatestSlot<Raw>>,
+    ready: &Sender<Result<Opened>>,
+) {
     // Whatever ends this thread, the taker must learn that nothing more comes.
     let closer = Closer(mailbox);
     let (mut stream, layout) = match open(device, wish) {
@@ -82,7 +87,7 @@ pub(super) fn capture(device: &Path, wish: &Wish, mailbox: Arc<Mailbox<Raw>>, re
     }
 }
 
-struct Closer(Arc<Mailbox<Raw>>);
+struct Closer(Arc<LatestSlot<Raw>>);
 
 impl Drop for Closer {
     fn drop(&mut self) {
@@ -91,23 +96,23 @@ impl Drop for Closer {
 }
 
 /// Lists what the camera offers, asks for exactly what was chosen of it and starts the stream.
-fn open(device: &Path, wish: &Wish) -> Result<(Stream, Opened)> {
+fn open(device: &Path, wish: &RequestedMode) -> Result<(CaptureStream, Opened)> {
     let file = device::open(device)?;
     let failed = |e: std::io::Error| Error::io("cannot ask the camera", device, e);
-    let identity = find::identify(device, &file).map_err(failed)?;
-    let identity = identity.ok_or_else(|| Error::work(format!("{} captures no video", device.display())))?;
-    let chosen = Offers::list(&file, wish).choose(device, wish)?;
-    let (granted, layout) = offers::set(&file, device, chosen)?;
+    let identity = discovery::identify(device, &file).map_err(failed)?;
+    let identity = identity.ok_or_else(|| Error::runtime(format!("{} captures no video", device.display())))?;
+    let chosen = SupportedModes::list(&file, wish).choose(device, wish)?;
+    let (granted, layout) = negotiate::set(&file, device, chosen)?;
     let kept = chosen.rate.zip(granted.rate).is_none_or(|(asked, granted)| asked.same(granted.per_sec()));
     if !kept && !wish.nearest {
-        return Err(Error::work(format!(
+        return Err(Error::runtime(format!(
             "the camera {} was asked for {chosen} and granted {granted}; ask for that rate \
              (source.camera_frame_rate), or set source.camera_nearest = true",
             device.display()
         )));
     }
-    let stream = Stream::start(file).map_err(|error| match error.kind() {
-        std::io::ErrorKind::ResourceBusy => device::busy(device).because(error),
+    let stream = CaptureStream::start(file).map_err(|error| match error.kind() {
+        std::io::ErrorKind::ResourceBusy => device::busy(device).with_source(error),
         _ => Error::io("cannot start the camera", device, error),
     })?;
     tracing::info!(

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use super::find;
+use super::discovery;
 use crate::error::{Error, Result};
 
 /// A look at the device file `device` (`/dev/videoN`, or a link to it).
@@ -22,47 +22,45 @@ pub(super) fn open(device: &Path) -> Result<File> {
     let metadata = match fs::metadata(device) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(Error::work(format!(
+            return Err(Error::runtime(format!(
                 "no camera at {shown}; {}. Plug it in and look with `v4l2-ctl --list-devices`; a container needs \
                  `--device {shown}`",
                 others()
             ))
-            .because(error));
+            .with_source(error));
         }
         Err(error) => return Err(Error::io("cannot look at the camera", device, error)),
     };
     if !metadata.file_type().is_char_device() {
-        return Err(Error::work(format!("{shown} is not a camera device; {}", others())));
+        return Err(Error::runtime(format!("{shown} is not a camera device; {}", others())));
     }
-    let file = match find::open(device) {
+    let file = match discovery::open(device) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            return Err(denied(device, metadata.gid()).because(error));
+            return Err(denied(device, metadata.gid()).with_source(error));
         }
-        Err(error) if error.kind() == ErrorKind::ResourceBusy => return Err(busy(device).because(error)),
+        Err(error) if error.kind() == ErrorKind::ResourceBusy => return Err(busy(device).with_source(error)),
         Err(error) => return Err(Error::io("cannot open the camera", device, error)),
     };
-    match find::identify(device, &file) {
+    match discovery::identify(device, &file) {
         Ok(Some(_)) => Ok(file),
-        Ok(None) if find::several_planes(&file) => Err(Error::work(format!(
+        Ok(None) if discovery::several_planes(&file) => Err(Error::runtime(format!(
             "{shown} gives frames in several planes, which are not read here; use its vendor's GStreamer source in a gst: \
              pipeline, on a Jetson csi://0"
         ))),
-        Ok(None) => Err(Error::work(format!(
+        Ok(None) => Err(Error::runtime(format!(
             "{shown} captures no video (cameras have further devices, for metadata and the like); {}",
             others()
         ))),
-        Err(error) => {
-            Err(Error::work(format!("{shown} is not a V4L2 camera (a device /dev/videoN); {}", others()))
-                .because(error))
-        }
+        Err(error) => Err(Error::runtime(format!("{shown} is not a V4L2 camera (a device /dev/videoN); {}", others()))
+            .with_source(error)),
     }
 }
 
 fn denied(device: &Path, group: u32) -> Error {
     let name = File::open("/etc/group").ok().and_then(|file| std::io::read_to_string(file).ok());
     let name = name.and_then(|text| group_name(&text, group)).unwrap_or_else(|| format!("number {group}"));
-    Error::work(format!(
+    Error::runtime(format!(
         "no permission to open the camera {}; it belongs to the group {name}. Join it with `sudo usermod -aG {name} \
          $USER`, then log in again",
         device.display()
@@ -78,7 +76,7 @@ pub(super) fn busy(device: &Path) -> Error {
     } else {
         holders.join(", ")
     };
-    Error::work(format!("the camera {device} is in use by {who}; end that, or name another camera"))
+    Error::runtime(format!("the camera {device} is in use by {who}; end that, or name another camera"))
 }
 
 /// `name (process 123)` of every other process that has `device` open, as far as this user may see.

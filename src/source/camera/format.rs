@@ -2,7 +2,7 @@
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::source::frame_bytes;
-use crate::source::picture;
+use crate::source::image_decode;
 use crate::source::yuv::{self, write_two};
 
 /// A pixel format that can be read here, in order of preference where size and rate are the same.
@@ -56,7 +56,7 @@ impl Pixels {
 
 /// How the pixels of a frame lie in a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Layout {
+pub(super) struct PixelLayout {
     pixels: Pixels,
     width: usize,
     height: usize,
@@ -64,7 +64,7 @@ pub(super) struct Layout {
     stride: usize,
 }
 
-impl Layout {
+impl PixelLayout {
     /// Of frames whose rows lie `stride` bytes apart; 0: close together.
     /// # Errors
     /// Work: no size that a frame can have.
@@ -105,7 +105,7 @@ impl Layout {
 
     /// The bytes of `buffer` that belong to the picture: cameras hand over buffers that are longer.
     pub(super) fn trim<'a>(&self, buffer: &'a [u8]) -> &'a [u8] {
-        let length = self.length().or_else(|| picture::jpeg_end(buffer));
+        let length = self.length().or_else(|| image_decode::jpeg_end(buffer));
         length.and_then(|length| buffer.get(..length)).unwrap_or(buffer)
     }
 
@@ -115,11 +115,14 @@ impl Layout {
     pub(super) fn to_rgb(self, buffer: &[u8], frame: &mut Frame) -> Result<()> {
         let (width, height, stride) = (self.width, self.height, self.stride);
         let Some(wanted) = self.length() else {
-            picture::decode(buffer, frame)?;
+            image_decode::decode(buffer, frame)?;
             let found = (frame.width as usize, frame.height as usize);
             // EXIF may have turned it.
             if found != (width, height) && found != (height, width) {
-                return Err(Error::work(format!("a JPEG of {}x{} where {width}x{height} was set", found.0, found.1)));
+                return Err(Error::runtime(format!(
+                    "a JPEG of {}x{} where {width}x{height} was set",
+                    found.0, found.1
+                )));
             }
             return Ok(());
         };
@@ -127,7 +130,7 @@ impl Layout {
         let Some(bytes) = buffer.get(..wanted) else {
             let found = buffer.len();
             let name = self.pixels.name();
-            return Err(Error::work(format!(
+            return Err(Error::runtime(format!(
                 "a frame of {found} bytes is too short for {name} {width}x{height} ({wanted} bytes)"
             )));
         };

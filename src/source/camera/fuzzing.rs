@@ -1,5 +1,5 @@
 //! What of this module reads bytes of others, for [`crate::fuzzing`].
-use super::format::{Layout, Pixels};
+use super::format::{PixelLayout, Pixels};
 use crate::frame::Frame;
 
 /// A camera's buffer: width, height, row length and pixel format in the first five bytes, then the pixels.
@@ -8,7 +8,9 @@ pub(crate) fn camera_buffer(bytes: &[u8]) -> bool {
     let formats = [Pixels::Rgb, Pixels::Bgr, Pixels::Nv12, Pixels::Yuyv, Pixels::Grey, Pixels::Mjpeg];
     let stride = u32::from(u16::from_le_bytes([*low, *high]));
     let format = formats[usize::from(*format) % formats.len()];
-    let Ok(layout) = Layout::new(format, u32::from(*width) + 1, u32::from(*height) + 1, stride) else { return false };
+    let Ok(layout) = PixelLayout::new(format, u32::from(*width) + 1, u32::from(*height) + 1, stride) else {
+        return false;
+    };
     let mut frame = Frame::default();
     layout.to_rgb(layout.trim(pixels), &mut frame).is_ok()
 }

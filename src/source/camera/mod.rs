@@ -1,12 +1,12 @@
 //! `v4l2:`: a live camera. Its thread keeps the newest raw frame; only frames that are taken are decoded.
-mod abi;
+mod v4l2_sys;
 mod capture;
 mod device;
-mod find;
+mod discovery;
 mod format;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
-mod offers;
+mod negotiate;
 mod stream;
 
 use std::path::{Path, PathBuf};
@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 
 use self::capture::{Opened, Raw, capture};
 pub use self::device::check;
-use self::find::Identity;
-use self::format::Layout;
-use self::offers::{Offers, Wish};
-use super::mailbox::{Mailbox, Taken};
-use super::uri::Wanted;
+use self::discovery::Identity;
+use self::format::PixelLayout;
+use self::negotiate::{RequestedMode, SupportedModes};
+use super::latest_slot::{LatestSlot, Taken};
+use super::uri::CameraSelector;
 use super::{Pull, Source, SourceCounts, clock, stall_time};
 use crate::config;
 use crate::error::{Error, Result};
@@ -33,15 +33,15 @@ const CLOSING: Duration = Duration::from_millis(500);
 
 /// Opens one camera again and again, wherever it went.
 #[derive(Debug)]
-pub struct Opener {
-    wanted: Wanted,
+pub struct CameraOpener {
+    wanted: CameraSelector,
     config: config::Source,
     known: Option<Identity>,
 }
 
-impl Opener {
+impl CameraOpener {
     /// Of the camera that is `wanted`.
-    pub fn new(wanted: Wanted, config: &config::Source) -> Self {
+    pub fn new(wanted: CameraSelector, config: &config::Source) -> Self {
         Self { wanted, config: config.clone(), known: None }
     }
 
@@ -56,16 +56,16 @@ impl Opener {
     }
 
     fn place(&self) -> Result<PathBuf> {
-        let asked = find::wanted(&self.wanted, find::nodes);
+        let asked = discovery::wanted(&self.wanted, discovery::nodes);
         let Some(known) = &self.known else { return asked };
-        let same = |path: &Path| find::open(path).ok().and_then(|file| find::identify(path, &file).ok()?);
+        let same = |path: &Path| discovery::open(path).ok().and_then(|file| discovery::identify(path, &file).ok()?);
         if let Ok(path) = &asked
             && same(path).as_ref() == Some(known)
         {
             return asked;
         }
-        find::again(known, &find::nodes()).ok_or_else(|| {
-            Error::work(format!("the camera {} ({}, {}) is not there", self.wanted, known.card, known.bus))
+        discovery::again(known, &discovery::nodes()).ok_or_else(|| {
+            Error::runtime(format!("the camera {} ({}, {}) is not there", self.wanted, known.card, known.bus))
         })
     }
 }
@@ -74,8 +74,8 @@ impl Opener {
 #[derive(Debug)]
 pub struct LiveCamera {
     device: PathBuf,
-    layout: Layout,
-    mailbox: Arc<Mailbox<Raw>>,
+    layout: PixelLayout,
+    mailbox: Arc<LatestSlot<Raw>>,
     thread: Option<JoinHandle<()>>,
     raw: Raw,
     stall: Duration,
@@ -94,31 +94,31 @@ impl LiveCamera {
 
     fn open_known(device: &Path, config: &config::Source) -> Result<(Self, Identity)> {
         let stall = stall_time(config)?;
-        let mailbox = Arc::new(Mailbox::new());
+        let mailbox = Arc::new(LatestSlot::new());
         let (send, ready) = crossbeam_channel::bounded(1);
-        let (thread_device, thread_mailbox, wish) = (device.to_path_buf(), mailbox.clone(), Wish::new(config));
+        let (thread_device, thread_mailbox, wish) = (device.to_path_buf(), mailbox.clone(), RequestedMode::new(config));
         let work = move || capture(&thread_device, &wish, thread_mailbox, &send);
         let thread = std::thread::Builder::new().name("camera".into()).spawn(work);
-        let thread = thread.map_err(|e| Error::work("cannot start the camera's thread").because(e))?;
+        let thread = thread.map_err(|e| Error::runtime("cannot start the camera's thread").with_source(e))?;
         let opened = ready.recv_timeout(stall).map_err(|error| {
             // The driver does not answer; the thread ends when it does.
             mailbox.abandon();
-            Error::work(format!(
+            Error::runtime(format!(
                 "the camera {} did not open within {} s (source.stall_secs); unplug it and plug it in again",
                 device.display(),
                 config.stall_secs
             ))
-            .because(error)
+            .with_source(error)
         })??;
         let Opened { device, identity, layout } = opened;
         Ok((Self::over(mailbox, Some(thread), &device, layout, stall), identity))
     }
 
     fn over(
-        mailbox: Arc<Mailbox<Raw>>,
+        mailbox: Arc<LatestSlot<Raw>>,
         thread: Option<JoinHandle<()>>,
         device: &Path,
-        layout: Layout,
+        layout: PixelLayout,
         stall: Duration,
     ) -> Self {
         let (raw, counts, last_good) = (Raw::default(), SourceCounts::default(), Instant::now());
@@ -169,7 +169,7 @@ impl Source for LiveCamera {
                 },
                 Taken::Closed(reason) => {
                     let device = self.device.display();
-                    return Err(Error::work(format!(
+                    return Err(Error::runtime(format!(
                         "the camera {device} failed after {} frames: {reason}",
                         self.counts.frames
                     )));
@@ -222,10 +222,10 @@ impl Drop for LiveCamera {
 /// As [`check`]; and it offers nothing that can be read here.
 pub fn describe(device: &Path, config: &config::Source) -> Result<String> {
     let file = device::open(device)?;
-    let wish = Wish::new(config);
-    let offers = Offers::list(&file, &wish);
+    let wish = RequestedMode::new(config);
+    let offers = SupportedModes::list(&file, &wish);
     let chosen = offers.choose(device, &wish)?;
-    let identity = find::identify(device, &file).ok().flatten();
+    let identity = discovery::identify(device, &file).ok().flatten();
     let bus = identity.map(|identity| format!("bus {}, ", identity.bus)).unwrap_or_default();
     Ok(format!("{bus}{} formats, would be read as {chosen}", offers.usable.len()))
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use super::abi::{self, Verb, ask};
+use super::v4l2_sys::{self, IoctlDirection, ask};
 
 /// Buffers asked of the driver: it fills some while one is copied.
 const BUFFERS: u32 = 4;
@@ -19,14 +19,14 @@ struct Mapped {
 }
 
 /// An open camera that captures. Dropping it stops the capture and closes the device.
-pub(super) struct Stream {
+pub(super) struct CaptureStream {
     device: File,
     buffers: Vec<Mapped>,
 }
 
 /// What came with a frame.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Came {
+pub(super) struct FrameMeta {
     /// The driver's count of frames, also of those that it had no buffer for.
     pub(super) sequence: u32,
     /// The driver says that the content is damaged.
@@ -35,27 +35,31 @@ pub(super) struct Came {
     pub(super) at: Instant,
 }
 
-impl Stream {
+impl CaptureStream {
     /// Starts to capture in the format that `device` is set to.
     pub(super) fn start(device: File) -> io::Result<Self> {
-        let mut request =
-            abi::RequestBuffers { count: BUFFERS, kind: abi::CAPTURE, memory: abi::MEMORY_MMAP, ..Default::default() };
-        ask(&device, Verb::Query, &mut request)?;
+        let mut request = v4l2_sys::RequestBuffers {
+            count: BUFFERS,
+            kind: v4l2_sys::CAPTURE,
+            memory: v4l2_sys::MEMORY_MMAP,
+            ..Default::default()
+        };
+        ask(&device, IoctlDirection::Query, &mut request)?;
         let mut stream = Self { device, buffers: Vec::new() };
         for index in 0..request.count {
             let mut buffer = described(index);
-            ask(&stream.device, Verb::Query, &mut buffer)?;
+            ask(&stream.device, IoctlDirection::Query, &mut buffer)?;
             stream.buffers.push(map(&stream.device, &buffer)?);
-            ask(&stream.device, Verb::Queue, &mut described(index))?;
+            ask(&stream.device, IoctlDirection::Queue, &mut described(index))?;
         }
-        abi::stream(&stream.device, true)?;
+        v4l2_sys::stream(&stream.device, true)?;
         Ok(stream)
     }
 
     /// Copies the next frame into `bytes`, waiting at most `wait` for it; `None` where none came.
     /// # Errors
     /// What the driver says: the camera is gone, or broken.
-    pub(super) fn next(&mut self, bytes: &mut Vec<u8>, wait: Duration) -> io::Result<Option<Came>> {
+    pub(super) fn next(&mut self, bytes: &mut Vec<u8>, wait: Duration) -> io::Result<Option<FrameMeta>> {
         let mut poll = libc::pollfd { fd: self.device.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         let millis = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: `poll` is one valid entry that lives through the call.
@@ -69,7 +73,7 @@ impl Stream {
             return Ok(None);
         }
         let mut buffer = described(0);
-        match ask(&self.device, Verb::Dequeue, &mut buffer) {
+        match ask(&self.device, IoctlDirection::Dequeue, &mut buffer) {
             Ok(()) => {}
             // Woken by an error, and nothing there that names it: to wait again would be to spin.
             Err(e) if e.kind() == io::ErrorKind::WouldBlock && poll.revents & libc::POLLIN == 0 => {
@@ -89,20 +93,20 @@ impl Stream {
             let filled = unsafe { std::slice::from_raw_parts(mapped.start.cast::<u8>(), used.min(mapped.length)) };
             bytes.extend_from_slice(filled);
         }
-        let came = Came {
+        let came = FrameMeta {
             sequence: buffer.sequence,
-            damaged: buffer.flags & abi::BUFFER_ERROR != 0,
+            damaged: buffer.flags & v4l2_sys::BUFFER_ERROR != 0,
             at: captured_at(&buffer, now),
         };
-        ask(&self.device, Verb::Queue, &mut described(buffer.index))?;
+        ask(&self.device, IoctlDirection::Queue, &mut described(buffer.index))?;
         Ok(Some(came))
     }
 }
 
-impl Drop for Stream {
+impl Drop for CaptureStream {
     fn drop(&mut self) {
         // A camera that is gone cannot be stopped, and need not be.
-        abi::stream(&self.device, false).ok();
+        v4l2_sys::stream(&self.device, false).ok();
         for mapped in &self.buffers {
             // SAFETY: mapped by us with this length, unmapped once, and no slice of it outlives a call of `next`.
             #[allow(unsafe_code, reason = "what was mapped must be unmapped")]
@@ -113,11 +117,11 @@ impl Drop for Stream {
     }
 }
 
-fn described(index: u32) -> abi::Buffer {
-    abi::Buffer { index, kind: abi::CAPTURE, memory: abi::MEMORY_MMAP, ..Default::default() }
+fn described(index: u32) -> v4l2_sys::Buffer {
+    v4l2_sys::Buffer { index, kind: v4l2_sys::CAPTURE, memory: v4l2_sys::MEMORY_MMAP, ..Default::default() }
 }
 
-fn map(device: &File, buffer: &abi::Buffer) -> io::Result<Mapped> {
+fn map(device: &File, buffer: &v4l2_sys::Buffer) -> io::Result<Mapped> {
     let (length, offset) = (buffer.length as usize, libc::off_t::from(buffer.offset));
     // SAFETY: a new mapping at an address of the kernel's choice; it touches no memory of ours.
     #[allow(unsafe_code, reason = "the driver's buffers are reached in no other way")]
@@ -128,8 +132,8 @@ fn map(device: &File, buffer: &abi::Buffer) -> io::Result<Mapped> {
 }
 
 /// The driver's time stamp as an [`Instant`], where it is of the monotonic clock and can be true; else `now`.
-fn captured_at(buffer: &abi::Buffer, now: Instant) -> Instant {
-    if buffer.flags & abi::BUFFER_TIMESTAMP_MASK != abi::BUFFER_TIMESTAMP_MONOTONIC {
+fn captured_at(buffer: &v4l2_sys::Buffer, now: Instant) -> Instant {
+    if buffer.flags & v4l2_sys::BUFFER_TIMESTAMP_MASK != v4l2_sys::BUFFER_TIMESTAMP_MONOTONIC {
         return now;
     }
     let mut clock = libc::timespec { tv_sec: 0, tv_nsec: 0 };

@@ -2,12 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 use super::format::Pixels;
 use super::*;
-use crate::frame::Stamp;
+use crate::frame::Timestamp;
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 
-fn offer(pixels: Pixels, width: u32, height: u32, stride: u32) -> Layout {
-    Layout::new(pixels, width, height, stride).unwrap()
+fn offer(pixels: Pixels, width: u32, height: u32, stride: u32) -> PixelLayout {
+    PixelLayout::new(pixels, width, height, stride).unwrap()
 }
 
 /// BT.601, limited range, in floating point.
@@ -90,7 +90,7 @@ fn other_formats_and_short_buffers() {
     for pixels in [Pixels::Rgb, Pixels::Bgr, Pixels::Nv12, Pixels::Yuyv, Pixels::Grey, Pixels::Mjpeg] {
         assert!(offer(pixels, 3, 3, 0).to_rgb(&[0; 8], &mut frame).is_err(), "{pixels:?}");
     }
-    assert!(Layout::new(Pixels::Rgb, 0, 3, 0).is_err());
+    assert!(PixelLayout::new(Pixels::Rgb, 0, 3, 0).is_err());
     // Rows that lie further apart than they are long.
     offer(Pixels::Rgb, 1, 2, 8).to_rgb(&[1, 2, 3, 0, 0, 0, 0, 0, 4, 5, 6], &mut frame).unwrap();
     assert_eq!(frame.pixels, [1, 2, 3, 4, 5, 6]);
@@ -124,13 +124,13 @@ fn mjpeg_is_cut_at_its_end_and_broken_ones_are_errors() {
 }
 
 /// A camera whose frames come from the test.
-fn fed(stall: Duration) -> (LiveCamera, Arc<Mailbox<Raw>>) {
-    let mailbox = Arc::new(Mailbox::new());
+fn fed(stall: Duration) -> (LiveCamera, Arc<LatestSlot<Raw>>) {
+    let mailbox = Arc::new(LatestSlot::new());
     let granted = offer(Pixels::Mjpeg, 16, 8, 0);
     (LiveCamera::over(mailbox.clone(), None, Path::new("/dev/video7"), granted, stall), mailbox)
 }
 
-fn put(mailbox: &Mailbox<Raw>, number: u64, bytes: Vec<u8>) -> bool {
+fn put(mailbox: &LatestSlot<Raw>, number: u64, bytes: Vec<u8>) -> bool {
     mailbox.put(&mut Raw { bytes, number, at: Some(Instant::now()), ..Raw::default() })
 }
 
@@ -143,7 +143,7 @@ fn newest_frame_stamps_and_counts() {
     put(&mailbox, 1, jpeg());
     assert_eq!(camera.next(&mut frame, Duration::ZERO).unwrap(), Pull::Frame);
     assert!(
-        frame.index == 1 && frame.stamp > Stamp(1_600_000_000_000_000_000) && frame.arrived.is_some() && !frame.cut
+        frame.index == 1 && frame.stamp > Timestamp(1_600_000_000_000_000_000) && frame.arrived.is_some() && !frame.cut
     );
     let first = frame.stamp;
     put(&mailbox, 2, b"no jpeg".to_vec());

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use crate::error::{Error, Result};
-use crate::source::child::kind;
-use crate::source::picture::{Found, READ, WAY_OUT, beginning, is_image_name};
+use crate::source::image_decode::{READ, Sniffed, WAY_OUT, beginning, is_image_name};
+use crate::source::subprocess::kind;
 
 /// Folders that systems put beside pictures: thumbnails, what was deleted, what was salvaged.
 const OF_SYSTEMS: &[&str] = &["@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information"];
@@ -31,15 +31,15 @@ pub struct Entry {
 /// What was found under a folder and is no image of it: how many, by reason. Counts are asked for at every frame, so a
 /// clone of it costs nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LeftOut(Option<Arc<BTreeMap<String, u64>>>);
+pub struct Skipped(Option<Arc<BTreeMap<String, u64>>>);
 
-impl LeftOut {
+impl Skipped {
     fn count(&mut self, reason: impl Into<String>) {
         *Arc::make_mut(self.0.get_or_insert_default()).entry(reason.into()).or_default() += 1;
     }
 
     /// What was found in another folder too.
-    pub fn add(&mut self, other: &LeftOut) {
+    pub fn add(&mut self, other: &Skipped) {
         match (&mut self.0, &other.0) {
             (Some(all), Some(others)) => {
                 let all = Arc::make_mut(all);
@@ -61,13 +61,13 @@ impl LeftOut {
     }
 }
 
-impl Serialize for LeftOut {
+impl Serialize for Skipped {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().flat_map(|all| all.iter()))
     }
 }
 
-impl std::fmt::Display for LeftOut {
+impl std::fmt::Display for Skipped {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let all = self.0.iter().flat_map(|all| all.iter());
         let each: Vec<String> = all.map(|(reason, count)| format!("{reason} ({count})")).collect();
@@ -81,18 +81,18 @@ impl std::fmt::Display for LeftOut {
 /// and each real folder once. Hidden names and the folders of systems are left out.
 /// # Errors
 /// Work: no such folder, one that cannot be listed, or no image in any of them.
-pub fn list(folder: &Path) -> Result<(Vec<Entry>, LeftOut)> {
+pub fn list(folder: &Path) -> Result<(Vec<Entry>, Skipped)> {
     let found = fs::metadata(folder).map_err(|e| Error::io("cannot open the folder", folder, e))?;
     if !found.is_dir() {
         let folder = folder.display();
-        return Err(Error::work(format!("{folder} is not a folder; name the folder that the images lie in")));
+        return Err(Error::runtime(format!("{folder} is not a folder; name the folder that the images lie in")));
     }
     let mut walk = Walk::default();
     walk.folder(folder, true)?;
     let Walk { entries, left_out, boxes, .. } = walk;
     if entries.is_empty() {
         let found = if left_out.is_empty() { "nothing".to_owned() } else { left_out.to_string() };
-        return Err(Error::work(format!(
+        return Err(Error::runtime(format!(
             "no images in the folder {} or below it; {READ} files are read, and it has {found}",
             folder.display()
         )));
@@ -117,7 +117,7 @@ struct Walk {
     seen: BTreeSet<PathBuf>,
     segments: u64,
     entries: Vec<Entry>,
-    left_out: LeftOut,
+    left_out: Skipped,
     /// The first file that looks like boxes.
     boxes: Option<PathBuf>,
 }
@@ -151,9 +151,9 @@ impl Walk {
 
     /// An image or something else, by what is in it.
     fn file(&mut self, path: PathBuf, images: &mut Vec<PathBuf>) {
-        match Found::at(&path) {
-            Some(Found::Picture) => images.push(path),
-            Some(Found::Animated(kind)) => self.left_out.count(format!("animated {kind:?} files, which are films")),
+        match Sniffed::at(&path) {
+            Some(Sniffed::Picture) => images.push(path),
+            Some(Sniffed::Animated(kind)) => self.left_out.count(format!("animated {kind:?} files, which are films")),
             // One that only has the name is counted as unreadable later, not passed over here.
             None if is_image_name(&path) => images.push(path),
             None => {

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use self::listing::{Entry, LeftOut, list};
+pub use self::listing::{Entry, Skipped, list};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
-pub use crate::source::picture::read_image;
+pub use crate::source::image_decode::read_image;
 use crate::source::{Pull, Source, SourceCounts, stamp_at, unreadable};
 
 /// A folder of images, or one image, as a source.
@@ -90,7 +90,7 @@ impl Source for Folder {
                     if self.counts.unreadable == self.entries.len() as u64 {
                         let (count, folder) = (self.entries.len(), self.folder.display());
                         let message = format!("none of the {count} images in the folder {folder} can be read");
-                        return Err(Error::work(message).because(error));
+                        return Err(Error::runtime(message).with_source(error));
                     }
                 }
             }
@@ -110,7 +110,7 @@ impl Source for Folder {
     fn skip_to(&mut self, index: u64) -> Result<()> {
         let Some(at) = usize::try_from(index).ok().filter(|at| *at <= self.entries.len()) else {
             let (found, folder) = (self.entries.len(), self.folder.display());
-            return Err(Error::work(format!(
+            return Err(Error::runtime(format!(
                 "the folder {folder} has {found} images, too few to go on at image {index}; were some removed?"
             )));
         };

@@ -180,7 +180,7 @@ fn frames_name_their_files_and_those_of_joined_folders_have_keys_of_their_own() 
     }
     let open = |root: &tempfile::TempDir| Box::new(Folder::open(root.path(), 10.0).unwrap()) as Box<dyn Source>;
     let pattern = crate::source::open("pattern://3?frames=4", &crate::config::Source::default()).unwrap();
-    let mut joined = crate::source::joined::Joined::new(vec![open(&root), pattern, open(&other)]).unwrap();
+    let mut joined = crate::source::multi::MultiSource::new(vec![open(&root), pattern, open(&other)]).unwrap();
     let frames = all_frames(&mut joined);
     let mut keys: Vec<(u16, u64)> = frames.iter().map(|frame| (frame.camera, frame.index)).collect();
     keys.sort_unstable();

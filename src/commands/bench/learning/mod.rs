@@ -3,10 +3,10 @@
 //! The stream of a set, its gallery and its queries go through the encoder once; real learners run over the latents, and
 //! labels judge what they never saw ([`trials`], [`sequence`]). Figures that depend on the seed get mean and standard
 //! deviation over the seeds.
-pub(super) mod data;
-pub(super) mod sequence;
-mod table;
-mod trials;
+pub(super) mod dataset;
+pub(super) mod continual;
+mod report;
+mod runs;
 
 use std::path::Path;
 use std::time::Instant;
@@ -14,25 +14,25 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::super::Output;
-use super::super::common::Opened;
+use super::super::common::LoadedEncoder;
 use crate::cli;
 use crate::config::Config;
-use crate::config::load::{load, over};
+use crate::config::loader::{load, over};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::learner::Learner;
 use crate::telemetry;
-use data::DataSet;
-use trials::LeftOut;
+use dataset::DataSet;
+use runs::Skipped;
 
 /// Compared when none are named: all that fit the configuration.
 const OBJECTIVES: [&str; 10] =
     ["nt-xent", "moco", "dcl", "vicreg", "barlow-twins", "byol", "simsiam", "supcon", "cpc", "instance"];
 
-pub(super) fn run(args: &cli::BenchLearning, started: Instant) -> Result<Output> {
+pub(super) fn run(args: &cli::BenchLearningArgs, started: Instant) -> Result<Output> {
     let config = load(args.common.config.as_deref(), &args.common.set)?;
     let stop = telemetry::stop_on_signals()?;
-    let mut opened = Opened::open(&args.encoder, &config)?;
+    let mut opened = LoadedEncoder::open(&args.encoder, &config)?;
     let (jobs, left_out) =
         if args.in_sequence { (seeds(&config, args.seeds)?, Vec::new()) } else { jobs(args, &config, &opened)? };
     let mut sets = Vec::new();
@@ -43,15 +43,16 @@ pub(super) fn run(args: &cli::BenchLearning, started: Instant) -> Result<Output>
             sets.push(set);
             continue;
         }
-        let mut trials = trials::run(&set, &opened.origin, &jobs)?;
+        let mut trials = runs::run(&set, &opened.origin, &jobs)?;
         trials.left_out.clone_from(&left_out);
-        text.push_str(&table::of_set(&set, &trials)?);
-        let figures = serde_json::to_value(&trials).map_err(|e| Error::work("the figures of the bench").because(e))?;
+        text.push_str(&report::of_set(&set, &trials)?);
+        let figures =
+            serde_json::to_value(&trials).map_err(|e| Error::runtime("the figures of the bench").with_source(e))?;
         found.push(json!({ "name": set.name, "size": set.size(), "found": figures }));
     }
     let found = if args.in_sequence {
-        let rows = sequence::run(&sets, &opened.origin, &jobs)?;
-        text = table::of_sequence(&sets, &rows)?;
+        let rows = continual::run(&sets, &opened.origin, &jobs)?;
+        text = report::of_sequence(&sets, &rows)?;
         json!({ "sets": sets.iter().map(|set| &set.name).collect::<Vec<_>>(), "after": rows })
     } else {
         Value::from(found)
@@ -71,7 +72,7 @@ pub(super) fn run(args: &cli::BenchLearning, started: Instant) -> Result<Output>
 }
 
 /// A configuration for each objective and seed, and the objectives that do not fit. One that was asked for must.
-fn jobs(args: &cli::BenchLearning, config: &Config, opened: &Opened) -> Result<(Vec<Config>, Vec<LeftOut>)> {
+fn jobs(args: &cli::BenchLearningArgs, config: &Config, opened: &LoadedEncoder) -> Result<(Vec<Config>, Vec<Skipped>)> {
     let asked = !args.objectives.is_empty();
     let names: Vec<&str> =
         if asked { args.objectives.iter().map(|name| name.trim()).collect() } else { OBJECTIVES.to_vec() };
@@ -79,11 +80,11 @@ fn jobs(args: &cli::BenchLearning, config: &Config, opened: &Opened) -> Result<(
     for name in names {
         let with = over(config, &[format!("learn.objective={name:?}")]);
         // A learner refuses what does not fit the latents.
-        let fits = with.and_then(|with| Learner::new(&with, opened.origin.clone(), None).map(|_| with));
+        let fits = with.and_then(|with| Learner::new(&with.learner(), opened.origin.clone(), None).map(|_| with));
         match fits {
             Ok(with) => jobs.extend(seeds(&with, args.seeds)?),
             Err(e) if asked => return Err(e),
-            Err(e) => left_out.push(LeftOut { objective: name.to_owned(), why: e.chain() }),
+            Err(e) => left_out.push(Skipped { objective: name.to_owned(), why: e.chain() }),
         }
     }
     Ok((jobs, left_out))
@@ -95,7 +96,8 @@ fn seeds(config: &Config, count: u64) -> Result<Vec<Config>> {
 
 fn write(out: &Path, text: &str, json: &Value) -> Result<()> {
     files::create_folder(out)?;
-    let pretty = serde_json::to_string_pretty(json).map_err(|e| Error::work("the figures of the bench").because(e))?;
+    let pretty =
+        serde_json::to_string_pretty(json).map_err(|e| Error::runtime("the figures of the bench").with_source(e))?;
     for (name, content) in [("learning.md", text), ("learning.json", &pretty)] {
         files::replace(&out.join(name), |file| std::io::Write::write_all(file, content.as_bytes()))?;
     }

@@ -1,0 +1,232 @@
+//! `learn.objective`: one objective, or a weighted sum of several.
+use super::Training;
+use super::distance;
+
+/// What can be learned by gradient steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Objective {
+    /// SimCLR: the other pairs of the batch are negatives.
+    NtXent,
+    /// Instance discrimination: an augmented view of the same frame is the positive.
+    Instance,
+    /// Momentum contrast: keys of a slower head in a queue are negatives.
+    Moco,
+    /// Rows of a grid, or moments, predict those that follow.
+    Cpc,
+    /// Decoupled contrastive loss.
+    Dcl,
+    /// Variance, invariance, covariance: no negatives.
+    VicReg,
+    /// Cross-correlation towards the identity: no negatives.
+    BarlowTwins,
+    /// Predictions of what a slower head says of the partner: no negatives.
+    Byol,
+    /// Predictions of the partner: no negatives.
+    SimSiam,
+    /// Contrast with the segment as the label.
+    SupCon,
+}
+
+/// Every objective and its name.
+const NAMES: &[(&str, Objective)] = &[
+    ("nt-xent", Objective::NtXent),
+    ("moco", Objective::Moco),
+    ("instance", Objective::Instance),
+    ("cpc", Objective::Cpc),
+    ("dcl", Objective::Dcl),
+    ("vicreg", Objective::VicReg),
+    ("barlow-twins", Objective::BarlowTwins),
+    ("byol", Objective::Byol),
+    ("simsiam", Objective::SimSiam),
+    ("supcon", Objective::SupCon),
+];
+
+/// Fewer negatives a row than this teach nothing but noise; so do batch statistics over fewer rows.
+const LEAST_NEGATIVES: usize = 16;
+
+/// The largest weight of a term.
+const MOST_WEIGHT: f64 = 1e6;
+
+/// One term of the sum.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Term {
+    /// Its weight, above 0.
+    pub weight: f64,
+    /// What it is.
+    pub objective: Objective,
+}
+
+impl Objective {
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        NAMES.iter().find(|(_, objective)| *objective == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// Terms of `text`: names with `+` between them, each with a weight before it where that is not 1, such as
+/// `dcl + 0.1 vicreg`.
+///
+/// # Errors
+/// Every mistake, one line each.
+pub fn parse(text: &str) -> Result<Vec<Term>, Vec<String>> {
+    let (mut terms, mut wrong): (Vec<Term>, Vec<String>) = Default::default();
+    for part in text.split('+').map(str::trim) {
+        match term(part) {
+            Ok(term) if terms.iter().any(|other| other.objective == term.objective) => {
+                wrong.push(format!("{} twice: write it once, with the sum of the weights", term.objective.name()));
+            }
+            Ok(term) => terms.push(term),
+            Err(why) => wrong.push(why),
+        }
+    }
+    if wrong.is_empty() { Ok(terms) } else { Err(wrong) }
+}
+
+fn term(part: &str) -> Result<Term, String> {
+    let words: Vec<&str> =
+        part.split(|c: char| c.is_whitespace() || c == '*').filter(|word| !word.is_empty()).collect();
+    let (weight, name) = match words.as_slice() {
+        [name] => (1.0, name),
+        [weight, name] => {
+            let number = weight.parse().ok().filter(|number| *number > 0.0 && *number <= MOST_WEIGHT);
+            let number = number.ok_or_else(|| {
+                format!("the weight {weight:?} of {name}: must be a number above 0, at most {MOST_WEIGHT}")
+            })?;
+            (number, name)
+        }
+        _ => {
+            return Err(format!(
+                "{part:?}, which is no term: write names with + between them, as \"dcl + 0.1 vicreg\""
+            ));
+        }
+    };
+    match NAMES.iter().find(|(known, _)| known == name) {
+        Some(&(_, objective)) => Ok(Term { weight, objective }),
+        None => Err(unknown(name)),
+    }
+}
+
+fn unknown(name: &str) -> String {
+    let nearest = NAMES.iter().map(|(known, _)| (distance(name, known), *known)).min();
+    match nearest {
+        Some((d, known)) if d <= 3 => format!("{name:?}, which is no objective; did you mean {known}?"),
+        _ => {
+            let known: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
+            format!("{name:?}, which is no objective; known: {}", known.join(", "))
+        }
+    }
+}
+
+/// Whether `objective` is a term of `learn.objective`.
+pub fn has(learn: &Training, objective: Objective) -> bool {
+    parse(&learn.objective).is_ok_and(|terms| terms.iter().any(|term| term.objective == objective))
+}
+
+/// What does not fit together in `learn`, one line each.
+pub fn check(learn: &Training) -> Vec<String> {
+    let terms = match parse(&learn.objective) {
+        Ok(terms) => terms,
+        Err(wrong) => return wrong.into_iter().map(|why| format!("learn.objective has {why}")).collect(),
+    };
+    let mut problems: Vec<String> = terms.iter().filter_map(|term| unfit(term.objective, learn)).collect();
+    if learn.schedule == "cosine" && learn.schedule_steps <= learn.warmup_steps {
+        problems.push(format!(
+            "learn.schedule_steps = {}: a cosine needs more steps than learn.warmup_steps = {}",
+            learn.schedule_steps, learn.warmup_steps
+        ));
+    }
+    problems
+}
+
+/// Why `objective` cannot work with these settings.
+fn unfit(objective: Objective, learn: &Training) -> Option<String> {
+    let (name, pairs) = (objective.name(), learn.batch_pairs);
+    match objective {
+        Objective::Instance if learn.views <= 0.0 => Some(format!(
+            "learn.views = {}: no frame would get an augmented view, and {name} learns from nothing else; set the share of \
+             frames that get one, for example learn.views = 0.5",
+            learn.views
+        )),
+        Objective::NtXent | Objective::Instance | Objective::Dcl | Objective::SupCon => {
+            let negatives = (2 * pairs).saturating_sub(2);
+            (negatives < LEAST_NEGATIVES).then(|| {
+                format!(
+                    "learn.batch_pairs = {pairs}: too small for {name}, whose rows would have {negatives} negatives; at \
+                     least {} pairs, or the objective moco, which has a queue",
+                    LEAST_NEGATIVES / 2 + 1
+                )
+            })
+        }
+        Objective::VicReg | Objective::BarlowTwins => (pairs < LEAST_NEGATIVES).then(|| {
+            format!(
+                "learn.batch_pairs = {pairs}: too small for {name}, which needs statistics over the batch; at least \
+                 {LEAST_NEGATIVES} pairs"
+            )
+        }),
+        Objective::Moco => (learn.queue_len < pairs).then(|| {
+            format!(
+                "learn.queue_len = {}: smaller than a batch (learn.batch_pairs = {pairs}), so that {name} would lose \
+                 keys before they are used",
+                learn.queue_len
+            )
+        }),
+        Objective::Cpc => (learn.ema > 0.0 && learn.cpc_embedding == "context").then(|| {
+            format!(
+                "learn.ema = {}: averages the residual only, and learn.cpc_embedding = \"context\" would put the last \
+                 context network on it; take \"projected\", or learn.ema = 0",
+                learn.ema
+            )
+        }),
+        Objective::Byol | Objective::SimSiam => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_weights_are_read() {
+        let terms = parse("dcl + 0.1 vicreg+2*simsiam").expect("parses");
+        let found: Vec<(f64, &str)> = terms.iter().map(|t| (t.weight, t.objective.name())).collect();
+        assert_eq!(found, [(1.0, "dcl"), (0.1, "vicreg"), (2.0, "simsiam")]);
+        for (name, objective) in NAMES {
+            assert_eq!(parse(name), Ok(vec![Term { weight: 1.0, objective: *objective }]));
+        }
+    }
+
+    #[test]
+    fn every_mistake_is_named() {
+        let wrong = parse("nt_xent + -1 dcl + x moco + + dcl + dcl + 1 2 byol + wizardry").expect_err("refused");
+        for part in [
+            "\"nt_xent\", which is no objective; did you mean nt-xent?",
+            "the weight \"-1\" of dcl: must be a number above 0",
+            "the weight \"x\" of moco",
+            "\"\", which is no term",
+            "dcl twice",
+            "\"1 2 byol\", which is no term",
+            "\"wizardry\", which is no objective; known: nt-xent, moco",
+        ] {
+            assert!(wrong.iter().any(|line| line.contains(part)), "missing {part:?} in {wrong:#?}");
+        }
+        assert_eq!(wrong.len(), 7);
+        assert!(parse("").is_err() && parse("inf dcl").is_err() && parse("nan dcl").is_err());
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused() {
+        let problems = |objective: &str, pairs, queue_len| {
+            check(&Training { objective: objective.into(), batch_pairs: pairs, queue_len, ..Training::default() })
+                .join("\n")
+        };
+        assert!(problems("dcl", 8, 4096).contains("rows would have 14 negatives; at least 9 pairs"));
+        assert!(problems("byol + nt-xent", 2, 4096).contains("learn.batch_pairs = 2: too small for nt-xent"));
+        assert!(problems("nt-xent + instance", 64, 1).contains("learn.views = 0: no frame would get"));
+        assert!(problems("vicreg", 15, 4096).contains("at least 16 pairs"));
+        assert!(problems("moco", 64, 63).contains("learn.queue_len = 63: smaller than a batch"));
+        assert_eq!(problems("nt-xent + moco + supcon", 9, 9), "");
+        assert_eq!(problems("byol + simsiam", 2, 1), "");
+        let cosine = Training { schedule: "cosine".into(), schedule_steps: 50, ..Training::default() };
+        assert!(check(&cosine).join("").contains("learn.schedule_steps = 50: a cosine needs more steps"));
+    }
+}

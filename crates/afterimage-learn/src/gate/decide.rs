@@ -1,0 +1,189 @@
+//! From the scores of two heads to a decision.
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use serde::Serialize;
+
+use super::Scores;
+use crate::config::Promotion;
+use crate::linalg::random::uniform_below;
+
+/// A decision with its figures.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct GateResult {
+    /// The candidate may take the place of the reference.
+    pub passed: bool,
+    /// Held-out blocks compared: those of the side that has fewer.
+    pub blocks: usize,
+    /// Detail kept.
+    pub near: PairedBootstrap,
+    /// Invariance gained.
+    pub far: PairedBootstrap,
+    /// Why, in one line.
+    pub reason: String,
+}
+
+/// One measure, compared.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct PairedBootstrap {
+    /// Mean score of the reference.
+    pub reference: f64,
+    /// Mean score of the candidate.
+    pub candidate: f64,
+    /// The difference (candidate - reference) is hardly below this ...
+    pub lower_bound: f64,
+    /// ... and hardly above this.
+    pub upper_bound: f64,
+}
+
+/// Is the candidate surely better than the reference on both sides? The test that a first head must pass against the
+/// frozen latents, and every later one too.
+///
+/// For each side: `d_s = candidate_s - reference_s` over the blocks `s` that have a score; `promotion.resamples` (`R`) times as
+/// many blocks are drawn with replacement and their `d` averaged; sorted, mean number `floor(promotion.quantile * (R - 1))`
+/// from below is the lower bound, the same from above the upper. Passes when both lower bounds are above 0 and there are
+/// at least `promotion.min_blocks` blocks. One side alone does not do: heads that blur detail raise `far`, heads that
+/// sharpen noise raise `near`.
+///
+/// Never passes with scores that are not finite (NaN of both heads: the block was too short, and is left out) or that
+/// were taken on different blocks. The same scores and seed give the same verdict.
+pub fn gate(candidate: &Scores, reference: &Scores, config: &Promotion, seed: u64) -> GateResult {
+    decide(candidate, reference, config, seed, |near, far| {
+        let side = |name: &str, side: &PairedBootstrap| {
+            // Written so that a NaN is an objection.
+            let better = side.lower_bound > 0.0;
+            (!better).then(|| format!("{name} {}: not surely better", side.figures()))
+        };
+        [side("near", near), side("far", far)].into_iter().flatten().collect()
+    })
+}
+
+/// May a candidate that is better than the frozen latents ([`gate`]) take the place of a head that was, too?
+///
+/// As [`gate`], but asks less, because a head fitted on more frames is seldom surely better on both sides: on no side
+/// surely worse (upper bound not below 0), and better in the sum of the two mean differences.
+pub fn non_inferior(candidate: &Scores, exported: &Scores, config: &Promotion, seed: u64) -> GateResult {
+    decide(candidate, exported, config, seed, |near, far| {
+        let side = |name: &str, side: &PairedBootstrap| {
+            // Written so that a NaN is an objection.
+            let level = side.upper_bound >= 0.0;
+            (!level).then(|| format!("{name} {}: surely worse", side.figures()))
+        };
+        let sum = near.gain() + far.gain();
+        let better = sum > 0.0;
+        let together = (!better).then(|| format!("near and far together {sum:+.4}: not better"));
+        [side("near", near), side("far", far), together].into_iter().flatten().collect()
+    })
+}
+
+/// Is the candidate surely worse than the reference, on either side (upper bound below 0)? In which way, or `None`. Says
+/// nothing on fewer than `promotion.min_blocks` blocks, or on scores that cannot be compared.
+pub fn regression(candidate: &Scores, reference: &Scores, config: &Promotion, seed: u64) -> Option<String> {
+    let verdict = decide(candidate, reference, config, seed, |_, _| Vec::new());
+    if !verdict.passed {
+        return None;
+    }
+    let sides = [("near", &verdict.near), ("far", &verdict.far)];
+    let worse = sides.into_iter().filter(|(_, side)| side.upper_bound < 0.0);
+    let reasons: Vec<String> = worse.map(|(name, side)| format!("{name} {}: surely worse", side.figures())).collect();
+    (!reasons.is_empty()).then(|| reasons.join("; "))
+}
+
+/// `objections`: what speaks against the candidate, given the two sides.
+fn decide(
+    candidate: &Scores,
+    reference: &Scores,
+    config: &Promotion,
+    seed: u64,
+    objections: impl Fn(&PairedBootstrap, &PairedBootstrap) -> Vec<String>,
+) -> GateResult {
+    let near = compare(&candidate.near, &reference.near, config, seed, 0);
+    let far = compare(&candidate.far, &reference.far, config, seed, 1);
+    let blocks = near.blocks.min(far.blocks);
+    let mut against = Vec::new();
+    for (name, side) in [("near", &near), ("far", &far)] {
+        against.extend(side.fault.as_ref().map(|fault| format!("{name}: {fault}")));
+    }
+    if against.is_empty() {
+        if blocks < config.min_blocks {
+            let least = config.min_blocks;
+            against.push(format!("{blocks} held-out blocks that are long enough, at least {least} are needed"));
+        } else {
+            against.extend(objections(&near.side, &far.side));
+        }
+    }
+    let passed = against.is_empty();
+    let reason = if passed {
+        format!("near {}, far {} on {blocks} held-out blocks", near.side.figures(), far.side.figures())
+    } else {
+        against.join("; ")
+    };
+    GateResult { passed, blocks, near: near.side, far: far.side, reason }
+}
+
+impl PairedBootstrap {
+    /// Mean difference.
+    pub fn gain(&self) -> f64 {
+        self.candidate - self.reference
+    }
+
+    /// `0.8524 -> 0.8749 (+0.0225, from +0.0141 to +0.0311)`
+    pub(super) fn figures(&self) -> String {
+        let Self { reference, candidate, lower_bound, upper_bound } = self;
+        let gain = self.gain();
+        format!("{reference:.4} -> {candidate:.4} ({gain:+.4}, from {lower_bound:+.4} to {upper_bound:+.4})")
+    }
+}
+
+/// Two lists of scores, compared.
+pub(super) struct PairedComparison {
+    /// Scores that both have.
+    pub(super) blocks: usize,
+    pub(super) side: PairedBootstrap,
+    /// Why nothing can be said.
+    pub(super) fault: Option<String>,
+}
+
+/// Compares scores pair by pair; `stream` tells the random numbers of one side from those of the other.
+pub(super) fn compare(
+    candidate: &[f64],
+    reference: &[f64],
+    config: &Promotion,
+    seed: u64,
+    stream: u64,
+) -> PairedComparison {
+    let pairs: Vec<(f64, f64)> =
+        candidate.iter().zip(reference).filter(|(c, r)| !(c.is_nan() && r.is_nan())).map(|(&c, &r)| (c, r)).collect();
+    let fault = if candidate.len() != reference.len() {
+        Some(format!("scores of {} and of {} blocks cannot be compared", candidate.len(), reference.len()))
+    } else if pairs.iter().any(|(c, r)| !c.is_finite() || !r.is_finite()) {
+        Some("scores that are not finite".to_owned())
+    } else {
+        None
+    };
+    let mean = |of: fn(&(f64, f64)) -> f64| pairs.iter().map(of).sum::<f64>() / pairs.len() as f64;
+    let differences: Vec<f64> = pairs.iter().map(|(c, r)| c - r).collect();
+    let (lower_bound, upper_bound) = bounds(&differences, config, seed, stream);
+    let side = PairedBootstrap { reference: mean(|p| p.1), candidate: mean(|p| p.0), lower_bound, upper_bound };
+    PairedComparison { blocks: pairs.len(), side, fault }
+}
+
+/// Lower and upper bound of the mean by resampling; NaN of nothing.
+fn bounds(differences: &[f64], config: &Promotion, seed: u64, stream: u64) -> (f64, f64) {
+    let n = differences.len();
+    if n == 0 || config.resamples == 0 {
+        return (f64::NAN, f64::NAN);
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(stream);
+    let mut means: Vec<f64> = (0..config.resamples)
+        .map(|_| (0..n).map(|_| differences[uniform_below(&mut rng, n)]).sum::<f64>() / n as f64)
+        .collect();
+    means.sort_unstable_by(f64::total_cmp);
+    let last = means.len() - 1;
+    let at = ((config.quantile * last as f64) as usize).min(last);
+    (means[at], means[last - at])
+}
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

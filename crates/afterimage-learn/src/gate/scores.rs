@@ -1,0 +1,158 @@
+//! How well a head finds the neighbours of held-out frames, in two measures that need no labels.
+use std::ops::Range;
+
+use ndarray::{Array2, ArrayView2, s};
+
+use super::Holdout;
+use crate::Timestamp;
+use crate::head::Head;
+use crate::linalg::{dot, product, slices};
+
+/// One entry for each held-out block, oldest first; NaN where a block is too short to say anything.
+///
+/// A head with an embedding that is not finite or not of unit length gets NaN everywhere.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scores {
+    /// Detail kept: the *next* frame is found among all others. 0 to 1, larger is better.
+    pub near: Vec<f64>,
+    /// Invariance gained: a *far* frame of the block is nearer than frames of other blocks. 0 to 1, larger is better.
+    pub far: Vec<f64>,
+}
+
+/// Rows of the matrix of cosines that are there at once.
+const CHUNK: usize = 64;
+
+/// The near and the far score of every held-out block under `head`.
+///
+/// With `e` the embeddings, `N(i)` the held-out frames of other blocks than that of frame `i`, `T` the distractors:
+/// - `near` is the mean over the frames `i` and their neighbours `p` (the sample of the block before and the one after)
+///   of `1 / (1 + #{j in N(i) and T: e_j . e_i >= e_p . e_i})`, the reciprocal rank of the neighbour;
+/// - `far` is the mean over the frames `i` and their far frames `p` of `1 - #{j in N(i): e_j . e_i >= e_p . e_i} /
+///   #N(i)`, the area under the ROC curve. A far frame is the sample of the block nearest to `far_gap_secs` before or
+///   after `i`, where it lies between a half and one and a half of that away.
+///
+/// Ties count against the head. `distractors: [t, d]` are latents of training frames, every fifth, at most 2048. Blocks
+/// of one sample have no near score, blocks shorter than half of `far_gap_secs` no far score.
+///
+/// Costs `h (h + t) k` multiplications for `h` held-out frames and embeddings of length `k`, and
+/// `4 k (h + t) + 256 (h + t)` bytes.
+pub fn scores(held: &Holdout, distractors: ArrayView2<f32>, far_gap_secs: f64, head: &Head) -> Scores {
+    let count = held.blocks().len();
+    let unknown = Scores { near: vec![f64::NAN; count], far: vec![f64::NAN; count] };
+    let fits = |x: ArrayView2<f32>| x.ncols() == head.dim_in() || x.nrows() == 0;
+    if !fits(distractors) || !held.blocks().iter().all(|b| fits(b.latents.view())) {
+        return unknown;
+    }
+    let mut frames = Array2::zeros((held.frames(), head.dim_out()));
+    let mut ends = Vec::with_capacity(count);
+    let mut at = 0;
+    for block in held.blocks() {
+        let end = at + block.latents.nrows();
+        frames.slice_mut(s![at..end, ..]).assign(&head.embed_rows(block.latents.view()));
+        ends.push(at..end);
+        at = end;
+    }
+    let others = if distractors.nrows() == 0 {
+        Array2::zeros((0, head.dim_out()))
+    } else {
+        head.embed_rows(distractors).as_standard_layout().into_owned()
+    };
+    if !all_unit(&frames) || !all_unit(&others) {
+        return unknown;
+    }
+    let far_ns = (far_gap_secs * 1e9).round() as i64;
+    let mut out = Scores { near: Vec::with_capacity(count), far: Vec::with_capacity(count) };
+    for (block, range) in held.blocks().iter().zip(ends) {
+        let (near, far) = block_scores(&frames, &others, range, &block.stamps, far_ns);
+        out.near.push(near);
+        out.far.push(far);
+    }
+    out
+}
+
+/// The two scores of the block whose frames are `range`.
+fn block_scores(
+    frames: &Array2<f32>,
+    others: &Array2<f32>,
+    range: Range<usize>,
+    stamps: &[Timestamp],
+    far_ns: i64,
+) -> (f64, f64) {
+    let outside = frames.nrows() - range.len();
+    let (mut near, mut far) = (Mean::default(), Mean::default());
+    for begin in range.clone().step_by(CHUNK) {
+        let rows = frames.slice(s![begin..range.end.min(begin + CHUNK), ..]);
+        let held = product(rows, frames.t());
+        let distract = product(rows, others.t());
+        // Without distractors the second matrix has no columns, and no slices.
+        let mut distract = slices(&distract);
+        for (k, cosines) in slices(&held).enumerate() {
+            let row = begin + k - range.start;
+            let distract = distract.next().unwrap_or_default();
+            let beating = |partner: usize| {
+                let least = cosines[range.start + partner];
+                let held = at_least(&cosines[..range.start], least) + at_least(&cosines[range.end..], least);
+                (held, at_least(distract, least))
+            };
+            let neighbours = [row.checked_sub(1), (row + 1 < range.len()).then_some(row + 1)];
+            for partner in neighbours.into_iter().flatten() {
+                if outside + others.nrows() > 0 {
+                    let (held, distract) = beating(partner);
+                    near.add(1.0 / f64::from(1 + held + distract));
+                }
+            }
+            for partner in far_frames(stamps, row, far_ns).into_iter().flatten() {
+                if outside > 0 {
+                    far.add(1.0 - f64::from(beating(partner).0) / outside as f64);
+                }
+            }
+        }
+    }
+    (near.value(), far.value())
+}
+
+/// The samples nearest to `gap` before and after sample `row`, where they are half to one and a half of it away; the
+/// earlier of two that are equally near. A microsecond is allowed for rounded stamps.
+fn far_frames(stamps: &[Timestamp], row: usize, gap: i64) -> [Option<usize>; 2] {
+    const ROUNDING: i64 = 1000;
+    let Some(Timestamp(here)) = stamps.get(row).copied() else { return [None, None] };
+    let find = |target: i64, side: Range<usize>| {
+        let off = |j: &usize| stamps[*j].0.saturating_sub(target).saturating_abs();
+        let after = stamps.partition_point(|s| s.0 < target);
+        let near = after.saturating_sub(1)..(after + 1).min(stamps.len());
+        near.filter(|j| side.contains(j) && off(j) <= gap / 2 + ROUNDING).min_by_key(off)
+    };
+    [find(here.saturating_sub(gap), 0..row), find(here.saturating_add(gap), row + 1..stamps.len())]
+}
+
+/// How many are not below `least`.
+fn at_least(x: &[f32], least: f32) -> u32 {
+    x.iter().map(|x| u32::from(*x >= least)).sum()
+}
+
+fn all_unit(x: &Array2<f32>) -> bool {
+    slices(x).all(|row| (dot(row, row) - 1.0).abs() < 1e-3)
+}
+
+/// A mean that is NaN of nothing.
+#[derive(Default)]
+struct Mean {
+    sum: f64,
+    count: u64,
+}
+
+impl Mean {
+    fn add(&mut self, x: f64) {
+        self.sum += x;
+        self.count += 1;
+    }
+
+    fn value(&self) -> f64 {
+        if self.count == 0 { f64::NAN } else { self.sum / self.count as f64 }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+#[path = "scores_tests.rs"]
+mod tests;

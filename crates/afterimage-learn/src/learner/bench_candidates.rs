@@ -1,0 +1,108 @@
+//! Every candidate of a last fit, whatever the judge says of it, and learners that part at one place of a stream: for
+//! benches that compare them.
+use ndarray::ArrayView2;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use super::candidates::FitCache;
+use super::fit_cache::SharedFitCache;
+use super::{FitOutcome, Learner, fit_report};
+use crate::config::LearnerConfig;
+use crate::error::Result;
+use crate::gate::scores;
+use crate::head::Head;
+use crate::health::EmbeddingHealth;
+
+/// A candidate with what is measured of it without labels.
+#[derive(Debug, Clone)]
+pub struct CandidateReport {
+    /// Kind, dimensions and options; `frozen` for the latents themselves.
+    pub label: String,
+    /// Made with the trained residual.
+    pub trained: bool,
+    /// The head as it would be exported: fitted on all blocks where it is in closed form.
+    pub head: Head,
+    /// Mean near score of the head as it is judged, fitted without the held-out blocks.
+    pub near: f64,
+    /// Its mean far score.
+    pub far: f64,
+    /// Its health on held-out frames.
+    pub health: Option<EmbeddingHealth>,
+}
+
+impl Learner {
+    /// A learner at the same place of the stream, with the same statistics, memory and exported head, whose residual is
+    /// trained anew from here as `config` says (objective, optimizer, seed). What decides about statistics, blocks and
+    /// memory must be the same in `config` as it was.
+    #[must_use]
+    pub fn fork(&self, config: &LearnerConfig) -> Self {
+        let rng = ChaCha8Rng::seed_from_u64(config.learn.seed);
+        let mut fork = Self { config: config.clone(), rng, ..self.clone() };
+        if let Some(residual) = &self.residual {
+            fork.begin_residual(residual.base.clone());
+        }
+        fork
+    }
+
+    /// Takes fits from, and leaves them to, other learners of the same stream.
+    pub fn share_fits(&mut self, shared: SharedFitCache) {
+        self.shared = Some(shared);
+    }
+
+    /// [`Learner::finish`], with every candidate of the last fit; of those in closed form only where `closed_form` says
+    /// so (then the frozen latents first).
+    ///
+    /// # Errors
+    /// As [`Learner::finish`], or the statistics allow no fit.
+    pub fn finish_with_candidates(
+        &mut self,
+        last_index: u64,
+        closed_form: bool,
+    ) -> Result<(Option<FitOutcome>, Vec<CandidateReport>)> {
+        self.blocks.finish().into_iter().try_for_each(|block| self.take(block))?;
+        let tried = self.tried(closed_form)?;
+        Ok((self.finish(last_index)?, tried))
+    }
+
+    fn tried(&self, closed_form: bool) -> Result<Vec<CandidateReport>> {
+        let distractors = self.distractors();
+        let all = self.all_blocks()?;
+        let (mut fits, mut fits_of_all) = (FitCache::new(self, &self.scatter), FitCache::new(self, &all));
+        let mut tried = Vec::new();
+        if closed_form {
+            let frozen = self.form.head(Head::Identity { dim: self.form.dim() });
+            tried.push(self.look_at("frozen".into(), false, frozen.clone(), &frozen, distractors.view()));
+        }
+        for candidate in &self.candidates {
+            let trained = candidate.kind.trained();
+            if !(trained || closed_form) {
+                continue;
+            }
+            let Some(rung) = self.rung(candidate, &mut fits)? else { continue };
+            let label = fit_report::label(rung.kind.name(), rung.judged.dim_out(), &rung.options(self));
+            if tried.iter().any(|other: &CandidateReport| other.label == label) {
+                continue;
+            }
+            let head = rung.refit(&mut fits_of_all)?.unwrap_or_else(|| rung.judged.clone());
+            tried.push(self.look_at(label, trained, head, &rung.judged, distractors.view()));
+        }
+        Ok(tried)
+    }
+
+    fn look_at(
+        &self,
+        label: String,
+        trained: bool,
+        head: Head,
+        judged: &Head,
+        distractors: ArrayView2<f32>,
+    ) -> CandidateReport {
+        let scores = scores(&self.holdout, distractors, self.config.learn.gap_max_secs, judged);
+        let mean = |side: &[f64]| {
+            let (sum, n) = side.iter().filter(|x| x.is_finite()).fold((0.0, 0.0), |(sum, n), x| (sum + x, n + 1.0));
+            sum / n
+        };
+        let (near, far, health) = (mean(&scores.near), mean(&scores.far), self.health(judged));
+        CandidateReport { label, trained, head, near, far, health }
+    }
+}

@@ -1,0 +1,75 @@
+//! What heads measure on the held-out blocks and on the labelled probe, and how two compare.
+use ndarray::ArrayView2;
+
+use super::{GateOutcome, Learner};
+use crate::config::Promotion;
+use crate::gate::{GateResult, Scores, gate, non_inferior, regression, scores};
+use crate::head::Head;
+
+/// What a head measures.
+pub(super) struct HeadScores {
+    label_free: Scores,
+    /// On the labelled probe, where there is one.
+    labelled: Option<Vec<f64>>,
+}
+
+impl Learner {
+    pub(super) fn measure(&self, head: &Head, distractors: ArrayView2<f32>) -> HeadScores {
+        let measured = HeadScores {
+            label_free: scores(&self.holdout, distractors, self.config.learn.gap_max_secs, head),
+            labelled: self.probe.as_ref().map(|probe| probe.scores(head)),
+        };
+        self.governor.rest();
+        measured
+    }
+
+    /// Is a head surely better, on both sides and to the probe?
+    pub(super) fn better(&self, candidate: &HeadScores, reference: &HeadScores) -> GateOutcome {
+        self.judgement(candidate, reference, gate, |side| (side.lower_bound > 0.0, "not surely better"))
+    }
+
+    /// May a head that is better than the frozen latents replace one that is as well?
+    pub(super) fn replaces(&self, candidate: &HeadScores, exported: &HeadScores) -> GateOutcome {
+        self.judgement(candidate, exported, non_inferior, |side| (side.gain() >= 0.0, "worse"))
+    }
+
+    /// What speaks for the frozen latents in place of the exported head: it is surely worse on a side, or to the probe.
+    pub(super) fn harmful(&self, exported: &HeadScores, frozen: &HeadScores) -> Option<String> {
+        let (config, seed) = (&self.config.promotion, self.config.learn.seed);
+        let label_free = regression(&exported.label_free, &frozen.label_free, config, seed);
+        let labelled = self.labelled(exported, frozen, |side| (side.upper_bound >= 0.0, "surely worse"));
+        let labelled = labelled.filter(|probe| !probe.passed).map(|probe| probe.reason);
+        let reasons: Vec<String> = label_free.into_iter().chain(labelled).collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
+    }
+
+    /// Mean reciprocal rank on the probe, the mean of its class means; `None` without one.
+    pub(super) fn on_probe(&self, measured: &HeadScores) -> Option<f64> {
+        let (probe, scores) = (self.probe.as_ref()?, measured.labelled.as_ref()?);
+        Some(probe.mean(scores))
+    }
+
+    /// Both the held-out blocks and, where there is one, the probe must agree.
+    fn judgement(
+        &self,
+        candidate: &HeadScores,
+        reference: &HeadScores,
+        label_free: fn(&Scores, &Scores, &Promotion, u64) -> GateResult,
+        agrees: fn(&crate::gate::PairedBootstrap) -> (bool, &'static str),
+    ) -> GateOutcome {
+        let (config, seed) = (&self.config.promotion, self.config.learn.seed);
+        let verdict = label_free(&candidate.label_free, &reference.label_free, config, seed);
+        GateOutcome::new(verdict, self.labelled(candidate, reference, agrees))
+    }
+
+    fn labelled(
+        &self,
+        candidate: &HeadScores,
+        reference: &HeadScores,
+        agrees: fn(&crate::gate::PairedBootstrap) -> (bool, &'static str),
+    ) -> Option<crate::gate::probe::ProbeResult> {
+        let probe = self.probe.as_ref()?;
+        let (candidate, reference) = (candidate.labelled.as_ref()?, reference.labelled.as_ref()?);
+        Some(probe.compare(candidate, reference, &self.config.promotion, self.config.learn.seed, agrees))
+    }
+}

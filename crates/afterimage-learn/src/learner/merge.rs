@@ -1,0 +1,49 @@
+//! Several learners joined to one: their statistics add up exactly.
+use super::Learner;
+use crate::error::Result;
+use crate::sampling::Block;
+
+impl Learner {
+    /// Takes over what `other`, a learner over the same encoder, has seen: the statistics of the slow head are added, so
+    /// that the next fit is that of one learner that has seen all of it (to the rounding of sums); held-out and replayed
+    /// blocks are taken in as if they came now, as far as memory allows. Blocks, segments and cameras keep apart. Heads
+    /// and a residual of `other` are not taken over, nor is a block that is still open.
+    ///
+    /// # Errors
+    /// Latents of another length; nothing is taken over then.
+    pub fn join(&mut self, other: &Learner) -> Result<()> {
+        self.scatter.merge(&other.scatter)?;
+        self.holdout_scatter.merge(&other.holdout_scatter)?;
+        let place = self.joined;
+        let mut next = place;
+        let mut moved = |block: &Block| {
+            let (number, segment, camera) =
+                (place.0 + block.number, place.1 + block.segment, place.2.saturating_add(block.camera));
+            next = (next.0.max(number + 1), next.1.max(segment + 1), next.2.max(camera.saturating_add(1)));
+            Block { number, segment, camera, ..block.clone() }
+        };
+        for block in other.replay.blocks() {
+            self.replay.insert(&moved(&block));
+        }
+        for block in other.reference.blocks() {
+            if self.reference.frames() + block.stamps.len() <= self.form.reference_frames(&self.promotion_config) {
+                self.reference.push(moved(block));
+            }
+        }
+        for block in other.holdout.blocks() {
+            self.holdout.push(moved(block));
+        }
+        self.joined = next;
+        self.counts.samples += other.counts.samples;
+        self.counts.held_out += other.counts.held_out;
+        self.counts.blocks += other.counts.blocks;
+        self.now = self.now.max(other.now);
+        self.frame = self.frame.max(other.frame);
+        Ok(())
+    }
+
+    /// Newest frame learned from.
+    pub fn newest_frame(&self) -> (u64, crate::Timestamp) {
+        (self.frame, self.now)
+    }
+}

@@ -1,0 +1,238 @@
+//! The learner as text and arrays, to save it and to go on exactly.
+use std::sync::Arc;
+
+use half::f16;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use serde::{Deserialize, Serialize};
+
+use super::collapse_guard::{CollapseGuard, GuardState};
+use super::columns::{put_held, put_open, put_replay, take_held, take_open, take_replay};
+use super::latent_layout::LatentLayout;
+use super::trainer::Residual;
+use super::{Learner, LearnerCounts, Snapshot, reference_size};
+use crate::Timestamp;
+use crate::error::Result;
+use crate::gate::{Holdout, HoldoutState};
+use crate::head::Head;
+use crate::sampling::{BlockBuilderState, Replay, ReplayState};
+use crate::state_dict::{LoadedTensors, StateDict, TensorView};
+
+/// Everything of the learner that does not grow with the stream.
+#[derive(Debug, Serialize, Deserialize)]
+struct Small {
+    counts: LearnerCounts,
+    next_fit: u64,
+    credit: u64,
+    fitted_samples: u64,
+    now: i64,
+    promoted_at: Option<i64>,
+    rng_word: u64,
+    blocks: BlockBuilderState,
+    replay: ReplayState,
+    held: HoldoutState,
+    /// Whether there is a residual.
+    residual: bool,
+    /// Whether there are weights to go back to.
+    sound: bool,
+    watch: GuardState,
+    warned: bool,
+    frame: u64,
+    still: (u64, u64),
+    reference: HoldoutState,
+    reference_gain: Option<f64>,
+    snapshots: Vec<SmallSnapshot>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SmallSnapshot {
+    number: u64,
+    space: String,
+    activate_at: u64,
+    references: usize,
+}
+
+impl Learner {
+    /// Saves the learner with `write`, and the arrays `more` beside it; `next_index` is the first frame that it has not seen. What the stream no longer
+    /// needs before that frame is let go.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    pub fn save(
+        &mut self,
+        next_index: u64,
+        more: Vec<(String, TensorView<'_>)>,
+        mut write: impl FnMut(&mut StateDict<'_>) -> Result<()>,
+    ) -> Result<()> {
+        self.handed_out = self.snapshots_from(next_index, false);
+        let mut contents = StateDict::default();
+        let (mut blocks, open_rows, open_views) = self.blocks.save();
+        let (mut replay, replay_rows) = self.replay.save();
+        let (mut held, held_rows) = self.holdout.save();
+        let (mut reference, reference_rows) = self.reference.save();
+        put_open(&mut contents, &mut blocks);
+        put_replay(&mut contents, &mut replay);
+        put_held(&mut contents, "held", &mut held);
+        put_held(&mut contents, "reference", &mut reference);
+        let small = Small {
+            counts: self.counts.clone(),
+            next_fit: self.next_fit,
+            credit: self.credit,
+            fitted_samples: self.fitted_samples,
+            now: self.now.0,
+            promoted_at: self.promoted_at.map(|stamp| stamp.0),
+            // A seeded stream is far from 2^64 words.
+            rng_word: self.rng.get_word_pos() as u64,
+            blocks,
+            replay,
+            held,
+            residual: self.residual.is_some(),
+            sound: self.guard.sound.is_some(),
+            watch: self.guard.memory.clone(),
+            warned: self.warned,
+            frame: self.frame,
+            still: (self.still_seen, self.still_run),
+            reference,
+            reference_gain: self.reference_gain,
+            snapshots: self.handed_out.iter().map(|s| small_snapshot(s)).collect(),
+        };
+        contents.json("learner", &small)?;
+        contents.scatter("scatter.", &self.scatter);
+        contents.scatter("held_scatter.", &self.holdout_scatter);
+        let flat = |name: &str, values| (name.to_owned(), values);
+        contents.tensors.extend([
+            flat("open.rows", TensorView::new(&[open_rows.len()], &open_rows)),
+            flat("open.view_rows", TensorView::new(&[open_views.len()], &open_views)),
+            flat("replay.rows", TensorView::new(&[replay_rows.len()], replay_rows)),
+            flat("replay.views", TensorView::new(&[self.replay.view_rows().len()], self.replay.view_rows())),
+            flat("held.rows", TensorView::new(&[held_rows.len()], &held_rows)),
+            flat("reference.rows", TensorView::new(&[reference_rows.len()], &reference_rows)),
+        ]);
+        contents.head("holdout_head.", &self.judged);
+        if let Some(residual) = &self.residual {
+            residual.save(&mut contents, "residual.");
+        }
+        if let Some(sound) = &self.guard.sound {
+            sound.save(&mut contents, "sound.");
+        }
+        for (i, snapshot) in self.handed_out.iter().enumerate() {
+            contents.head(&format!("snapshot{i}.head."), &snapshot.head);
+            contents.array(format!("snapshot{i}.references"), &snapshot.references);
+        }
+        contents.tensors.extend(more);
+        write(&mut contents)
+    }
+
+    /// Goes on as saved. On an error the learner is as before.
+    ///
+    /// # Errors
+    /// Parts that are missing or do not fit together or to the configuration.
+    pub fn restore(&mut self, stored: &mut LoadedTensors) -> Result<()> {
+        let (form, dim) = (self.form, self.form.dim());
+        let mut small: Small = stored.take_json("learner")?;
+        take_open(stored, &mut small.blocks)?;
+        take_replay(stored, &mut small.replay)?;
+        take_held(stored, "held", &mut small.held)?;
+        take_held(stored, "reference", &mut small.reference)?;
+        fits(stored, form, &small)?;
+        let scatter = stored.take_scatter("scatter.", dim)?;
+        let held_scatter = stored.take_scatter("held_scatter.", dim)?;
+        let mut blocks = self.blocks.clone();
+        let [len] = stored.shape("open.rows")?;
+        let [views_len] = stored.shape("open.view_rows")?;
+        let view_rows = stored.take("open.view_rows", &[views_len])?;
+        blocks.restore(small.blocks, stored.take("open.rows", &[len])?, view_rows)?;
+        let [len] = stored.shape("replay.rows")?;
+        let rows: Vec<f16> = stored.take("replay.rows", &[len])?;
+        let [len] = stored.shape("replay.views")?;
+        let views = stored.take("replay.views", &[len])?;
+        let viewed = small.replay.viewed.clone();
+        let mut replay = Replay::restore(&self.config.learn, small.replay, &rows)?;
+        replay.restore_views(viewed, views)?;
+        drop(rows);
+        let [len] = stored.shape("held.rows")?;
+        let held = Holdout::restore(&self.promotion_config, small.held, &stored.take::<f32>("held.rows", &[len])?)?;
+        let [len] = stored.shape("reference.rows")?;
+        let rows = stored.take::<f32>("reference.rows", &[len])?;
+        let reference = Holdout::restore(&reference_size(&self.config.promotion), small.reference, &rows)?;
+        let judged = Arc::new(own_head(stored, form, "holdout_head.")?);
+        let residual = small
+            .residual
+            .then(|| Residual::restore(stored, &self.config, form.whole(), dim, "residual."))
+            .transpose()?;
+        let sound =
+            small.sound.then(|| Residual::restore(stored, &self.config, form.whole(), dim, "sound.")).transpose()?;
+        let mut handed_out = Vec::new();
+        for (i, saved) in small.snapshots.into_iter().enumerate() {
+            let head = own_head(stored, form, &format!("snapshot{i}.head."))?;
+            handed_out.push(Arc::new(Snapshot {
+                number: saved.number,
+                head: Arc::new(head),
+                space: saved.space.into(),
+                references: stored.take_matrix(&format!("snapshot{i}.references"), saved.references, dim)?,
+                activate_at: saved.activate_at,
+            }));
+        }
+        let Some(exported) = handed_out.last().cloned() else { return Err(stored.wrong("has no head in use")) };
+        let mut rng = ChaCha8Rng::seed_from_u64(self.config.learn.seed);
+        rng.set_word_pos(u128::from(small.rng_word));
+        (self.scatter, self.holdout_scatter, self.blocks) = (scatter, held_scatter, blocks);
+        (self.replay, self.holdout, self.judged) = (replay, held, judged);
+        (self.residual, self.rng, self.counts) = (residual, rng, small.counts);
+        (self.next_fit, self.credit, self.fitted_samples) = (small.next_fit, small.credit, small.fitted_samples);
+        (self.reference, self.reference_gain) = (reference, small.reference_gain);
+        (self.warned, self.frame) = (small.warned, small.frame);
+        (self.still_seen, self.still_run) = small.still;
+        self.guard = CollapseGuard { memory: small.watch, sound };
+        (self.now, self.promoted_at) = (Timestamp(small.now), small.promoted_at.map(Timestamp));
+        (self.handed_out, self.exported) = (handed_out, exported);
+        Ok(())
+    }
+}
+
+/// A head of the state, which must take the run's latents and make sense: nothing is embedded with it before.
+fn own_head(stored: &mut LoadedTensors, form: LatentLayout, prefix: &str) -> Result<Head> {
+    let head = form.head(stored.take_head(prefix)?);
+    if (head.latent_dim(), head.dim_in()) != (form.dim(), form.numbers()) {
+        let found = (head.latent_dim(), head.dim_in());
+        return Err(stored.wrong(format!(
+            "has a head {prefix:?} for latents of {} ({} numbers), the run's have {} ({})",
+            found.0,
+            found.1,
+            form.dim(),
+            form.numbers()
+        )));
+    }
+    head.check().map_err(|e| stored.wrong(format!("has a head {prefix:?} that makes no sense")).with_source(e))?;
+    Ok(head)
+}
+
+/// Every part that says how long its latents are must mean the run's: what is of another length would be taken for the end
+/// of a block, or panic.
+fn fits(stored: &LoadedTensors, form: LatentLayout, small: &Small) -> Result<()> {
+    let numbers = form.numbers();
+    let open = small.blocks.cameras.iter().flat_map(|(_, _, before, open)| before.iter().chain(open));
+    let open = open.map(|open| ("an open block", open.dim, false));
+    let still = small.blocks.still.iter().map(|still| ("a still scene", still.dim(), still.dim() == 0));
+    let held = [("held-out blocks", &small.held), ("reference blocks", &small.reference)];
+    let held = held.map(|(what, held)| (what, held.dim, held.blocks.is_empty()));
+    let all = open.chain(still).chain(held).chain([("replay", small.replay.dim, false)]);
+    match all.into_iter().find(|&(_, dim, none)| dim != numbers && !none) {
+        None => Ok(()),
+        Some((what, dim, _)) => Err(stored.wrong(format!("has {what} of latents of {dim}, the run's have {numbers}"))),
+    }
+}
+
+fn small_snapshot(snapshot: &Snapshot) -> SmallSnapshot {
+    SmallSnapshot {
+        number: snapshot.number,
+        space: snapshot.space.to_string(),
+        activate_at: snapshot.activate_at,
+        references: snapshot.references.nrows(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#[path = "state_tests.rs"]
+mod tests;

@@ -1,0 +1,86 @@
+//! Momentum contrast on a frozen encoder.
+use ndarray::{Array2, ArrayView2, s};
+
+use super::queue::Queue;
+use super::{BatchKind, ForwardBatch, LossGrad, TrainingObjective, same_size};
+use crate::config::Training;
+use crate::error::Result;
+use crate::head::Mlp;
+use crate::objective::moco;
+use crate::optimizer::average;
+use crate::state_dict::{LoadedTensors, StateDict};
+
+/// MoCo (He et al. 2020, algorithm 1) with the head in the place of the encoder: queries are the earlier frames through
+/// the head that is trained, keys the later ones through a slower head, `slower = m slower + (1 - m) head`. The slower
+/// head moves first, then come the keys, then the loss against the queue as it is, then the keys go into the queue. One
+/// way, as in the paper.
+///
+/// The encoder is frozen, so that a queue can hold what keys are made of instead of keys (`learn.queue = "latents"`):
+/// these are projected anew by the slower head, each once, half way through the queue. Entries of the block of a query
+/// (with `learn.false_negatives = "segment"`: of its segment) are no negatives of it; the rules `window` and `similar`
+/// hold within a batch only.
+#[derive(Debug, Clone)]
+pub(super) struct Moco {
+    temperature: f64,
+    momentum: f64,
+    by_segment: bool,
+    slower: Mlp<f32>,
+    queue: Queue,
+}
+
+impl Moco {
+    pub(super) fn start(learn: &Training, head: &Mlp<f32>) -> Self {
+        let queue = Queue::new(learn.queue_len, head.b2.len(), learn.queue == "latents");
+        Self {
+            temperature: learn.temperature,
+            momentum: learn.momentum,
+            by_segment: learn.false_negatives == "segment",
+            slower: head.clone(),
+            queue,
+        }
+    }
+}
+
+impl TrainingObjective for Moco {
+    fn name(&self) -> &'static str {
+        "moco"
+    }
+
+    fn need(&self) -> BatchKind {
+        BatchKind::Pairs
+    }
+
+    fn one_way(&self) -> bool {
+        true
+    }
+
+    fn turn(&mut self, rows: &ForwardBatch<'_>) -> LossGrad {
+        let n = rows.slow.nrows() / 2;
+        average(&mut self.slower, rows.head, self.momentum);
+        let project = |slow: ArrayView2<f32>| -> Array2<f32> { self.slower.rows(slow) * rows.alpha + slow };
+        self.queue.refresh(n, project);
+        let slow = rows.slow.slice(s![n.., ..]);
+        let keys = project(slow);
+        let groups = if self.by_segment { &rows.drawn.segments } else { &rows.drawn.blocks };
+        let masked = self.queue.of_groups(groups);
+        let loss = moco(rows.out.slice(s![..n, ..]), keys.view(), self.queue.keys(), &masked, self.temperature);
+        self.queue.push(&keys, slow, groups);
+        let mut grad = Array2::zeros(rows.out.dim());
+        grad.slice_mut(s![..n, ..]).assign(&loss.grad);
+        LossGrad { value: loss.value, grad }
+    }
+
+    fn save<'a>(&'a self, contents: &mut StateDict<'a>, prefix: &str) {
+        contents.mlp(&format!("{prefix}slower."), &self.slower);
+        self.queue.save(contents, &format!("{prefix}queue."));
+    }
+
+    fn restore(&mut self, stored: &mut LoadedTensors, prefix: &str) -> Result<()> {
+        self.slower = same_size(stored, &format!("{prefix}slower."), &self.slower)?;
+        self.queue.restore(stored, &format!("{prefix}queue."))
+    }
+
+    fn boxed(&self) -> Box<dyn TrainingObjective> {
+        Box::new(self.clone())
+    }
+}

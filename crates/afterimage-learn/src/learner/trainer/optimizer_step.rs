@@ -1,0 +1,128 @@
+//! From gradients to steps, as configured: clipping, orthogonal gradients, optimizer, schedule.
+use super::StepLimits;
+use crate::config::Training;
+use crate::error::Result;
+use crate::optimizer::{
+    AdamW, AdamWState, Lars, LarsState, Orthogonal, ParamGroup, Schedule, Sgd, SgdState, clip_norm,
+};
+use crate::state_dict::{LoadedTensors, StateDict, TensorView};
+
+/// What the steps remember.
+#[derive(Debug, Clone)]
+pub(super) struct OptimizerState {
+    steps: u64,
+    rule: Rule,
+    orthogonal: Option<Orthogonal<f32>>,
+}
+
+#[derive(Debug, Clone)]
+enum Rule {
+    AdamW(AdamWState<f32>),
+    Sgd(SgdState<f32>),
+    Lars(LarsState<f32>),
+}
+
+impl OptimizerState {
+    /// Before the first step of `params`.
+    pub(super) fn new(learn: &Training, params: &ParamGroup<'_, f32>) -> Self {
+        let rule = match learn.optimizer.as_str() {
+            "sgd" => Rule::Sgd(SgdState::new(params)),
+            "lars" => Rule::Lars(LarsState::new(params)),
+            _ => Rule::AdamW(AdamWState::new(params)),
+        };
+        let beta = learn.orthogonal_gradient;
+        Self { steps: 0, rule, orthogonal: (beta > 0.0).then(|| Orthogonal::new(beta, params)) }
+    }
+
+    /// Steps taken.
+    pub(super) fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// One step of `params`; the length of the gradient before it was clipped, and whether the step was taken. Where the
+    /// length is not finite or too much for `pace`, it is not, and nothing is remembered of it.
+    pub(super) fn step<'a>(
+        &mut self,
+        learn: &Training,
+        pace: StepLimits,
+        params: &mut ParamGroup<'a, f32>,
+        grads: &mut ParamGroup<'a, f32>,
+    ) -> (f64, bool) {
+        let whole = clip_norm(grads, f64::INFINITY);
+        // Written so that a NaN on either side is too much.
+        let followed = whole.is_finite() && whole <= pace.most_norm;
+        if !followed {
+            return (whole, false);
+        }
+        if let Some(orthogonal) = &mut self.orthogonal {
+            orthogonal.apply(grads);
+        }
+        let length = clip_norm(grads, learn.clip_norm);
+        if !length.is_finite() {
+            return (length, false);
+        }
+        let rate = pace.rate * learn.learning_rate * schedule(learn).factor(self.steps, learn.warmup_steps);
+        self.steps += 1;
+        match &mut self.rule {
+            Rule::AdamW(state) => AdamW::new(rate, learn.weight_decay).step(params, grads, state),
+            Rule::Sgd(state) => {
+                let sgd = Sgd { learning_rate: rate, momentum: learn.sgd_momentum, weight_decay: learn.weight_decay };
+                sgd.step(params, grads, state);
+            }
+            Rule::Lars(state) => {
+                Lars::new(rate, learn.sgd_momentum, learn.weight_decay).step(params, grads, state);
+            }
+        }
+        (length, true)
+    }
+
+    pub(super) fn save<'a>(&'a self, contents: &mut StateDict<'a>, prefix: &str) {
+        contents.text(format!("{prefix}steps"), self.steps);
+        for (name, values) in self.moments() {
+            contents.tensors.push((format!("{prefix}{name}"), TensorView::new(&[values.len()], values)));
+        }
+    }
+
+    /// Goes on as saved; it was made with the same configuration.
+    ///
+    /// # Errors
+    /// Parts that are missing or do not fit.
+    pub(super) fn restore(&mut self, stored: &mut LoadedTensors, prefix: &str) -> Result<()> {
+        let mut take = |name: &str, values: &mut Vec<f32>| -> Result<()> {
+            *values = stored.take(&format!("{prefix}{name}"), &[values.len()])?;
+            Ok(())
+        };
+        match &mut self.rule {
+            Rule::AdamW(state) => {
+                take("first", &mut state.first)?;
+                take("second", &mut state.second)?;
+            }
+            Rule::Sgd(SgdState { momentum }) | Rule::Lars(LarsState { momentum }) => take("momentum", momentum)?,
+        }
+        if let Some(orthogonal) = &mut self.orthogonal {
+            take("history", &mut orthogonal.history)?;
+        }
+        self.steps = stored.parse(&format!("{prefix}steps"))?;
+        if let Rule::AdamW(state) = &mut self.rule {
+            state.step = self.steps;
+        }
+        Ok(())
+    }
+
+    fn moments(&self) -> Vec<(&'static str, &[f32])> {
+        let mut moments: Vec<(&'static str, &[f32])> = match &self.rule {
+            Rule::AdamW(state) => vec![("first", &state.first), ("second", &state.second)],
+            Rule::Sgd(SgdState { momentum }) | Rule::Lars(LarsState { momentum }) => vec![("momentum", momentum)],
+        };
+        moments.extend(self.orthogonal.iter().map(|orthogonal| ("history", orthogonal.history.as_slice())));
+        moments
+    }
+}
+
+/// The schedule of the configuration.
+pub(super) fn schedule(learn: &Training) -> Schedule {
+    match learn.schedule.as_str() {
+        "cosine" => Schedule::Cosine { steps: learn.schedule_steps },
+        _ => Schedule::Constant,
+    }
+}

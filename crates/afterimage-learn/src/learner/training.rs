@@ -1,0 +1,180 @@
+//! From a closed block to gradient steps, and the watch over them.
+use ndarray::{Array2, Axis, concatenate};
+
+use super::Learner;
+use super::collapse_guard::{LearnerEvent, LearnerStatus};
+use super::trainer::StepLimits;
+use crate::error::Result;
+use crate::gate::Holdout;
+use crate::head::Head;
+use crate::health::EmbeddingHealth;
+use crate::linalg::{dot, slices};
+use crate::sampling::Block;
+use crate::sampling::block_builder::held;
+
+/// Health is measured on the newest blocks with so many frames: a floor that a broken head falls through needs no more,
+/// and on all held-out frames it would cost more than the fit itself.
+const HEALTH_FRAMES: usize = 512;
+/// The oldest held-out blocks with so many frames stay for good, to see what is forgotten.
+pub(super) const REFERENCE_FRAMES: usize = 512;
+/// A check needs so many frames of at least two blocks.
+const LEAST_FRAMES: usize = 32;
+/// A block no frame of which lies further (cosine distance) from what was seen before teaches nothing new.
+const NOVELTY: f32 = 0.002;
+/// So many samples of a still scene in a row, and nothing is learned from any more.
+const STILL_SAMPLES: u64 = 64;
+
+impl Learner {
+    /// A closed block: held out, or to the statistics, the replay memory and gradient steps.
+    pub(super) fn take(&mut self, block: Block) -> Result<()> {
+        let len = block.stamps.len() as u64;
+        self.counts.blocks += 1;
+        self.counts.samples += len;
+        if held(block.camera_block_index, self.config.promotion.holdout_every) {
+            self.counts.held_out += len;
+            self.holdout_scatter.add(&self.form.pooled(&block), &self.replay.gaps().pairs(&block))?;
+            let block = self.form.held(block, &self.promotion_config);
+            if self.reference.frames() + block.stamps.len() <= self.form.reference_frames(&self.promotion_config) {
+                self.reference.push(block.clone());
+            }
+            self.holdout.push(block);
+            // What a measure warned of may be over.
+            if self.guard.memory.state == LearnerStatus::Holding {
+                self.check();
+            }
+            return Ok(());
+        }
+        let frames = self.form.pooled(&block);
+        let novel = self.novel(&frames);
+        self.replay.insert(&block);
+        self.scatter.add(&frames, &self.replay.gaps().pairs(&block))?;
+        if self.config.learn.frames_per_step == 0 || self.residual.is_none() {
+            return Ok(());
+        }
+        if !novel {
+            self.hold(format!("no frame of block {} lies {NOVELTY} from what was seen before", block.number));
+            return Ok(());
+        }
+        self.credit += len;
+        while self.credit >= self.config.learn.frames_per_step {
+            self.credit -= self.config.learn.frames_per_step;
+            let begun = self.governor.used();
+            self.step();
+            self.spent.steps += self.governor.used().saturating_sub(begun);
+            self.governor.rest();
+        }
+        Ok(())
+    }
+
+    /// One gradient step, and a check where one is due. What is not finite, or a gradient out of all proportion, is not
+    /// followed: the residual goes back to its last sound weights.
+    fn step(&mut self) {
+        if self.guard.memory.state == LearnerStatus::Holding && self.warned {
+            return;
+        }
+        let pace =
+            StepLimits { rate: self.guard.memory.rate, most_norm: self.guard.most_norm(self.config.learn.clip_norm) };
+        let Some(residual) = &mut self.residual else { return };
+        match residual.step(&mut self.replay, &self.exported.head, &self.config, pace, &mut self.rng) {
+            Ok(None) => {}
+            Ok(Some(stepped)) => {
+                self.counts.steps += 1;
+                self.counts.last_loss = Some(stepped.loss);
+                if self.guard.memory.state == LearnerStatus::Holding {
+                    self.changed(LearnerStatus::Learning, "there is something new to learn from".into());
+                }
+                if self.guard.stepped(stepped.norm, self.config.promotion.guard_steps) {
+                    self.check();
+                }
+            }
+            Err(fault) => {
+                self.counts.rollbacks += 1;
+                let from = self.guard.roll_back(residual);
+                self.tell(from, fault.chain());
+            }
+        }
+    }
+
+    /// Measures the residual against the slow head under it on the newest held-out blocks.
+    fn check(&mut self) {
+        let Some((latents, blocks)) = newest(&self.holdout, LEAST_FRAMES) else { return };
+        let Some(mut residual) = self.residual.take() else { return };
+        let health = |head: &Head| EmbeddingHealth::floors(head.embed_rows(latents.view()).view(), &blocks);
+        let (now, slow) = (health(&residual.live()), health(&self.form.head(Head::Learned(residual.base.clone()))));
+        let (steps, rate) = (residual.steps(), self.guard.memory.rate);
+        let (loss, norm) = (self.counts.last_loss, self.guard.norm());
+        let before = self.guard.memory.state;
+        let change = self.guard.check(&mut residual, &now, &slow);
+        self.residual = Some(residual);
+        let frame = self.frame;
+        self.events.push(LearnerEvent::Health { frame, steps, loss, norm, rate, residual: now, slow });
+        let to = self.guard.memory.state;
+        self.warned =
+            to == LearnerStatus::Holding && (change.is_some() || (before == LearnerStatus::Holding && self.warned));
+        if to == LearnerStatus::RolledBack {
+            self.counts.rollbacks += u64::from(change.is_some());
+        }
+        if let Some((from, reason)) = change {
+            self.tell(from, reason);
+        }
+        self.governor.rest();
+    }
+
+    /// A sample was left out for being still: nothing will be learned until something stirs.
+    pub(super) fn count_still(&mut self) {
+        let still = self.blocks.counts().still;
+        self.still_run = if still > self.still_seen { self.still_run + 1 } else { 0 };
+        self.still_seen = still;
+        if self.still_run == STILL_SAMPLES && self.residual.is_some() {
+            self.hold(format!("{STILL_SAMPLES} samples of a still scene in a row"));
+        }
+    }
+
+    fn hold(&mut self, reason: String) {
+        self.changed(LearnerStatus::Holding, reason);
+    }
+
+    fn changed(&mut self, to: LearnerStatus, reason: String) {
+        if let Some(from) = self.guard.go(to) {
+            self.tell(from, reason);
+        }
+    }
+
+    /// The watch has changed its state, from `from`.
+    pub(super) fn tell(&mut self, from: LearnerStatus, reason: String) {
+        let (to, rate) = (self.guard.memory.state, self.guard.memory.rate);
+        let steps = self.residual.as_ref().map_or(0, super::trainer::Residual::steps);
+        self.events.push(LearnerEvent::State { frame: self.frame, steps, from, to, reason, rate });
+    }
+
+    /// Some frame of the block differs from all references of the exported snapshot.
+    fn novel(&self, block: &Block) -> bool {
+        let references = &self.exported.references;
+        let nearest = |row: &[f32]| slices(references).map(|seen| dot(row, seen)).fold(f32::NEG_INFINITY, f32::max);
+        references.nrows() == 0 || slices(&block.latents).any(|row| 1.0 - nearest(row) > NOVELTY)
+    }
+
+    /// Health of `head` on the newest held-out blocks; `None` while there are none.
+    pub(super) fn health(&self, head: &Head) -> Option<EmbeddingHealth> {
+        let (latents, blocks) = newest(&self.holdout, 2)?;
+        let health = EmbeddingHealth::of(head.embed_rows(latents.view()).view(), &blocks);
+        self.governor.rest();
+        Some(health)
+    }
+}
+
+/// The newest blocks with [`HEALTH_FRAMES`] frames, `[n, d]`, and the block of every row; `None` for fewer than `least`.
+pub(super) fn newest(held: &Holdout, least: usize) -> Option<(Array2<f32>, Vec<u64>)> {
+    let mut frames = 0;
+    let newest = held.blocks().iter().rev().take_while(|block| {
+        let enough = frames >= HEALTH_FRAMES;
+        frames += block.latents.nrows();
+        !enough
+    });
+    let mut blocks: Vec<_> = newest.collect();
+    blocks.reverse();
+    let views: Vec<_> = blocks.iter().map(|block| block.latents.view()).collect();
+    let latents = concatenate(Axis(0), &views).ok()?;
+    let of: Vec<u64> = blocks.iter().flat_map(|block| block.stamps.iter().map(|_| block.number)).collect();
+    (of.len() >= least).then_some((latents, of))
+}

@@ -1,0 +1,129 @@
+//! Which pairs of a batch may be each other's negatives. See [`FalseNegativeMask`].
+use ndarray::{Array2, ArrayView2};
+
+use crate::Timestamp;
+use crate::config::Training;
+use crate::linalg::product;
+
+/// Share of the median cosine of positive pairs above which two frames count as the same thing.
+const OF_POSITIVES: f32 = 0.9;
+
+/// Leaves out pairs that show the same thing: as negatives they would push apart what belongs together. By
+/// `learn.false_negatives`:
+///
+/// - `block`: pairs of the same block only;
+/// - `window`: also those of the same camera within `learn.false_negative_secs` of each other;
+/// - `segment`: also those of the same segment;
+/// - `similar`: also those with `f . f'` above `learn.false_negative_similarity`, on the *frozen* latents (by the head's
+///   own output a mistake would feed itself). At 0 the threshold is 0.9 times the median cosine of the batch's pairs.
+///
+/// Measured, no rule is surely better than another for NT-Xent (docs/design/009-false-negative-mask.md), so the simplest is the default.
+#[derive(Debug, Clone)]
+pub(super) struct FalseNegativeMask {
+    rule: Rule,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Rule {
+    Block,
+    Window(f64),
+    Segment,
+    Similar(f32),
+}
+
+/// Where the anchor of a pair comes from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PairAnchor {
+    pub(super) block: u64,
+    pub(super) camera: u16,
+    pub(super) segment: u64,
+    pub(super) stamp: Timestamp,
+}
+
+impl FalseNegativeMask {
+    pub(super) fn new(config: &Training) -> Self {
+        let rule = match config.false_negatives.as_str() {
+            "window" => Rule::Window(config.false_negative_secs),
+            "segment" => Rule::Segment,
+            "similar" => Rule::Similar(config.false_negative_similarity as f32),
+            _ => Rule::Block,
+        };
+        Self { rule }
+    }
+
+    /// `[n, n]`, symmetric: pairs `i` and `j` may be each other's negatives. `a`, `b: [n, d]`, unit rows: the pairs.
+    pub(super) fn mask(&self, frames: &[PairAnchor], a: ArrayView2<f32>, b: ArrayView2<f32>) -> Array2<bool> {
+        let different = |rule: &dyn Fn(usize, usize) -> bool| {
+            Array2::from_shape_fn((frames.len(), frames.len()), |(i, j)| {
+                frames[i].block != frames[j].block && rule(i, j)
+            })
+        };
+        match self.rule {
+            Rule::Block => different(&|_, _| true),
+            Rule::Segment => different(&|i, j| frames[i].segment != frames[j].segment),
+            Rule::Window(secs) => different(&|i, j| {
+                let (x, y) = (&frames[i], &frames[j]);
+                x.camera != y.camera || x.stamp.secs_since(y.stamp).abs() >= secs
+            }),
+            Rule::Similar(threshold) => {
+                let threshold = if threshold > 0.0 { threshold } else { OF_POSITIVES * median_cosine(a, b) };
+                let [aa, ab, bb] = [(a, a), (a, b), (b, b)].map(|(x, y)| product(x, y.t()));
+                let nearest = |i, j| [aa[[i, j]], bb[[i, j]], ab[[i, j]], ab[[j, i]]].into_iter().fold(-1.0, f32::max);
+                different(&|i, j| nearest(i.min(j), i.max(j)) <= threshold)
+            }
+        }
+    }
+}
+
+/// Median over the pairs of `a . b`.
+fn median_cosine(a: ArrayView2<f32>, b: ArrayView2<f32>) -> f32 {
+    let mut cosines: Vec<f32> = a.rows().into_iter().zip(b.rows()).map(|(a, b)| a.dot(&b)).collect();
+    cosines.sort_unstable_by(f32::total_cmp);
+    cosines.get(cosines.len() / 2).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array2, arr2};
+
+    use super::*;
+
+    /// Pairs of blocks 0, 1, ... of (camera, segment, seconds) with latents at these angles, degrees, and 10 further on.
+    fn mask(rule: &str, of: &[(u16, u64, i64)], angles: &[f32]) -> Array2<bool> {
+        let config = Training { false_negatives: rule.into(), false_negative_secs: 30.0, ..Training::default() };
+        let latents = |more: f32| {
+            let rows: Vec<[f32; 2]> = angles.iter().map(|a| (a + more).to_radians().sin_cos().into()).collect();
+            arr2(&rows)
+        };
+        let frame = |(block, &(camera, segment, secs)): (usize, &(u16, u64, i64))| PairAnchor {
+            block: block as u64 / 2,
+            camera,
+            segment,
+            stamp: Timestamp(secs * 1_000_000_000),
+        };
+        let frames: Vec<PairAnchor> = of.iter().enumerate().map(frame).collect();
+        FalseNegativeMask::new(&config).mask(&frames, latents(0.0).view(), latents(10.0).view())
+    }
+
+    /// Which of the pairs are no negatives of the first.
+    fn of_the_first(mask: &Array2<bool>) -> Vec<usize> {
+        assert!(mask.indexed_iter().all(|((i, j), &negative)| negative == mask[[j, i]]), "symmetric");
+        (0..mask.nrows()).filter(|&j| !mask[[0, j]]).collect()
+    }
+
+    #[test]
+    fn each_rule_leaves_out_what_it_says() {
+        // Two pairs of each block. The third is of the same segment; the fifth near in time, the sixth of another camera.
+        let of = [(0, 0, 0), (0, 0, 1), (0, 0, 50), (0, 1, 90), (0, 1, 29), (1, 2, 0), (0, 3, 900), (0, 3, 901)];
+        let angles = [0.0, 5.0, 90.0, 100.0, 110.0, 120.0, 30.0, 60.0];
+        for (rule, right) in [
+            ("block", vec![0, 1]),
+            ("window", vec![0, 1, 4]),
+            ("segment", vec![0, 1, 2]),
+            // Cosine of the pairs .985, threshold .886, 27.6 degrees: 10 and 30 are 20 apart, 10 and 60 are not.
+            ("similar", vec![0, 1, 6]),
+        ] {
+            assert_eq!(of_the_first(&mask(rule, &of, &angles)), right, "{rule}");
+        }
+    }
+}

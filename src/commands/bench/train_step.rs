@@ -1,0 +1,93 @@
+//! `bench step`: what one gradient step costs, for each objective, on one thread.
+//!
+//! Latents are made up and no encoder is needed. A step is the whole of it: drawing the batch from the replay memory, the
+//! slow head, the residual forward and backward, the objective with its own networks and queue, the optimizer.
+//! `tools/baselines/step.py` times the same step in PyTorch and puts both side by side.
+use std::fmt::Write;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::super::Output;
+use super::median;
+use crate::cli;
+use crate::config::Config;
+use crate::config::loader::load;
+use crate::error::{Error, Result};
+use crate::learner::StepBench;
+
+/// What is timed when `--objective` names nothing: the name, and the kind of moco's queue.
+const OBJECTIVES: [(&str, &str); 9] = [
+    ("nt-xent", ""),
+    ("moco", "keys"),
+    ("moco", "latents"),
+    ("dcl", ""),
+    ("supcon", ""),
+    ("vicreg", ""),
+    ("barlow-twins", ""),
+    ("byol", ""),
+    ("simsiam", ""),
+];
+
+pub(super) fn run(args: &cli::BenchStepArgs) -> Result<Output> {
+    let config = load(args.common.config.as_deref(), &args.common.set)?;
+    let mut benches = Vec::new();
+    for (objective, queue) in OBJECTIVES {
+        let mut config = config.clone();
+        config.learn.objective = objective.into();
+        if !queue.is_empty() {
+            config.learn.queue = queue.into();
+        }
+        let name = if queue.is_empty() { objective.to_owned() } else { format!("{objective}, queue of {queue}") };
+        if args.objective.is_empty() || args.objective.iter().any(|wanted| wanted == objective) {
+            benches.push((name, warm(&config, args.latent as usize)?, Vec::new()));
+        }
+    }
+    if benches.is_empty() {
+        let known: Vec<&str> = OBJECTIVES.iter().map(|(name, _)| *name).collect();
+        return Err(Error::usage(format!("--objective {}: known are {}", args.objective.join(", "), known.join(", "))));
+    }
+    for _ in 0..args.rounds {
+        for (_, bench, times) in &mut benches {
+            let begun = Instant::now();
+            for _ in 0..args.steps {
+                bench.step()?;
+            }
+            times.push(begun.elapsed().as_secs_f64() * 1e3 / f64::from(args.steps));
+        }
+    }
+    let figures = benches.into_iter().map(|(name, _, times)| json!({ "objective": name, "ms": median(times) }));
+    let json = json!({
+        "pairs": config.learn.batch_pairs, "latent": args.latent, "hidden": config.head.hidden, "out": config.head.dim,
+        "queue": config.learn.queue_len, "optimizer": config.learn.optimizer, "threads": 1,
+        "steps": figures.collect::<Vec<_>>(),
+    });
+    Ok(Output { text: text(&json)?, json, as_json: args.common.json })
+}
+
+/// A workbench that has taken enough steps for its queue to be full and its memory to be touched.
+fn warm(config: &Config, latent: usize) -> Result<StepBench> {
+    let mut bench = StepBench::new(&config.learner(), latent)?;
+    for _ in 0..config.learn.queue_len.div_ceil(config.learn.batch_pairs).min(200) {
+        bench.step()?;
+    }
+    Ok(bench)
+}
+
+fn text(figures: &Value) -> Result<String> {
+    let mut out = format!(
+        "{} pairs, latent {}, hidden {}, out {}, queue {}, {}, 1 thread\n",
+        figures["pairs"],
+        figures["latent"],
+        figures["hidden"],
+        figures["out"],
+        figures["queue"],
+        figures["optimizer"].as_str().unwrap_or_default()
+    );
+    for step in figures["steps"].as_array().into_iter().flatten() {
+        let (name, ms) = (step["objective"].as_str().unwrap_or_default(), step["ms"].as_f64().unwrap_or(f64::NAN));
+        write!(out, "\n{name:<24} {ms:8.2} ms a step")
+            .map_err(|e| Error::runtime("the table of the bench cannot be written").with_source(e))?;
+    }
+    Ok(out)
+}

@@ -1,0 +1,427 @@
+//! From text to a checked [`Config`]; every mistake is reported, with its key, what was found and what is allowed.
+use std::path::Path;
+
+use afterimage_learn::config::{check_candidates, distance};
+use toml::{Table, Value};
+
+use super::schema::{ranges, words};
+use super::size::{MAX_SIDE, MIN_SIDE, Size};
+use super::{Config, mqtt, providers, taps};
+use crate::error::{Error, Result};
+use crate::files;
+
+/// The one key whose value is a number or a list of two.
+const INPUT_SIZE: &str = "encoder.input_size";
+/// A config file larger than this is not one.
+const MAX_BYTES: u64 = 1 << 20;
+/// Fewer samples do not tell noise from motion.
+const LEAST_STILL_FRAMES: u64 = 16;
+
+/// Reads `file` (where given), lays the `key=value` overrides over it, and checks the whole.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::Config`] with one line for each mistake.
+pub fn load(file: Option<&Path>, overrides: &[String]) -> Result<Config> {
+    let table = match file {
+        Some(path) => read(path)?,
+        None => Table::new(),
+    };
+    let place = file.map_or("--set".to_owned(), |p| p.display().to_string());
+    checked(table, &place, overrides)
+}
+
+/// Lays the `key=value` overrides over `base` (the configuration of a run), and checks the whole.
+///
+/// # Errors
+/// As [`load`].
+pub fn over(base: &Config, overrides: &[String]) -> Result<Config> {
+    let table = Table::try_from(base).map_err(|e| Error::config("the configuration of the run").with_source(e))?;
+    checked(table, "the run's, and --set", overrides)
+}
+
+/// Names of the keys, `a.b.c`, whose values in `one` and `other` differ.
+///
+/// # Errors
+/// A configuration cannot be written as TOML.
+pub fn differing(one: &Config, other: &Config) -> Result<Vec<String>> {
+    let table = |config| Table::try_from(config).map_err(|e| Error::config("the configuration").with_source(e));
+    let mut keys = Vec::new();
+    collect_differing("", &table(one)?, &table(other)?, &mut keys);
+    Ok(keys)
+}
+
+fn collect_differing(prefix: &str, one: &Table, other: &Table, keys: &mut Vec<String>) {
+    for (key, value) in one {
+        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match (value, other.get(key)) {
+            (Value::Table(inner), Some(Value::Table(theirs))) => collect_differing(&path, inner, theirs, keys),
+            (value, theirs) if theirs != Some(value) => keys.push(path),
+            _ => {}
+        }
+    }
+}
+
+fn checked(mut table: Table, place: &str, overrides: &[String]) -> Result<Config> {
+    let mut problems = Vec::new();
+    for text in overrides {
+        if let Err(problem) = lay_over(&mut table, text) {
+            problems.push(problem);
+        }
+    }
+    let schema = schema()?;
+    let mut clean = Table::new();
+    compare("", &table, &schema, &mut clean, &mut problems);
+    check_values(&clean, &mut problems);
+    check_taps(&clean, &mut problems);
+    let config: Option<Config> = Value::Table(complete(clean, &schema)).try_into().ok();
+    if let Some(config) = &config {
+        check_together(config, &mut problems);
+    }
+    match config {
+        Some(config) if problems.is_empty() => Ok(config),
+        _ => {
+            let count = problems.len();
+            let noun = if count == 1 { "mistake" } else { "mistakes" };
+            Err(Error::config(format!("{count} {noun} in the configuration ({place}):\n  {}", problems.join("\n  "))))
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Table> {
+    let size = std::fs::metadata(path)
+        .map_err(|e| Error::config(format!("cannot read the config file {}", path.display())).with_source(e))?
+        .len();
+    if size > MAX_BYTES {
+        return Err(Error::config(format!("config file {} has {size} bytes; at most {MAX_BYTES}", path.display())));
+    }
+    let text = files::read_text(path)
+        .map_err(|e| Error::config(format!("cannot read the config file {}", path.display())).with_source(e))?;
+    text.parse::<Table>()
+        .map_err(|e| Error::config(format!("config file {} is not TOML", path.display())).with_source(e))
+}
+
+/// The defaults as a table: they name every key and its type.
+fn schema() -> Result<Table> {
+    Table::try_from(Config::default()).map_err(|e| Error::config("the default configuration").with_source(e))
+}
+
+/// `a.b=value`, the value in TOML; a bare word is taken as text.
+fn lay_over(table: &mut Table, text: &str) -> std::result::Result<(), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("--set {text}: write --set key=value"))?;
+    let value = value.trim();
+    let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("v"));
+    let value = parsed.unwrap_or_else(|| Value::String(value.to_owned()));
+    let parts: Vec<&str> = key.trim().split('.').collect();
+    let Some((last, parents)) = parts.split_last() else { return Err(format!("--set {text}: no key")) };
+    let mut at = table;
+    for part in parents {
+        let next = at.entry((*part).to_owned()).or_insert_with(|| Value::Table(Table::new()));
+        at = next.as_table_mut().ok_or_else(|| format!("{key}: {part} is a value, not a table"))?;
+    }
+    at.insert((*last).to_owned(), value);
+    Ok(())
+}
+
+/// Copies what has a known key and the right type into `clean`, and names the rest.
+fn compare(prefix: &str, given: &Table, schema: &Table, clean: &mut Table, problems: &mut Vec<String>) {
+    for (key, value) in given {
+        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match (schema.get(key), value) {
+            (None, _) => problems.push(format!("{path}: unknown key{}", nearest(key, schema))),
+            (Some(Value::Table(inner)), Value::Table(table)) => {
+                let mut part = Table::new();
+                compare(&path, table, inner, &mut part, problems);
+                clean.insert(key.clone(), Value::Table(part));
+            }
+            (Some(Value::Float(_)), Value::Integer(i)) => {
+                clean.insert(key.clone(), Value::Float(*i as f64));
+            }
+            // A text that may be a number (`preprocess.exposure`) may be written as one.
+            (Some(Value::String(_)), Value::Float(_) | Value::Integer(_)) => {
+                clean.insert(key.clone(), Value::String(value.to_string()));
+            }
+            (Some(_), Value::Array(list)) if path == INPUT_SIZE => match Size::of_list(list) {
+                Some(size) if size.is_allowed() => {
+                    clean.insert(key.clone(), value.clone());
+                }
+                _ => problems.push(format!(
+                    "{path} = {value}: must be a number of pixels, or [height, width], each from {MIN_SIDE} to {MAX_SIDE}"
+                )),
+            },
+            (Some(Value::Integer(_)), Value::Integer(i)) if *i < 0 => {
+                problems.push(format!("{path} = {i}: must not be negative"));
+            }
+            (Some(Value::Array(_)), Value::Array(list)) if list.iter().any(|item| !item.is_str()) => {
+                problems.push(format!("{path}: must be a list of texts, found {value}"));
+            }
+            (Some(want), got) if want.same_type(got) => {
+                clean.insert(key.clone(), got.clone());
+            }
+            (Some(want), got) => {
+                problems.push(format!("{path} = {got}: must be {}, found {}", want.type_str(), got.type_str()));
+            }
+        }
+    }
+}
+
+fn complete(mut clean: Table, schema: &Table) -> Table {
+    for (key, value) in schema {
+        match (clean.get_mut(key), value) {
+            (Some(Value::Table(part)), Value::Table(inner)) => *part = complete(std::mem::take(part), inner),
+            (Some(_), _) => {}
+            (None, _) => {
+                clean.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    clean
+}
+
+fn lookup<'t>(table: &'t Table, key: &str) -> Option<&'t Value> {
+    match key.split_once('.') {
+        Some((part, rest)) => lookup(table.get(part)?.as_table()?, rest),
+        None => table.get(key),
+    }
+}
+
+fn check_values(table: &Table, problems: &mut Vec<String>) {
+    for (key, least, most) in ranges() {
+        let number = match lookup(table, key) {
+            Some(Value::Float(f)) => *f,
+            Some(Value::Integer(i)) => *i as f64,
+            _ => continue,
+        };
+        // Written so that NaN fails.
+        if !(number >= *least && number <= *most) {
+            problems.push(format!("{key} = {number}: must be from {least} to {most}"));
+        }
+    }
+    for (key, words) in words() {
+        let texts: Vec<&Value> = match lookup(table, key) {
+            Some(Value::Array(list)) if list.is_empty() => {
+                problems.push(format!("{key} = []: name at least one of {}", words.join(", ")));
+                continue;
+            }
+            Some(Value::Array(list)) => list.iter().collect(),
+            Some(value) => vec![value],
+            None => continue,
+        };
+        for text in texts {
+            if !text.as_str().is_some_and(|t| words.contains(&t)) {
+                problems.push(format!("{key} has {text}: must be one of {}", words.join(", ")));
+            }
+        }
+    }
+}
+
+/// `encoder.taps`: a list of texts, each a tap.
+fn check_taps(table: &Table, problems: &mut Vec<String>) {
+    let Some(Value::Array(list)) = lookup(table, "encoder.taps") else { return };
+    let texts: Vec<String> = list.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect();
+    if let Err(wrong) = taps::parse(&texts) {
+        problems.extend(wrong.into_iter().map(|why| format!("encoder.taps has {why}")));
+    }
+}
+
+fn check_together(config: &Config, problems: &mut Vec<String>) {
+    if let Err(problem) = config.preprocess.level(None) {
+        problems.push(problem);
+    }
+    problems.extend(config.metrics.address().err());
+    problems.extend(config.stream.address().err());
+    problems.extend(config.stream.boxes_address().err());
+    if config.mqtt.boxes && config.mqtt.broker.is_empty() {
+        problems.push("mqtt.boxes = true: there is no mqtt.broker to hear requests from".into());
+    }
+    let asked = config.mqtt.boxes || !config.stream.boxes.is_empty();
+    if asked && config.preprocess.motion_crop {
+        problems.push(
+            "preprocess.motion_crop with stream.boxes or mqtt.boxes: the window around what moves is no frame to find boxes in; \
+             leave one out"
+                .into(),
+        );
+    }
+    problems.extend(config.stream.ring_problem());
+    config.host.check(&config.export, problems);
+    mqtt::check(&config.mqtt, problems);
+    check_candidates(&config.head.candidates, problems);
+    providers::check(&config.encoder, problems);
+    if config.preprocess.motion_crop && !config.promotion.probe.is_empty() {
+        problems.push(
+            "preprocess.motion_crop with promotion.probe: labelled images are read before there is a background to crop them \
+             by; leave one of the two out"
+                .into(),
+        );
+    }
+    let learn = &config.learn;
+    if learn.cpc_first > learn.cpc_steps {
+        let (first, last) = (learn.cpc_first, learn.cpc_steps);
+        problems.push(format!("learn.cpc_first = {first}: must not be above learn.cpc_steps = {last}"));
+    }
+    if learn.gap_min_secs > learn.gap_max_secs {
+        let (least, most) = (learn.gap_min_secs, learn.gap_max_secs);
+        problems.push(format!("learn.gap_min_secs = {least}: must not be above learn.gap_max_secs = {most}"));
+    }
+    if (1..LEAST_STILL_FRAMES).contains(&learn.still_frames) {
+        let frames = learn.still_frames;
+        problems.push(format!(
+            "learn.still_frames = {frames}: noise is not told from motion by so few; 0 (off) or at least {LEAST_STILL_FRAMES}"
+        ));
+    }
+    problems.extend(super::objective::check(learn));
+}
+
+/// `; did you mean ...?` where a known key is near.
+fn nearest(key: &str, schema: &Table) -> String {
+    let best = schema.keys().map(|known| (distance(key, known), known)).min();
+    match best {
+        Some((d, known)) if d <= 3 => format!("; did you mean {known}?"),
+        _ => format!("; known here: {}", schema.keys().cloned().collect::<Vec<_>>().join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(overrides: &[&str]) -> String {
+        let list: Vec<String> = overrides.iter().map(|s| (*s).to_owned()).collect();
+        load(None, &list).expect_err("must be refused").chain()
+    }
+
+    #[test]
+    fn defaults_are_allowed_and_every_number_has_a_range() {
+        assert_eq!(load(None, &[]).expect("defaults"), Config::default());
+        let schema = schema().expect("schema");
+        every_number("", &schema, &mut |key| {
+            assert!(ranges().any(|(k, _, _)| *k == key), "{key} has no range");
+        });
+        for (key, _, _) in ranges() {
+            assert!(lookup(&schema, key).is_some(), "{key} is no key");
+        }
+    }
+
+    fn every_number(prefix: &str, table: &Table, found: &mut dyn FnMut(&str)) {
+        for (key, value) in table {
+            let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            match value {
+                Value::Table(inner) => every_number(&key, inner, found),
+                Value::Float(_) | Value::Integer(_) => found(&key),
+                _ => {}
+            }
+        }
+    }
+
+    fn same_keys(prefix: &str, given: &Table, schema: &Table) {
+        let keys = |t: &Table| t.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(keys(given), keys(schema), "[{prefix}]");
+        for (key, inner) in schema.iter().filter_map(|(key, value)| Some((key, value.as_table()?))) {
+            same_keys(&format!("{prefix}.{key}"), given[key].as_table().expect("table"), inner);
+        }
+    }
+
+    #[test]
+    fn the_commented_configuration_names_every_key_with_its_default() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/default.toml");
+        assert_eq!(load(Some(&path), &[]).expect("loads"), Config::default());
+        same_keys("", &read(&path).expect("reads"), &schema().expect("schema"));
+    }
+
+    #[test]
+    fn every_example_is_taken_and_changes_something() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs");
+        let mut seen = Vec::new();
+        for file in std::fs::read_dir(folder).expect("configs") {
+            let path = file.expect("a file").path();
+            let name = path.file_stem().and_then(|name| name.to_str()).expect("a name").to_owned();
+            let config = load(Some(&path), &[]).expect("loads");
+            assert_eq!(config == Config::default(), name == "default", "{name}");
+            seen.push(name);
+        }
+        seen.sort();
+        assert_eq!(seen, ["default", "desktop", "jetson-orin", "replay", "rtsp", "usb-camera"]);
+    }
+
+    #[test]
+    fn every_mistake_is_reported_with_its_key_and_range() {
+        let text = problems(&[
+            "learn.temprature=0.1",
+            "learn.cpu_share=7",
+            "learn.learning_rate=nan",
+            "head.dim=\"many\"",
+            "head.hidden=-3",
+            "encoder.providers=[\"cpu\",\"npu\"]",
+            "encoder.taps=[\"x:gem\", \"y\"]",
+            "sauce.x=1",
+            "preprocess.exposure=1.5",
+            "head.candidates=[\"slow dim=x\"]",
+        ]);
+        assert!(problems(&["head.candidates=[1]"]).contains("must be a list of texts"));
+        for part in [
+            "11 mistakes",
+            "learn.temprature: unknown key; did you mean temperature?",
+            "learn.cpu_share = 7: must be from 0.01 to 1",
+            "learn.learning_rate = NaN: must be from 0 to 10",
+            "head.dim = \"many\": must be integer, found string",
+            "head.hidden = -3: must not be negative",
+            "encoder.providers has \"npu\": must be one of tensorrt, cuda, openvino, xnnpack, acl, cpu",
+            "encoder.taps has \"x:gem\": \"gem\": gem takes a power from 1 to 10",
+            "encoder.taps has \"y\": write TENSOR:POOLING",
+            "sauce: unknown key",
+            "preprocess.exposure = \"1.5\": must be \"card\", \"off\" or a mean brightness from 0.05 to 0.95",
+            "head.candidates has \"slow dim=x\": dim=x: must be from 1 to 4096",
+        ] {
+            assert!(text.contains(part), "missing {part:?} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn wrong_options_of_providers_are_refused_with_their_key_and_range() {
+        for (set, says) in [
+            (
+                "encoder.tensorrt.precision=fp8",
+                "encoder.tensorrt.precision has \"fp8\": must be one of fp32, fp16, int8",
+            ),
+            ("encoder.tensorrt.builder_level=6", "encoder.tensorrt.builder_level = 6: must be from 0 to 5"),
+            ("encoder.tensorrt.workspace_megabytes=0", "workspace_megabytes = 0: must be from 1 to 65536"),
+            ("encoder.tensorrt.opt_batch=4", "opt_batch = 4, max_batch = 1: each must be at least the one before"),
+            ("encoder.tensorrt.dla=true", "encoder.tensorrt.dla = true: the accelerator has no 32-bit floats"),
+            (
+                "encoder.tensorrt.engine_cash=true",
+                "encoder.tensorrt.engine_cash: unknown key; did you mean engine_cache?",
+            ),
+            ("encoder.cuda.arena_extend=fast", "must be one of same-as-requested, next-power-of-two"),
+            ("encoder.cuda.conv_search=all", "must be one of heuristic, default, exhaustive"),
+            ("encoder.cuda.tf32=1", "encoder.cuda.tf32 = 1: must be boolean, found integer"),
+            ("encoder.cuda.device=-1", "encoder.cuda.device = -1: must not be negative"),
+            ("encoder.openvino.device=\"\"", "encoder.openvino.device = \"\": must name a device"),
+            ("encoder.parity.min_cosine=1.5", "encoder.parity.min_cosine = 1.5: must be from 0 to 1"),
+            ("encoder.providers=[\"cuda\",\"cuda\"]", "encoder.providers has \"cuda\" twice"),
+            ("encoder.cuda=3", "encoder.cuda = 3: must be table, found integer"),
+        ] {
+            let text = problems(&[set]);
+            assert!(text.contains(says), "expected {says:?}, got\n{text}");
+        }
+        let both = ["encoder.tensorrt.opt_batch=4", "encoder.tensorrt.max_batch=8"].map(str::to_owned);
+        assert_eq!(load(None, &both).expect("taken").encoder.tensorrt.max_batch, 8);
+    }
+
+    #[test]
+    fn taps_are_texts() {
+        assert!(problems(&["encoder.taps=[3]"]).contains("encoder.taps: must be a list of texts"));
+        assert_eq!(load(None, &["encoder.taps=[\"output\"]".into()]).expect("taken").encoder.taps, ["output"]);
+    }
+
+    #[test]
+    fn ranges_are_checked_together() {
+        assert!(problems(&["learn.cpc_first=6"]).contains("must not be above learn.cpc_steps = 5"));
+        assert!(problems(&["learn.gap_min_secs=2.0"]).contains("must not be above learn.gap_max_secs"));
+        assert!(problems(&["learn.still_frames=15"]).contains("0 (off) or at least 16"));
+    }
+
+    #[test]
+    fn a_bare_word_and_an_integer_for_a_float_are_taken() {
+        let config = load(None, &["export.dtype=f16".into(), "learn.cpu_share=1".into()]).expect("taken");
+        assert_eq!((config.export.dtype.as_str(), config.learn.cpu_share), ("f16", 1.0));
+    }
+}

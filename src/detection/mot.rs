@@ -1,0 +1,138 @@
+//! Boxes as MOTChallenge writes them, `det.txt` and `gt.txt`: a line a box, numbers with commas between them,
+//!
+//! `frame, id, left, top, width, height [, conf [, class [, visibility]]]`
+//!
+//! `frame` counts from 1; `id` below 0: no track; `conf` and `class` of -1: not known. What follows is passed over (results
+//! of trackers have three places in space there).
+use std::collections::HashMap;
+
+use super::{BBox, Detection};
+use crate::error::{Error, Result};
+
+/// Most boxes of one file.
+const MAX_BOXES: usize = 10_000_000;
+/// Mistakes that are shown.
+const SHOWN: usize = 5;
+
+/// Reads all boxes of `text`, by frame and within a frame in the order of the file. Empty lines and such that begin with
+/// `#` are passed over. `what` names the file in errors.
+///
+/// # Errors
+/// Usage: every line that is no box, with what is wrong (the first five); a track twice in one frame; no box at all.
+pub fn parse(text: &str, what: &str) -> Result<Vec<Detection>> {
+    let (mut found, mut mistakes, mut count) = (Vec::new(), Vec::new(), 0usize);
+    let mut seen: HashMap<(u64, i64), usize> = HashMap::new();
+    let lines = text.lines().enumerate().map(|(i, line)| (i + 1, line.trim()));
+    for (number, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
+        let read = row(line, number).and_then(|detection| match detection.track {
+            Some(track) => match seen.insert((detection.frame, track), number) {
+                Some(before) => Err(format!("track {track} has a box of this frame in line {before} already")),
+                None => Ok(detection),
+            },
+            None => Ok(detection),
+        });
+        match read {
+            Ok(_) if found.len() >= MAX_BOXES => {
+                return Err(Error::usage(format!("{what}: more than {MAX_BOXES} boxes; divide the file")));
+            }
+            Ok(detection) => found.push(detection),
+            Err(why) => {
+                count += 1;
+                if mistakes.len() < SHOWN {
+                    mistakes.push(format!("line {number}: {why}"));
+                }
+            }
+        }
+    }
+    if count > 0 {
+        let more = if count > SHOWN { format!("\n  and {} more", count - SHOWN) } else { String::new() };
+        return Err(Error::usage(format!(
+            "{what}: {count} of its lines are no boxes (frame,id,left,top,width,height[,conf[,class[,visibility]]], frames \
+             from 1):\n  {}{more}",
+            mistakes.join("\n  ")
+        )));
+    }
+    if found.is_empty() {
+        return Err(Error::usage(format!("{what} has no boxes")));
+    }
+    found.sort_by_key(|detection| detection.frame);
+    Ok(found)
+}
+
+/// One line.
+fn row(line: &str, number: usize) -> std::result::Result<Detection, String> {
+    let fields: Vec<&str> = line.split(',').map(str::trim).collect();
+    if fields.len() < 6 {
+        return Err(format!("{} numbers, at least 6 are needed", fields.len()));
+    }
+    let value = |i: usize, name: &str| {
+        let text = fields[i];
+        let value: f64 = text.parse().map_err(|_| format!("{name} is {text:?}, no number"))?;
+        if value.is_finite() { Ok(value) } else { Err(format!("{name} is {text}, not finite")) }
+    };
+    let optional = |i: usize, name: &str| if fields.len() > i { value(i, name).map(Some) } else { Ok(None) };
+    let whole = |value: f64, name: &str, least: f64| {
+        // Above, floating point numbers are not exact.
+        if value.fract() == 0.0 && (least..=9.0e15).contains(&value) {
+            Ok(value as i64)
+        } else {
+            Err(format!("{name} is {value}; a whole number from {least} is needed"))
+        }
+    };
+    let frame = whole(value(0, "frame")?, "frame", 1.0)?;
+    let id = whole(value(1, "id")?, "id", -9.0e15)?;
+    let [left, top] = [value(2, "left")?, value(3, "top")?];
+    let [width, height] = [value(4, "width")?, value(5, "height")?];
+    let score = optional(6, "conf")?;
+    let class = optional(7, "class")?.map(|class| whole(class, "class", -9.0e15)).transpose()?;
+    Ok(Detection {
+        frame: frame.unsigned_abs() - 1,
+        rect: BBox { left, top, right: left + width, bottom: top + height },
+        track: (id >= 0).then_some(id),
+        score: score.filter(|score| *score != -1.0).map(|score| score as f32),
+        class: class.filter(|class| *class != -1),
+        line: number,
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_every_kind_of_file_are_read_by_frame() {
+        let text = "# made by hand\n2, 7, 10.5, 20, 30, 40, 0.75, 1, 0.5\n\n1,-1,1,2,3,4,-1,-1,-1,-1\n1,3,5,6,7,8\n";
+        let found = parse(text, "x").unwrap();
+        let first = &found[0];
+        assert_eq!((first.frame, first.track, first.score, first.class, first.line), (0, None, None, None, 4));
+        assert_eq!(first.rect, BBox { left: 1.0, top: 2.0, right: 4.0, bottom: 6.0 });
+        assert_eq!((found[1].frame, found[1].track, found[1].score), (0, Some(3), None));
+        let last = &found[2];
+        assert_eq!((last.frame, last.track, last.score, last.class), (1, Some(7), Some(0.75), Some(1)));
+        assert_eq!(last.rect, BBox { left: 10.5, top: 20.0, right: 40.5, bottom: 60.0 });
+    }
+
+    #[test]
+    fn every_mistake_is_named_with_its_line() {
+        let text = "1,1,2,3,4\n0,1,2,3,4,5\n1,x,2,3,4,5\n1,1,nan,3,4,5\n1.5,1,2,3,4,5\n1,2,0,0,9,9\n1,2,0,0,8,8\n\
+                    1,3,0,0,8,8,1,0.5\n";
+        let error = parse(text, "det.txt").unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        let text = error.to_string();
+        for part in [
+            "det.txt: 7 of its lines",
+            "line 1: 5 numbers, at least 6",
+            "line 2: frame is 0; a whole number from 1",
+            "line 3: id is \"x\", no number",
+            "line 4: left is nan, not finite",
+            "line 5: frame is 1.5",
+            "and 2 more",
+        ] {
+            assert!(text.contains(part), "missing {part:?} in\n{text}");
+        }
+        assert!(parse("1,2,0,0,9,9\n1,2,0,0,8,8", "x").unwrap_err().to_string().contains("line 2: track 2 has a box"));
+        assert!(parse("1,3,0,0,8,8,1,0.5", "x").unwrap_err().to_string().contains("class is 0.5"));
+        assert!(parse(" \n# nothing", "x").unwrap_err().to_string().contains("x has no boxes"));
+    }
+}

@@ -1,0 +1,100 @@
+//! Augmented views of a frame, for instance discrimination: what may change without the frame showing another thing.
+//!
+//! Which frames get a view, and which, is drawn from the seed and the frame's position alone.
+mod blur;
+mod colour;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+pub(super) use blur::reflected;
+
+use crate::config::Training;
+use crate::linalg::random::uniform;
+
+/// Which of the run's random streams a frame's view is drawn from: this plus the frame's position.
+const STREAM: u64 = 0x7669_6577 << 32;
+
+/// How a view differs from its frame; parts that are `None` or false leave it as it is.
+///
+/// The changes come in the order of the fields. Those of colour are Pillow's `ImageEnhance` (and so torchvision's
+/// `ColorJitter` on pictures), in the order brightness, contrast, saturation.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Augmentation {
+    /// `[r, x, y]`, each 0 to 1: a window of `r` times both sides, at `x` and `y` of the room left. Area: `r^2` in .5 to
+    /// 1 (torchvision's `RandomResizedCrop` with the frame's aspect).
+    pub crop: Option<[f64; 3]>,
+    /// Left and right change places; every second view.
+    pub flip: bool,
+    /// Factors of brightness (.6 to 1.4), contrast (.6 to 1.4) and saturation (.5 to 1.5).
+    pub colour: Option<[f32; 3]>,
+    /// Without colour; one view in five.
+    pub grey: bool,
+    /// Standard deviation of a Gaussian blur (.1 to 2), in pixels of an input whose shorter side has 224; every second view.
+    pub blur: Option<f32>,
+}
+
+/// Draws views.
+#[derive(Debug, Clone)]
+pub struct Augmenter {
+    seed: u64,
+    share: f64,
+    kinds: Vec<String>,
+}
+
+impl Augmenter {
+    /// As `learn.views` and `learn.view_kinds` say; `None` where there are to be none.
+    pub fn new(learn: &Training) -> Option<Self> {
+        let (seed, share, kinds) = (learn.seed, learn.views, learn.view_kinds.clone());
+        (share > 0.0).then_some(Self { seed, share, kinds })
+    }
+
+    /// The view of the frame at `index`; `None` for frames that get none. The same seed and index give the same.
+    pub fn of(&self, index: u64) -> Option<Augmentation> {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        rng.set_stream(STREAM.wrapping_add(index));
+        if uniform(&mut rng) >= self.share {
+            return None;
+        }
+        // All numbers are drawn whatever the kinds, so that one kind does not change another.
+        let [area, x, y, flip, light, contrast, saturation, grey, whether, width] =
+            std::array::from_fn(|_| uniform(&mut rng));
+        let has = |kind: &str| self.kinds.iter().any(|k| k == kind);
+        let factor = |least: f64, most: f64, u: f64| (least + (most - least) * u) as f32;
+        let colour = [factor(0.6, 1.4, light), factor(0.6, 1.4, contrast), factor(0.5, 1.5, saturation)];
+        Some(Augmentation {
+            crop: has("crop").then_some([(0.5 + 0.5 * area).sqrt(), x, y]),
+            flip: has("flip") && flip < 0.5,
+            colour: has("colour").then_some(colour),
+            grey: has("grey") && grey < 0.2,
+            blur: (has("blur") && whether < 0.5).then(|| factor(0.1, 2.0, width)),
+        })
+    }
+}
+
+impl Augmentation {
+    /// Changes `pixels` (RGB triples, `[height, width]` of them), all but the crop; `scratch` is working memory.
+    pub(super) fn apply(&self, [height, width]: [usize; 2], pixels: &mut [u8], scratch: &mut Vec<f32>) {
+        if self.flip {
+            for row in pixels.chunks_exact_mut(3 * width) {
+                for x in 0..width / 2 {
+                    (0..3).for_each(|c| row.swap(3 * x + c, 3 * (width - 1 - x) + c));
+                }
+            }
+        }
+        if let Some([brightness, contrast, saturation]) = self.colour {
+            colour::brightness(pixels, brightness);
+            colour::contrast(pixels, contrast);
+            colour::saturation(pixels, saturation);
+        }
+        if self.grey {
+            colour::saturation(pixels, 0.0);
+        }
+        if let Some(sigma) = self.blur {
+            blur::gaussian([height, width], pixels, sigma * height.min(width) as f32 / 224.0, scratch);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,74 @@
+//! The learner's share of a core on live sources: work is measured in thread CPU time and paid for with sleep.
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::learner::CpuGovernor;
+use crate::telemetry;
+
+/// Sleeps come in naps of this length, so that a stop is noticed.
+const NAP: Duration = Duration::from_millis(50);
+
+/// Holds the thread that made it to `share` of one core, on average.
+#[derive(Debug)]
+pub(super) struct CpuThrottle {
+    share: f64,
+    stop: Arc<AtomicBool>,
+    paid: Cell<Duration>,
+}
+
+impl CpuThrottle {
+    /// From now on. A share of 1 never sleeps; nor is there any sleep once `stop` is set.
+    pub(super) fn new(share: f64, stop: Arc<AtomicBool>) -> Self {
+        Self { share, stop, paid: Cell::new(telemetry::thread_cpu_time()) }
+    }
+
+    /// As fast as it goes.
+    pub(super) fn full() -> Self {
+        Self::new(1.0, Arc::default())
+    }
+}
+
+impl CpuGovernor for CpuThrottle {
+    fn used(&self) -> Duration {
+        telemetry::thread_cpu_time()
+    }
+
+    fn stops(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Sleeps for what was worked since the last call; ends early when `stop` is set.
+    fn rest(&self) {
+        let now = telemetry::thread_cpu_time();
+        let worked = now.saturating_sub(self.paid.replace(now));
+        let mut owed = owed(worked, self.share);
+        tracing::trace!("the learner worked {worked:.1?} and sleeps {owed:.1?}");
+        while owed > Duration::ZERO && !self.stop.load(Ordering::Relaxed) {
+            let nap = owed.min(NAP);
+            std::thread::sleep(nap);
+            owed -= nap;
+        }
+    }
+}
+
+/// Sleep that makes `worked` the given share of the whole.
+fn owed(worked: Duration, share: f64) -> Duration {
+    worked.mul_f64((1.0 / share - 1.0).max(0.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_the_share_of_work_and_sleep() {
+        let worked = Duration::from_millis(30);
+        for share in [0.01, 0.25, 0.5] {
+            let whole = worked + owed(worked, share);
+            assert!((worked.as_secs_f64() / whole.as_secs_f64() - share).abs() < 1e-6);
+        }
+        assert_eq!(owed(worked, 1.0), Duration::ZERO);
+    }
+}

@@ -1,0 +1,128 @@
+//! What a run comes to, for people and for scripts.
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::box_service::BoxServiceCounts;
+use super::export_thread::ExportCounts;
+use crate::source::SourceCounts;
+use crate::telemetry::LatencyHistogram;
+
+/// What the hot path counted.
+#[derive(Debug, Clone, Default)]
+pub struct RunStats {
+    /// Frames embedded.
+    pub frames: u64,
+    /// Frames whose latent was zero or not finite: no embedding.
+    pub bad_latents: u64,
+    /// Segments seen.
+    pub segments: u64,
+    /// Views encoded.
+    pub views: u64,
+    /// Live only: views left out because the next frame waited.
+    pub skipped_views: u64,
+    /// Live only: latents that the learner had no room for.
+    pub dropped_latents: u64,
+    /// Live only: rows that the export thread had no room for.
+    pub dropped_rows: u64,
+    /// Live only: checkpoints that had to wait for room at the learner or the export thread.
+    pub deferred_checkpoints: u64,
+    /// From the start of the process to the first embedding, milliseconds.
+    pub first_embedding_ms: Option<f64>,
+    /// From a frame's arrival to its embedding.
+    pub latency: LatencyHistogram,
+    /// From a frame's arrival until the encoder began with it: how old pictures are that are encoded.
+    pub age: LatencyHistogram,
+    /// One pass through the encoder.
+    pub encode: LatencyHistogram,
+    /// From the first embedding to the last, seconds.
+    pub span_secs: f64,
+    /// The source's own counts.
+    pub source: SourceCounts,
+    /// The same of each camera, by name.
+    pub cameras: BTreeMap<String, SourceCounts>,
+    /// What became of boxes that detectors asked for; `None` where none could ask.
+    pub boxes: Option<BoxServiceCounts>,
+    /// What was written.
+    pub exports: ExportCounts,
+    /// Frames of the stream that are done, those of earlier lives of the run too.
+    pub next_index: u64,
+    /// The source came to its end (not stopped from outside).
+    pub ended: bool,
+    first: Option<Instant>,
+    last_segment: Option<u64>,
+}
+
+impl RunStats {
+    /// A frame that arrived at `arrived` was encoded from `began` until now.
+    pub(super) fn encoded(&mut self, arrived: Instant, began: Instant) {
+        self.age.record(began.saturating_duration_since(arrived));
+        self.encode.record(began.elapsed());
+    }
+
+    pub(super) fn embedded(&mut self, arrived: Instant, started: Instant, segment: u64) {
+        let now = Instant::now();
+        self.frames += 1;
+        self.latency.record(now.duration_since(arrived));
+        let first = *self.first.get_or_insert_with(|| {
+            self.first_embedding_ms = Some(now.duration_since(started).as_secs_f64() * 1e3);
+            now
+        });
+        self.span_secs = now.duration_since(first).as_secs_f64();
+        // Numbers rise; a segment that goes on after a flash, or another camera's, was counted.
+        if self.last_segment.is_none_or(|last| segment > last) {
+            self.last_segment = Some(segment);
+            self.segments += 1;
+        }
+    }
+
+    /// Frames per second between the first embedding and the last.
+    pub fn frames_per_sec(&self) -> f64 {
+        if self.frames > 1 && self.span_secs > 0.0 { (self.frames - 1) as f64 / self.span_secs } else { 0.0 }
+    }
+
+    /// For the report.
+    pub fn speed(&self) -> Speed {
+        Speed {
+            first_embedding_ms: self.first_embedding_ms,
+            frames_per_sec: self.frames_per_sec(),
+            latency_p50_ms: self.latency.percentile_ms(0.5),
+            latency_p99_ms: self.latency.percentile_ms(0.99),
+            age_p50_ms: self.age.percentile_ms(0.5),
+            age_p99_ms: self.age.percentile_ms(0.99),
+            age_max_ms: self.age.max().as_secs_f64() * 1e3,
+            encode_p50_ms: self.encode.percentile_ms(0.5),
+            encode_p99_ms: self.encode.percentile_ms(0.99),
+            encode_max_ms: self.encode.max().as_secs_f64() * 1e3,
+            peak_megabytes: crate::telemetry::peak_memory_megabytes(),
+        }
+    }
+}
+
+/// How fast and how large.
+#[derive(Debug, Clone, Serialize)]
+pub struct Speed {
+    /// From the start of the process to the first embedding, milliseconds.
+    pub first_embedding_ms: Option<f64>,
+    /// Frames per second between the first embedding and the last.
+    pub frames_per_sec: f64,
+    /// Median time from a frame's arrival to its embedding, milliseconds.
+    pub latency_p50_ms: f64,
+    /// The same, 99th percentile.
+    pub latency_p99_ms: f64,
+    /// Median time from a frame's arrival until the encoder began with it, milliseconds.
+    pub age_p50_ms: f64,
+    /// The same, 99th percentile.
+    pub age_p99_ms: f64,
+    /// The same, longest.
+    pub age_max_ms: f64,
+    /// Median time of one pass through the encoder, milliseconds.
+    pub encode_p50_ms: f64,
+    /// The same, 99th percentile.
+    pub encode_p99_ms: f64,
+    /// The same, longest.
+    pub encode_max_ms: f64,
+    /// Peak resident memory of the process, megabytes.
+    pub peak_megabytes: Option<f64>,
+}

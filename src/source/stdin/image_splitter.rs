@@ -1,0 +1,373 @@
+//! One picture after another out of a stream of bytes: JPEG and PNG, as `cat *.jpg` and `ffmpeg -f mjpeg` give them.
+use std::io::{ErrorKind, Read};
+
+use crate::source::image_decode::{MAX_FILE_BYTES, jpeg_end_from};
+
+/// How a JPEG begins.
+pub(super) const JPEG: &[u8] = &[0xFF, 0xD8, 0xFF];
+/// How a PNG begins.
+pub(super) const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
+/// What may lie between two pictures, as padding or headers of parts; more of it is no stream of pictures.
+const MAX_BETWEEN: usize = 1 << 16;
+/// Bytes asked for at once.
+const PIECE: usize = 1 << 16;
+
+/// Cuts a stream into whole pictures.
+pub(super) struct ImageSplitter<R> {
+    stream: R,
+    /// Read and not handed out.
+    bytes: Vec<u8>,
+    piece: Vec<u8>,
+    ended: bool,
+}
+
+/// What a stream has next.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum SplitItem {
+    /// The bytes of a picture, from its first to its last.
+    Picture(Vec<u8>),
+    /// The end, after a whole picture.
+    End,
+    /// The end in a way that it should not be, in words.
+    Broken(String),
+}
+
+impl<R: Read> ImageSplitter<R> {
+    pub(super) fn new(stream: R) -> Self {
+        Self { stream, bytes: Vec::new(), piece: vec![0; PIECE], ended: false }
+    }
+
+    /// The next picture.
+    pub(super) fn next(&mut self) -> SplitItem {
+        self.picture().unwrap_or_else(|error| SplitItem::Broken(format!("it cannot be read: {error}")))
+    }
+
+    fn picture(&mut self) -> std::io::Result<SplitItem> {
+        if let Some(other) = self.drop_before()? {
+            return Ok(other);
+        }
+        let jpeg = self.bytes.starts_with(JPEG);
+        let (mut at, mut seen) = (0, 0);
+        loop {
+            let end =
+                if jpeg { self.jpeg_end(&mut at, seen) } else { png_end_from(&self.bytes, &mut at, seen, self.ended) };
+            seen = self.bytes.len();
+            if let Some(end) = end {
+                let rest = self.bytes.split_off(end);
+                return Ok(SplitItem::Picture(std::mem::replace(&mut self.bytes, rest)));
+            }
+            if self.ended {
+                return Ok(SplitItem::Broken("it ends in the middle of a picture".into()));
+            }
+            if self.bytes.len() as u64 > MAX_FILE_BYTES {
+                return Ok(SplitItem::Broken(format!("a picture has more than {MAX_FILE_BYTES} bytes")));
+            }
+            self.more()?;
+        }
+    }
+
+    /// Where the JPEG ends that the bytes begin with, of which `seen` were looked at before. One whose end is missing ends
+    /// where the next picture begins, so that its damage is its own.
+    fn jpeg_end(&self, at: &mut usize, seen: usize) -> Option<usize> {
+        let end = jpeg_end_from(&self.bytes, at);
+        let new = self.bytes.get(seen.saturating_sub(PNG.len() - 1)..).unwrap_or_default();
+        let next = end.is_some() || self.ended || found(new, PNG).is_some();
+        let before = self.bytes.get(..end.unwrap_or(self.bytes.len())).unwrap_or_default();
+        next.then(|| next_after_jpeg(before)).flatten().or(end)
+    }
+
+    /// Drops what lies before the next picture; something else than `None` where there is none.
+    fn drop_before(&mut self) -> std::io::Result<Option<SplitItem>> {
+        let mut between = 0;
+        loop {
+            let starts = |at: &usize| {
+                let rest = self.bytes.get(*at..).unwrap_or_default();
+                rest.starts_with(JPEG) || rest.starts_with(PNG)
+            };
+            let start = (0..self.bytes.len()).find(starts);
+            // The beginning of a beginning stays.
+            let gone = start.unwrap_or_else(|| self.bytes.len().saturating_sub(PNG.len() - 1));
+            between += gone;
+            self.bytes.drain(..gone);
+            if between > MAX_BETWEEN {
+                return Ok(Some(SplitItem::Broken(format!(
+                    "no picture begins within {MAX_BETWEEN} bytes after the last"
+                ))));
+            }
+            if start.is_some() {
+                return Ok(None);
+            }
+            if !self.more()? {
+                return Ok(Some(SplitItem::End));
+            }
+        }
+    }
+
+    /// Reads on; false at the end.
+    fn more(&mut self) -> std::io::Result<bool> {
+        while !self.ended {
+            match self.stream.read(&mut self.piece) {
+                Ok(n) => {
+                    self.ended = n == 0;
+                    self.bytes.extend_from_slice(self.piece.get(..n).unwrap_or_default());
+                    break;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.ended = true;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(!self.ended)
+    }
+}
+
+/// Where `what` is first.
+fn found(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    bytes.windows(what.len()).position(|some| some == what)
+}
+
+/// Where another picture begins.
+fn start(bytes: &[u8]) -> Option<usize> {
+    [JPEG, PNG].into_iter().filter_map(|kind| found(bytes, kind)).min()
+}
+
+/// Where another picture begins in `bytes`, which begin with a JPEG. Segments of applications and comments may hold whole
+/// pictures; the others, and what lies between segments, hold none.
+fn next_after_jpeg(bytes: &[u8]) -> Option<usize> {
+    let mut at = 2;
+    loop {
+        let rest = bytes.get(at..)?;
+        let marker = rest.iter().position(|&byte| byte == 0xFF);
+        // A PNG has no such byte in its beginning.
+        if let Some(png) = found(rest.get(..marker.unwrap_or(rest.len())).unwrap_or_default(), PNG) {
+            return Some(at + png);
+        }
+        at += marker?;
+        if bytes.get(at + 1..).is_some_and(|rest| rest.starts_with(PNG)) {
+            return Some(at + 1);
+        }
+        let length = match *bytes.get(at + 1)? {
+            0xD8 => return Some(at),
+            0xFF => 1,
+            0x00 | 0x01 | 0xD0..=0xD9 => 2,
+            marker => {
+                let length = usize::from(u16::from_be_bytes([*bytes.get(at + 2)?, *bytes.get(at + 3)?]));
+                let next = at + 2 + length;
+                // It may have swallowed the first bytes of the next picture.
+                let inside = bytes.get(at + 2..bytes.len().min(next + PNG.len())).unwrap_or_default();
+                // One that is whole is followed by a marker, and no picture begins across its end.
+                let whole = bytes.get(next).is_none_or(|byte| *byte == 0xFF)
+                    && bytes.get(next - 2..).is_none_or(|rest| !rest.starts_with(JPEG));
+                let holds = matches!(marker, 0xE0..=0xEF | 0xFE) && whole;
+                if !holds && let Some(start) = start(inside).filter(|start| at + 2 + start < next) {
+                    return Some(at + 2 + start);
+                }
+                2 + length.max(2)
+            }
+        };
+        at += length;
+    }
+}
+
+/// Bytes of the PNG at the start of `bytes`, with its last chunk (`IEND`), or up to where the next picture begins in a chunk
+/// that broke off; `at` as for a JPEG. `seen` bytes were looked at before; `last`: no more will come.
+/// Source: PNG specification, third edition, 5.3: length, type, data, checksum.
+fn png_end_from(bytes: &[u8], at: &mut usize, seen: usize, last: bool) -> Option<usize> {
+    *at = (*at).max(PNG.len());
+    loop {
+        let rest = bytes.get(*at..)?;
+        let (from, new) = if last { (*at, rest) } else { unseen(bytes, *at, seen) };
+        let Some(head) = rest.first_chunk::<8>() else { return start(new).filter(|_| last).map(|next| from + next) };
+        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
+        let chunk = length <= i32::MAX.unsigned_abs() && head[4..].iter().all(u8::is_ascii_alphabetic);
+        let whole = rest.get(4..8 + length as usize + 4).filter(|_| chunk).and_then(<[u8]>::split_last_chunk::<4>);
+        let Some((body, checksum)) = whole else {
+            // A PNG's beginning is no accident; the three bytes of a JPEG's may be pixels that are still to be checked.
+            let next = if last || !chunk { start(new) } else { found(new, PNG) };
+            return next.map(|next| from + next);
+        };
+        let end = *at + length as usize + 12;
+        if &head[4..] == b"IEND" {
+            return Some(end - swallowed(checksum));
+        }
+        if u32::from_be_bytes(*checksum) != crc32fast::hash(body) {
+            // What begins in it may go on behind it.
+            let behind = end + PNG.len() - 1;
+            if bytes.len() < behind && !last {
+                return None;
+            }
+            let inside = bytes.get(*at..bytes.len().min(behind)).unwrap_or_default();
+            if let Some(next) = start(inside).filter(|next| at.saturating_add(*next) < end) {
+                return Some(*at + next);
+            }
+        }
+        *at = end;
+    }
+}
+
+/// Where bytes from `at` on begin in which something may be found that was not among the first `seen`, and these bytes.
+fn unseen(bytes: &[u8], at: usize, seen: usize) -> (usize, &[u8]) {
+    let from = at.max(seen.saturating_sub(PNG.len() - 1));
+    (from, bytes.get(from..).unwrap_or_default())
+}
+
+/// How many bytes at the end of a PNG's last checksum begin the next picture already, where that checksum broke off.
+fn swallowed(checksum: &[u8]) -> usize {
+    let begins = |rest: &[u8]| PNG.starts_with(rest) || rest.starts_with(JPEG) || JPEG.starts_with(rest);
+    if checksum == [0xAE, 0x42, 0x60, 0x82] {
+        return 0;
+    }
+    (0..checksum.len()).find_map(|at| checksum.get(at..).filter(|rest| begins(rest))).map_or(0, <[u8]>::len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Cursor;
+
+    use image::{DynamicImage, ImageBuffer, ImageFormat, Rgb};
+
+    fn picture(format: ImageFormat, shade: u8) -> Vec<u8> {
+        let mut out = Cursor::new(Vec::new());
+        let image = ImageBuffer::from_fn(19, 11, |x, y| Rgb([shade, (x * 9) as u8, (y * 9) as u8]));
+        assert!(DynamicImage::ImageRgb8(image).write_to(&mut out, format).is_ok());
+        out.into_inner()
+    }
+
+    /// Gives `step` bytes at a time.
+    struct Slow<'a>(&'a [u8], usize);
+
+    impl Read for Slow<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let n = self.1.min(buffer.len());
+            self.0.read(&mut buffer[..n])
+        }
+    }
+
+    fn pictures() -> Vec<Vec<u8>> {
+        let kinds = [ImageFormat::Jpeg, ImageFormat::Png];
+        (0..6).map(|i| picture(kinds[i % 2], 40 * i as u8)).collect()
+    }
+
+    #[test]
+    fn pictures_are_cut_where_they_end_however_the_bytes_come() {
+        let all = pictures();
+        // Padding and the header of a part between them.
+        let parted = all.iter().flat_map(|one| [one.as_slice(), &[0; 7], b"--part\r\nContent-Length: 9\r\n\r\n\xff"]);
+        for bytes in [all.concat(), parted.collect::<Vec<_>>().concat()] {
+            for step in [1, 7, 1000, 1 << 20] {
+                let mut cutter = ImageSplitter::new(Slow(&bytes, step));
+                for one in &all {
+                    assert_eq!(cutter.next(), SplitItem::Picture(one.clone()), "{step}");
+                }
+                assert_eq!(cutter.next(), SplitItem::End);
+            }
+        }
+    }
+
+    #[test]
+    fn a_cut_in_the_last_picture_and_garbage_behind_it_are_told() {
+        let all = pictures();
+        for (at, one) in all.iter().enumerate() {
+            let before = all[..at].concat();
+            for length in [JPEG.len().max(PNG.len()), one.len() / 2, one.len() - 1] {
+                let mut cutter = ImageSplitter::new(Cursor::new([before.as_slice(), &one[..length]].concat()));
+                for _ in 0..at {
+                    assert!(matches!(cutter.next(), SplitItem::Picture(_)));
+                }
+                assert_eq!(
+                    cutter.next(),
+                    SplitItem::Broken("it ends in the middle of a picture".into()),
+                    "{at} {length}"
+                );
+            }
+        }
+        let mut cutter = ImageSplitter::new(Cursor::new([all[0].as_slice(), &vec![7; 1 << 18]].concat()));
+        assert!(matches!(cutter.next(), SplitItem::Picture(_)));
+        assert!(matches!(cutter.next(), SplitItem::Broken(why) if why.contains("no picture begins")));
+        assert!(cutter.bytes.len() <= 2 * PIECE, "what is no picture is not gathered");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_or_go_on_for_ever(
+            png in proptest::bool::ANY,
+            bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..3000),
+            step in 1usize..500,
+        ) {
+            let start = if png { PNG } else { JPEG };
+            let all = [start, &bytes].concat();
+            let mut cutter = ImageSplitter::new(Slow(&all, step));
+            let mut taken = 0;
+            while let SplitItem::Picture(picture) = cutter.next() {
+                taken += picture.len();
+                // Of a JPEG that broke off at once there are two bytes.
+                proptest::prop_assert!(picture.starts_with(&JPEG[..2]) || picture.starts_with(PNG));
+            }
+            proptest::prop_assert!(taken <= all.len());
+        }
+    }
+
+    #[test]
+    fn a_picture_that_breaks_off_costs_no_other() {
+        let all = pictures();
+        // JPEG and PNG before either kind.
+        for (broken, next) in [(0, 2), (0, 3), (1, 2), (1, 3)] {
+            let (broken, next, after) = (all[broken].as_slice(), all[next].as_slice(), all[5 - next].as_slice());
+            let end = JPEG.len().max(PNG.len());
+            for cut in end..broken.len() - 1 {
+                let bytes = [&broken[..cut], next, after].concat();
+                for step in [1, 97, 1 << 20] {
+                    let mut cutter = ImageSplitter::new(Slow(&bytes, step));
+                    for right in [&broken[..cut], next, after] {
+                        assert_eq!(cutter.next(), SplitItem::Picture(right.to_vec()), "{cut} {step}");
+                    }
+                    assert_eq!(cutter.next(), SplitItem::End);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn pixels_of_a_whole_png_that_look_like_a_jpeg_are_pixels() {
+        let all = pictures();
+        let body = [b"teXt", JPEG, &[0xE0, 0, 16]].concat();
+        let length = (body.len() as u32 - 4).to_be_bytes();
+        let mut chunk = [&length, body.as_slice(), &crc32fast::hash(&body).to_be_bytes()].concat();
+        let of = |chunk: &[u8]| [&all[1][..33], chunk, &all[1][33..]].concat();
+        for step in [1, 97] {
+            let bytes = [of(&chunk), all[0].clone()].concat();
+            let mut cutter = ImageSplitter::new(Slow(&bytes, step));
+            assert_eq!(cutter.next(), SplitItem::Picture(of(&chunk)));
+            assert_eq!(cutter.next(), SplitItem::Picture(all[0].clone()));
+        }
+        // A wrong checksum alone cuts nothing.
+        chunk.truncate(8);
+        chunk[..4].fill(0);
+        chunk.extend([7; 4]);
+        let bytes = [of(&chunk), all[0].clone()].concat();
+        let mut cutter = ImageSplitter::new(Slow(&bytes, 97));
+        assert_eq!(cutter.next(), SplitItem::Picture(of(&chunk)));
+        assert_eq!(cutter.next(), SplitItem::Picture(all[0].clone()));
+    }
+
+    #[test]
+    fn a_picture_that_never_ends_is_bounded() {
+        struct Endless(usize);
+        impl Read for Endless {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                buffer.fill(1);
+                if self.0 == 0 {
+                    buffer[..3].copy_from_slice(JPEG);
+                }
+                self.0 += buffer.len();
+                Ok(buffer.len())
+            }
+        }
+        let mut cutter = ImageSplitter::new(Endless(0));
+        assert!(matches!(cutter.next(), SplitItem::Broken(why) if why.contains("more than")));
+        assert!(cutter.stream.0 as u64 <= MAX_FILE_BYTES + 2 * PIECE as u64);
+    }
+}

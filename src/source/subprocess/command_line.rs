@@ -1,0 +1,327 @@
+//! The calls behind `csi:`, `rtsp:` and `gst:`, and what to do where one fails.
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::decoder::Tool;
+use super::duties;
+use crate::config;
+use crate::error::{Error, Result};
+use crate::source::address::Address;
+use crate::source::uri::Uri;
+
+/// Packages of GStreamer.
+const INSTALL: &str = "`apt install gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
+                       gstreamer1.0-libav`";
+
+/// What addresses end in that have a pace of their own, and may have an end: playlists and films.
+const PACED: [&str; 9] = [".m3u8", ".mpd", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif"];
+
+/// Where distributions keep the certificates of the authorities that all trust.
+const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// How a network camera is asked, by ffmpeg.
+const RTSP: &[(&str, &str)] = &[("rtsp_transport", "tcp")];
+
+/// What every pipeline of ours ends in.
+fn tail() -> String {
+    format!("{} ! {} ! fdsink fd=1", duties::GSTREAMER_PICTURE, duties::GSTREAMER_OUTPUT)
+}
+
+/// A program and its arguments.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct CommandLine {
+    pub(super) tool: Tool,
+    pub(super) program: PathBuf,
+    pub(super) arguments: Vec<String>,
+    /// The same in the words of older versions of the program, where those differ.
+    older: Option<Vec<String>>,
+    /// The same with an address that has secrets elsewhere than in the arguments, which everyone on the machine can read.
+    discreet: Option<Discreet>,
+    /// An end without an error is the end of the source, not a fault.
+    pub(super) may_end: bool,
+}
+
+/// A call that is told its address on standard input.
+#[derive(Debug, Clone, PartialEq)]
+struct Discreet {
+    arguments: Vec<String>,
+    /// What goes there.
+    list: String,
+}
+
+impl CommandLine {
+    /// How the frames of `uri` are got, with the programs in `search`, a list as in `PATH`.
+    /// # Errors
+    /// Usage: a pipeline that cannot be read. Work: GStreamer (or ffmpeg) is not installed.
+    pub(super) fn new(uri: &Uri, config: &config::Source, search: &OsStr) -> Result<CommandLine> {
+        match uri {
+            Uri::Csi(number) => Self::pipeline(&csi(*number, config), search, false),
+            Uri::Gst(pipeline) => {
+                let text = pipeline.reveal();
+                Self::pipeline(&format!("{} ! {}", text.strip_prefix("gst:").unwrap_or(text), tail()), search, true)
+            }
+            Uri::Rtsp(address) => {
+                let (tool, program) = Tool::find(&config.decoder, search)?;
+                match tool {
+                    Tool::Ffmpeg => Ok(Self::ffmpeg(program, address, RTSP, "-fflags nobuffer", false)),
+                    Tool::Gstreamer => {
+                        let address = address.reveal();
+                        let convert = hardware(&program);
+                        let mut arguments = vec!["-q".to_owned(), "rtspsrc".into(), format!("location={address}")];
+                        // The address is one argument, whatever is in it.
+                        let rest = format!(
+                            "protocols=tcp latency=200 ! application/x-rtp,media=video ! decodebin ! {convert}{}",
+                            tail()
+                        );
+                        arguments.extend(rest.split(' ').map(str::to_owned));
+                        Ok(CommandLine { tool, program, arguments, older: None, discreet: None, may_end: false })
+                    }
+                }
+            }
+            Uri::Http(address) => {
+                let (_, program) = Tool::find("ffmpeg", search)
+                    .map_err(|e| Error::runtime("http: and https: sources need ffmpeg").with_source(e.chain()))?;
+                // A playlist or a film hands out seconds at once, to be shown at their own pace, and may have an end; a camera none.
+                let path = address.reveal().split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
+                let paced = PACED.iter().any(|end| path.ends_with(end));
+                let options = if paced { "-re" } else { "-fflags nobuffer" };
+                let tls = address.reveal().get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https:"));
+                let own = if tls { trusted(&config.certificates)? } else { Vec::new() };
+                Ok(Self::ffmpeg(program, address, &own, options, paced))
+            }
+            _ => Err(Error::usage("only csi:, rtsp:, http: and gst: sources are pipelines")),
+        }
+    }
+
+    /// `own`: options of the way that the address is read; `options`: of what is read.
+    fn ffmpeg(program: PathBuf, address: &Address, own: &[(&str, &str)], options: &str, may_end: bool) -> CommandLine {
+        let words = own.iter().flat_map(|(name, value)| [format!("-{name}"), (*value).to_owned()]).collect::<Vec<_>>();
+        let [arguments, older] = duties::FFMPEG_SYNC.map(|sync| ffmpeg(address.reveal(), &words, options, sync));
+        let discreet = address.has_secrets().then(|| {
+            let [new, _] = duties::FFMPEG_SYNC;
+            let list = duties::ffmpeg_list(address.reveal(), own);
+            Discreet { arguments: ffmpeg("pipe:0", &[], &format!("{options} {}", duties::FFMPEG_LIST), new), list }
+        });
+        CommandLine { tool: Tool::Ffmpeg, program, arguments, older: Some(older), discreet, may_end }
+    }
+
+    /// The same in the words of older versions, once; false where there are none. Those take no options from a list either.
+    pub(super) fn fall_back(&mut self) -> bool {
+        self.discreet = None;
+        self.older.take().map(|older| self.arguments = older).is_some()
+    }
+
+    fn pipeline(text: &str, search: &OsStr, may_end: bool) -> Result<CommandLine> {
+        let (tool, program) = Tool::find("gst-launch-1.0", search).map_err(|_| {
+            Error::runtime(format!("csi: and gst: sources need gst-launch-1.0, which is not in PATH; {INSTALL}"))
+        })?;
+        let mut arguments = vec!["-q".to_owned()];
+        arguments.extend(words(text)?);
+        Ok(CommandLine { tool, program, arguments, older: None, discreet: None, may_end })
+    }
+
+    pub(super) fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        match &self.discreet {
+            Some(discreet) => command.args(&discreet.arguments).stdin(Stdio::piped()),
+            None => command.args(&self.arguments).stdin(Stdio::null()),
+        };
+        command
+    }
+
+    /// What the child is to read on its standard input.
+    pub(super) fn list(&self) -> Option<&str> {
+        self.discreet.as_ref().map(|discreet| discreet.list.as_str())
+    }
+
+    /// As one would type it.
+    pub(super) fn shown(&self) -> String {
+        let quoted = |word: &String| {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,@%+".contains(c);
+            if word.chars().all(plain) { word.clone() } else { format!("'{word}'") }
+        };
+        format!("{} {}", self.tool.name(), self.arguments.iter().map(quoted).collect::<Vec<_>>().join(" "))
+    }
+}
+
+fn csi(number: u32, config: &config::Source) -> String {
+    let (width, height) = (config.camera_width, config.camera_height);
+    let millis = (config.camera_frame_rate * 1000.0).round();
+    let rate = if millis % 1000.0 == 0.0 { format!("{}/1", millis / 1000.0) } else { format!("{millis}/1000") };
+    format!(
+        "nvarguscamerasrc sensor-id={number} ! \
+         video/x-raw(memory:NVMM),format=NV12,width={width},height={height},framerate={rate} ! nvvidconv ! \
+         video/x-raw,format=I420 ! {}",
+        tail()
+    )
+}
+
+/// `own` and `options`: how the input is read.
+fn ffmpeg(address: &str, own: &[String], options: &str, sync: &str) -> Vec<String> {
+    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let after = words(&format!("{} {sync} passthrough {}", duties::FFMPEG_FILM, duties::FFMPEG_OUTPUT));
+    let input = words(options).into_iter().chain(["-i".to_owned(), address.to_owned()]);
+    words(duties::FFMPEG_INPUT).into_iter().chain(own.iter().cloned()).chain(input).chain(after).collect()
+}
+
+/// Whose certificate is trusted, as ffmpeg is told (by itself it trusts all).
+fn trusted(certificates: &str) -> Result<Vec<(&'static str, &str)>> {
+    let verify = ("tls_verify", "1");
+    match certificates {
+        "any" => Ok(Vec::new()),
+        "system" if Path::new(AUTHORITIES).is_file() => Ok(vec![verify, ("ca_file", AUTHORITIES)]),
+        "system" => Ok(vec![verify]),
+        file if Path::new(file).is_file() => Ok(vec![verify, ("ca_file", file)]),
+        file => Err(Error::config(format!(
+            "source.certificates = \"{file}\" is no file; name one of certificates (PEM), \"system\" or \"any\""
+        ))),
+    }
+}
+
+/// What brings frames out of the memory of a Jetson's decoder, where it has one: decodebin takes the decoder by itself.
+fn hardware(program: &Path) -> &'static str {
+    let inspect = program.with_file_name("gst-inspect-1.0");
+    let mut command = Command::new(inspect);
+    command.args(["--exists", "nvvidconv"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    if command.status().is_ok_and(|status| status.success()) { "nvvidconv ! video/x-raw,format=I420 ! " } else { "" }
+}
+
+/// Splits a pipeline into arguments as a shell does: white space between, `'...'`, `"..."` and `\` kept together.
+fn words(text: &str) -> Result<Vec<String>> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None::<char>);
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (None, '"' | '\'') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None | Some('"'), '\\') => word.get_or_insert_default().extend(chars.next()),
+            (None, c) if c.is_whitespace() => words.extend(word.take()),
+            (_, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    match quote {
+        Some(quote) => Err(Error::usage(format!(
+            "the pipeline `{}` has a quote {quote} that is not closed",
+            Address::new(&format!("gst:{text}"))
+        ))),
+        None => Ok(words),
+    }
+}
+
+/// What to do about the last words of a child; empty where they say it themselves.
+pub(super) fn advice(uri: &Uri, words: &str) -> &'static str {
+    let says = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
+    if matches!(uri, Uri::Rtsp(_) | Uri::Http(_)) {
+        // No figures: they may be those of a port.
+        if says(&["nauthorized", "Not authorized", "Forbidden"]) {
+            return match uri {
+                Uri::Http(_) => "the camera refuses user and password; write http://USER:PASSWORD@HOST/PATH",
+                _ => "the camera refuses user and password; write rtsp://USER:PASSWORD@HOST/PATH",
+            };
+        }
+        if says(&["certificate failed verification", "certificate verify failed"]) {
+            return "the certificate of the server is not trusted; where it is the camera's own, name its file (PEM) with --set \
+                    source.certificates=FILE, or trust whatever answers there with source.certificates=any";
+        }
+        if says(&["Not Found", "Not found"]) {
+            return "the camera has no stream of that path; its manual names it";
+        }
+        if says(&[
+            "refused",
+            "No route",
+            "unreachable",
+            "resolve",
+            "Name or service",
+            "timed out",
+            "connect to",
+            "Failed to connect",
+        ]) {
+            return "nothing answers there: check address, port (rtsp: 554, http: 80 where none is named) and cable";
+        }
+    }
+    if says(&["no element \"nvarguscamerasrc\""]) {
+        return "csi: needs a Jetson with its camera software (nvidia-l4t-gstreamer); elsewhere use v4l2: or gst:";
+    }
+    if says(&["no element \"matroskamux\"", "no element \"videoconvert\"", "no element \"videoscale\""]) {
+        return "install gstreamer1.0-plugins-base and gstreamer1.0-plugins-good";
+    }
+    if says(&["No cameras available", "Failed to create CaptureSession"]) {
+        return "no sensor answers; check the ribbon cable, and restart nvargus-daemon";
+    }
+    ""
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// A folder with programs of these names.
+    fn programs(names: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for name in names {
+            let path = folder.path().join(name);
+            std::fs::write(&path, "#!/bin/sh\nexit 1\n").unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        folder
+    }
+
+    fn shown(uri: &str, names: &[&str]) -> String {
+        let folder = programs(names);
+        let uri = Uri::parse(uri).unwrap();
+        match CommandLine::new(&uri, &config::Source::default(), folder.path().as_os_str()) {
+            Ok(call) => call.shown(),
+            Err(error) => error.chain(),
+        }
+    }
+
+    #[test]
+    fn pipelines_are_built_and_missing_programs_named() {
+        const GST: &[&str] = &["gst-launch-1.0"];
+        let csi = shown("csi://2", GST);
+        for part in ["sensor-id=2", "width=640,height=480,framerate=30/1", "nvvidconv", "matroskamux"] {
+            assert!(csi.contains(part), "{part}: {csi}");
+        }
+        let own = shown("gst:videotestsrc pattern=\"ball\" ! 'video/x-raw, width=64'", GST);
+        assert!(
+            own.starts_with("gst-launch-1.0 -q videotestsrc pattern=ball '!' 'video/x-raw, width=64' '!' videoc"),
+            "{own}"
+        );
+        let network = shown("rtsp://h/a?x=1&y=2", GST);
+        assert!(network.contains("location=rtsp://h/a?x=1&y=2'") && network.contains("protocols=tcp"), "{network}");
+        assert!(shown("rtsp://h/a", &["ffmpeg"]).contains("-rtsp_transport tcp"));
+        assert!(shown("http://h/a.M3U8?x=.1", &["ffmpeg"]).contains(" -re -i "));
+        assert!(shown("http://h/video.cgi?x=a.m3u8", &["ffmpeg"]).contains(" -fflags nobuffer -i "));
+        for uri in ["csi://0", "gst:x"] {
+            let none = shown(uri, &["ffmpeg"]);
+            assert!(none.contains("gst-launch-1.0, which is not in PATH") && none.contains("apt install"), "{none}");
+        }
+        assert!(shown("rtsp://h/a", &[]).contains("apt install ffmpeg"));
+        assert!(shown("gst:x \"y", GST).contains("not closed"));
+    }
+
+    #[test]
+    fn last_words_are_explained() {
+        let rtsp = Uri::parse("rtsp://h/a").unwrap();
+        for (words, part) in [
+            ("method DESCRIBE failed: 401 Unauthorized", "USER:PASSWORD"),
+            ("Connection refused", "nothing answers"),
+            ("Failed to connect. (Generic error)", "nothing answers"),
+            ("tcp://127.0.0.1:40401 failed: Connection refused", "nothing answers"),
+            ("404 Not Found", "no stream of that path"),
+            ("[tls @ 0x1] Peer certificate failed verification", "source.certificates=FILE"),
+            ("else", ""),
+        ] {
+            assert!(advice(&rtsp, words).contains(part) && (part.is_empty() == advice(&rtsp, words).is_empty()));
+        }
+        assert!(
+            advice(&Uri::Csi(0), "WARNING: erroneous pipeline: no element \"nvarguscamerasrc\"").contains("Jetson")
+        );
+    }
+}

@@ -1,0 +1,65 @@
+//! `kill -9` of the program at any moment, with every objective, optimizer and kind of replay: the same bits in the end.
+#![allow(clippy::unwrap_used, reason = "tests")]
+mod common;
+
+use common::{PATTERN, TestDir, assert_same, heads, learn_args, rows, tree, write_folder};
+
+/// Saves often, so that kills fall between, into and after saves.
+const OFTEN: &str = "checkpoint.every_frames=60";
+
+/// The whole run and one that was killed must agree in heads, embeddings and the last state.
+fn survives(sets: &[&str]) {
+    let place = TestDir::new();
+    write_folder(&place.at("frames"), PATTERN, "jpg");
+    let sets: Vec<&str> = [OFTEN].iter().chain(sets).flat_map(|set| ["--set", set]).collect();
+    let report = place.learn("frames", "whole", &sets).ok().json();
+    assert!(report["steps"].as_u64().unwrap() >= 20, "{sets:?}: {report}");
+    let kills = place.killed_until_done(&[&learn_args("frames", "run"), &sets[..]].concat());
+    assert!(kills >= 3, "{sets:?}: {kills} kills");
+    assert_same(&heads(&place.at("run")), &heads(&place.at("whole")));
+    assert!(rows(&place.at("run/embeddings")) == rows(&place.at("whole/embeddings")), "{sets:?}: embeddings differ");
+    let state = |run: &str| {
+        tree(&place.at(run))
+            .remove("state.safetensors")
+            .unwrap_or_else(|| panic!("{sets:?}: {run} has no state: {:?}", tree(&place.at(run)).keys()))
+    };
+    assert!(state("run") == state("whole"), "{sets:?}: the states differ after {kills} kills");
+}
+
+#[test]
+fn contrastive() {
+    survives(&[
+        "learn.objective=nt-xent",
+        "learn.optimizer=sgd",
+        "learn.positives=2",
+        "learn.ema=0.99",
+        "export.format=parquet",
+    ]);
+    survives(&["learn.objective=dcl + 0.1 vicreg", "learn.false_negatives=window", "learn.anchor=0.5"]);
+    survives(&[
+        "learn.objective=supcon",
+        "learn.optimizer=lars",
+        "learn.learning_rate=0.01",
+        "export.format=safetensors",
+    ]);
+    survives(&["learn.objective=instance", "learn.views=0.5", "learn.replay=reservoir"]);
+}
+
+#[test]
+fn with_a_queue() {
+    survives(&["learn.objective=moco", "learn.queue=latents", "learn.queue_len=300"]);
+    survives(&["learn.objective=moco", "learn.queue=keys", "learn.queue_len=300", "learn.orthogonal_gradient=0.9"]);
+}
+
+#[test]
+fn without_negatives() {
+    survives(&["learn.objective=vicreg", "learn.schedule=cosine", "learn.schedule_steps=100"]);
+    survives(&["learn.objective=barlow-twins", "learn.gap=adaptive"]);
+    survives(&["learn.objective=byol"]);
+    survives(&["learn.objective=simsiam"]);
+}
+
+#[test]
+fn predictive() {
+    survives(&["learn.objective=cpc", "learn.cpc_moments=6", "learn.cpc_width=16", "learn.cpc_dim=16"]);
+}
