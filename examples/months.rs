@@ -24,11 +24,11 @@ fn config() -> Result<Config, Box<dyn Error>> {
         "head.dim=4",
         "head.hidden=4",
         "head.candidates=['slow']",
-        "learn.still_distance=0",
+        "learn.sampling.still_distance=0",
         "learn.first_fit_frames=1000",
-        "learn.replay_megabytes=1",
-        "learn.replay=reservoir",
-        "learn.frames_per_step=0",
+        "learn.replay.megabytes=1",
+        "learn.replay.policy=reservoir",
+        "learn.optimizer.frames_per_step=0",
         &refit,
     ];
     Ok(loader::load(None, &overrides.map(str::to_owned))?)

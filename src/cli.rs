@@ -284,7 +284,7 @@ pub struct SearchArgs {
     #[arg(long, value_name = "DIR")]
     pub embeddings: Option<PathBuf>,
     /// Of one camera, only the nearest frame within so many seconds (0: every frame); left out: 2, or twice
-    /// learn.gap_max_secs where that is longer.
+    /// learn.sampling.gap_max_secs where that is longer.
     #[arg(long, value_name = "SECS")]
     pub min_gap_secs: Option<f64>,
     /// What the rows were made from, as in `learn`: the pictures of the contact sheet are taken out of it.
@@ -502,7 +502,7 @@ pub struct BenchLearningArgs {
     /// The encoder (ONNX).
     #[arg(long, value_name = "MODEL.onnx")]
     pub encoder: PathBuf,
-    /// Objectives to compare, as in learn.objective, with commas between them; all that fit when left out.
+    /// Objectives to compare, as in learn.objective.name, with commas between them; all that fit when left out.
     #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
     pub objectives: Vec<String>,
     /// Seeds 0 to this less one, for what depends on them.
@@ -559,6 +559,9 @@ pub struct BenchReidArgs {
 /// `check`
 #[derive(Debug, Args)]
 pub struct CheckArgs {
+    /// Print the JSON Schema of the configuration, for editors.
+    #[arg(long, conflicts_with_all = ["encoder", "run"])]
+    pub schema: bool,
     /// An encoder with its card.
     #[arg(long, value_name = "MODEL.onnx")]
     pub encoder: Option<PathBuf>,

@@ -282,7 +282,7 @@ fn a_still_scene_teaches_nothing() {
         stream.play(&shot, true);
         assert_eq!((stream.number(), stream.head()), (number, &head), "seed {seed}: drift");
         // What so many frames bring where something moves.
-        let usual = STILL as f64 * 0.8 / stream.learner.config().learn.frames_per_step as f64;
+        let usual = STILL as f64 * 0.8 / stream.learner.config().learn.optimizer.frames_per_step as f64;
         let taken = (stream.learner.counts().steps - steps) as f64;
         assert!(taken < 0.01 * usual, "seed {seed}: {taken} steps of {usual}");
         let (still, _) = stream.learner.left_out();
@@ -291,7 +291,7 @@ fn a_still_scene_teaches_nothing() {
     }
 }
 
-/// A sensor with noise above `learn.still_distance`: told from motion after some seconds, at any level, and left out. No
+/// A sensor with noise above `learn.sampling.still_distance`: told from motion after some seconds, at any level, and left out. No
 /// head is made of it; the head that was learned before stays to the bit, and nearly no noise gets into memory.
 #[test]
 fn sensor_noise_for_long_is_a_still_scene() {

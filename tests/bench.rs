@@ -90,7 +90,7 @@ fn what_cannot_be_measured_is_said() {
 fn a_step_of_every_objective_is_timed() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_afterimage"));
     command.args(["bench", "step", "--json", "--latent", "48", "--steps", "1", "--rounds", "1"]);
-    for set in ["head.dim=16", "head.hidden=24", "learn.queue_len=70", "learn.batch_pairs=16"] {
+    for set in ["head.dim=16", "head.hidden=24", "learn.objective.queue_len=70", "learn.objective.batch_pairs=16"] {
         command.args(["--set", set]);
     }
     let done = command.output().unwrap();

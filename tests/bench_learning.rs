@@ -109,7 +109,7 @@ fn instance_is_trained_wherever_it_stands() {
     write_set(&place.at("scenes"), 7, 120);
     let objectives = ["nt-xent", "instance", "nt-xent + instance"];
     let all = objectives.join(",");
-    let args = ["scenes", "--objectives", &all, "--seeds", "1", "--set", "learn.views=0.5", "--json"];
+    let args = ["scenes", "--objectives", &all, "--seeds", "1", "--set", "learn.augmentation.share=0.5", "--json"];
     let json = bench(&place, &args).ok().json();
     let trials = json["learning"][0]["found"]["trials"].as_array().unwrap();
     let nears: Vec<String> = trials.iter().map(|t| t["trained"][0]["near"].to_string()).collect();

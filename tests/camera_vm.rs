@@ -145,7 +145,7 @@ fn formats_are_taken_exactly_whatever_the_camera_was_left_in() {
     };
     let mut frame = Frame::default();
     let mut mean = |pixels: &str| {
-        let config = config::Source { camera_pixels: pixels.into(), ..small() };
+        let config = config::Source { camera_pixels: pixels.parse().unwrap(), ..small() };
         let mut camera = LiveCamera::open(Path::new(&device()), &config).unwrap();
         while camera.next(&mut frame, Duration::from_secs(5)).unwrap() != Pull::Frame {}
         assert_eq!((frame.width, frame.height, frame.pixels.len()), (320, 180, 320 * 180 * 3), "{pixels}");

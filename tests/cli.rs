@@ -65,15 +65,15 @@ fn a_configuration_with_mistakes() {
     let place = TestDir::new();
     fs::write(
         place.at("learn.toml"),
-        "learn = { cpu_share = 7.0, learning_rate = nan, temprature = 0.1 }\n\
+        "learn = { cpu_share = 7.0, optimizer.learning_rate = nan, temprature = 0.1 }\n\
          head = { dim = \"many\", hidden = -3 }\n[promotion]\nquantile = -nan\n[sauce]\nx = 1\n",
     )
     .unwrap();
     let parts = [
         "7 mistakes in the configuration (learn.toml)",
         "learn.cpu_share = 7: must be from 0.01 to 1",
-        "learn.learning_rate = NaN: must be from 0 to 1",
-        "learn.temprature: unknown key; did you mean temperature?",
+        "learn.optimizer.learning_rate = NaN: must be from 0 to 1",
+        "learn.temprature: unknown key; did you mean objective.temperature?",
         "head.dim = \"many\": must be integer, found string",
         "head.hidden = -3: must not be negative",
         "promotion.quantile = NaN: must be from 0.001 to 0.5",
@@ -88,8 +88,14 @@ fn a_configuration_with_mistakes() {
     let typo = ["--set", "learn.cpu_shar=0.5", "--set", "export.dtype=f64", "--set", "nonsense"];
     let parts = ["3 mistakes", "learn.cpu_shar: unknown key; did you mean cpu_share?", "f16", "--set nonsense: write"];
     refused(&place, SHORT, &typo, 78, &parts);
-    let gaps = ["--set", "learn.gap_min_secs=5"];
-    refused(&place, SHORT, &gaps, 78, &["learn.gap_min_secs = 5: must not be above learn.gap_max_secs = 1.2"]);
+    let gaps = ["--set", "learn.sampling.gap_min_secs=5"];
+    refused(
+        &place,
+        SHORT,
+        &gaps,
+        78,
+        &["learn.sampling.gap_min_secs = 5: must not be above learn.sampling.gap_max_secs = 1.2"],
+    );
     let size = ["--set", "encoder.input_size=33"];
     refused(&place, SHORT, &size, 78, &["encoder.input_size = 33", "multiples of 8", "32 or 40"]);
 }

@@ -3,12 +3,12 @@
 //! than the frozen latents do.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use afterimage::config::Training;
 use afterimage::frame::Timestamp;
 use afterimage::head::ScatterStats;
 use afterimage::linalg::random::uniform;
 use afterimage::linalg::unit_rows;
 use afterimage::sampling::{Block, PairSampler};
+use afterimage_learn::config::SamplingSettings;
 use ndarray::{Array1, Array2, s};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -49,7 +49,7 @@ fn blocks(artefact: impl Fn(u64) -> Array1<f64>) -> Vec<Block> {
 
 /// Share of the variance of embeddings that lies in the artefact's part of the latents: frozen, and of the slow head.
 fn shares(gap: &str, blocks: &[Block]) -> [f64; 2] {
-    let mut gaps = PairSampler::new(&Training { gap: gap.into(), ..Training::default() });
+    let mut gaps = PairSampler::new(&SamplingSettings { gap: gap.parse().unwrap(), ..SamplingSettings::default() });
     let mut scatter = ScatterStats::new(DIM);
     for block in blocks {
         gaps.learn(block);

@@ -42,8 +42,8 @@ fn grid_model(place: &TestDir, model: &str, tensor: &str, size: u32) -> String {
 /// Small networks, for the small encoder.
 #[rustfmt::skip]
 const SMALL: [&str; 14] = [
-    "--set", "learn.objective=cpc", "--set", "learn.cpc_width=16", "--set", "learn.cpc_blocks=2", "--set",
-    "learn.cpc_dim=16", "--set", "learn.cpc_batch=8", "--set", "export.latents=true", "--set", "learn.learning_rate=0.001",
+    "--set", "learn.objective.name=cpc", "--set", "learn.cpc.width=16", "--set", "learn.cpc.blocks=2", "--set",
+    "learn.cpc.dim=16", "--set", "learn.cpc.batch=8", "--set", "export.latents=true", "--set", "learn.optimizer.learning_rate=0.001",
 ];
 
 fn learn(place: &TestDir, encoder: &str, source: &str, out: &str, more: &[&str]) -> common::Output {
@@ -56,7 +56,7 @@ fn a_run_over_grids_learns_exports_cells_and_is_replayed() {
     let place = TestDir::new();
     let encoder = grid_model(&place, ENCODER, "grid8", 32);
     for embedding in ["projected", "context"] {
-        let set = format!("learn.cpc_embedding={embedding}");
+        let set = format!("learn.cpc.embedding={embedding}");
         let report =
             learn(&place, &encoder, PATTERN, embedding, &["--set", &set, "--set", "export.grid=true"]).ok().json();
         assert!(report["steps"].as_u64().unwrap() >= 20 && report["learned"]["fits"].as_u64().unwrap() > 2, "{report}");
@@ -103,7 +103,7 @@ fn over_grids_it_survives_kills_to_the_bit() {
 #[test]
 fn in_time_it_needs_no_grid() {
     let place = TestDir::new();
-    let report = learn(&place, ENCODER, PATTERN, "run", &["--set", "learn.cpc_moments=6"]).ok().json();
+    let report = learn(&place, ENCODER, PATTERN, "run", &["--set", "learn.cpc.moments=6"]).ok().json();
     assert!(report["steps"].as_u64().unwrap() >= 20, "{report}");
     assert!(report["promotions"].as_u64().unwrap() >= 1, "{report}");
     place.run(&["replay", "--run", "run", "--out", "again"]).ok();
@@ -126,7 +126,7 @@ fn the_bundled_encoder_gives_a_grid_to_learn_from() {
             fs::copy(file.path(), to).unwrap();
         }
     }
-    let small = ["--set", "learn.replay_megabytes=30", "--set", "export.latents=false"];
+    let small = ["--set", "learn.replay.megabytes=30", "--set", "export.latents=false"];
     let report = learn(&place, &encoder, "frames", "run", &small).ok().json();
     assert!(report["steps"].as_u64().unwrap() >= 20 && report["learned"]["fits"].as_u64().unwrap() >= 2, "{report}");
     assert!(report["learned"]["last_loss"].as_f64().unwrap().is_finite(), "{report}");
@@ -206,10 +206,10 @@ fn origin(grid: Option<[usize; 3]>) -> LatentSpec {
 fn small(embedding: &str) -> Config {
     let mut config = Config::default();
     let learn = &mut config.learn;
-    learn.objective = "cpc".into();
-    (learn.cpc_steps, learn.cpc_moments, learn.cpc_batch) = (3, 6, 8);
-    (learn.cpc_dim, learn.cpc_width, learn.cpc_blocks, learn.cpc_embedding) = (8, 8, 2, embedding.into());
-    (learn.first_fit_frames, learn.refit_growth, learn.frames_per_step) = (200, 1.5, 4);
+    learn.objective.name = "cpc".parse().unwrap();
+    (learn.cpc.steps, learn.cpc.moments, learn.cpc.batch) = (3, 6, 8);
+    (learn.cpc.dim, learn.cpc.width, learn.cpc.blocks, learn.cpc.embedding) = (8, 8, 2, embedding.parse().unwrap());
+    (learn.first_fit_frames, learn.refit_growth, learn.optimizer.frames_per_step) = (200, 1.5, 4);
     (config.head.dim, config.head.hidden) = (8, 12);
     (config.promotion.min_blocks, config.promotion.min_interval_secs) = (4, 0.0);
     config
@@ -291,17 +291,17 @@ fn what_cannot_be_predicted_is_refused_with_what_would_fit() {
     };
     let text = refused(Some([1, 6, 10]), &|_| {});
     assert!(text.contains("1 x 6 x 10") && text.contains("encoder.input_size"), "{text}");
-    let text = refused(Some(GRID), &|c| (c.learn.cpc_first, c.learn.cpc_steps) = (4, 5));
-    assert!(text.contains("learn.cpc_first = 4"), "{text}");
-    let text = refused(Some([7, 7, 1280]), &|c| c.learn.replay_megabytes = 3.0);
-    assert!(text.contains("learn.replay_megabytes = 3"), "{text}");
+    let text = refused(Some(GRID), &|c| (c.learn.cpc.first, c.learn.cpc.steps) = (4, 5));
+    assert!(text.contains("learn.cpc.first = 4"), "{text}");
+    let text = refused(Some([7, 7, 1280]), &|c| c.learn.replay.megabytes = 3.0);
+    assert!(text.contains("learn.replay.megabytes = 3"), "{text}");
     let text = refused(None, &|c| c.promotion.block_secs = 0.4);
     assert!(text.contains("promotion.block_secs * learn.frames_per_sec = 0.4 * 10 = 4"), "{text}");
-    let text = refused(None, &|c| c.learn.cpc_moments = 3);
-    assert!(text.contains("at least learn.cpc_steps + 1 = 4"), "{text}");
+    let text = refused(None, &|c| c.learn.cpc.moments = 3);
+    assert!(text.contains("at least learn.cpc.steps + 1 = 4"), "{text}");
     // Other objectives take any grid, pooled.
     let mut config = small("projected");
-    config.learn.objective = "nt-xent".into();
+    config.learn.objective.name = "nt-xent".parse().unwrap();
     let learner = Learner::new(&config.learner(), origin(Some([1, 6, 10])), None).unwrap();
     assert!(!learner.takes_grids());
     let place = TestDir::new();

@@ -201,8 +201,12 @@ const LIVE: &str = "pattern://3?live=true&rate=500&frames=1500&segments=100&widt
 #[test]
 fn a_live_source_waits_for_nobody() {
     let place = TestDir::new();
-    let slow =
-        ["learn.cpu_share=0.01", "learn.queue_latents=8", "learn.frames_per_sec=1000", "learn.gap_min_secs=0.001"];
+    let slow = [
+        "learn.cpu_share=0.01",
+        "learn.queue_latents=8",
+        "learn.frames_per_sec=1000",
+        "learn.sampling.gap_min_secs=0.001",
+    ];
     let began = Instant::now();
     let report = place.learn(LIVE, "run", &slow.map(|set| ["--set", set]).concat()).ok().json();
     // 3 s of frames, and the last fit.

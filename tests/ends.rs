@@ -51,7 +51,7 @@ fn wait_for_frames(path: &Path) {
 }
 
 fn start(place: &TestDir, verb: &str, source: &str, more: &[&str]) -> Running {
-    let boxes = format!("stream.boxes=unix:{}", place.at("b").display());
+    let boxes = format!("box_server.listen=unix:{}", place.at("b").display());
     let base = [verb, "--json", "--encoder", common::ENCODER, "--source", source, "--out", "run", "--set", &boxes];
     let mut running = place.start(&[&base, more].concat());
     running.wait_to_say("boxes are embedded for who asks");
@@ -211,7 +211,7 @@ fn large_requests_have_small_answers_and_hold_up_nobody() {
 #[test]
 fn a_detector_that_is_silent_makes_room_for_another() {
     let place = TestDir::new();
-    let running = start(&place, "embed", LIVE, &["--set", "stream.boxes_idle_secs=0.5"]);
+    let running = start(&place, "embed", LIVE, &["--set", "box_server.idle_secs=0.5"]);
     wait_for_frames(&place.at("b"));
     let _idle: Vec<_> = (0..16).map(|_| connect(&place.at("b"))).collect();
     std::thread::sleep(Duration::from_millis(700));

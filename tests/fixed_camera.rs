@@ -15,9 +15,9 @@ const ALL: [&str; 10] = [
     "--set",
     "preprocess.exposure=0.45",
     "--set",
-    "learn.views=0.5",
+    "learn.augmentation.share=0.5",
     "--set",
-    "learn.view_kinds=[\"flip\",\"crop\",\"colour\",\"grey\",\"blur\"]",
+    "learn.augmentation.kinds=[\"flip\",\"crop\",\"colour\",\"grey\",\"blur\"]",
     "--set",
     "checkpoint.every_frames=40",
 ];
@@ -81,10 +81,12 @@ fn views_and_crops_survive_kills_to_the_bit() {
 fn what_does_not_go_together_is_refused() {
     let place = TestDir::new();
     write_shots(&place.at("frames"), 8);
-    let sets = ["--set", "export.latents=true", "--set", "learn.views=1"];
+    let sets = ["--set", "export.latents=true", "--set", "learn.augmentation.share=1"];
     place.learn("frames", "run", &sets).ok();
-    place.run(&["replay", "--run", "run", "--out", "again"]).fails(78, &["learn.views = 1", "--set learn.views=0"]);
-    place.run(&["replay", "--run", "run", "--out", "again", "--set", "learn.views=0"]).ok();
+    place
+        .run(&["replay", "--run", "run", "--out", "again"])
+        .fails(78, &["learn.augmentation.share = 1", "--set learn.augmentation.share=0"]);
+    place.run(&["replay", "--run", "run", "--out", "again", "--set", "learn.augmentation.share=0"]).ok();
     let probe = ["--set", "preprocess.motion_crop=true", "--set", "promotion.probe=frames"];
     place.learn("frames", "other", &probe).fails(78, &["preprocess.motion_crop with promotion.probe"]);
     // A run that has no background yet cannot crop by it.

@@ -3,7 +3,6 @@
 //! Errors of arrays are relative to the largest entry of the array, errors of single numbers to the number.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use afterimage::config::Training;
 use afterimage::frame::Timestamp;
 use afterimage::head::{GridShape, Mlp, ScatterStats, SfaFit, slow_from};
 use afterimage::linalg::{Scalar, product, unit_rows};
@@ -12,6 +11,7 @@ use afterimage::objective::{
 };
 use afterimage::optimizer::{AdamW, AdamWState, Lars, LarsState, Sgd, SgdState, clip_norm};
 use afterimage::sampling::{Block, PairSampler};
+use afterimage_learn::config::SamplingSettings;
 use ndarray::{Array1, Array2, Axis, concatenate, s};
 use serde_json::Value;
 
@@ -321,7 +321,8 @@ fn slow_head_from_running_statistics() {
         ..Block::default()
     };
     let mut scatter = ScatterStats::new(12);
-    let gaps = PairSampler::new(&Training { gap_min_secs: 0.3, gap_max_secs: 0.3, ..Training::default() });
+    let gaps =
+        PairSampler::new(&SamplingSettings { gap_min_secs: 0.3, gap_max_secs: 0.3, ..SamplingSettings::default() });
     scatter.add(&block, &gaps.pairs(&block)).unwrap();
     assert_eq!(scatter.pairs(), 197);
     slow(&scatter.fit(5, 0.1).unwrap(), &f, F32);

@@ -29,37 +29,46 @@ fn survives(sets: &[&str]) {
 #[test]
 fn contrastive() {
     survives(&[
-        "learn.objective=nt-xent",
-        "learn.optimizer=sgd",
-        "learn.positives=2",
-        "learn.ema=0.99",
+        "learn.objective.name=nt-xent",
+        "learn.optimizer.name=sgd",
+        "learn.sampling.positives=2",
+        "learn.optimizer.ema=0.99",
         "export.format=parquet",
     ]);
-    survives(&["learn.objective=dcl + 0.1 vicreg", "learn.false_negatives=window", "learn.anchor=0.5"]);
     survives(&[
-        "learn.objective=supcon",
-        "learn.optimizer=lars",
-        "learn.learning_rate=0.01",
+        "learn.objective.name=dcl + 0.1 vicreg",
+        "learn.sampling.false_negatives=window",
+        "learn.objective.relational_weight=0.5",
+    ]);
+    survives(&[
+        "learn.objective.name=supcon",
+        "learn.optimizer.name=lars",
+        "learn.optimizer.learning_rate=0.01",
         "export.format=safetensors",
     ]);
-    survives(&["learn.objective=instance", "learn.views=0.5", "learn.replay=reservoir"]);
+    survives(&["learn.objective.name=instance", "learn.augmentation.share=0.5", "learn.replay.policy=reservoir"]);
 }
 
 #[test]
 fn with_a_queue() {
-    survives(&["learn.objective=moco", "learn.queue=latents", "learn.queue_len=300"]);
-    survives(&["learn.objective=moco", "learn.queue=keys", "learn.queue_len=300", "learn.orthogonal_gradient=0.9"]);
+    survives(&["learn.objective.name=moco", "learn.objective.queue=latents", "learn.objective.queue_len=300"]);
+    survives(&[
+        "learn.objective.name=moco",
+        "learn.objective.queue=keys",
+        "learn.objective.queue_len=300",
+        "learn.optimizer.orthogonal_gradient=0.9",
+    ]);
 }
 
 #[test]
 fn without_negatives() {
-    survives(&["learn.objective=vicreg", "learn.schedule=cosine", "learn.schedule_steps=100"]);
-    survives(&["learn.objective=barlow-twins", "learn.gap=adaptive"]);
-    survives(&["learn.objective=byol"]);
-    survives(&["learn.objective=simsiam"]);
+    survives(&["learn.objective.name=vicreg", "learn.optimizer.schedule=cosine", "learn.optimizer.schedule_steps=100"]);
+    survives(&["learn.objective.name=barlow-twins", "learn.sampling.gap=adaptive"]);
+    survives(&["learn.objective.name=byol"]);
+    survives(&["learn.objective.name=simsiam"]);
 }
 
 #[test]
 fn predictive() {
-    survives(&["learn.objective=cpc", "learn.cpc_moments=6", "learn.cpc_width=16", "learn.cpc_dim=16"]);
+    survives(&["learn.objective.name=cpc", "learn.cpc.moments=6", "learn.cpc.width=16", "learn.cpc.dim=16"]);
 }

@@ -63,7 +63,7 @@ impl Desk {
 /// Starts a live run with a desk, and waits until frames have come.
 fn start(place: &TestDir, verb: &[&str], encoder: &str, more: &[&str]) -> (Running, Desk) {
     let socket = place.at("boxes");
-    let set = format!("stream.boxes=unix:{}", socket.display());
+    let set = format!("box_server.listen=unix:{}", socket.display());
     let base = ["--source", LIVE, "--encoder", encoder, "--out", "live", "--camera", "door", "--json", "--set", &set];
     let mut running = place.start(&[verb, &base, more].concat());
     running.wait_to_say("boxes are embedded for who asks");
@@ -150,7 +150,7 @@ fn what_cannot_be_embedded_is_answered_with_its_reason() {
     let source = LIVE.replace("width=64&height=48", "width=1200&height=800");
     let (mut running, mut desk) = {
         let socket = place.at("boxes");
-        let set = format!("stream.boxes=unix:{}", socket.display());
+        let set = format!("box_server.listen=unix:{}", socket.display());
         let mut running = place.start(&[
             "embed",
             "--source",
@@ -165,9 +165,9 @@ fn what_cannot_be_embedded_is_answered_with_its_reason() {
             "--set",
             &set,
             "--set",
-            "stream.boxes_window_megabytes=10",
+            "box_server.window_megabytes=10",
             "--set",
-            "stream.boxes_wait_secs=0.3",
+            "box_server.wait_secs=0.3",
         ]);
         running.wait_to_say("boxes are embedded for who asks");
         (running, Desk::open(&socket))
@@ -187,7 +187,7 @@ fn what_cannot_be_embedded_is_answered_with_its_reason() {
         (r#"{"boxes": [{"box": [5, 5, 5, 9]}]}"#, "empty", "no width"),
         (r#"{"boxes": [{"box": [1198, 0, 1300, 9]}]}"#, "small", "less than 4 pixels"),
         (r#"{"boxes": [{"box": [0, 0, 9, 9], "score": 0}]}"#, "low-score", "boxes.score_above"),
-        (r#"{"frame": 0, "boxes": [{"box": [0, 0, 9, 9]}]}"#, "gone", "stream.boxes_window_megabytes"),
+        (r#"{"frame": 0, "boxes": [{"box": [0, 0, 9, 9]}]}"#, "gone", "box_server.window_megabytes"),
         (r#"{"wall_ns": 5, "boxes": [{"box": [0, 0, 9, 9]}]}"#, "gone", "is the oldest"),
         (r#"{"frame": 1999, "boxes": [{"box": [0, 0, 9, 9]}]}"#, "no-frame", "within 0.3 s"),
         (r#"{"camera": "gate", "boxes": [{"box": [0, 0, 9, 9]}]}"#, "no-camera", "there are door"),
@@ -249,7 +249,7 @@ fn a_head_that_learned_from_boxes_embeds_those_that_are_asked_for() {
     fs::write(place.at("tracks.txt"), lines).unwrap();
     place.learn(FILE, "people", &["--boxes", "tracks.txt"]).ok();
     assert!(place.at("people/latest").exists(), "a head was promoted");
-    let (running, mut desk) = start(&place, &["embed"], ENCODER, &["--set", "stream.boxes_run=people"]);
+    let (running, mut desk) = start(&place, &["embed"], ENCODER, &["--set", "box_server.run=people"]);
     let (answer, asked) = desk.ask(&json!({"boxes": [{"box": [2, 2, 30, 42]}]})).remove(0);
     running.signal("TERM");
     running.end().ok();
@@ -288,13 +288,13 @@ fn the_python_client_gets_what_it_asks_for() {
 #[test]
 fn desks_that_make_no_sense_are_refused_at_the_start() {
     let place = TestDir::new();
-    let set = format!("stream.boxes=unix:{}", place.at("boxes").display());
+    let set = format!("box_server.listen=unix:{}", place.at("boxes").display());
     let embed = |source: &str, more: &[&str]| {
         place.run(&[&["embed", "--source", source, "--encoder", ENCODER, "--out", "out"], more].concat())
     };
     embed(FILE, &["--set", &set]).fails(2, &["not live", "--boxes"]);
     embed(LIVE, &["--set", &set, "--set", "boxes.method=roi"]).fails(78, &["there is no grid"]);
-    embed(LIVE, &["--set", &set, "--set", "stream.boxes_run=nowhere"]).fails(78, &["stream.boxes_run", "nowhere"]);
+    embed(LIVE, &["--set", &set, "--set", "box_server.run=nowhere"]).fails(78, &["box_server.run", "nowhere"]);
     embed(LIVE, &["--set", &set, "--set", &set.replace("boxes=", "socket=")]).fails(78, &["one of its own"]);
     embed(LIVE, &["--set", &set, "--set", "preprocess.motion_crop=true", "--set", "mqtt.boxes=true"])
         .fails(78, &["2 mistakes", "no mqtt.broker", "leave one out"]);

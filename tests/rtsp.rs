@@ -69,7 +69,7 @@ fn decoders() -> Vec<&'static str> {
 }
 
 fn config(decoder: &str, stall_secs: f64) -> config::Source {
-    config::Source { decoder: decoder.into(), stall_secs, ..config::Source::default() }
+    config::Source { decoder: decoder.parse().unwrap(), stall_secs, ..config::Source::default() }
 }
 
 /// Pulls until `seen` says so; the last frame, and how many there were.

@@ -1,4 +1,4 @@
-//! The desk of detectors that ask while a pipeline runs (`stream.boxes`, `mqtt.boxes`).
+//! The desk of detectors that ask while a pipeline runs (`box_server.listen`, `mqtt.boxes`).
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,12 +25,12 @@ pub(super) fn desk(
     let Some(asked) = asked else { return Ok(None) };
     if !live {
         return Err(Error::usage(
-            "stream.boxes or mqtt.boxes with a source that is not live: boxes of a folder or a video come in a file (--boxes)",
+            "box_server.listen or mqtt.boxes with a source that is not live: boxes of a folder or a video come in a file (--boxes)",
         ));
     }
     let size = opened.encoder.size();
     let method = BoxMethod::new(&config.boxes, &opened.card, &opened.origin, size)?;
-    let own = match config.stream.boxes_run.as_str() {
+    let own = match config.box_server.run.as_str() {
         "" => None,
         run => Some(head_of(Path::new(run), opened, method)?),
     };
@@ -41,7 +41,7 @@ pub(super) fn desk(
 
 /// The newest head of `run`, which learned from boxes that are embedded this way, or from frames.
 fn head_of(run: &Path, opened: &LoadedEncoder, method: BoxMethod) -> Result<Snapshot> {
-    let told = |error: Error| Error::config(format!("stream.boxes_run = {:?}", run.display())).with_source(error);
+    let told = |error: Error| Error::config(format!("box_server.run = {:?}", run.display())).with_source(error);
     let info = RunManifest::load(run).map_err(told)?;
     let of_boxes = method.origin(&opened.origin);
     let origin = if info.card_hash == of_boxes.card_hash { of_boxes } else { opened.origin.clone() };

@@ -42,7 +42,11 @@ impl LoadedEncoder {
     pub(super) fn open(model: &Path, config: &Config) -> Result<Self> {
         let card = ModelCard::beside(model)?.with(&config.encoder)?.prepared(&config.preprocess)?;
         let runtime = runtime::load(&config.encoder.onnxruntime)?;
-        let what = format!("encoder {} on {}", model.display(), config.encoder.providers.join(", "));
+        let what = format!(
+            "encoder {} on {}",
+            model.display(),
+            config.encoder.providers.iter().map(|provider| provider.as_str()).collect::<Vec<_>>().join(", ")
+        );
         let encoder = open_heartbeat::while_opening(&what, || Encoder::open(&runtime, model, &card, &config.encoder))?;
         let origin = LatentSpec {
             encoder_sha256: encoder.sha256().to_owned(),

@@ -77,7 +77,7 @@ pub(super) fn run(args: &cli::EmbedArgs, started: Instant) -> Result<CommandResu
         cameras: cameras.iter().map(|name| name.as_str().into()).collect(),
         snapshots: vec![Arc::new(snapshot)],
         next_index: 0,
-        segmenter: ShotDetector::new(&config.learn),
+        segmenter: ShotDetector::new(&config.learn.sampling),
         exporter: Exporter::open(
             &args.out,
             &config.export,

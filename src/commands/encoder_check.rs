@@ -86,7 +86,7 @@ fn inference(opened: &mut LoadedEncoder) -> Result<Duration> {
 /// Opens `model` on `provider` alone, without stepping down to another; says what came of it.
 pub(super) fn provider(model: &Path, provider: &str, config: &Config) -> Result<String> {
     let mut alone = config.clone();
-    alone.encoder.providers = vec![provider.to_owned()];
+    alone.encoder.providers = vec![provider.parse().map_err(Error::usage)?];
     alone.encoder.fallback = false;
     let mut opened = LoadedEncoder::open(model, &alone)?;
     let millis = inference(&mut opened)?.as_secs_f64() * 1e3;

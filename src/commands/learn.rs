@@ -112,7 +112,7 @@ pub(super) fn run(args: &cli::LearnArgs, started: Instant) -> Result<CommandResu
             source.skip_to(place.next_index)?;
         }
         let mut progress = Progress::new("learn", source.length());
-        let mut segmenter = ShotDetector::new(&config.learn);
+        let mut segmenter = ShotDetector::new(&config.learn.sampling);
         if let Some(saved) = place.segmenter {
             segmenter.restore(saved);
         }

@@ -87,7 +87,7 @@ pub(super) fn run(args: &cli::MergeArgs) -> Result<Output> {
     let mut worker = RunStore::new(learner, info.owner(), &building, journal)?;
     worker.after(frame, stamp);
     worker.finish()?;
-    let segmenter = ShotDetector::new(&config.learn).save().clone();
+    let segmenter = ShotDetector::new(&config.learn.sampling).save().clone();
     let background = background.map(Arc::new);
     worker.checkpoint(CheckpointMarker {
         next_index: frame + 1,

@@ -35,11 +35,11 @@ pub(super) fn run(args: &cli::ReplayArgs) -> Result<Output> {
         )));
     }
     same_latents(recorded.recorded(), &config)?;
-    if config.learn.views > 0.0 {
+    if config.learn.augmentation.share > 0.0 {
         return Err(Error::config(format!(
-            "learn.views = {}: recorded latents have no augmented views of their frames; replay without them \
-             (--set learn.views=0), or learn from the source itself",
-            config.learn.views
+            "learn.augmentation.share = {}: recorded latents have no augmented views of their frames; replay without them \
+             (--set learn.augmentation.share=0), or learn from the source itself",
+            config.learn.augmentation.share
         )));
     }
     let origin = recorded.origin();

@@ -199,7 +199,7 @@ mod tests {
         let (before, mut now) = (Config::default(), Config::default());
         assert!(changed_keys(&before, &now).unwrap().is_empty());
         now.learn.seed = 7;
-        now.encoder.providers = vec!["cuda".into(), "cpu".into()];
+        now.encoder.providers = vec![crate::config::Provider::Cuda, crate::config::Provider::Cpu];
         let changed = changed_keys(&before, &now).unwrap();
         assert_eq!(changed, ["encoder.providers: [\"cpu\"] -> [\"cuda\", \"cpu\"]", "learn.seed: 0 -> 7"]);
     }

@@ -1,4 +1,5 @@
 //! `[host]`: how a run lives with the machine that it is on. A run does not keep it.
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Export;
@@ -7,7 +8,7 @@ use super::Export;
 const MOST_CORES: usize = 1024;
 
 /// `[host]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Host {
     /// Cores that the learner may run on, as `2` or `0-1,3`; empty: all.

@@ -1,7 +1,7 @@
 //! From text to a checked [`Config`]; every mistake is reported, with its key, what was found and what is allowed.
 use std::path::Path;
 
-use afterimage_learn::config::{check_candidates, distance};
+use afterimage_learn::config::{ObjectiveSum, check_candidates, distance};
 use toml::{Table, Value};
 
 use super::schema::{ranges, words};
@@ -12,6 +12,10 @@ use crate::files;
 
 /// The one key whose value is a number or a list of two.
 const INPUT_SIZE: &str = "encoder.input_size";
+/// A list of heads.
+const CANDIDATES: &str = "head.candidates";
+/// A sum of objectives.
+const OBJECTIVE: &str = "learn.objective.name";
 /// A config file larger than this is not one.
 const MAX_BYTES: u64 = 1 << 20;
 /// Fewer samples do not tell noise from motion.
@@ -71,8 +75,11 @@ fn checked(mut table: Table, place: &str, overrides: &[String]) -> Result<Config
     let schema = schema()?;
     let mut clean = Table::new();
     compare("", &table, &schema, &mut clean, &mut problems);
-    check_values(&clean, &mut problems);
     check_taps(&clean, &mut problems);
+    // A value that cannot be read has its default for the checks that follow: they go on.
+    for key in check_values(&clean, &mut problems).into_iter().chain(check_texts(&clean, &mut problems)) {
+        remove(&mut clean, key);
+    }
     let config: Option<Config> = Value::Table(complete(clean, &schema)).try_into().ok();
     if let Some(config) = &config {
         check_together(config, &mut problems);
@@ -184,7 +191,18 @@ fn lookup<'t>(table: &'t Table, key: &str) -> Option<&'t Value> {
     }
 }
 
-fn check_values(table: &Table, problems: &mut Vec<String>) {
+fn remove(table: &mut Table, key: &str) {
+    match key.split_once('.') {
+        Some((part, rest)) => {
+            table.get_mut(part).and_then(Value::as_table_mut).into_iter().for_each(|t| remove(t, rest))
+        }
+        None => drop(table.remove(key)),
+    }
+}
+
+/// The ranges of numbers, and the words of choices; returns the choices that are none.
+fn check_values(table: &Table, problems: &mut Vec<String>) -> Vec<&'static str> {
+    let mut wrong = Vec::new();
     for (key, least, most) in ranges() {
         let number = match lookup(table, key) {
             Some(Value::Float(f)) => *f,
@@ -200,6 +218,7 @@ fn check_values(table: &Table, problems: &mut Vec<String>) {
         let texts: Vec<&Value> = match lookup(table, key) {
             Some(Value::Array(list)) if list.is_empty() => {
                 problems.push(format!("{key} = []: name at least one of {}", words.join(", ")));
+                wrong.push(*key);
                 continue;
             }
             Some(Value::Array(list)) => list.iter().collect(),
@@ -209,9 +228,11 @@ fn check_values(table: &Table, problems: &mut Vec<String>) {
         for text in texts {
             if !text.as_str().is_some_and(|t| words.contains(&t)) {
                 problems.push(format!("{key} has {text}: must be one of {}", words.join(", ")));
+                wrong.push(*key);
             }
         }
     }
+    wrong
 }
 
 /// `encoder.taps`: a list of texts, each a tap.
@@ -223,20 +244,38 @@ fn check_taps(table: &Table, problems: &mut Vec<String>) {
     }
 }
 
+/// Texts with a grammar of their own, objectives and candidate heads; returns the keys of those that cannot be read.
+fn check_texts(table: &Table, problems: &mut Vec<String>) -> Vec<&'static str> {
+    let mut unreadable = Vec::new();
+    if let Some(text) = lookup(table, OBJECTIVE).and_then(Value::as_str)
+        && let Err(wrong) = text.parse::<ObjectiveSum>()
+    {
+        problems.extend(wrong.into_iter().map(|why| format!("{OBJECTIVE} has {why}")));
+        unreadable.push(OBJECTIVE);
+    }
+    if let Some(list) = lookup(table, CANDIDATES).and_then(Value::as_array) {
+        let texts: Vec<String> = list.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect();
+        let before = problems.len();
+        check_candidates(&texts, problems);
+        unreadable.extend((problems.len() > before).then_some(CANDIDATES));
+    }
+    unreadable
+}
+
 fn check_together(config: &Config, problems: &mut Vec<String>) {
     if let Err(problem) = config.preprocess.level(None) {
         problems.push(problem);
     }
     problems.extend(config.metrics.address().err());
     problems.extend(config.stream.address().err());
-    problems.extend(config.stream.boxes_address().err());
+    problems.extend(config.box_server.address(&config.stream).err());
     if config.mqtt.boxes && config.mqtt.broker.is_empty() {
         problems.push("mqtt.boxes = true: there is no mqtt.broker to hear requests from".into());
     }
-    let asked = config.mqtt.boxes || !config.stream.boxes.is_empty();
+    let asked = config.mqtt.boxes || !config.box_server.listen.is_empty();
     if asked && config.preprocess.motion_crop {
         problems.push(
-            "preprocess.motion_crop with stream.boxes or mqtt.boxes: the window around what moves is no frame to find boxes in; \
+            "preprocess.motion_crop with box_server.listen or mqtt.boxes: the window around what moves is no frame to find boxes in; \
              leave one out"
                 .into(),
         );
@@ -244,7 +283,6 @@ fn check_together(config: &Config, problems: &mut Vec<String>) {
     problems.extend(config.stream.ring_problem());
     config.host.check(&config.export, problems);
     mqtt::check(&config.mqtt, problems);
-    check_candidates(&config.head.candidates, problems);
     providers::check(&config.encoder, problems);
     if config.preprocess.motion_crop && !config.promotion.probe.is_empty() {
         problems.push(
@@ -254,18 +292,20 @@ fn check_together(config: &Config, problems: &mut Vec<String>) {
         );
     }
     let learn = &config.learn;
-    if learn.cpc_first > learn.cpc_steps {
-        let (first, last) = (learn.cpc_first, learn.cpc_steps);
-        problems.push(format!("learn.cpc_first = {first}: must not be above learn.cpc_steps = {last}"));
+    if learn.cpc.first > learn.cpc.steps {
+        let (first, last) = (learn.cpc.first, learn.cpc.steps);
+        problems.push(format!("learn.cpc.first = {first}: must not be above learn.cpc.steps = {last}"));
     }
-    if learn.gap_min_secs > learn.gap_max_secs {
-        let (least, most) = (learn.gap_min_secs, learn.gap_max_secs);
-        problems.push(format!("learn.gap_min_secs = {least}: must not be above learn.gap_max_secs = {most}"));
-    }
-    if (1..LEAST_STILL_FRAMES).contains(&learn.still_frames) {
-        let frames = learn.still_frames;
+    if learn.sampling.gap_min_secs > learn.sampling.gap_max_secs {
+        let (least, most) = (learn.sampling.gap_min_secs, learn.sampling.gap_max_secs);
         problems.push(format!(
-            "learn.still_frames = {frames}: noise is not told from motion by so few; 0 (off) or at least {LEAST_STILL_FRAMES}"
+            "learn.sampling.gap_min_secs = {least}: must not be above learn.sampling.gap_max_secs = {most}"
+        ));
+    }
+    if (1..LEAST_STILL_FRAMES).contains(&learn.sampling.still_frames) {
+        let frames = learn.sampling.still_frames;
+        problems.push(format!(
+            "learn.sampling.still_frames = {frames}: noise is not told from motion by so few; 0 (off) or at least {LEAST_STILL_FRAMES}"
         ));
     }
     problems.extend(super::objective::check(learn));
@@ -273,8 +313,10 @@ fn check_together(config: &Config, problems: &mut Vec<String>) {
 
 /// `; did you mean ...?` where a known key is near.
 fn nearest(key: &str, schema: &Table) -> String {
-    let best = schema.keys().map(|known| (distance(key, known), known)).min();
-    match best {
+    let inner = schema.iter().filter_map(|(name, value)| Some((name, value.as_table()?)));
+    let inner = inner.flat_map(|(name, table)| table.keys().map(move |known| (known, format!("{name}.{known}"))));
+    let own = schema.keys().map(|known| (known, known.clone()));
+    match own.chain(inner).map(|(known, path)| (distance(key, known), path)).min() {
         Some((d, known)) if d <= 3 => format!("; did you mean {known}?"),
         _ => format!("; known here: {}", schema.keys().cloned().collect::<Vec<_>>().join(", ")),
     }
@@ -282,6 +324,7 @@ fn nearest(key: &str, schema: &Table) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Dtype;
     use super::*;
 
     fn problems(overrides: &[&str]) -> String {
@@ -333,6 +376,9 @@ mod tests {
         let mut seen = Vec::new();
         for file in std::fs::read_dir(folder).expect("configs") {
             let path = file.expect("a file").path();
+            if path.extension().is_some_and(|end| end != "toml") {
+                continue;
+            }
             let name = path.file_stem().and_then(|name| name.to_str()).expect("a name").to_owned();
             let config = load(Some(&path), &[]).expect("loads");
             assert_eq!(config == Config::default(), name == "default", "{name}");
@@ -347,7 +393,7 @@ mod tests {
         let text = problems(&[
             "learn.temprature=0.1",
             "learn.cpu_share=7",
-            "learn.learning_rate=nan",
+            "learn.optimizer.learning_rate=nan",
             "head.dim=\"many\"",
             "head.hidden=-3",
             "encoder.providers=[\"cpu\",\"npu\"]",
@@ -359,9 +405,9 @@ mod tests {
         assert!(problems(&["head.candidates=[1]"]).contains("must be a list of texts"));
         for part in [
             "11 mistakes",
-            "learn.temprature: unknown key; did you mean temperature?",
+            "learn.temprature: unknown key; did you mean objective.temperature?",
             "learn.cpu_share = 7: must be from 0.01 to 1",
-            "learn.learning_rate = NaN: must be from 0 to 10",
+            "learn.optimizer.learning_rate = NaN: must be from 0 to 10",
             "head.dim = \"many\": must be integer, found string",
             "head.hidden = -3: must not be negative",
             "encoder.providers has \"npu\": must be one of tensorrt, cuda, openvino, xnnpack, acl, cpu",
@@ -414,14 +460,16 @@ mod tests {
 
     #[test]
     fn ranges_are_checked_together() {
-        assert!(problems(&["learn.cpc_first=6"]).contains("must not be above learn.cpc_steps = 5"));
-        assert!(problems(&["learn.gap_min_secs=2.0"]).contains("must not be above learn.gap_max_secs"));
-        assert!(problems(&["learn.still_frames=15"]).contains("0 (off) or at least 16"));
+        assert!(problems(&["learn.cpc.first=6"]).contains("must not be above learn.cpc.steps = 5"));
+        assert!(
+            problems(&["learn.sampling.gap_min_secs=2.0"]).contains("must not be above learn.sampling.gap_max_secs")
+        );
+        assert!(problems(&["learn.sampling.still_frames=15"]).contains("0 (off) or at least 16"));
     }
 
     #[test]
     fn a_bare_word_and_an_integer_for_a_float_are_taken() {
         let config = load(None, &["export.dtype=f16".into(), "learn.cpu_share=1".into()]).expect("taken");
-        assert_eq!((config.export.dtype.as_str(), config.learn.cpu_share), ("f16", 1.0));
+        assert_eq!((config.export.dtype, config.learn.cpu_share), (Dtype::F16, 1.0));
     }
 }

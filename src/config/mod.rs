@@ -4,7 +4,10 @@
 //! an earlier version keys that it does not know yet have their defaults.
 mod host;
 mod schema;
+mod box_server;
 mod boxes;
+mod choices;
+pub mod document;
 mod stream;
 pub mod loader;
 mod mqtt;
@@ -14,19 +17,24 @@ pub mod taps;
 
 use std::net::SocketAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Mean brightness that frames may be brought to.
 pub const EXPOSURES: std::ops::RangeInclusive<f32> = 0.05..=0.95;
 pub use afterimage_learn::config::{Head, HeadKind, HeadSpec, LearnerConfig, Promotion, Training, objective};
+pub use box_server::BoxServer;
 pub use boxes::Boxes;
+pub use choices::{
+    ArenaExtend, BoxPooling, CameraPixels, ConvSearch, Decoder, Dtype, Format, Payload, Precision, Provider,
+};
 pub use host::Host;
 pub use mqtt::{BrokerUrl, Mqtt};
 pub use size::Size;
 pub use stream::{ListenAddress, Stream};
 
 /// The whole configuration.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Config {
     /// Where frames come from.
@@ -49,6 +57,8 @@ pub struct Config {
     pub boxes: Boxes,
     /// Records as they come, for programs of the same machine.
     pub stream: Stream,
+    /// Embeddings of boxes for detectors that ask. A run does not keep it.
+    pub box_server: BoxServer,
     /// The same for an MQTT broker. A run does not keep it either.
     pub mqtt: Mqtt,
     /// Where figures of a running pipeline can be read. A run does not keep it: it belongs to the machine.
@@ -65,7 +75,7 @@ impl Config {
 }
 
 /// `[source]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Source {
     /// Frames per second that a folder of images is taken to have (their capture times follow from it).
@@ -74,7 +84,7 @@ pub struct Source {
     /// ended.
     pub stall_secs: f64,
     /// Video decoder: `auto` (ffmpeg where installed, else gst-launch-1.0), `ffmpeg` or `gst-launch-1.0`.
-    pub decoder: String,
+    pub decoder: Decoder,
     /// Whose certificates an `https:` source is trusted by: `system` (of the authorities that the system trusts), a PEM file,
     /// or `any`.
     pub certificates: String,
@@ -86,7 +96,7 @@ pub struct Source {
     pub camera_frame_rate: f64,
     /// Pixel format asked of a camera: `auto` (what costs least to decode), `rgb`, `bgr`, `nv12`, `yuyv`, `mjpeg` or
     /// `grey`.
-    pub camera_pixels: String,
+    pub camera_pixels: CameraPixels,
     /// Take the nearest size, rate and format that a camera offers where it does not offer those asked for.
     pub camera_nearest: bool,
     /// Longest pause before a live source that broke is opened again, seconds.
@@ -94,7 +104,7 @@ pub struct Source {
 }
 
 /// `[preprocess]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Preprocess {
     /// Mean brightness (0.05 to 0.95) that every frame is brought to by a gain of at most 8: a number written as text,
@@ -107,17 +117,17 @@ pub struct Preprocess {
 }
 
 /// `[encoder]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Encoder {
     /// Size of the input in pixels: a number for a square, `[height, width]` otherwise; 0 takes that of the model card.
     pub input_size: Size,
-    /// What is read of the encoder, each `TENSOR:POOLING` ([`taps::FeatureTap`]), joined as unit vectors; empty takes the taps of
+    /// What is read of the encoder, each `TENSOR:POOLING`, joined as unit vectors; empty takes the taps of
     /// the model card, `["output"]` the encoder's own output as it is.
     pub taps: Vec<String>,
     /// Execution providers in order of preference: `tensorrt`, `cuda`, `cpu`, and `xnnpack`, `openvino`, `acl` where the
     /// library has them. The first is required unless `fallback`.
-    pub providers: Vec<String>,
+    pub providers: Vec<Provider>,
     /// Go on with the next provider of the list (and say so) where the first cannot be used.
     pub fallback: bool,
     /// Threads that one inference may use on the CPU; 0 leaves one core for capture and learning.
@@ -141,15 +151,15 @@ pub struct Encoder {
 }
 
 /// `[export]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Export {
     /// Write embeddings while running.
     pub embeddings: bool,
     /// `npy`, `parquet` or `safetensors`.
-    pub format: String,
+    pub format: Format,
     /// `f32` or `f16`.
-    pub dtype: String,
+    pub dtype: Dtype,
     /// A file of embeddings is closed at this size, megabytes.
     pub rotate_megabytes: f64,
     /// Write the frozen latents too (f32), so that `replay` can learn from them again.
@@ -162,7 +172,7 @@ pub struct Export {
 }
 
 /// `[checkpoint]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Checkpoint {
     /// Frames between two saves of the state; 0 saves at the end only. Promoted heads are saved at once in any case.
@@ -170,7 +180,7 @@ pub struct Checkpoint {
 }
 
 /// `[metrics]`
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Metrics {
     /// Address and port of a web server with `/metrics` (Prometheus) and `/health`, such as `127.0.0.1:9090`; empty: none.
@@ -201,12 +211,12 @@ impl Default for Source {
         Self {
             frame_rate: 10.0,
             stall_secs: 10.0,
-            decoder: "auto".into(),
+            decoder: Decoder::Auto,
             certificates: "system".into(),
             camera_width: 640,
             camera_height: 480,
             camera_frame_rate: 30.0,
-            camera_pixels: "auto".into(),
+            camera_pixels: CameraPixels::Auto,
             camera_nearest: false,
             reopen_max_secs: 5.0,
         }
@@ -245,7 +255,7 @@ impl Default for Encoder {
         Self {
             input_size: Size::UNSET,
             taps: Vec::new(),
-            providers: vec!["cpu".into()],
+            providers: vec![Provider::Cpu],
             fallback: false,
             threads: 0,
             onnxruntime: String::new(),
@@ -271,8 +281,8 @@ impl Default for Export {
     fn default() -> Self {
         Self {
             embeddings: true,
-            format: "npy".into(),
-            dtype: "f32".into(),
+            format: Format::Npy,
+            dtype: Dtype::F32,
             rotate_megabytes: 64.0,
             latents: false,
             grid: false,

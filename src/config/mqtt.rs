@@ -1,10 +1,13 @@
 //! `[mqtt]`: which broker gets embeddings as they come.
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Payload;
+
 /// `[mqtt]`: readers anywhere.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Mqtt {
     /// `mqtt://HOST[:1883]` or, with TLS, `mqtts://HOST[:8883]`; empty: none.
@@ -14,7 +17,7 @@ pub struct Mqtt {
     /// 0: at most once; 1: acknowledged, and sent again where it was not.
     pub qos: u32,
     /// `binary` (the layout of the local sockets) or `json`.
-    pub payload: String,
+    pub payload: Payload,
     /// Name towards the broker; each connection needs its own. Empty: `afterimage-` and the name of the machine.
     pub client_id: String,
     /// User; empty: none.
@@ -41,7 +44,7 @@ impl Default for Mqtt {
             broker: String::new(),
             topic: "afterimage".into(),
             qos: 1,
-            payload: "binary".into(),
+            payload: Payload::Binary,
             client_id: String::new(),
             user: String::new(),
             password_file: String::new(),

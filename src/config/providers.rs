@@ -2,17 +2,20 @@
 //!
 //! Defaults are for boards of 4 to 8 GB that share their memory between CPU and GPU: arenas grow by what is needed,
 //! algorithms are chosen without trying all, and nothing trades accuracy for speed unless asked.
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{ArenaExtend, ConvSearch, Precision};
+
 /// `[encoder.tensorrt]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct TensorRt {
     /// Which GPU, from 0.
     pub device: u32,
     /// `fp32`, `fp16` (layers may run in 16-bit floats: about twice as fast, half the memory; the parity gate says whether
     /// the model bears it) or `int8` (for models with QDQ nodes, `tools/quantize.py`; other layers in 16-bit floats).
-    pub precision: String,
+    pub precision: Precision,
     /// Keep built engines on disk. Off, every start builds anew: minutes on a board.
     pub engine_cache: bool,
     /// Folder of engines and timing caches; empty: `afterimage/tensorrt` in the cache folder. Safe to delete; an engine
@@ -49,7 +52,7 @@ pub struct TensorRt {
 }
 
 /// `[encoder.cuda]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Cuda {
     /// Which GPU, from 0.
@@ -59,10 +62,10 @@ pub struct Cuda {
     pub arena_megabytes: u32,
     /// How the arena grows: `same-as-requested` (by what is needed) or `next-power-of-two` (fewer, larger steps: up to twice
     /// the memory).
-    pub arena_extend: String,
+    pub arena_extend: ArenaExtend,
     /// How cuDNN chooses algorithms of convolutions: `heuristic`, `default` (the one that always works; least memory) or
     /// `exhaustive` (tries all: fastest afterwards, seconds and memory at the first frame).
-    pub conv_search: String,
+    pub conv_search: ConvSearch,
     /// Convolutions may take as much scratch memory as they like, instead of 32 MB.
     pub conv_max_workspace: bool,
     /// Products in TF32 (10 bits of mantissa): faster from Ampere on, latents differ in the third digit.
@@ -74,7 +77,7 @@ pub struct Cuda {
 }
 
 /// `[encoder.cpu]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Cpu {
     /// Threads spin while they wait for work: some percent faster, and takes whole cores from capture and learning.
@@ -85,7 +88,7 @@ pub struct Cpu {
 }
 
 /// `[encoder.xnnpack]`
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Xnnpack {
     /// Threads of its own pool; 0: as `encoder.threads`. ONNX Runtime's own pool then has one thread.
@@ -93,7 +96,7 @@ pub struct Xnnpack {
 }
 
 /// `[encoder.openvino]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct OpenVino {
     /// `CPU`, `GPU`, `GPU.0`, `NPU`, or several as OpenVINO names them (`AUTO:GPU,CPU`).
@@ -107,7 +110,7 @@ pub struct OpenVino {
 }
 
 /// `[encoder.acl]` (Arm Compute Library)
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Acl {
     /// Products in 16-bit floats where the processor has them: faster, less exact.
@@ -115,7 +118,7 @@ pub struct Acl {
 }
 
 /// `[encoder.parity]`: latents of fixed frames against those of 32-bit floats on the CPU.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Parity {
     /// Least mean cosine between the latents of the two, both less their means over the frames; 0 turns the gate off.
@@ -129,7 +132,7 @@ impl Default for TensorRt {
     fn default() -> Self {
         Self {
             device: 0,
-            precision: "fp32".into(),
+            precision: Precision::Fp32,
             engine_cache: true,
             cache_folder: String::new(),
             timing_cache: true,
@@ -154,8 +157,8 @@ impl Default for Cuda {
         Self {
             device: 0,
             arena_megabytes: 2048,
-            arena_extend: "same-as-requested".into(),
-            conv_search: "heuristic".into(),
+            arena_extend: ArenaExtend::SameAsRequested,
+            conv_search: ConvSearch::Heuristic,
             conv_max_workspace: false,
             tf32: false,
             nhwc: false,
@@ -197,7 +200,7 @@ pub(super) fn check(encoder: &super::Encoder, problems: &mut Vec<String>) {
             trt.min_batch
         ));
     }
-    if trt.dla && trt.precision == "fp32" {
+    if trt.dla && trt.precision == Precision::Fp32 {
         problems.push(
             "encoder.tensorrt.dla = true: the accelerator has no 32-bit floats; set encoder.tensorrt.precision to fp16 or \
              int8"

@@ -1,6 +1,8 @@
 //! The allowed range of every key, in one table.
 use afterimage_learn::config as learn;
 
+use super::{ArenaExtend, BoxPooling, CameraPixels, ConvSearch, Decoder, Dtype, Format, Payload, Precision, Provider};
+
 /// `(key, least, most)`, both included. Numbers only; a NaN is in no range.
 const RANGES: &[(&str, f64, f64)] = &[
     ("source.frame_rate", 0.001, 1000.0),
@@ -34,9 +36,9 @@ const RANGES: &[(&str, f64, f64)] = &[
     ("stream.queue_records", 1.0, 65536.0),
     ("stream.ring_slots", 2.0, 65536.0),
     ("stream.ring_slot_kilobytes", 1.0, 16384.0),
-    ("stream.boxes_window_megabytes", 1.0, 65536.0),
-    ("stream.boxes_wait_secs", 0.0, 60.0),
-    ("stream.boxes_idle_secs", 0.0, 86400.0),
+    ("box_server.window_megabytes", 1.0, 65536.0),
+    ("box_server.wait_secs", 0.0, 60.0),
+    ("box_server.idle_secs", 0.0, 86400.0),
     ("mqtt.qos", 0.0, 1.0),
     ("mqtt.keep_alive_secs", 5.0, 3600.0),
     ("mqtt.buffer_megabytes", 1.0, 4096.0),
@@ -49,16 +51,16 @@ const RANGES: &[(&str, f64, f64)] = &[
 
 /// `(key, allowed words)` for text and lists of text.
 const WORDS: &[(&str, &[&str])] = &[
-    ("source.decoder", &["auto", "ffmpeg", "gst-launch-1.0"]),
-    ("source.camera_pixels", &["auto", "rgb", "bgr", "nv12", "yuyv", "mjpeg", "grey"]),
-    ("encoder.providers", &["tensorrt", "cuda", "openvino", "xnnpack", "acl", "cpu"]),
-    ("encoder.tensorrt.precision", &["fp32", "fp16", "int8"]),
-    ("encoder.cuda.arena_extend", &["same-as-requested", "next-power-of-two"]),
-    ("encoder.cuda.conv_search", &["heuristic", "default", "exhaustive"]),
-    ("export.format", &["npy", "parquet", "safetensors"]),
-    ("export.dtype", &["f32", "f16"]),
-    ("boxes.method", &["auto", "crop", "roi"]),
-    ("mqtt.payload", &["binary", "json"]),
+    ("source.decoder", Decoder::WORDS),
+    ("source.camera_pixels", CameraPixels::WORDS),
+    ("encoder.providers", Provider::WORDS),
+    ("encoder.tensorrt.precision", Precision::WORDS),
+    ("encoder.cuda.arena_extend", ArenaExtend::WORDS),
+    ("encoder.cuda.conv_search", ConvSearch::WORDS),
+    ("export.format", Format::WORDS),
+    ("export.dtype", Dtype::WORDS),
+    ("boxes.method", BoxPooling::WORDS),
+    ("mqtt.payload", Payload::WORDS),
 ];
 
 /// The range of every number, those of the learner among them.

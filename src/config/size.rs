@@ -1,6 +1,8 @@
 //! Height and width of an encoder's input: one number for a square, `[height, width]` for anything else.
+use std::borrow::Cow;
 use std::fmt;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Most pixels along one side.
@@ -23,6 +25,16 @@ pub struct Size {
 enum SizeText {
     Square(u32),
     Sides([u32; 2]),
+}
+
+impl JsonSchema for Size {
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let side = json_schema!({ "type": "integer", "minimum": 0, "maximum": MAX_SIDE });
+        json_schema!({ "anyOf": [side, { "type": "array", "items": side, "minItems": 2, "maxItems": 2 }] })
+    }
 }
 
 impl Size {

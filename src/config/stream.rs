@@ -2,10 +2,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `[stream]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Stream {
     /// A socket for programs of the same machine: `unix:PATH`, or a loopback address and a port (`127.0.0.1:9300`); empty:
@@ -19,16 +20,6 @@ pub struct Stream {
     pub ring_slots: usize,
     /// Room for one of them: 4 bytes a value and about 1 kB for the record.
     pub ring_slot_kilobytes: usize,
-    /// A socket where detectors ask for embeddings of boxes, named like `socket`; empty: none.
-    pub boxes: String,
-    /// Recent frames (or their grids) that are kept for them, megabytes.
-    pub boxes_window_megabytes: f64,
-    /// Longest that a request waits for its frame, and each of its boxes for the encoder, seconds.
-    pub boxes_wait_secs: f64,
-    /// With all places taken, a detector that has asked nothing for so long makes room for a new one, seconds.
-    pub boxes_idle_secs: f64,
-    /// A run whose newest head embeds boxes, such as one that learned from boxes; empty: the head that embeds frames.
-    pub boxes_run: String,
 }
 
 impl Default for Stream {
@@ -39,11 +30,6 @@ impl Default for Stream {
             ring: String::new(),
             ring_slots: 256,
             ring_slot_kilobytes: 16,
-            boxes: String::new(),
-            boxes_window_megabytes: 64.0,
-            boxes_wait_secs: 1.0,
-            boxes_idle_secs: 5.0,
-            boxes_run: String::new(),
         }
     }
 }
@@ -66,24 +52,8 @@ impl Stream {
         Self::parse("stream.socket", &self.socket)
     }
 
-    /// The address of [`Stream::boxes`].
-    ///
-    /// # Errors
-    /// As [`Stream::address`]; and the same one twice.
-    pub fn boxes_address(&self) -> Result<Option<ListenAddress>, String> {
-        let address = Self::parse("stream.boxes", &self.boxes)?;
-        // Port 0 is any that is free.
-        let taken = !self.boxes.is_empty() && self.boxes == self.socket && !self.boxes.ends_with(":0");
-        if taken {
-            return Err(format!(
-                "stream.boxes = {:?}: stream.socket has that address; give it one of its own",
-                self.boxes
-            ));
-        }
-        Ok(address)
-    }
-
-    fn parse(key: &str, text: &str) -> Result<Option<ListenAddress>, String> {
+    /// The address that `key` names.
+    pub(super) fn parse(key: &str, text: &str) -> Result<Option<ListenAddress>, String> {
         let wrong = |why: &str| format!("{key} = {text:?}: {why}");
         if text.is_empty() {
             return Ok(None);

@@ -101,7 +101,7 @@ impl<'a> ParityGate<'a> {
     fn advice(&self, provider: Provider) -> String {
         let trt = &self.config.tensorrt;
         let of_provider = match provider {
-            Provider::TensorRt if trt.precision != "fp32" => {
+            Provider::TensorRt if trt.precision != config::Precision::Fp32 => {
                 "Set encoder.tensorrt.precision = \"fp32\" (transformers lose most in their LayerNormalization and Softmax), \
                  or encoder.providers = [\"cuda\"]"
             }
@@ -118,7 +118,7 @@ impl<'a> ParityGate<'a> {
 
     /// Latents of the reference on the CPU, and its name. It is closed again before anything else runs.
     fn reference(&self, part: &ModelSlice) -> Result<(Array2<f32>, String)> {
-        let cpu = config::Encoder { providers: vec!["cpu".into()], fallback: false, ..self.config.clone() };
+        let cpu = config::Encoder { providers: vec![Provider::Cpu], fallback: false, ..self.config.clone() };
         let Some(reference) = &self.card.reference else {
             if let Some(what) = &self.reduced {
                 return Err(Error::check_failed(format!(

@@ -181,7 +181,7 @@ fn input_size_follows_the_card() {
 fn the_first_provider_is_required() {
     let runtime = runtime();
     let with = |providers: &[&str], fallback| {
-        let providers = providers.iter().map(ToString::to_string).collect();
+        let providers = providers.iter().map(|provider| provider.parse().unwrap()).collect();
         let config = config::Encoder { providers, fallback, ..config() };
         Encoder::open(&runtime, &data("tiny.onnx"), &card(), &config)
     };
@@ -203,7 +203,6 @@ fn the_first_provider_is_required() {
         let text = with(&[provider], true).unwrap_err().to_string();
         assert!(text.starts_with("none of encoder.providers can be used: "), "{text}");
     }
-    assert!(with(&["npu"], true).unwrap_err().to_string().contains("encoder.providers has \"npu\""));
     assert!(with(&[], true).unwrap_err().to_string().contains("encoder.providers is empty"));
     assert_eq!(with(&["cpu"], false).unwrap().fallback(), None);
 }

@@ -1,50 +1,13 @@
 //! How rows lie in files.
-use std::str::FromStr;
-
-use crate::error::{Error, Result};
 use crate::files;
 
-/// `export.format`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Format {
-    /// `NNNN.npy` with `NNNN.jsonl`.
-    Npy,
-    /// `NNNN.parquet`, with the records in it.
-    Parquet,
-    /// `NNNN.safetensors` with `NNNN.jsonl`.
-    Safetensors,
-}
+pub use crate::config::{Dtype, Format};
 
 impl Format {
-    /// All of them.
-    pub const ALL: [Format; 3] = [Format::Npy, Format::Parquet, Format::Safetensors];
-
-    /// End of the names of its files of rows; its name in the config.
+    /// End of the names of its files of rows.
     pub fn end(self) -> &'static str {
-        match self {
-            Format::Npy => "npy",
-            Format::Parquet => "parquet",
-            Format::Safetensors => "safetensors",
-        }
+        self.as_str()
     }
-}
-
-impl FromStr for Format {
-    type Err = Error;
-    /// As in the config.
-    fn from_str(word: &str) -> Result<Self> {
-        let known = Format::ALL.into_iter().find(|format| format.end() == word);
-        known.ok_or_else(|| Error::config(format!("export.format = {word:?}: must be npy, parquet or safetensors")))
-    }
-}
-
-/// Type of the numbers in a file of embeddings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dtype {
-    /// 4 bytes a number.
-    F32,
-    /// 2 bytes a number: relative error up to 2^-11, enough to compare unit vectors.
-    F16,
 }
 
 impl Dtype {
@@ -53,18 +16,6 @@ impl Dtype {
         match self {
             Dtype::F32 => 4,
             Dtype::F16 => 2,
-        }
-    }
-}
-
-impl FromStr for Dtype {
-    type Err = Error;
-    /// `f32` or `f16`, as in the config.
-    fn from_str(word: &str) -> Result<Self> {
-        match word {
-            "f32" => Ok(Dtype::F32),
-            "f16" => Ok(Dtype::F16),
-            _ => Err(Error::config(format!("export.dtype = {word:?}: must be f32 or f16"))),
         }
     }
 }

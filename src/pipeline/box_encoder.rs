@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::config::{self, Config, Size};
+use crate::config::{self, BoxPooling, Config, Size};
 use crate::detection::{BBox, BoxError, Detection, GridGeometry, RoiAlign};
 use crate::encoder::{Encoder, ModelCard, Preprocessor};
 use crate::error::{Error, Result};
@@ -49,8 +49,8 @@ impl BoxMethod {
     /// # Errors
     /// `roi` without a grid.
     pub fn new(config: &config::Boxes, card: &ModelCard, origin: &LatentSpec, size: Size) -> Result<Self> {
-        match (config.method.as_str(), origin.shape()) {
-            ("crop", _) | ("auto", None) => Ok(BoxMethod::Crop),
+        match (config.method, origin.shape()) {
+            (BoxPooling::Crop, _) | (BoxPooling::Auto, None) => Ok(BoxMethod::Crop),
             (_, Some(grid)) => {
                 let cells = card.cells.map(|[first, step]| GridGeometry { first: [first; 2], step: [step; 2] });
                 Ok(BoxMethod::Roi(grid, cells.unwrap_or_else(|| GridGeometry::even(grid, size))))

@@ -9,7 +9,7 @@ use crate::config::{self, Host};
 use crate::error::Result;
 use crate::export::sinks::LiveSinks;
 use crate::export::{
-    self, DiskRetention, Dtype, Format, Granularity, Provenance, Record, Removed, RowFormat, Writer, WriterCounts,
+    self, DiskRetention, Dtype, Granularity, Provenance, Record, Removed, RowFormat, Writer, WriterCounts,
 };
 use crate::head::Grid;
 use crate::learner::{LatentSpec, Snapshot};
@@ -117,7 +117,7 @@ impl Exporter {
     ) -> Result<Option<Self>> {
         let grid = origin.shape();
         let bytes = (config.rotate_megabytes * 1e6) as u64;
-        let (format, dtype): (Format, Dtype) = (config.format.parse()?, config.dtype.parse()?);
+        let (format, dtype) = (config.format, config.dtype);
         let open = |name: &str, on: bool, layout: RowFormat, number: u64| -> Result<Option<Writer>> {
             let folder: PathBuf = folder.join(name);
             if folder.is_dir() {

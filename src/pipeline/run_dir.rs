@@ -103,6 +103,7 @@ impl RunManifest {
             config: Config {
                 metrics: config::Metrics::default(),
                 stream: config::Stream::default(),
+                box_server: config::BoxServer::default(),
                 mqtt: config::Mqtt::default(),
                 host: config::Host::default(),
                 ..config.clone()

@@ -14,7 +14,7 @@ use crate::state_dict::{LoadedTensors, StateDict, TensorView};
 const NAMES: [&str; 3] = ["state.safetensors", "state.next.safetensors", "state.previous.safetensors"];
 /// What the entry `format` says.
 const FORMAT: &str = "afterimage state 2";
-/// Bound of a state, for reading and for writing: the replay memory (`learn.replay_megabytes`) is the largest part of it.
+/// Bound of a state, for reading and for writing: the replay memory (`learn.replay.megabytes`) is the largest part of it.
 const MAX_BYTES: u64 = 1 << 36;
 
 /// Saves the state of `run` at `place`, with the `background` of a fixed camera there, where it has one. At every moment at least one whole state lies on the disk, once there was one.

@@ -130,7 +130,7 @@ mod tests {
         }
 
         fn ask(&self) -> Result<StopRequest> {
-            let segmenter = ShotDetector::new(&config::Training::default()).save().clone();
+            let segmenter = ShotDetector::new(&config::Training::default().sampling).save().clone();
             ask_checkpoint(&self.learner, Some(&self.exporter), true, |rotated| CheckpointMarker {
                 next_index: 7,
                 ended: false,

@@ -32,14 +32,15 @@ pub(crate) const ENCODER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dat
 /// With [`ENCODER`] and [`PATTERN`] this promotes heads, with and without a residual, and takes gradient steps.
 const CONFIG: &str = "
 encoder.threads = 1
-learn = { first_fit_frames = 128, refit_growth = 1.5, frames_per_step = 4, batch_pairs = 16, promote_lag_frames = 32 }
+learn = { first_fit_frames = 128, refit_growth = 1.5, optimizer.frames_per_step = 4, objective.batch_pairs = 16, promote_lag_frames = 32 }
 head = { dim = 24, candidates = ['slow', 'slow dim=16', 'slow+mlp', 'mean', 'frozen+slow'], hidden = 32 }
-judge = { min_blocks = 4, block_secs = 1.5, quantile = 0.2, min_promotion_secs = 0 }
+promotion = { min_blocks = 4, block_secs = 1.5, quantile = 0.2, min_interval_secs = 0 }
 checkpoint.every_frames = 500
 ";
 
 /// Set for a video, which marks no cuts: of [`ENCODER`] the latents of two scenes are near each other.
-pub(crate) const CUTS: [&str; 4] = ["--set", "learn.cut_latent_distance=0.01", "--set", "learn.cut_luma_distance=0.03"];
+pub(crate) const CUTS: [&str; 4] =
+    ["--set", "learn.sampling.cut_latent_distance=0.01", "--set", "learn.sampling.cut_luma_distance=0.03"];
 
 /// Many short scenes: enough to learn from.
 pub(crate) const PATTERN: &str = "pattern://7?frames=2400&segments=240&width=64&height=48";

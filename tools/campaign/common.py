@@ -19,9 +19,9 @@ END_SECS = 6
 # Frames and heads within a second.
 CONFIG = """
 encoder.threads = 1
-learn = { first_fit_frames = 128, refit_growth = 1.5, frames_per_step = 4, batch_pairs = 16, promote_lag_frames = 32 }
+learn = { first_fit_frames = 128, refit_growth = 1.5, optimizer.frames_per_step = 4, objective.batch_pairs = 16, promote_lag_frames = 32 }
 head = { dim = 24, candidates = ['slow', 'slow dim=16', 'slow+mlp', 'mean', 'frozen+slow'], hidden = 32 }
-judge = { min_blocks = 4, block_secs = 1.5, quantile = 0.2, min_promotion_secs = 0 }
+promotion = { min_blocks = 4, block_secs = 1.5, quantile = 0.2, min_interval_secs = 0 }
 """
 BOUNDED = "pattern://7?frames=800&segments=80&width=64&height=48"
 

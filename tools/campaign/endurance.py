@@ -17,8 +17,8 @@ def soak(setting: Setting):
     kind, run = "accelerated days", setting.path("run")
     remove(run)
     sets = ["checkpoint.every_frames=1000", "export.rotate_megabytes=1", "host.disk_budget_megabytes=20", "export.latents=true",
-            f"stream.socket=unix:{setting.path('s')}", f"stream.boxes=unix:{setting.path('b')}", f"stream.ring={setting.path('ring')}",
-            "stream.boxes_window_megabytes=4", "learn.frames_per_sec=20", "learn.refit_max_frames=1024", "learn.replay_megabytes=2"]
+            f"stream.socket=unix:{setting.path('s')}", f"box_server.listen=unix:{setting.path('b')}", f"stream.ring={setting.path('ring')}",
+            "box_server.window_megabytes=4", "learn.frames_per_sec=20", "learn.refit_max_frames=1024", "learn.replay.megabytes=2"]
     sources = [f"pattern://{i}?live=true&rate={RATE}&segments=100000&frames=100000000&width=64&height=48" for i in range(CAMERAS)]
     more = [word for i in range(CAMERAS) for word in ("--camera", f"c{i}")]
     process, samples, ending = setting.start(setting.learn(run, *sets, sources=sources, more=more)), [], threading.Event()

@@ -12,11 +12,11 @@ VARIANTS = {
     "latents, small files": ["export.rotate_megabytes=0.05", "export.latents=true"],
     "parquet": ["export.format=parquet", "export.latents=true"],
     "safetensors": ["export.format=safetensors", "export.dtype=f16"],
-    "moco": ["learn.objective=moco", "learn.queue_len=300"],
-    "views": ["learn.views=0.5", "learn.optimizer=lars", "learn.ema=0.9"],
+    "moco": ["learn.objective.name=moco", "learn.objective.queue_len=300"],
+    "views": ["learn.augmentation.share=0.5", "learn.optimizer.name=lars", "learn.optimizer.ema=0.9"],
     "motion": ["preprocess.motion_crop=true", "preprocess.background_secs=5"],
-    "grid": ["encoder.taps=['output']", "export.latents=true", "learn.objective=vicreg"],
-    "cpc": ["learn.objective=cpc", "learn.cpc_width=16", "learn.cpc_blocks=2", "learn.cpc_dim=16", "learn.cpc_batch=8"],
+    "grid": ["encoder.taps=['output']", "export.latents=true", "learn.objective.name=vicreg"],
+    "cpc": ["learn.objective.name=cpc", "learn.cpc.width=16", "learn.cpc.blocks=2", "learn.cpc.dim=16", "learn.cpc.batch=8"],
     "disk budget": ["host.disk_budget_megabytes=1", "export.rotate_megabytes=0.05"],
 }
 CHECKPOINTS = "checkpoint.every_frames=40"
@@ -197,8 +197,8 @@ def live(setting: Setting):
         number += 1
         case, run = f"seed {setting.seed}, round {number}", setting.path("run")
         remove(run)
-        sets = [CHECKPOINTS, "export.rotate_megabytes=0.05", f"stream.socket=unix:{setting.path('s')}", f"stream.boxes=unix:{setting.path('b')}",
-                f"stream.ring={setting.path('ring')}", "learn.frames_per_sec=200", "learn.gap_min_secs=0.001"]
+        sets = [CHECKPOINTS, "export.rotate_megabytes=0.05", f"stream.socket=unix:{setting.path('s')}", f"box_server.listen=unix:{setting.path('b')}",
+                f"stream.ring={setting.path('ring')}", "learn.frames_per_sec=200", "learn.sampling.gap_min_secs=0.001"]
         sources = [f"pattern://{i}?live=true&rate=100&segments=10000&frames=1000000&width=64&height=48" for i in range(2)]
         command = setting.learn(run, *sets, sources=sources, more=["--resume"])
         bad = kills = 0

@@ -137,7 +137,7 @@ def while_running(setting: Setting):
         "journal a FIFO": lambda: (gone("journal.jsonl")(), os.mkfifo(run / "journal.jsonl")),
     }
     source = "pattern://3?live=true&rate=200&segments=10000&frames=1000000&width=64&height=48"
-    sets = ["checkpoint.every_frames=40", "export.rotate_megabytes=0.05", "learn.frames_per_sec=200", "learn.gap_min_secs=0.001"]
+    sets = ["checkpoint.every_frames=40", "export.rotate_megabytes=0.05", "learn.frames_per_sec=200", "learn.sampling.gap_min_secs=0.001"]
     for name in rounds(setting, all_acts):
         case = f"seed {setting.seed}, {name}"
         subprocess.run(["rm", "-rf", str(run), str(moved)], check=True)

@@ -112,7 +112,7 @@ def clients(setting: Setting):
         boxes, records, out = str(setting.path("boxes.sock")), str(setting.path("records.sock")), setting.path("out")
         remove(out)
         process = setting.start([setting.program, "embed", "--encoder", str(ENCODER), "--source", LIVE, "--out", str(out), "--set",
-                                 f"stream.boxes=unix:{boxes}", "--set", f"stream.socket=unix:{records}", "--set", f"metrics.listen=127.0.0.1:{port}"])
+                                 f"box_server.listen=unix:{boxes}", "--set", f"stream.socket=unix:{records}", "--set", f"metrics.listen=127.0.0.1:{port}"])
         counts, ending, lock = [0], threading.Event(), threading.Lock()
 
         def stranger(seed):

@@ -1,4 +1,4 @@
-"""Asks a running `afterimage` for embeddings of boxes (`stream.boxes`), as a detector would.
+"""Asks a running `afterimage` for embeddings of boxes (`box_server.listen`), as a detector would.
 
     python3 tools/clients/boxes.py unix:/run/afterimage-boxes.sock 10,20,110,220 [LEFT,TOP,RIGHT,BOTTOM ...]
 

@@ -24,9 +24,9 @@ KEYS = {
 # Heads, spaces and novelty change, and there are several files.
 LEARN = """
 encoder.threads = 1
-learn = { first_fit_frames = 128, refit_growth = 1.5, frames_per_step = 4, batch_pairs = 16, promote_lag_frames = 32 }
+learn = { first_fit_frames = 128, refit_growth = 1.5, optimizer.frames_per_step = 4, objective.batch_pairs = 16, promote_lag_frames = 32 }
 head = { dim = 24, candidates = ['slow'], hidden = 32 }
-judge = { min_blocks = 4, block_secs = 1.5, quantile = 0.2, min_promotion_secs = 0 }
+promotion = { min_blocks = 4, block_secs = 1.5, quantile = 0.2, min_interval_secs = 0 }
 export = { latents = true, rotate_megabytes = 0.1, novel_above = 0.001 }
 """
 ENCODER = ROOT / "tests/data/tiny.onnx"

@@ -19,6 +19,13 @@ pub mod latent_spec;
 pub mod spaces;
 pub mod learner;
 
+// For `choices!`.
+extern crate self as afterimage_learn;
+#[doc(hidden)]
+pub use schemars;
+#[doc(hidden)]
+pub use serde;
+
 pub use config::LearnerConfig;
 pub use error::{Error, ErrorKind, Result};
 pub use latent_spec::{FeatureSlice, LatentSpec};

@@ -244,7 +244,7 @@ impl BenchHarness {
         exporter: Option<Exporter>,
     ) -> Result<Interval> {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut segmenter = ShotDetector::new(&self.config.learn);
+        let mut segmenter = ShotDetector::new(&self.config.learn.sampling);
         segmenter.restore(ShotDetectorState { next: self.next.segment, ..ShotDetectorState::default() });
         let (mut begun, halt, interrupted) = (None, stop.clone(), self.interrupted.clone());
         let progress = move |_| {

@@ -34,9 +34,9 @@ pub(super) fn run(args: &cli::BenchStepArgs) -> Result<Output> {
     let mut benches = Vec::new();
     for (objective, queue) in OBJECTIVES {
         let mut config = config.clone();
-        config.learn.objective = objective.into();
+        config.learn.objective.name = objective.parse().map_err(|wrong: Vec<String>| Error::usage(wrong.join(", ")))?;
         if !queue.is_empty() {
-            config.learn.queue = queue.into();
+            config.learn.objective.queue = queue.parse().map_err(Error::usage)?;
         }
         let name = if queue.is_empty() { objective.to_owned() } else { format!("{objective}, queue of {queue}") };
         if args.objective.is_empty() || args.objective.iter().any(|wanted| wanted == objective) {
@@ -58,8 +58,8 @@ pub(super) fn run(args: &cli::BenchStepArgs) -> Result<Output> {
     }
     let figures = benches.into_iter().map(|(name, _, times)| json!({ "objective": name, "ms": median(times) }));
     let json = json!({
-        "pairs": config.learn.batch_pairs, "latent": args.latent, "hidden": config.head.hidden, "out": config.head.dim,
-        "queue": config.learn.queue_len, "optimizer": config.learn.optimizer, "threads": 1,
+        "pairs": config.learn.objective.batch_pairs, "latent": args.latent, "hidden": config.head.hidden, "out": config.head.dim,
+        "queue": config.learn.objective.queue_len, "optimizer": config.learn.optimizer.name, "threads": 1,
         "steps": figures.collect::<Vec<_>>(),
     });
     Ok(Output { text: text(&json)?, json, as_json: args.common.json })
@@ -68,7 +68,7 @@ pub(super) fn run(args: &cli::BenchStepArgs) -> Result<Output> {
 /// A workbench that has taken enough steps for its queue to be full and its memory to be touched.
 fn warm(config: &Config, latent: usize) -> Result<StepBench> {
     let mut bench = StepBench::new(&config.learner(), latent)?;
-    for _ in 0..config.learn.queue_len.div_ceil(config.learn.batch_pairs).min(200) {
+    for _ in 0..config.learn.objective.queue_len.div_ceil(config.learn.objective.batch_pairs).min(200) {
         bench.step()?;
     }
     Ok(bench)

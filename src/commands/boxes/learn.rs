@@ -1,6 +1,7 @@
 //! `learn --boxes`: a head for boxes, from tracks.
 use std::path::Path;
 
+use afterimage_learn::config::FalseNegativeRule;
 use serde_json::json;
 
 use super::{BoxDataset, bounded, collect, in_order};
@@ -28,8 +29,10 @@ pub(in crate::commands) fn run(args: &cli::LearnArgs, file: &Path) -> Result<Out
     if RunManifest::exists(run) {
         return Err(Error::usage(format!("{} holds a run already; choose another --out", run.display())));
     }
-    if config.learn.views > 0.0 {
-        return Err(Error::config("learn.views with --boxes: boxes have no augmented views; leave one of the two out"));
+    if config.learn.augmentation.share > 0.0 {
+        return Err(Error::config(
+            "learn.augmentation.share with --boxes: boxes have no augmented views; leave one of the two out",
+        ));
     }
     same_track(&mut config);
     let cameras = camera_names(&args.camera, args.source.len())?;
@@ -100,7 +103,7 @@ pub(in crate::commands) fn run(args: &cli::LearnArgs, file: &Path) -> Result<Out
 
 /// Two blocks of one track show the same thing and are no negatives of each other.
 pub(in crate::commands) fn same_track(config: &mut crate::config::Config) {
-    if config.learn.false_negatives == "block" {
-        config.learn.false_negatives = "segment".into();
+    if config.learn.sampling.false_negatives == FalseNegativeRule::Block {
+        config.learn.sampling.false_negatives = FalseNegativeRule::Segment;
     }
 }

@@ -73,9 +73,9 @@ impl BoxDataset {
                 "preprocess.motion_crop with --boxes: the window around what moves is no frame to find boxes in; leave one out",
             ));
         }
-        if config.mqtt.boxes || !config.stream.boxes.is_empty() {
+        if config.mqtt.boxes || !config.box_server.listen.is_empty() {
             return Err(Error::config(
-                "stream.boxes or mqtt.boxes with --boxes: boxes come from a file or from detectors that ask; leave one out",
+                "box_server.listen or mqtt.boxes with --boxes: boxes come from a file or from detectors that ask; leave one out",
             ));
         }
         if config.export.grid {

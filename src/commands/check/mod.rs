@@ -8,17 +8,24 @@ mod tests;
 
 use std::path::Path;
 
-use super::CommandResult;
 use super::diagnostics::Diagnostics;
 use super::encoder_check;
+use super::{CommandResult, Output};
 use crate::cli;
-use crate::config::{Config, loader};
+use crate::config::{Config, document, loader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 use crate::pipeline::run_dir::RunManifest;
 
 pub(super) fn run(args: &cli::CheckArgs) -> Result<CommandResult> {
     let common = &args.common;
+    if args.schema {
+        let schema = document::json_schema();
+        return Ok(CommandResult::but_for(
+            0,
+            Output { text: format!("{schema:#}"), json: schema, as_json: common.json },
+        ));
+    }
     let configured = common.config.is_some() || !common.set.is_empty();
     if !configured && args.encoder.is_none() && args.run.is_none() {
         return Err(Error::usage(

@@ -30,7 +30,7 @@ use sampler::{FrameRef, SampledFrames, gather, pictures};
 
 /// Frames of one segment nearer than this in time are the same moment, seconds.
 const LEAST_MOMENT_SECS: f64 = 2.0;
-/// So many times `learn.gap_max_secs` too: what was learned as a pair proves nothing on the sheet.
+/// So many times `learn.sampling.gap_max_secs` too: what was learned as a pair proves nothing on the sheet.
 const MOMENT_GAPS: f64 = 2.0;
 
 pub(super) fn run(args: &cli::ContactSheetArgs) -> Result<Output> {
@@ -38,7 +38,7 @@ pub(super) fn run(args: &cli::ContactSheetArgs) -> Result<Output> {
     twice(&args.source)?;
     let mut run = LoadedRun::open(&args.of, &args.common)?;
     let gathered = gather(&mut run.opened, &run.config, &args.source)?;
-    let moments = ShownMoments::new(&gathered, run.config.learn.gap_max_secs);
+    let moments = ShownMoments::new(&gathered, run.config.learn.sampling.gap_max_secs);
     let (head, number) = (&run.adapted.head, run.adapted.number);
     let mut spaces = vec![("frozen encoder".to_owned(), gathered.latents.clone())];
     if number > 0 {

@@ -102,7 +102,7 @@ pub(super) fn gather(opened: &mut LoadedEncoder, config: &Config, uri: &Address)
     let marks_cuts = source.marks_cuts();
     let mut thin = EvenSampler::new(opened.origin.dim, MAX_KEPT);
     let mut single = FrameEncoder::new(opened)?;
-    let mut segmenter = ShotDetector::new(&config.learn);
+    let mut segmenter = ShotDetector::new(&config.learn.sampling);
     let mut progress = Progress::new("contact-sheet", source.length());
     let (mut segments, mut left_out) = (0, 0_u64);
     let mut thumbnail = [0.0; LUMA_LEN];

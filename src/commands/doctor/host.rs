@@ -57,7 +57,7 @@ pub(super) fn memory(all: &mut Diagnostics) {
     let allowed = limit.map(|limit| format!(", at most {limit:.0} MB for this container")).unwrap_or_default();
     let found = format!("{total:.0} MB, {free:.0} MB free{allowed}");
     if free.min(limit.unwrap_or(free)) < LEAST_MEMORY {
-        all.warn("memory", found, "a run takes about 300 MB; end other programs, or lower learn.replay_megabytes");
+        all.warn("memory", found, "a run takes about 300 MB; end other programs, or lower learn.replay.megabytes");
     } else {
         all.ok("memory", found);
     }

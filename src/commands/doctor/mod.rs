@@ -81,8 +81,9 @@ fn providers(all: &mut Diagnostics, runtime: &Runtime, config: &Config, model: O
     let has_gpu_provider = compiled.iter().any(|(name, there)| *there && *name != "cpu");
     for (name, there) in compiled {
         let what = format!("provider {name}");
-        let asked = config.encoder.providers.iter().any(|asked| asked == name);
-        let required = !config.encoder.fallback && config.encoder.providers.first().is_some_and(|first| first == name);
+        let asked = config.encoder.providers.iter().any(|asked| asked.as_str() == name);
+        let required =
+            !config.encoder.fallback && config.encoder.providers.first().is_some_and(|first| first.as_str() == name);
         let tried = match (there, model) {
             (true, Some(model)) if name != "cpu" => encoder_check::provider(model, name, config).map_err(|e| e.chain()),
             (true, _) if name == "cpu" => Ok("in this build".to_owned()),
@@ -118,7 +119,7 @@ fn providers(all: &mut Diagnostics, runtime: &Runtime, config: &Config, model: O
         Some(mark) => all.ok("GPU", format!("NVIDIA ({mark})")),
         None => all.ok("GPU", "none found; the CPU does the work"),
     }
-    for name in &config.encoder.providers {
+    for name in config.encoder.providers.iter().map(|provider| provider.as_str()) {
         if let Some(folder) = cache_of(name, &config.encoder) {
             room(all, &format!("cache of {name}"), &folder, "name another cache_folder in the options of the provider");
         }
@@ -186,7 +187,7 @@ mod tests {
         }
         let asked = |providers: &[&str], fallback| {
             let mut config = Config::default();
-            config.encoder.providers = providers.iter().map(|p| (*p).to_owned()).collect();
+            config.encoder.providers = providers.iter().map(|p| p.parse().unwrap()).collect();
             config.encoder.fallback = fallback;
             line(|all| super::providers(all, &runtime, &config, None))
         };

@@ -29,7 +29,7 @@ pub(super) fn decoders(all: &mut Diagnostics, config: &config::Source, search: &
     let any = found.iter().any(|tool| matches!(tool, Some((Ok(_), _))));
     for ((name, _, install), tool) in TOOLS.into_iter().zip(found) {
         let what = format!("decoder {name}");
-        let asked = config.decoder == name;
+        let asked = config.decoder.as_str() == name;
         let (broken, todo) = match tool {
             Some((Ok(line), path)) => {
                 all.ok(what, format!("{}: {line}", path.display()));
@@ -105,7 +105,7 @@ mod tests {
 
     fn report(decoder: &str, search: &Path) -> (String, u8) {
         let mut all = Diagnostics::default();
-        let config = config::Source { decoder: decoder.into(), ..config::Source::default() };
+        let config = config::Source { decoder: decoder.parse().unwrap(), ..config::Source::default() };
         decoders(&mut all, &config, search.as_os_str());
         let done = all.done(false, None);
         (done.output.text, done.exit_code)

@@ -23,7 +23,7 @@ use query::{Query, QuerySpec};
 
 /// Frames of one camera nearer than this in time are the same moment, seconds; as on a contact sheet.
 const LEAST_MOMENT_SECS: f64 = 2.0;
-/// So many times `learn.gap_max_secs` too: neighbours that were learned as pairs are no finds.
+/// So many times `learn.sampling.gap_max_secs` too: neighbours that were learned as pairs are no finds.
 const MOMENT_GAPS: f64 = 2.0;
 /// A year: what is asked for must be a time.
 const MOST_SECS: f64 = 31_557_600.0;
@@ -36,7 +36,7 @@ pub(super) fn run(args: &cli::SearchArgs) -> Result<Output> {
     let wanted = QuerySpec::new(args)?;
     let info = RunManifest::load(&args.of.run)?;
     let config = run_config(&info, &args.common)?;
-    let moment = moment(args.min_gap_secs, config.learn.gap_max_secs)?;
+    let moment = moment(args.min_gap_secs, config.learn.sampling.gap_max_secs)?;
     let exports = EmbeddingStore::open(&folder(args))?;
     let (newest, warnings) = newest_head(&args.of.run, &info.owner())?;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));

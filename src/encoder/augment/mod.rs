@@ -9,6 +9,8 @@ use rand_chacha::rand_core::SeedableRng;
 
 pub(super) use blur::reflected;
 
+use afterimage_learn::config::AugmentationKind;
+
 use crate::config::Training;
 use crate::linalg::random::uniform;
 
@@ -39,13 +41,13 @@ pub struct Augmentation {
 pub struct Augmenter {
     seed: u64,
     share: f64,
-    kinds: Vec<String>,
+    kinds: Vec<AugmentationKind>,
 }
 
 impl Augmenter {
-    /// As `learn.views` and `learn.view_kinds` say; `None` where there are to be none.
+    /// As `learn.augmentation.share` and `learn.augmentation.kinds` say; `None` where there are to be none.
     pub fn new(learn: &Training) -> Option<Self> {
-        let (seed, share, kinds) = (learn.seed, learn.views, learn.view_kinds.clone());
+        let (seed, share, kinds) = (learn.seed, learn.augmentation.share, learn.augmentation.kinds.clone());
         (share > 0.0).then_some(Self { seed, share, kinds })
     }
 
@@ -59,15 +61,15 @@ impl Augmenter {
         // All numbers are drawn whatever the kinds, so that one kind does not change another.
         let [area, x, y, flip, light, contrast, saturation, grey, whether, width] =
             std::array::from_fn(|_| uniform(&mut rng));
-        let has = |kind: &str| self.kinds.iter().any(|k| k == kind);
+        let has = |kind| self.kinds.contains(&kind);
         let factor = |least: f64, most: f64, u: f64| (least + (most - least) * u) as f32;
         let colour = [factor(0.6, 1.4, light), factor(0.6, 1.4, contrast), factor(0.5, 1.5, saturation)];
         Some(Augmentation {
-            crop: has("crop").then_some([(0.5 + 0.5 * area).sqrt(), x, y]),
-            flip: has("flip") && flip < 0.5,
-            colour: has("colour").then_some(colour),
-            grey: has("grey") && grey < 0.2,
-            blur: (has("blur") && whether < 0.5).then(|| factor(0.1, 2.0, width)),
+            crop: has(AugmentationKind::Crop).then_some([(0.5 + 0.5 * area).sqrt(), x, y]),
+            flip: has(AugmentationKind::Flip) && flip < 0.5,
+            colour: has(AugmentationKind::Colour).then_some(colour),
+            grey: has(AugmentationKind::Grey) && grey < 0.2,
+            blur: (has(AugmentationKind::Blur) && whether < 0.5).then(|| factor(0.1, 2.0, width)),
         })
     }
 }

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 use std::path::Path;
 
+use afterimage_learn::config::AugmentationSettings;
 use serde_json::Value;
 
 use super::*;
@@ -62,9 +63,12 @@ fn blur_is_the_convolution() {
 
 #[test]
 fn views_follow_from_seed_and_position() {
-    let learn = |views: f64, kinds: &[&str], seed: u64| Training {
-        views,
-        view_kinds: kinds.iter().map(|k| (*k).to_owned()).collect(),
+    let learn = |share: f64, kinds: &[&str], seed: u64| Training {
+        augmentation: AugmentationSettings {
+            share,
+            kinds: kinds.iter().map(|k| k.parse().unwrap()).collect(),
+            ..AugmentationSettings::default()
+        },
         seed,
         ..Training::default()
     };

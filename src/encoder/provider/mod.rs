@@ -17,26 +17,12 @@ use ort::session::builder::GraphOptimizationLevel;
 
 use super::io_binding::IoDevice;
 use super::runtime::Runtime;
+pub(super) use crate::config::Provider;
 use crate::config::{self, Size};
 use crate::error::{Error, Result};
 
 pub use cache::gpus;
 pub use options::{Options, SessionContext};
-
-/// A place where models run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Provider {
-    TensorRt,
-    Cuda,
-    OpenVino,
-    Xnnpack,
-    Acl,
-    Cpu,
-}
-
-/// All of them, in the order in which they are told.
-const ALL: [Provider; 6] =
-    [Provider::TensorRt, Provider::Cuda, Provider::OpenVino, Provider::Xnnpack, Provider::Acl, Provider::Cpu];
 
 /// A model that is to be opened.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +38,7 @@ pub(super) struct ModelIdentity<'a> {
 
 /// The providers of `config`, in order.
 pub(super) fn asked(config: &config::Encoder) -> Result<Vec<Provider>> {
-    let all: Vec<Provider> = config.providers.iter().map(|name| Provider::parse(name)).collect::<Result<_>>()?;
+    let all = config.providers.clone();
     if all.is_empty() {
         return Err(Error::config(format!("encoder.providers is empty: name at least one of {}", names())));
     }
@@ -60,7 +46,7 @@ pub(super) fn asked(config: &config::Encoder) -> Result<Vec<Provider>> {
 }
 
 fn names() -> String {
-    ALL.map(Provider::name).join(", ")
+    Provider::WORDS.join(", ")
 }
 
 /// Opens the model in `bytes` on the CPU as it stands, to run it once.
@@ -81,13 +67,13 @@ pub(super) fn usual(runtime: &Runtime, bytes: &[u8]) -> ort::Result<Session> {
 /// # Errors
 /// The library does not list its providers.
 pub fn compiled(runtime: &Runtime) -> Result<Vec<(&'static str, bool)>> {
-    ALL.into_iter().map(|p| Ok((p.name(), p.available(runtime).map_err(Error::runtime)?))).collect()
+    Provider::ALL.into_iter().map(|p| Ok((p.name(), p.available(runtime).map_err(Error::runtime)?))).collect()
 }
 
 /// The option strings that ONNX Runtime is given for `provider` (as in `encoder.providers`) under `config`; empty for one
 /// that takes none.
 pub fn options_of(provider: &str, config: &config::Encoder, about: &SessionContext) -> Options {
-    match Provider::parse(provider) {
+    match provider.parse() {
         Ok(Provider::TensorRt) => options::tensorrt(&config.tensorrt, about),
         Ok(Provider::Cuda) => options::cuda(&config.cuda),
         Ok(Provider::OpenVino) => options::openvino(&config.openvino, about),
@@ -120,20 +106,8 @@ pub(super) fn threads(config: &config::Encoder) -> usize {
 }
 
 impl Provider {
-    fn parse(name: &str) -> Result<Self> {
-        let found = ALL.into_iter().find(|provider| provider.name() == name);
-        found.ok_or_else(|| Error::config(format!("encoder.providers has \"{name}\": must be one of {}", names())))
-    }
-
     pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::TensorRt => "tensorrt",
-            Self::Cuda => "cuda",
-            Self::OpenVino => "openvino",
-            Self::Xnnpack => "xnnpack",
-            Self::Acl => "acl",
-            Self::Cpu => "cpu",
-        }
+        self.as_str()
     }
 
     /// Where input and output are kept.

@@ -38,12 +38,12 @@ fn bytes(megabytes: u32) -> String {
 /// `OrtTensorRTProviderOptionsV2`.
 pub(super) fn tensorrt(options: &config::providers::TensorRt, about: &SessionContext) -> Options {
     let shape = |batch: u32| format!("{}:{batch}x3x{}x{}", about.input, about.size.height, about.size.width);
-    let half = options.precision != "fp32";
+    let half = options.precision != config::Precision::Fp32;
     let mut all = vec![
         ("device_id", options.device.to_string()),
         ("trt_max_workspace_size", bytes(options.workspace_megabytes)),
         ("trt_fp16_enable", flag(half)),
-        ("trt_int8_enable", flag(options.precision == "int8")),
+        ("trt_int8_enable", flag(options.precision == config::Precision::Int8)),
         ("trt_layer_norm_fp32_fallback", flag(options.layer_norm_fp32 && half)),
         ("trt_dla_enable", flag(options.dla)),
         ("trt_dla_core", options.dla_core.to_string()),
@@ -70,11 +70,15 @@ pub(super) fn tensorrt(options: &config::providers::TensorRt, about: &SessionCon
 
 /// `OrtCUDAProviderOptionsV2`.
 pub(super) fn cuda(options: &config::providers::Cuda) -> Options {
-    let extend = if options.arena_extend == "next-power-of-two" { "kNextPowerOfTwo" } else { "kSameAsRequested" };
+    let extend = if options.arena_extend == config::ArenaExtend::NextPowerOfTwo {
+        "kNextPowerOfTwo"
+    } else {
+        "kSameAsRequested"
+    };
     let mut all = vec![
         ("device_id", options.device.to_string()),
         ("arena_extend_strategy", extend.into()),
-        ("cudnn_conv_algo_search", options.conv_search.to_uppercase()),
+        ("cudnn_conv_algo_search", options.conv_search.as_str().to_uppercase()),
         ("cudnn_conv_use_max_workspace", flag(options.conv_max_workspace)),
         ("enable_cuda_graph", flag(options.cuda_graph)),
         ("use_tf32", flag(options.tf32)),
@@ -152,7 +156,7 @@ mod tests {
             assert_ne!(value(&defaults, option), Some(becomes), "{option}");
             assert_eq!(value(&tensorrt(&config.tensorrt, &subject()), option), Some(becomes), "{set}");
         }
-        let half = config::providers::TensorRt { precision: "fp16".into(), ..Default::default() };
+        let half = config::providers::TensorRt { precision: config::Precision::Fp16, ..Default::default() };
         assert_eq!(value(&tensorrt(&half, &subject()), "trt_layer_norm_fp32_fallback"), Some("1"));
         let plain = config::providers::TensorRt { layer_norm_fp32: false, ..half };
         assert_eq!(value(&tensorrt(&plain, &subject()), "trt_layer_norm_fp32_fallback"), Some("0"));

@@ -1,6 +1,6 @@
 //! Detectors that ask: boxes of a recent frame, each answered with an embedding or with the reason why there is none.
 //!
-//! They come through a socket of their own (`stream.boxes`) or the broker (`mqtt.boxes`); docs/box-server.md has the layout. The
+//! They come through a socket of their own (`box_server.listen`) or the broker (`mqtt.boxes`); docs/box-server.md has the layout. The
 //! requests wait in a bounded queue for whoever can embed them ([`BoxServer::requests`]).
 mod response;
 mod connection;
@@ -36,7 +36,7 @@ pub(super) const MOST_BY_BROKER: usize = 16;
 /// Requests that may wait, of all.
 pub const REQUESTS: usize = MOST * MOST_WAITING + MOST_BY_BROKER;
 /// The key, for messages.
-pub(crate) const KEY: &str = "stream.boxes";
+pub(crate) const KEY: &str = "box_server.listen";
 
 /// Where detectors ask.
 #[derive(Debug)]
@@ -65,18 +65,18 @@ struct Shared {
 }
 
 impl BoxServer {
-    /// Opens what `stream.boxes` and `mqtt.boxes` ask for; `None` where they ask for nothing.
+    /// Opens what `box_server.listen` and `mqtt.boxes` ask for; `None` where they ask for nothing.
     ///
     /// # Errors
     /// The address makes no sense, or cannot be listened at.
     pub fn open(config: &Config) -> Result<Option<Self>> {
-        let address = config.stream.boxes_address().map_err(Error::config)?;
+        let address = config.box_server.address(&config.stream).map_err(Error::config)?;
         if address.is_none() && !config.mqtt.boxes {
             return Ok(None);
         }
         let (sender, requests) = bounded(REQUESTS);
         let door = address.map(|address| Listener::open(&address, KEY)).transpose()?;
-        let socket = door.map(|door| Socket::open(door, &config.stream, sender.clone())).transpose()?;
+        let socket = door.map(|door| Socket::open(door, &config.box_server, sender.clone())).transpose()?;
         Ok(Some(Self { requests, sender, _socket: socket }))
     }
 
@@ -92,10 +92,10 @@ impl BoxServer {
 }
 
 impl Socket {
-    fn open(door: Listener, config: &config::Stream, sender: Sender<BoxRequest>) -> Result<Self> {
+    fn open(door: Listener, config: &config::BoxServer, sender: Sender<BoxRequest>) -> Result<Self> {
         let address = door.address();
         let (lines, end) = (Mutex::default(), AtomicBool::new(false));
-        let idle = Duration::from_secs_f64(config.boxes_idle_secs.clamp(0.0, 1e6));
+        let idle = Duration::from_secs_f64(config.idle_secs.clamp(0.0, 1e6));
         let shared = Arc::new(Shared { lines, sender, idle, end, full: RateLimitedWarning::default() });
         let inside = shared.clone();
         let thread = std::thread::Builder::new()

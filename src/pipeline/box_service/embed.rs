@@ -120,7 +120,7 @@ impl BoxService {
                 && let Ok(crop) = ways.withdrawn.try_recv()
             {
                 self.crop = crop;
-                let why = "the encoder has no time beside the frames (stream.boxes_wait_secs)";
+                let why = "the encoder has no time beside the frames (box_server.wait_secs)";
                 return Err((ErrorCode::Busy, why.into()));
             }
         };

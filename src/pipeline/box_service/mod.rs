@@ -116,8 +116,8 @@ impl BoxService {
             origin,
             least: config.boxes.min_pixels,
             score_above: config.boxes.score_above as f32,
-            wait: Duration::from_secs_f64(config.stream.boxes_wait_secs.clamp(0.0, 3600.0)),
-            kepts: FrameCache::new((config.stream.boxes_window_megabytes * 1e6) as usize),
+            wait: Duration::from_secs_f64(config.box_server.wait_secs.clamp(0.0, 3600.0)),
+            kepts: FrameCache::new((config.box_server.window_megabytes * 1e6) as usize),
             ready: None,
             waiting: VecDeque::new(),
             crop: Crop::default(),
@@ -237,7 +237,7 @@ impl BoxService {
             }
             CacheLookup::Gone(oldest) => {
                 let why = format!(
-                    "that frame is remembered no longer; frame {oldest} is the oldest (stream.boxes_window_megabytes)"
+                    "that frame is remembered no longer; frame {oldest} is the oldest (box_server.window_megabytes)"
                 );
                 Err((ErrorCode::Gone, why))
             }

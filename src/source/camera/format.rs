@@ -1,4 +1,5 @@
 //! Pixel formats of cameras, and how each becomes RGB.
+use crate::config::CameraPixels;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::source::frame_bytes;
@@ -48,9 +49,17 @@ impl Pixels {
         }
     }
 
-    /// The one that `source.camera_pixels` names; `None`: any.
-    pub(super) fn named(key: &str) -> Option<Pixels> {
-        Self::ALL.into_iter().find(|pixels| pixels.name().eq_ignore_ascii_case(key))
+    /// The one that `source.camera_pixels` asks for; `None`: any.
+    pub(super) fn asked(key: CameraPixels) -> Option<Pixels> {
+        match key {
+            CameraPixels::Auto => None,
+            CameraPixels::Rgb => Some(Pixels::Rgb),
+            CameraPixels::Bgr => Some(Pixels::Bgr),
+            CameraPixels::Nv12 => Some(Pixels::Nv12),
+            CameraPixels::Yuyv => Some(Pixels::Yuyv),
+            CameraPixels::Mjpeg => Some(Pixels::Mjpeg),
+            CameraPixels::Grey => Some(Pixels::Grey),
+        }
     }
 }
 

@@ -71,7 +71,7 @@ impl RequestedMode {
             width: config.camera_width,
             height: config.camera_height,
             rate: config.camera_frame_rate,
-            pixels: Pixels::named(&config.camera_pixels),
+            pixels: Pixels::asked(config.camera_pixels),
             nearest: config.camera_nearest,
         }
     }

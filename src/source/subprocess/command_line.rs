@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use super::decoder::Tool;
 use super::duties;
-use crate::config;
+use crate::config::{self, Decoder};
 use crate::error::{Error, Result};
 use crate::source::address::Address;
 use crate::source::uri::Uri;
@@ -61,7 +61,7 @@ impl CommandLine {
                 Self::pipeline(&format!("{} ! {}", text.strip_prefix("gst:").unwrap_or(text), tail()), search, true)
             }
             Uri::Rtsp(address) => {
-                let (tool, program) = Tool::find(&config.decoder, search)?;
+                let (tool, program) = Tool::find(config.decoder, search)?;
                 match tool {
                     Tool::Ffmpeg => Ok(Self::ffmpeg(program, address, RTSP, "-fflags nobuffer", false)),
                     Tool::Gstreamer => {
@@ -79,7 +79,7 @@ impl CommandLine {
                 }
             }
             Uri::Http(address) => {
-                let (_, program) = Tool::find("ffmpeg", search)
+                let (_, program) = Tool::find(Decoder::Ffmpeg, search)
                     .map_err(|e| Error::runtime("http: and https: sources need ffmpeg").with_source(e.chain()))?;
                 // A playlist or a film hands out seconds at once, to be shown at their own pace, and may have an end; a camera none.
                 let path = address.reveal().split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
@@ -112,7 +112,7 @@ impl CommandLine {
     }
 
     fn pipeline(text: &str, search: &OsStr, may_end: bool) -> Result<CommandLine> {
-        let (tool, program) = Tool::find("gst-launch-1.0", search).map_err(|_| {
+        let (tool, program) = Tool::find(Decoder::Gstreamer, search).map_err(|_| {
             Error::runtime(format!("csi: and gst: sources need gst-launch-1.0, which is not in PATH; {INSTALL}"))
         })?;
         let mut arguments = vec!["-q".to_owned()];

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::duties;
+use crate::config::Decoder;
 use crate::error::{Error, Result};
 use crate::files::open_regular;
 
@@ -50,15 +51,13 @@ impl Tool {
     /// The program asked for (`auto`, `ffmpeg` or `gst-launch-1.0`) and where it lies in `search`, a list as in `PATH`.
     /// # Errors
     /// Work: not installed; the message says what to install.
-    pub(super) fn find(asked: &str, search: &OsStr) -> Result<(Tool, PathBuf)> {
-        let tools: Vec<Tool> =
-            [Tool::Ffmpeg, Tool::Gstreamer].into_iter().filter(|t| asked == "auto" || asked == t.name()).collect();
-        if tools.is_empty() {
-            return Err(Error::config(format!(
-                "source.decoder = \"{asked}\" is no video decoder; allowed are auto, ffmpeg and gst-launch-1.0"
-            )));
-        }
-        for tool in &tools {
+    pub(super) fn find(asked: Decoder, search: &OsStr) -> Result<(Tool, PathBuf)> {
+        let tools: &[Tool] = match asked {
+            Decoder::Auto => &[Tool::Ffmpeg, Tool::Gstreamer],
+            Decoder::Ffmpeg => &[Tool::Ffmpeg],
+            Decoder::Gstreamer => &[Tool::Gstreamer],
+        };
+        for tool in tools {
             for folder in std::env::split_paths(search) {
                 let program = folder.join(tool.name());
                 let runs = |m: std::fs::Metadata| m.is_file() && m.permissions().mode() & 0o111 != 0;
@@ -210,12 +209,10 @@ mod tests {
     #[test]
     fn a_decoder_that_is_not_there_is_named_with_its_packages() {
         let empty = tempfile::tempdir().unwrap();
-        let message = Tool::find("auto", empty.path().as_os_str()).unwrap_err().chain();
+        let message = Tool::find(Decoder::Auto, empty.path().as_os_str()).unwrap_err().chain();
         assert!(message.contains("apt install ffmpeg") && message.contains("gstreamer1.0-libav"), "{message}");
-        let error = Tool::find("vlc", empty.path().as_os_str()).unwrap_err();
-        assert_eq!(error.exit_code(), 78);
         // A file that cannot be run is no decoder.
         std::fs::write(empty.path().join("ffmpeg"), b"").unwrap();
-        assert!(Tool::find("ffmpeg", empty.path().as_os_str()).is_err());
+        assert!(Tool::find(Decoder::Ffmpeg, empty.path().as_os_str()).is_err());
     }
 }

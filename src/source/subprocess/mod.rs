@@ -93,7 +93,7 @@ impl VideoSource {
         if let Some(why) = kind::text(&head) {
             return Err(Error::runtime(format!("{} {why}", path.display())));
         }
-        let (tool, program) = Tool::find(&config.decoder, search)?;
+        let (tool, program) = Tool::find(config.decoder, search)?;
         let (name, stall) = (path.display().to_string(), stall_time(config)?);
         limits_of(tool, &head, &name, false)?;
         let input = Input::File(path);
@@ -113,7 +113,7 @@ impl VideoSource {
         config: &config::Source,
     ) -> Result<Self> {
         let search = std::env::var_os("PATH").unwrap_or_default();
-        let (tool, program) = Tool::find(&config.decoder, &search)?;
+        let (tool, program) = Tool::find(config.decoder, &search)?;
         let stall = stall_time(config)?;
         // A stream comes once, so its beginning is decoded twice: for size and rate, then as part of the whole.
         let mut beginning = Vec::new();

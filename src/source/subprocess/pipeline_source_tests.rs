@@ -6,7 +6,7 @@ use std::path::Path;
 /// With one of the scripts that play ffmpeg.
 fn open(script: &str) -> Result<PipelineSource> {
     let search = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/decoders").join(script);
-    let config = config::Source { stall_secs: 0.5, decoder: "ffmpeg".into(), ..config::Source::default() };
+    let config = config::Source { stall_secs: 0.5, decoder: config::Decoder::Ffmpeg, ..config::Source::default() };
     PipelineSource::open_with(&Uri::parse("rtsp://me:secret@host/a").unwrap(), &config, search.as_os_str())
 }
 

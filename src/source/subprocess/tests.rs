@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::process::Command;
 
 pub(super) fn config(decoder: &str) -> config::Source {
-    config::Source { decoder: decoder.into(), stall_secs: 20.0, ..config::Source::default() }
+    config::Source { decoder: decoder.parse().unwrap(), stall_secs: 20.0, ..config::Source::default() }
 }
 
 /// False, with a line that says so, where a program is missing.
 pub(super) fn installed(program: &str) -> bool {
-    let mut there = Tool::find(program, &std::env::var_os("PATH").unwrap()).is_ok();
+    let mut there = Tool::find(program.parse().unwrap(), &std::env::var_os("PATH").unwrap()).is_ok();
     if there && program == "gst-launch-1.0" {
         let found = Command::new("gst-inspect-1.0").args(["--exists", "avdec_ffv1"]).status();
         there = found.is_ok_and(|status| status.success());

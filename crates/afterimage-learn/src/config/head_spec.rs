@@ -1,6 +1,11 @@
 //! The heads that are tried at every fit, as text: `slow dim=192 views=no`.
-use super::RANGES;
-use super::distance;
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use super::{RANGES, distance};
 
 /// What a candidate head is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +32,8 @@ const KINDS: [(&str, HeadKind); 4] = [
 const OPTIONS: [&str; 4] = ["dim", "shrinkage", "views", "part"];
 
 /// One entry of `head.candidates`: a kind and, where a slow head is fitted for it, how.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct HeadSpec {
     /// What it is made of.
     pub kind: HeadKind,
@@ -54,6 +60,11 @@ impl HeadKind {
 }
 
 impl HeadSpec {
+    /// One without options.
+    pub fn new(kind: HeadKind) -> Self {
+        Self { kind, dim: None, shrinkage: None, views: true, part: None }
+    }
+
     /// Reads `kind option=value ...`.
     ///
     /// # Errors
@@ -106,6 +117,44 @@ impl HeadSpec {
     }
 }
 
+impl fmt::Display for HeadSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.name())?;
+        if let Some(dim) = self.dim {
+            write!(f, " dim={dim}")?;
+        }
+        if let Some(shrinkage) = self.shrinkage {
+            write!(f, " shrinkage={shrinkage}")?;
+        }
+        if !self.views {
+            f.write_str(" views=no")?;
+        }
+        self.part.map_or(Ok(()), |part| write!(f, " part={part}"))
+    }
+}
+
+impl TryFrom<String> for HeadSpec {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text).map_err(|problems| format!("{text:?}: {}", problems.join("; ")))
+    }
+}
+
+impl From<HeadSpec> for String {
+    fn from(spec: HeadSpec) -> Self {
+        spec.to_string()
+    }
+}
+
+impl JsonSchema for HeadSpec {
+    fn schema_name() -> Cow<'static, str> {
+        "HeadSpec".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "examples": ["slow", "slow dim=192", "slow+mlp", "mean", "frozen+slow"] })
+    }
+}
+
 /// All mistakes in `head.candidates`.
 pub fn check(texts: &[String], problems: &mut Vec<String>) {
     if texts.is_empty() {
@@ -154,6 +203,7 @@ mod tests {
         assert_eq!(HeadSpec::parse(" mean "), Ok(HeadSpec { kind: HeadKind::Mean, ..plain }));
         let all = HeadSpec { dim: Some(64), shrinkage: Some(0.5), views: false, part: Some(2), ..plain };
         assert_eq!(HeadSpec::parse("slow dim=64 shrinkage=0.5 views=no part=2"), Ok(all));
+        assert_eq!(all.to_string(), "slow dim=64 shrinkage=0.5 views=no part=2");
         let beside = HeadSpec { kind: HeadKind::FrozenSlow, dim: Some(32), ..plain };
         assert_eq!(HeadSpec::parse("frozen+slow views=yes dim=32"), Ok(beside));
         for (name, kind) in KINDS {

@@ -1,6 +1,11 @@
-//! `learn.objective`: one objective, or a weighted sum of several.
-use super::Training;
-use super::distance;
+//! `[learn.objective.name]`: one objective, or a weighted sum of several.
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use super::{CpcEmbedding, ScheduleKind, Training, distance};
 
 /// What can be learned by gradient steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,12 +68,122 @@ impl Objective {
     }
 }
 
+/// A weighted sum of objectives; written as text, such as `dcl + 0.1 vicreg`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ObjectiveSum(Vec<Term>);
+
+impl ObjectiveSum {
+    /// The terms, at least one, each objective at most once.
+    pub fn terms(&self) -> &[Term] {
+        &self.0
+    }
+
+    /// Whether `objective` is a term.
+    pub fn has(&self, objective: Objective) -> bool {
+        self.0.iter().any(|term| term.objective == objective)
+    }
+}
+
+impl From<Objective> for ObjectiveSum {
+    fn from(objective: Objective) -> Self {
+        Self(vec![Term { weight: 1.0, objective }])
+    }
+}
+
+impl fmt::Display for ObjectiveSum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, Term { weight, objective }) in self.0.iter().enumerate() {
+            let plus = if i > 0 { " + " } else { "" };
+            match *weight {
+                1.0 => write!(f, "{plus}{}", objective.name())?,
+                weight => write!(f, "{plus}{weight} {}", objective.name())?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for ObjectiveSum {
+    type Err = Vec<String>;
+    fn from_str(text: &str) -> Result<Self, Vec<String>> {
+        parse(text).map(Self)
+    }
+}
+
+impl TryFrom<String> for ObjectiveSum {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map_err(|wrong: Vec<String>| wrong.join(", and "))
+    }
+}
+
+impl From<ObjectiveSum> for String {
+    fn from(sum: ObjectiveSum) -> Self {
+        sum.to_string()
+    }
+}
+
+impl JsonSchema for ObjectiveSum {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ObjectiveSum".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "examples": ["nt-xent", "dcl + 0.1 vicreg"] })
+    }
+}
+
+/// What the residual MLP is trained for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ObjectiveSettings {
+    /// One objective or a weighted sum, such as "dcl + 0.1 vicreg": "nt-xent", "instance", "moco", "cpc", "dcl", "vicreg",
+    /// "barlow-twins", "byol", "simsiam", "supcon".
+    pub name: ObjectiveSum,
+    /// Pairs in a batch, each of another segment where there are enough.
+    pub batch_pairs: usize,
+    /// Temperature of the contrastive objectives.
+    pub temperature: f64,
+    /// Momentum of the slower head of moco and byol, per step.
+    pub momentum: f64,
+    /// What the queue of moco holds: "latents" (projected anew, never stale) or "keys" (as they once were).
+    pub queue: QueueKind,
+    /// Entries of the queue of moco.
+    pub queue_len: usize,
+    /// Weight of relational distillation, which keeps the angles within a batch near those of the exported head; 0: none.
+    pub relational_weight: f64,
+}
+
+crate::choices! {
+    /// What the queue of moco holds.
+    pub enum QueueKind {
+        /// Latents that are projected anew.
+        Latents = "latents",
+        /// Keys as they once were.
+        Keys = "keys",
+    }
+}
+
+impl Default for ObjectiveSettings {
+    fn default() -> Self {
+        Self {
+            name: Objective::NtXent.into(),
+            batch_pairs: 64,
+            temperature: 0.1,
+            momentum: 0.996,
+            queue: QueueKind::Latents,
+            queue_len: 4096,
+            relational_weight: 0.0,
+        }
+    }
+}
+
 /// Terms of `text`: names with `+` between them, each with a weight before it where that is not 1, such as
 /// `dcl + 0.1 vicreg`.
 ///
 /// # Errors
 /// Every mistake, one line each.
-pub fn parse(text: &str) -> Result<Vec<Term>, Vec<String>> {
+fn parse(text: &str) -> Result<Vec<Term>, Vec<String>> {
     let (mut terms, mut wrong): (Vec<Term>, Vec<String>) = Default::default();
     for part in text.split('+').map(str::trim) {
         match term(part) {
@@ -117,22 +232,16 @@ fn unknown(name: &str) -> String {
     }
 }
 
-/// Whether `objective` is a term of `learn.objective`.
-pub fn has(learn: &Training, objective: Objective) -> bool {
-    parse(&learn.objective).is_ok_and(|terms| terms.iter().any(|term| term.objective == objective))
-}
-
 /// What does not fit together in `learn`, one line each.
 pub fn check(learn: &Training) -> Vec<String> {
-    let terms = match parse(&learn.objective) {
-        Ok(terms) => terms,
-        Err(wrong) => return wrong.into_iter().map(|why| format!("learn.objective has {why}")).collect(),
-    };
-    let mut problems: Vec<String> = terms.iter().filter_map(|term| unfit(term.objective, learn)).collect();
-    if learn.schedule == "cosine" && learn.schedule_steps <= learn.warmup_steps {
+    let mut problems: Vec<String> =
+        learn.objective.name.terms().iter().filter_map(|term| unfit(term.objective, learn)).collect();
+    if learn.optimizer.schedule == ScheduleKind::Cosine
+        && learn.optimizer.schedule_steps <= learn.optimizer.warmup_steps
+    {
         problems.push(format!(
-            "learn.schedule_steps = {}: a cosine needs more steps than learn.warmup_steps = {}",
-            learn.schedule_steps, learn.warmup_steps
+            "learn.optimizer.schedule_steps = {}: a cosine needs more steps than learn.optimizer.warmup_steps = {}",
+            learn.optimizer.schedule_steps, learn.optimizer.warmup_steps
         ));
     }
     problems
@@ -140,18 +249,18 @@ pub fn check(learn: &Training) -> Vec<String> {
 
 /// Why `objective` cannot work with these settings.
 fn unfit(objective: Objective, learn: &Training) -> Option<String> {
-    let (name, pairs) = (objective.name(), learn.batch_pairs);
+    let (name, pairs) = (objective.name(), learn.objective.batch_pairs);
     match objective {
-        Objective::Instance if learn.views <= 0.0 => Some(format!(
-            "learn.views = {}: no frame would get an augmented view, and {name} learns from nothing else; set the share of \
-             frames that get one, for example learn.views = 0.5",
-            learn.views
+        Objective::Instance if learn.augmentation.share <= 0.0 => Some(format!(
+            "learn.augmentation.share = {}: no frame would get an augmented view, and {name} learns from nothing else; set the share of \
+             frames that get one, for example learn.augmentation.share = 0.5",
+            learn.augmentation.share
         )),
         Objective::NtXent | Objective::Instance | Objective::Dcl | Objective::SupCon => {
             let negatives = (2 * pairs).saturating_sub(2);
             (negatives < LEAST_NEGATIVES).then(|| {
                 format!(
-                    "learn.batch_pairs = {pairs}: too small for {name}, whose rows would have {negatives} negatives; at \
+                    "learn.objective.batch_pairs = {pairs}: too small for {name}, whose rows would have {negatives} negatives; at \
                      least {} pairs, or the objective moco, which has a queue",
                     LEAST_NEGATIVES / 2 + 1
                 )
@@ -159,22 +268,22 @@ fn unfit(objective: Objective, learn: &Training) -> Option<String> {
         }
         Objective::VicReg | Objective::BarlowTwins => (pairs < LEAST_NEGATIVES).then(|| {
             format!(
-                "learn.batch_pairs = {pairs}: too small for {name}, which needs statistics over the batch; at least \
+                "learn.objective.batch_pairs = {pairs}: too small for {name}, which needs statistics over the batch; at least \
                  {LEAST_NEGATIVES} pairs"
             )
         }),
-        Objective::Moco => (learn.queue_len < pairs).then(|| {
+        Objective::Moco => (learn.objective.queue_len < pairs).then(|| {
             format!(
-                "learn.queue_len = {}: smaller than a batch (learn.batch_pairs = {pairs}), so that {name} would lose \
+                "learn.objective.queue_len = {}: smaller than a batch (learn.objective.batch_pairs = {pairs}), so that {name} would lose \
                  keys before they are used",
-                learn.queue_len
+                learn.objective.queue_len
             )
         }),
-        Objective::Cpc => (learn.ema > 0.0 && learn.cpc_embedding == "context").then(|| {
+        Objective::Cpc => (learn.optimizer.ema > 0.0 && learn.cpc.embedding == CpcEmbedding::Context).then(|| {
             format!(
-                "learn.ema = {}: averages the residual only, and learn.cpc_embedding = \"context\" would put the last \
-                 context network on it; take \"projected\", or learn.ema = 0",
-                learn.ema
+                "learn.optimizer.ema = {}: averages the residual only, and learn.cpc.embedding = \"context\" would put the last \
+                 context network on it; take \"projected\", or learn.optimizer.ema = 0",
+                learn.optimizer.ema
             )
         }),
         Objective::Byol | Objective::SimSiam => None,
@@ -183,6 +292,7 @@ fn unfit(objective: Objective, learn: &Training) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::OptimizerSettings;
     use super::*;
 
     #[test]
@@ -216,17 +326,20 @@ mod tests {
     #[test]
     fn what_cannot_work_is_refused() {
         let problems = |objective: &str, pairs, queue_len| {
-            check(&Training { objective: objective.into(), batch_pairs: pairs, queue_len, ..Training::default() })
-                .join("\n")
+            let name = objective.parse().expect("parses");
+            let objective = ObjectiveSettings { name, batch_pairs: pairs, queue_len, ..ObjectiveSettings::default() };
+            check(&Training { objective, ..Training::default() }).join("\n")
         };
         assert!(problems("dcl", 8, 4096).contains("rows would have 14 negatives; at least 9 pairs"));
-        assert!(problems("byol + nt-xent", 2, 4096).contains("learn.batch_pairs = 2: too small for nt-xent"));
-        assert!(problems("nt-xent + instance", 64, 1).contains("learn.views = 0: no frame would get"));
+        assert!(problems("byol + nt-xent", 2, 4096).contains("learn.objective.batch_pairs = 2: too small for nt-xent"));
+        assert!(problems("nt-xent + instance", 64, 1).contains("learn.augmentation.share = 0: no frame would get"));
         assert!(problems("vicreg", 15, 4096).contains("at least 16 pairs"));
-        assert!(problems("moco", 64, 63).contains("learn.queue_len = 63: smaller than a batch"));
+        assert!(problems("moco", 64, 63).contains("learn.objective.queue_len = 63: smaller than a batch"));
         assert_eq!(problems("nt-xent + moco + supcon", 9, 9), "");
         assert_eq!(problems("byol + simsiam", 2, 1), "");
-        let cosine = Training { schedule: "cosine".into(), schedule_steps: 50, ..Training::default() };
-        assert!(check(&cosine).join("").contains("learn.schedule_steps = 50: a cosine needs more steps"));
+        let optimizer =
+            OptimizerSettings { schedule: ScheduleKind::Cosine, schedule_steps: 50, ..OptimizerSettings::default() };
+        let cosine = Training { optimizer, ..Training::default() };
+        assert!(check(&cosine).join("").contains("learn.optimizer.schedule_steps = 50: a cosine needs more steps"));
     }
 }

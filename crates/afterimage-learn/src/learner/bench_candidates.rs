@@ -97,7 +97,7 @@ impl Learner {
         judged: &Head,
         distractors: ArrayView2<f32>,
     ) -> CandidateReport {
-        let scores = scores(&self.holdout, distractors, self.config.learn.gap_max_secs, judged);
+        let scores = scores(&self.holdout, distractors, self.config.learn.sampling.gap_max_secs, judged);
         let mean = |side: &[f64]| {
             let (sum, n) = side.iter().filter(|x| x.is_finite()).fold((0.0, 0.0), |(sum, n), x| (sum + x, n + 1.0));
             sum / n

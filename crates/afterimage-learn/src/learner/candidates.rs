@@ -32,20 +32,16 @@ pub(super) struct CandidateHead {
 /// The entries of `head.candidates`, checked against the parts of the latents.
 ///
 /// # Errors
-/// An entry that cannot be read, or names a part that there is none of.
+/// An entry names a part that there is none of.
 pub(super) fn candidates(config: &LearnerConfig, parts: &[Range<usize>]) -> Result<Vec<HeadSpec>> {
-    let read = |text: &String| {
-        let wrong = |why: String| Error::config(format!("head.candidates has {text:?}: {why}"));
-        let candidate = HeadSpec::parse(text).map_err(|problems| wrong(problems.join("; ")))?;
-        match candidate.part {
-            Some(part) if part > parts.len() => Err(wrong(format!(
-                "part={part}, but the latents of this encoder have {} (see encoder.taps)",
-                if parts.len() == 1 { "one part".to_owned() } else { format!("{} parts", parts.len()) }
-            ))),
-            _ => Ok(candidate),
-        }
+    let check = |spec: &HeadSpec| match spec.part {
+        Some(part) if part > parts.len() => Err(Error::config(format!(
+            "head.candidates has \"{spec}\": part={part}, but the latents of this encoder have {} (see encoder.taps)",
+            if parts.len() == 1 { "one part".to_owned() } else { format!("{} parts", parts.len()) }
+        ))),
+        _ => Ok(*spec),
     };
-    config.head.candidates.iter().map(read).collect()
+    config.head.candidates.iter().map(check).collect()
 }
 
 /// Slow heads of one set of statistics; each recipe is fitted once, when it is first asked for.
@@ -95,7 +91,7 @@ impl<'a> FitCache<'a> {
 
     /// Of the fits that other learners have made, or a new one.
     fn found_or_made(&self, recipe: FitOptions) -> Result<Arc<SfaFit>> {
-        let view_weight = self.learner.config.learn.view_weight;
+        let view_weight = self.learner.config.learn.augmentation.weight;
         let shared = self.learner.shared.as_ref().zip(self.fingerprint).map(|(shared, fingerprint)| {
             (shared, Key { fingerprint, recipe, keep: self.learner.most_dims(recipe), view_weight })
         });
@@ -112,7 +108,7 @@ impl<'a> FitCache<'a> {
 
     fn make(&self, recipe: FitOptions) -> Result<SfaFit> {
         let keep = self.learner.most_dims(recipe);
-        let weight = if recipe.views { self.learner.config.learn.view_weight } else { 0.0 };
+        let weight = if recipe.views { self.learner.config.learn.augmentation.weight } else { 0.0 };
         let shrinkage = recipe.shrinkage;
         match recipe.part.and_then(|part| self.learner.parts.get(part - 1)) {
             Some(part) => {

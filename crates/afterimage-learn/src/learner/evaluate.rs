@@ -16,7 +16,7 @@ pub(super) struct HeadScores {
 impl Learner {
     pub(super) fn measure(&self, head: &Head, distractors: ArrayView2<f32>) -> HeadScores {
         let measured = HeadScores {
-            label_free: scores(&self.holdout, distractors, self.config.learn.gap_max_secs, head),
+            label_free: scores(&self.holdout, distractors, self.config.learn.sampling.gap_max_secs, head),
             labelled: self.probe.as_ref().map(|probe| probe.scores(head)),
         };
         self.governor.rest();

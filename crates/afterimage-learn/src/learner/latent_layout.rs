@@ -5,7 +5,7 @@ use ndarray::{Array2, ArrayView2, s};
 
 use super::LatentSpec;
 use super::training::REFERENCE_FRAMES;
-use crate::config::{LearnerConfig, Promotion};
+use crate::config::{CpcEmbedding, LearnerConfig, Promotion};
 use crate::error::{Error, Result};
 use crate::gate::probe::Probe;
 use crate::head::{Grid, Head};
@@ -45,20 +45,20 @@ impl LatentLayout {
         self.whole().map_or(self.dim, Grid::numbers)
     }
 
-    /// Held-out frames kept: `promotion.max_frames`, and of whole grids no more than `learn.replay_megabytes` hold as f32.
+    /// Held-out frames kept: `promotion.max_frames`, and of whole grids no more than `learn.replay.megabytes` hold as f32.
     ///
     /// # Errors
     /// That is too few for the judge.
     pub(super) fn judge(self, config: &LearnerConfig) -> Result<Promotion> {
         let judge = config.promotion.clone();
         let Some(grid) = self.whole() else { return Ok(judge) };
-        let megabytes = config.learn.replay_megabytes;
+        let megabytes = config.learn.replay.megabytes;
         let row = 4 * grid.numbers();
         let (held, least) = ((megabytes * 1e6) as usize / row.max(1), judge.min_blocks * LEAST_HELD);
         if held < least {
             let Grid { rows, columns, dim } = grid;
             return Err(Error::config(format!(
-                "learn.replay_megabytes = {megabytes}: cpc keeps grids of {rows} x {columns} x {dim}, and as many \
+                "learn.replay.megabytes = {megabytes}: cpc keeps grids of {rows} x {columns} x {dim}, and as many \
                  megabytes again hold those that are judged on: {held}; at least {least} are needed, that is {:.0} \
                  megabytes",
                 (least * row) as f64 * 1e-6 + 0.5
@@ -131,10 +131,10 @@ impl LatentLayout {
     /// Bytes of a context network in the file of a head.
     pub(super) fn context_bytes(self, channels: u64, config: &LearnerConfig) -> u64 {
         let learn = &config.learn;
-        if self.whole().is_none() || learn.cpc_embedding != "context" {
+        if self.whole().is_none() || learn.cpc.embedding != CpcEmbedding::Context {
             return 0;
         }
-        let (width, blocks) = (learn.cpc_width as u64, learn.cpc_blocks as u64);
+        let (width, blocks) = (learn.cpc.width as u64, learn.cpc.blocks as u64);
         4 * blocks * (2 * width * channels + 5 * width * width + 3 * width + channels)
     }
 
@@ -153,33 +153,33 @@ pub(super) fn fits(config: &LearnerConfig, form: LatentLayout) -> Result<()> {
     if !learn.has_cpc() {
         return Ok(());
     }
-    let first = learn.cpc_first;
+    let first = learn.cpc.first;
     if let Some(Grid { rows, columns, dim }) = form.whole() {
         return if first < rows {
             Ok(())
         } else {
             Err(Error::config(format!(
-                "learn.objective has cpc: a grid of {rows} x {columns} x {dim} has no cell learn.cpc_first = {first} rows \
+                "learn.objective.name has cpc: a grid of {rows} x {columns} x {dim} has no cell learn.cpc.first = {first} rows \
                  below another. Take a larger encoder.input_size (more rows), a tensor of the model before the last \
-                 pooling, or learn.cpc_first = 1 where there are 2 rows; for latents without rows make the card \
+                 pooling, or learn.cpc.first = 1 where there are 2 rows; for latents without rows make the card \
                  kind = \"vector\" (cpc then predicts in time) or take another objective, as nt-xent"
             )))
         };
     }
     let frames = (config.promotion.block_secs * learn.frames_per_sec + 1e-6) as usize;
-    let (moments, least) = (learn.cpc_moments, learn.cpc_steps + 1);
+    let (moments, least) = (learn.cpc.moments, learn.cpc.steps + 1);
     let problem = if moments < least {
         format!(
-            "learn.cpc_moments = {moments}: at least learn.cpc_steps + 1 = {least} are needed to predict so far ahead"
+            "learn.cpc.moments = {moments}: at least learn.cpc.steps + 1 = {least} are needed to predict so far ahead"
         )
     } else if frames < moments {
         let (secs, rate) = (config.promotion.block_secs, learn.frames_per_sec);
         format!(
-            "learn.cpc_moments = {moments}: a block has promotion.block_secs * learn.frames_per_sec = {secs} * {rate} = \
-             {frames} learned frames at most; take fewer moments (and learn.cpc_steps), or a larger promotion.block_secs"
+            "learn.cpc.moments = {moments}: a block has promotion.block_secs * learn.frames_per_sec = {secs} * {rate} = \
+             {frames} learned frames at most; take fewer moments (and learn.cpc.steps), or a larger promotion.block_secs"
         )
     } else {
         return Ok(());
     };
-    Err(Error::config(format!("learn.objective has cpc over vectors, which predicts in time: {problem}")))
+    Err(Error::config(format!("learn.objective.name has cpc over vectors, which predicts in time: {problem}")))
 }

@@ -191,10 +191,9 @@ impl Learner {
     /// A learner that has seen nothing; the frozen latents are exported.
     ///
     /// # Errors
-    /// `learn.replay_megabytes` is too small for latents of this size, or `head.candidates` does not fit them, or
-    /// `learn.objective` is none, or does not fit the latents.
+    /// `learn.replay.megabytes` is too small for latents of this size, or `head.candidates` does not fit them, or
+    /// `learn.objective.name` is none, or does not fit the latents.
     pub fn new(config: &LearnerConfig, origin: LatentSpec, probe: Option<Probe>) -> Result<Self> {
-        trainer::check(config)?;
         let form = LatentLayout::new(&origin, config.learn.has_cpc());
         if form.dim() > MAX_DIM {
             return Err(Error::config(format!(
@@ -389,10 +388,10 @@ impl Learner {
         self.form.whole().is_some()
     }
 
-    /// Latents that may wait for it: `learn.queue_latents`, of whole grids no more than `learn.replay_megabytes` hold.
+    /// Latents that may wait for it: `learn.queue_latents`, of whole grids no more than `learn.replay.megabytes` hold.
     pub fn queue(&self) -> usize {
         let learn = &self.config.learn;
-        let fit = |grid: Grid| ((learn.replay_megabytes * 1e6) as usize / (4 * grid.numbers())).max(8);
+        let fit = |grid: Grid| ((learn.replay.megabytes * 1e6) as usize / (4 * grid.numbers())).max(8);
         self.form.whole().map_or(learn.queue_latents, |grid| learn.queue_latents.min(fit(grid)))
     }
 
@@ -429,7 +428,7 @@ impl Learner {
         let weights = 4 * (d + d * k + head.hidden as u64 * (2 * k + 3) + k);
         // The largest map leads to a head beside the frozen latents, or comes from one.
         let map = 4 * (d + k) * (k + 1);
-        let views = if self.config.learn.views > 0.0 { d * (d + 1) / 2 } else { 0 };
+        let views = if self.config.learn.augmentation.share > 0.0 { d * (d + 1) / 2 } else { 0 };
         let scatter = 8 * (d + d * (d + 1) + views);
         // Names, shapes and text, and a line in the journal.
         weights + map + self.form.context_bytes(k, &self.config) + scatter + 65536

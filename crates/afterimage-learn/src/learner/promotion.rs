@@ -64,7 +64,7 @@ impl Learner {
         decision.forgetting = self.reference_gain.zip(decision.reference_gain).map(|(best, now)| best - now);
         self.reference_gain = decision.reference_gain.into_iter().chain(self.reference_gain).reduce(f64::max);
         self.credit = 0;
-        if self.config.learn.frames_per_step > 0 {
+        if self.config.learn.optimizer.frames_per_step > 0 {
             self.begin_residual(base);
         }
         Some((decision, promoted))

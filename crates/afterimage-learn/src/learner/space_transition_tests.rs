@@ -6,7 +6,7 @@ use crate::state_dict::test_files::{load, save};
 /// Fits often, so that heads of one size follow each other.
 const OFTEN: [&str; 5] = [
     "learn.refit_growth=1.2",
-    "learn.frames_per_step=0",
+    "learn.optimizer.frames_per_step=0",
     "head.dim=8",
     "head.candidates=['slow']",
     "promotion.min_interval_secs=0",
@@ -59,7 +59,7 @@ fn a_turn_changes_nothing_that_is_judged() {
 #[test]
 fn a_demotion_has_a_map_too() {
     let (mut learner, mut stream) =
-        (learner(&["head.candidates=['slow+mlp']", "learn.frames_per_step=0"]), Stream::new(2));
+        (learner(&["head.candidates=['slow+mlp']", "learn.optimizer.frames_per_step=0"]), Stream::new(2));
     learner.adopt(1, Arc::new(super::tests::keeps(8..super::tests::DIM)));
     let found = outcomes(&mut learner, &mut stream, 600);
     let passage = found[0].transition.as_ref().unwrap();

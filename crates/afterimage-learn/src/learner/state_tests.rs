@@ -42,13 +42,13 @@ fn brim(config: &LearnerConfig, samples: u64) -> Learner {
 #[test]
 fn a_header_does_not_grow_with_the_stream() {
     let full = [
-        "learn.replay_megabytes=8",
-        "learn.replay='reservoir'",
-        "learn.objective='nt-xent + instance'",
-        "learn.views=0.5",
-        "learn.frames_per_step=0",
+        "learn.replay.megabytes=8",
+        "learn.replay.policy='reservoir'",
+        "learn.objective.name='nt-xent + instance'",
+        "learn.augmentation.share=0.5",
+        "learn.optimizer.frames_per_step=0",
         "learn.first_fit_frames=1000000",
-        "learn.still_distance=0",
+        "learn.sampling.still_distance=0",
         "promotion.max_frames=20000",
     ];
     let config = config(&full);

@@ -56,7 +56,7 @@ pub(super) fn config(overrides: &[&str]) -> LearnerConfig {
         "learn.first_fit_frames=512",
         "head.dim=16",
         "head.hidden=32",
-        "learn.frames_per_step=2",
+        "learn.optimizer.frames_per_step=2",
         "promotion.min_blocks=4",
     ];
     // A key that is there twice is an error of TOML; the later one counts here.
@@ -91,7 +91,12 @@ fn latents_too_long_to_be_learned_from_are_refused_before_anything_is_allocated(
 
 #[test]
 fn a_provoked_collapse_is_rolled_back_and_what_is_exported_stays() {
-    let hot = ["learn.temperature=0.01", "learn.learning_rate=0.02", "learn.refit_growth=100", "learn.warmup_steps=0"];
+    let hot = [
+        "learn.objective.temperature=0.01",
+        "learn.optimizer.learning_rate=0.02",
+        "learn.refit_growth=100",
+        "learn.optimizer.warmup_steps=0",
+    ];
     let (mut learner, mut stream) = (learner(&hot), Stream::new(1));
     let fits = run(&mut learner, &mut stream, 600);
     assert_eq!(fits.len(), 1);
@@ -124,7 +129,7 @@ pub(super) fn keeps(range: Range<usize>) -> Head {
 fn a_harmful_head_gives_way_to_the_frozen_latents() {
     // The only candidate is one that is never made.
     let (mut learner, mut stream) =
-        (learner(&["head.candidates=['slow+mlp']", "learn.frames_per_step=0"]), Stream::new(2));
+        (learner(&["head.candidates=['slow+mlp']", "learn.optimizer.frames_per_step=0"]), Stream::new(2));
     learner.adopt(1, Arc::new(keeps(8..DIM)));
     let fits = run(&mut learner, &mut stream, 600);
     assert_eq!((fits[0].promoted, fits[0].exported), (Some(2), 2));
@@ -135,7 +140,7 @@ fn a_harmful_head_gives_way_to_the_frozen_latents() {
     assert_eq!(learner.exported().space, frozen, "its embeddings may be compared with those of the beginning");
     // A head that does no harm stays.
     let (mut learner, mut stream) =
-        (self::learner(&["head.candidates=['slow+mlp']", "learn.frames_per_step=0"]), Stream::new(2));
+        (self::learner(&["head.candidates=['slow+mlp']", "learn.optimizer.frames_per_step=0"]), Stream::new(2));
     learner.adopt(1, Arc::new(keeps(0..8)));
     let fits = run(&mut learner, &mut stream, 600);
     assert!(fits[0].promoted.is_none() && fits[0].demotion.is_none() && learner.exported().number == 1);
@@ -144,7 +149,7 @@ fn a_harmful_head_gives_way_to_the_frozen_latents() {
 #[test]
 fn promotions_keep_their_distance_in_stream_time() {
     let of = |secs: &str| {
-        let growth = ["learn.refit_growth=1.2", "learn.frames_per_step=0", "head.dim=8", secs];
+        let growth = ["learn.refit_growth=1.2", "learn.optimizer.frames_per_step=0", "head.dim=8", secs];
         run(&mut learner(&growth), &mut Stream::new(3), 4000)
     };
     let (free, held) = (of("promotion.min_interval_secs=0"), of("promotion.min_interval_secs=100000"));
@@ -171,7 +176,7 @@ fn probe(range: Range<usize>) -> Probe {
 
 #[test]
 fn the_probe_forbids_and_chooses() {
-    let two = ["head.candidates=['frozen+slow dim=16', 'slow dim=8']", "learn.frames_per_step=0"];
+    let two = ["head.candidates=['frozen+slow dim=16', 'slow dim=8']", "learn.optimizer.frames_per_step=0"];
     let of = |range: Range<usize>| {
         let mut learner = Learner::new(&config(&two), origin(), Some(probe(range))).unwrap();
         let fits = run(&mut learner, &mut Stream::new(4), 600);
@@ -238,7 +243,7 @@ fn candidates_are_checked_against_the_parts_of_the_latents() {
 
 #[test]
 fn joined_learners_fit_as_one_that_has_seen_everything() {
-    let plain = ["learn.frames_per_step=0", "learn.first_fit_frames=100000"];
+    let plain = ["learn.optimizer.frames_per_step=0", "learn.first_fit_frames=100000"];
     let (mut whole, mut parts) = (learner(&plain), [learner(&plain), learner(&plain)]);
     let mut stream = Stream::new(7);
     for i in 0..1200 {

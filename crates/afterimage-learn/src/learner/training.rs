@@ -48,7 +48,7 @@ impl Learner {
         let novel = self.novel(&frames);
         self.replay.insert(&block);
         self.scatter.add(&frames, &self.replay.gaps().pairs(&block))?;
-        if self.config.learn.frames_per_step == 0 || self.residual.is_none() {
+        if self.config.learn.optimizer.frames_per_step == 0 || self.residual.is_none() {
             return Ok(());
         }
         if !novel {
@@ -56,8 +56,8 @@ impl Learner {
             return Ok(());
         }
         self.credit += len;
-        while self.credit >= self.config.learn.frames_per_step {
-            self.credit -= self.config.learn.frames_per_step;
+        while self.credit >= self.config.learn.optimizer.frames_per_step {
+            self.credit -= self.config.learn.optimizer.frames_per_step;
             let begun = self.governor.used();
             self.step();
             self.spent.steps += self.governor.used().saturating_sub(begun);
@@ -72,8 +72,10 @@ impl Learner {
         if self.guard.memory.state == LearnerStatus::Holding && self.warned {
             return;
         }
-        let pace =
-            StepLimits { rate: self.guard.memory.rate, most_norm: self.guard.most_norm(self.config.learn.clip_norm) };
+        let pace = StepLimits {
+            rate: self.guard.memory.rate,
+            most_norm: self.guard.most_norm(self.config.learn.optimizer.clip_norm),
+        };
         let Some(residual) = &mut self.residual else { return };
         match residual.step(&mut self.replay, &self.exported.head, &self.config, pace, &mut self.rng) {
             Ok(None) => {}

@@ -17,12 +17,12 @@ use crate::linalg::dot;
 ///   three quarters of a period after its stamp). So with a limit of 10, 30 frames a second keep every third, 10 keep
 ///   all, jitter included, and 25 keep 10 on average (two or three frames apart); over `t` seconds of a segment never
 ///   more than `10 t + 1.25` are kept.
-/// - *Still scenes*: a sample whose cosine distance to the last kept one of its segment is below `learn.still_distance`
+/// - *Still scenes*: a sample whose cosine distance to the last kept one of its segment is below `learn.sampling.still_distance`
 ///   is skipped; so is one of a still scene under noise of any level, see `Stillness` in `stillness.rs`.
 /// - *Blocks* end where the segment changes, before a sample `promotion.block_secs` or more after the block's first, or so
 ///   long after the last kept one, and where the stamp steps back. The first sample of a segment, and the one after a
 ///   step back, is always kept.
-/// - *Flashes*: a block whose segment ended is held until the next has lasted `learn.flash_secs`, or ended itself. When
+/// - *Flashes*: a block whose segment ended is held until the next has lasted `learn.sampling.flash_secs`, or ended itself. When
 ///   the stream comes back to its segment before that (see [`super::ShotDetector`]), it goes on, and what was gathered in
 ///   between is dropped.
 #[derive(Debug, Clone)]
@@ -89,9 +89,9 @@ impl BlockBuilder {
         Self {
             period_ns: nanos(1.0 / learn.frames_per_sec),
             block_ns: nanos(judge.block_secs),
-            flash_ns: nanos(learn.flash_secs),
-            still_distance: learn.still_distance,
-            still_frames: learn.still_frames,
+            flash_ns: nanos(learn.sampling.flash_secs),
+            still_distance: learn.sampling.still_distance,
+            still_frames: learn.sampling.still_frames,
             number: 0,
             counts: BlockCounts::default(),
             cameras: BTreeMap::new(),

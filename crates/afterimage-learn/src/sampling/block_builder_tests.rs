@@ -1,12 +1,14 @@
 use super::*;
 use crate::Timestamp;
+use crate::config::SamplingSettings;
 use crate::sampling::Views;
 
 const MILLI: i64 = 1_000_000;
 
 fn blocks(still_distance: f64, block_secs: f64) -> BlockBuilder {
     // Latents that go round in a circle would be a flicker.
-    let learn = Training { frames_per_sec: 10.0, still_distance, still_frames: 0, ..Training::default() };
+    let sampling = SamplingSettings { still_distance, still_frames: 0, ..SamplingSettings::default() };
+    let learn = Training { frames_per_sec: 10.0, sampling, ..Training::default() };
     BlockBuilder::new(&learn, &Promotion { block_secs, ..Promotion::default() })
 }
 

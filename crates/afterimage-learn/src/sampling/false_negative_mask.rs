@@ -2,19 +2,19 @@
 use ndarray::{Array2, ArrayView2};
 
 use crate::Timestamp;
-use crate::config::Training;
+use crate::config::{FalseNegativeRule, SamplingSettings};
 use crate::linalg::product;
 
 /// Share of the median cosine of positive pairs above which two frames count as the same thing.
 const OF_POSITIVES: f32 = 0.9;
 
 /// Leaves out pairs that show the same thing: as negatives they would push apart what belongs together. By
-/// `learn.false_negatives`:
+/// `learn.sampling.false_negatives`:
 ///
 /// - `block`: pairs of the same block only;
-/// - `window`: also those of the same camera within `learn.false_negative_secs` of each other;
+/// - `window`: also those of the same camera within `learn.sampling.false_negative_secs` of each other;
 /// - `segment`: also those of the same segment;
-/// - `similar`: also those with `f . f'` above `learn.false_negative_similarity`, on the *frozen* latents (by the head's
+/// - `similar`: also those with `f . f'` above `learn.sampling.false_negative_similarity`, on the *frozen* latents (by the head's
 ///   own output a mistake would feed itself). At 0 the threshold is 0.9 times the median cosine of the batch's pairs.
 ///
 /// Measured, no rule is surely better than another for NT-Xent (docs/design/009-false-negative-mask.md), so the simplest is the default.
@@ -41,12 +41,12 @@ pub(super) struct PairAnchor {
 }
 
 impl FalseNegativeMask {
-    pub(super) fn new(config: &Training) -> Self {
-        let rule = match config.false_negatives.as_str() {
-            "window" => Rule::Window(config.false_negative_secs),
-            "segment" => Rule::Segment,
-            "similar" => Rule::Similar(config.false_negative_similarity as f32),
-            _ => Rule::Block,
+    pub(super) fn new(config: &SamplingSettings) -> Self {
+        let rule = match config.false_negatives {
+            FalseNegativeRule::Window => Rule::Window(config.false_negative_secs),
+            FalseNegativeRule::Segment => Rule::Segment,
+            FalseNegativeRule::Similar => Rule::Similar(config.false_negative_similarity as f32),
+            FalseNegativeRule::Block => Rule::Block,
         };
         Self { rule }
     }
@@ -90,7 +90,7 @@ mod tests {
 
     /// Pairs of blocks 0, 1, ... of (camera, segment, seconds) with latents at these angles, degrees, and 10 further on.
     fn mask(rule: &str, of: &[(u16, u64, i64)], angles: &[f32]) -> Array2<bool> {
-        let config = Training { false_negatives: rule.into(), false_negative_secs: 30.0, ..Training::default() };
+        let config = SamplingSettings { false_negatives: rule.parse().unwrap(), ..SamplingSettings::default() };
         let latents = |more: f32| {
             let rows: Vec<[f32; 2]> = angles.iter().map(|a| (a + more).to_radians().sin_cos().into()).collect();
             arr2(&rows)

@@ -74,7 +74,7 @@ pub struct Batch {
     pub a: Array2<f32>,
     /// `[n, d]`, unit rows, the later frames.
     pub b: Array2<f32>,
-    /// `[n, n]`: pairs `i` and `j` are of different blocks and, as far as `learn.false_negatives` can tell, of different
+    /// `[n, n]`: pairs `i` and `j` are of different blocks and, as far as `learn.sampling.false_negatives` can tell, of different
     /// things, so each may be the other's negative.
     pub negatives: Array2<bool>,
     /// `[n]`, the number of the block that both frames of a pair lie in.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Block;
 use crate::Timestamp;
-use crate::config::Training;
+use crate::config::{GapRule, SamplingSettings};
 
 /// Distances between frames a second apart that are remembered.
 const MEMORY: usize = 512;
@@ -14,7 +14,7 @@ const QUANTILE: f64 = 0.6;
 /// Frames this far apart, seconds, count as a second apart.
 const SECOND: (f64, f64) = (0.75, 1.5);
 
-/// Which frames of a block make a pair, by `learn.gap`; all gaps lie in `learn.gap_min_secs..gap_max_secs`, to the
+/// Which frames of a block make a pair, by `learn.sampling.gap`; all gaps lie in `learn.sampling.gap_min_secs..gap_max_secs`, to the
 /// microsecond.
 ///
 /// - `range`: every pair of frames.
@@ -45,13 +45,13 @@ pub struct PairSamplerState {
 
 impl PairSampler {
     /// By the configuration; nothing seen yet.
-    pub fn new(config: &Training) -> Self {
+    pub fn new(config: &SamplingSettings) -> Self {
         // A microsecond wider at both ends: stamps are rounded.
         let (least, most) = (config.gap_min_secs - 1e-6, config.gap_max_secs + 1e-6);
         Self {
             least: (least * 1e9).ceil() as i64,
             most: (most * 1e9).floor() as i64,
-            adaptive: config.gap == "adaptive",
+            adaptive: config.gap == GapRule::Adaptive,
             state: PairSamplerState::default(),
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::Timestamp;
-use crate::config::Training;
+use crate::config::SamplingSettings;
 use crate::error::{Error, Result};
 use crate::linalg::dot;
 
@@ -12,12 +12,12 @@ use crate::linalg::dot;
 /// which segments begin, over all cameras.
 ///
 /// Cut where the source says so. Where the source does not mark its cuts, also where both the latents and the pictures
-/// of two neighbouring frames differ: `1 - f . f' > learn.cut_latent_distance` and mean `|luma - luma'| >
-/// learn.cut_luma_distance`. Either alone misleads: a lamp changes every pixel of the same scene, and an encoder may
+/// of two neighbouring frames differ: `1 - f . f' > learn.sampling.cut_latent_distance` and mean `|luma - luma'| >
+/// learn.sampling.cut_luma_distance`. Either alone misleads: a lamp changes every pixel of the same scene, and an encoder may
 /// jump on a small thing that moves.
 ///
 /// *Flashes* (lightning, a headlight, a broken frame) jump and are undone. A jump begins a new segment at once, so no
-/// embedding and no record waits; but when the next frame, or one within `learn.flash_secs` of the jump, is back (no jump
+/// embedding and no record waits; but when the next frame, or one within `learn.sampling.flash_secs` of the jump, is back (no jump
 /// from the frame before the flash, and nearer to it than to the frame before itself), it goes on with the *old* segment
 /// and its number. So a flash is a segment of its own with a frame or a few, and the scene around it stays one segment.
 /// [`super::BlockBuilder`] leaves such frames out.
@@ -121,7 +121,7 @@ pub struct ShotInput<'a> {
 
 impl ShotDetector {
     /// At the start of a stream.
-    pub fn new(config: &Training) -> Self {
+    pub fn new(config: &SamplingSettings) -> Self {
         Self {
             latent_distance: config.cut_latent_distance,
             luma_distance: config.cut_luma_distance,
@@ -203,7 +203,9 @@ mod tests {
 
     fn segmenter() -> ShotDetector {
         let (cut_latent_distance, cut_luma_distance, flash_secs) = (0.35, 0.08, 0.25);
-        ShotDetector::new(&Training { cut_latent_distance, cut_luma_distance, flash_secs, ..Training::default() })
+        let config =
+            SamplingSettings { cut_latent_distance, cut_luma_distance, flash_secs, ..SamplingSettings::default() };
+        ShotDetector::new(&config)
     }
 
     /// A frame of camera 0 whose latent lies at `angle` degrees: the cosine distance of two is `1 - cos` of their

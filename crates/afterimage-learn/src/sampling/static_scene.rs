@@ -26,7 +26,7 @@ const SCENES: usize = 4;
 /// Tells a still scene under noise (of the sensor, of the exposure) from one that moves, at any level of noise; of one
 /// camera.
 ///
-/// *Search.* Over every `learn.still_frames` samples `x_t` of a segment one after another (`m` their mean):
+/// *Search.* Over every `learn.sampling.still_frames` samples `x_t` of a segment one after another (`m` their mean):
 ///
 /// ```text
 /// S = E |x_t - m|^2      D_k = E |x_t - x_(t-k)|^2 / 2      R = S / max(D_1, D_3)
@@ -43,7 +43,7 @@ const SCENES: usize = 4;
 /// it was found (dusk, a thing that creeps), the scene is forgotten and searched anew, so that some frames of every such
 /// step are learned from. Each camera remembers four scenes, the last seen ones.
 ///
-/// A segment shorter than `learn.still_frames`, and a stream with less than 4 samples a second, is never judged.
+/// A segment shorter than `learn.sampling.still_frames`, and a stream with less than 4 samples a second, is never judged.
 /// Costs `O(d)` a sample: eight distances at the most.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct StaticSceneDetector {
@@ -103,7 +103,7 @@ impl StaticSceneState {
 }
 
 impl StaticSceneDetector {
-    /// Whether a sample shows a still scene under noise; `frames`: `learn.still_frames`, above 0.
+    /// Whether a sample shows a still scene under noise; `frames`: `learn.sampling.still_frames`, above 0.
     pub(super) fn holds(&mut self, sample: &Sample, frames: u64) -> bool {
         let x = sample.latent.as_slice();
         self.scenes.retain(|scene| scene.mean.len() == x.len());

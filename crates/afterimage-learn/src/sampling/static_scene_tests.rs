@@ -3,7 +3,7 @@ use rand_chacha::rand_core::SeedableRng;
 
 use super::*;
 use crate::Timestamp;
-use crate::config::{Promotion, Training};
+use crate::config::{Promotion, SamplingSettings, Training};
 use crate::linalg::normalise;
 use crate::linalg::random::uniform;
 use crate::sampling::BlockBuilder;
@@ -156,7 +156,8 @@ fn short_segments_and_slow_cameras_are_not_judged() {
     }
     let mut slow = Stream { frame_ns: SECOND / 2, ..Stream::new(1) };
     assert_eq!(slow.kept(1000, noise), 1000);
-    let learn = Training { still_frames: 0, ..Training::default() };
+    let sampling = SamplingSettings { still_frames: 0, ..SamplingSettings::default() };
+    let learn = Training { sampling, ..Training::default() };
     let mut off = Stream { blocks: BlockBuilder::new(&learn, &Promotion::default()), ..Stream::new(1) };
     assert_eq!(off.kept(1000, noise), 1000);
 }

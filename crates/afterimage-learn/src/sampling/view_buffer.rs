@@ -8,17 +8,17 @@ use serde::{Deserialize, Serialize};
 use super::false_negative_mask::{FalseNegativeMask, PairAnchor};
 use super::{Batch, Block};
 use crate::Timestamp;
+use crate::config::Objective;
 use crate::config::Training;
-use crate::config::objective::{Objective, has};
 use crate::error::{Error, Result};
 use crate::linalg::random::uniform_below;
 use crate::linalg::{normalise, slices_mut};
 
-/// What it takes of `learn.replay_megabytes` where `learn.objective` has `instance`; nothing elsewhere.
+/// What it takes of `learn.replay.megabytes` where `learn.objective.name` has `instance`; nothing elsewhere.
 const SHARE: f64 = 0.125;
 
 /// The newest latents that came with the latent of an augmented view of the same frame, and these views, in f16: a ring
-/// in an eighth of `learn.replay_megabytes`.
+/// in an eighth of `learn.replay.megabytes`.
 #[derive(Debug, Clone)]
 pub struct ViewBuffer {
     dim: usize,
@@ -43,16 +43,16 @@ pub struct ViewBufferState {
 impl ViewBuffer {
     /// Empty, for latents of length `dim`.
     pub fn new(config: &Training, dim: usize) -> Self {
-        let bytes = config.replay_megabytes * 1e6 * Self::share(config);
+        let bytes = config.replay.megabytes * 1e6 * Self::share(config);
         let entry = 2 * dim * size_of::<f16>() + size_of::<PairAnchor>();
         let capacity = (bytes / entry.max(1) as f64) as usize;
-        let false_negatives = FalseNegativeMask::new(config);
+        let false_negatives = FalseNegativeMask::new(&config.sampling);
         Self { dim, capacity, rows: Vec::new(), frames: Vec::new(), next: 0, false_negatives }
     }
 
-    /// The share of `learn.replay_megabytes` that is kept for it.
+    /// The share of `learn.replay.megabytes` that is kept for it.
     pub fn share(config: &Training) -> f64 {
-        if has(config, Objective::Instance) { SHARE } else { 0.0 }
+        if config.objective.name.has(Objective::Instance) { SHARE } else { 0.0 }
     }
 
     /// Takes the frames of a block that have views; the oldest ones go.
@@ -79,7 +79,7 @@ impl ViewBuffer {
 
     /// At most `count` different frames (`a`) and their views (`b`); `None` while there are fewer than two.
     ///
-    /// Frames of one block are no negatives of each other, nor those that `learn.false_negatives` takes for the same.
+    /// Frames of one block are no negatives of each other, nor those that `learn.sampling.false_negatives` takes for the same.
     pub fn batch(&self, count: usize, rng: &mut ChaCha8Rng) -> Option<Batch> {
         let mut order: Vec<usize> = (0..self.frames.len()).collect();
         let n = count.min(order.len());
@@ -147,6 +147,7 @@ mod tests {
 
     use super::super::Views;
     use super::*;
+    use crate::config::{ObjectiveSettings, ReplaySettings};
 
     const DIM: usize = 4;
 
@@ -168,8 +169,9 @@ mod tests {
 
     fn viewed(objective: &str) -> ViewBuffer {
         // An eighth of a megabyte; rows of 16 bytes and their frame.
-        let (objective, false_negatives) = (objective.into(), "block".into());
-        let learn = Training { objective, false_negatives, replay_megabytes: 0.008, ..Training::default() };
+        let objective = ObjectiveSettings { name: objective.parse().unwrap(), ..ObjectiveSettings::default() };
+        let replay = ReplaySettings { megabytes: 0.008, ..ReplaySettings::default() };
+        let learn = Training { objective, replay, ..Training::default() };
         ViewBuffer::new(&learn, DIM)
     }
 

@@ -154,7 +154,7 @@ fn stream(
         frozen_space: frozen.space.clone(),
         snapshots: vec![Arc::new(frozen)],
         next_index: 0,
-        segmenter: ShotDetector::new(&config.learn),
+        segmenter: ShotDetector::new(&config.learn.sampling),
         learner: Some(LearnerMode::Record(&mut recording)),
         box_service: None,
         exporter: None,

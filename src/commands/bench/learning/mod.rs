@@ -78,7 +78,7 @@ fn jobs(args: &cli::BenchLearningArgs, config: &Config, opened: &LoadedEncoder) 
         if asked { args.objectives.iter().map(|name| name.trim()).collect() } else { OBJECTIVES.to_vec() };
     let (mut jobs, mut left_out) = (Vec::new(), Vec::new());
     for name in names {
-        let with = over(config, &[format!("learn.objective={name:?}")]);
+        let with = over(config, &[format!("learn.objective.name={name:?}")]);
         // A learner refuses what does not fit the latents.
         let fits = with.and_then(|with| Learner::new(&with.learner(), opened.origin.clone(), None).map(|_| with));
         match fits {

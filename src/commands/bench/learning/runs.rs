@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::dataset::{Accuracy, DataSet};
 use crate::config::Config;
-use crate::config::objective::{Objective, has};
+use afterimage_learn::config::Objective;
+
 use crate::error::{Error, Result};
 use crate::health::EmbeddingHealth;
 use crate::learner::{CandidateReport, LatentSpec, Learner, SharedFitCache};
@@ -75,7 +76,7 @@ pub(super) struct Runs {
 /// `jobs`: a configuration for each objective and seed. One learner goes all the way: that of the first job, or of the
 /// first with `instance`, since only then frames with their views are remembered.
 pub(super) fn run(set: &DataSet, origin: &LatentSpec, jobs: &[Config]) -> Result<Runs> {
-    let viewed = jobs.iter().find(|job| has(&job.learn, Objective::Instance));
+    let viewed = jobs.iter().find(|job| job.learn.objective.name.has(Objective::Instance));
     let Some(first) = viewed.or(jobs.first()) else { return Err(Error::usage("no objective fits this configuration")) };
     let began = thread_cpu_time();
     let shared = SharedFitCache::default();
@@ -138,7 +139,7 @@ fn trial(set: &DataSet, fork: &Learner, from: usize, config: &Config, closed_for
         None => "head of an earlier fit".to_owned(),
     };
     Ok(Run {
-        objective: config.learn.objective.clone(),
+        objective: config.learn.objective.name.to_string(),
         seed: config.learn.seed,
         trained,
         chosen,

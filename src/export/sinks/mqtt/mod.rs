@@ -18,7 +18,7 @@ use crossbeam_channel::Sender;
 use serde::Serialize;
 use tokio::sync::Notify;
 
-use crate::config;
+use crate::config::{self, Payload};
 use crate::error::{Error, Result};
 use crate::export::Record;
 use crate::export::box_api::{BoxRequest, ConnectionLimit, MOST_BY_BROKER};
@@ -124,7 +124,7 @@ impl Publisher {
         let runtime = runtime.map_err(|error| Error::runtime("cannot start the MQTT client").with_source(error))?;
         let of_thread = shared.clone();
         let (status, qos) = (options::status_topic(&config.topic), options::qos(config.qos));
-        let json = config.payload == "json";
+        let json = config.payload == Payload::Json;
         let hearing = asked.filter(|_| config.boxes).map(|requests| BoxRequestSubscriber {
             requests,
             topic: config.topic.clone(),

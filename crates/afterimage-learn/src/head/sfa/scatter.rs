@@ -197,7 +197,7 @@ impl ScatterStats {
         }
         if self.pairs == 0 {
             return Err(Error::runtime(format!(
-                "no pair among {} frames: widen learn.gap_min_secs to learn.gap_max_secs, or raise learn.frames_per_sec",
+                "no pair among {} frames: widen learn.sampling.gap_min_secs to learn.sampling.gap_max_secs, or raise learn.frames_per_sec",
                 self.frames
             )));
         }

@@ -15,7 +15,7 @@ use crate::state_dict::{LoadedTensors, StateDict};
 /// of its partner, in both directions; no gradient goes into a target.
 ///
 /// - BYOL (Grill et al. 2020): targets are outputs of a slower head, `slower = m slower + (1 - m) head`; `m` rises to 1
-///   where the number of steps is known (`learn.schedule = "cosine"`); the losses of both directions are added.
+///   where the number of steps is known (`learn.optimizer.schedule = "cosine"`); the losses of both directions are added.
 /// - SimSiam (Chen, He 2021): targets are the outputs themselves; the mean of both directions.
 ///
 /// The predictor has a LayerNorm where the papers have batch normalisation, which leaks between the correlated rows of
@@ -38,7 +38,7 @@ struct Slower {
 impl Predictive {
     pub(super) fn byol(config: &LearnerConfig, head: &Mlp<f32>, rng: &mut ChaCha8Rng) -> Self {
         let learn = &config.learn;
-        let slower = Slower { head: head.clone(), momentum: learn.momentum, schedule: schedule(learn) };
+        let slower = Slower { head: head.clone(), momentum: learn.objective.momentum, schedule: schedule(learn) };
         Self { slower: Some(slower), ..Self::simsiam(config, head, rng) }
     }
 

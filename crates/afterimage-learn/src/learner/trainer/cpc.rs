@@ -2,7 +2,7 @@
 use rand_chacha::ChaCha8Rng;
 
 use super::{BatchKind, ForwardBatch, LossGrad, TrainingObjective};
-use crate::config::Training;
+use crate::config::{CpcEmbedding, CpcSettings};
 use crate::error::Result;
 use crate::head::{Grid, GridHead, GridShape, Head, HeadParams};
 use crate::objective::{CpcNetwork, CpcSizes, InfoNce};
@@ -11,8 +11,8 @@ use crate::state_dict::{LoadedTensors, StateDict};
 
 /// The objective of [`crate::objective::CpcNetwork`] on what the residual makes of cells or moments.
 ///
-/// Over grids (`learn.cpc_batch` of them, each of another block as far as there are enough) the rows of the image are the
-/// rows; over vectors, the moments of `learn.cpc_batch` sequences. Either way the residual gets the gradients of targets
+/// Over grids (`learn.cpc.batch` of them, each of another block as far as there are enough) the rows of the image are the
+/// rows; over vectors, the moments of `learn.cpc.batch` sequences. Either way the residual gets the gradients of targets
 /// and contexts both: what it makes of a cell is to be predictable and to help predict.
 #[derive(Debug, Clone)]
 pub(super) struct Cpc {
@@ -29,27 +29,27 @@ pub(super) struct Cpc {
 
 impl Cpc {
     /// With fresh networks, over rows of `channels` numbers; `grid`: the shape of latents that are grids.
-    pub(super) fn new(config: &Training, grid: Option<Grid>, channels: usize, rng: &mut ChaCha8Rng) -> Self {
-        let rows = grid.map_or(config.cpc_moments, |grid| grid.rows);
-        let last = config.cpc_steps.min(rows.saturating_sub(1));
+    pub(super) fn new(config: &CpcSettings, grid: Option<Grid>, channels: usize, rng: &mut ChaCha8Rng) -> Self {
+        let rows = grid.map_or(config.moments, |grid| grid.rows);
+        let last = config.steps.min(rows.saturating_sub(1));
         let sizes = CpcSizes {
             channels,
-            targets: config.cpc_dim,
-            width: config.cpc_width,
-            blocks: config.cpc_blocks,
-            offsets: (last + 1).saturating_sub(config.cpc_first),
+            targets: config.dim,
+            width: config.width,
+            blocks: config.blocks,
+            offsets: (last + 1).saturating_sub(config.first),
         };
         let network = CpcNetwork::start(sizes, rng);
         Self {
             grads: network.zeros_like(),
             network,
             grid,
-            first: config.cpc_first,
-            loss: InfoNce { scale: config.cpc_scale },
-            mask_segments: config.cpc_mask_segments,
-            moments: config.cpc_moments,
-            batch: config.cpc_batch,
-            pooled_context: config.cpc_embedding == "context",
+            first: config.first,
+            loss: InfoNce { scale: config.scale },
+            mask_segments: config.mask_segments,
+            moments: config.moments,
+            batch: config.batch,
+            pooled_context: config.embedding == CpcEmbedding::Context,
         }
     }
 }
@@ -104,7 +104,7 @@ impl TrainingObjective for Cpc {
         };
         let (ours, theirs) = (&self.network.context, &network.context);
         if (ours.width(), ours.blocks()) != (theirs.width(), theirs.blocks()) {
-            return Err(stored.wrong("has a context network of another size than learn.cpc_width and cpc_blocks say"));
+            return Err(stored.wrong("has a context network of another size than learn.cpc.width and cpc_blocks say"));
         }
         self.network = network;
         Ok(())

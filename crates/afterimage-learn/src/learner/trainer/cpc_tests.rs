@@ -16,11 +16,11 @@ const GRID: Grid = Grid { rows: 5, columns: 3, dim: 12 };
 
 fn config() -> LearnerConfig {
     let mut config = LearnerConfig::default();
-    config.learn.objective = "cpc".into();
-    config.learn.replay_megabytes = 4.0;
-    (config.learn.cpc_steps, config.learn.cpc_moments, config.learn.cpc_batch) = (3, 8, 8);
-    (config.learn.cpc_dim, config.learn.cpc_width, config.learn.cpc_blocks) = (16, 16, 2);
-    (config.learn.learning_rate, config.learn.warmup_steps) = (3e-3, 10);
+    config.learn.objective.name = "cpc".parse().unwrap();
+    config.learn.replay.megabytes = 4.0;
+    (config.learn.cpc.steps, config.learn.cpc.moments, config.learn.cpc.batch) = (3, 8, 8);
+    (config.learn.cpc.dim, config.learn.cpc.width, config.learn.cpc.blocks) = (16, 16, 2);
+    (config.learn.optimizer.learning_rate, config.learn.optimizer.warmup_steps) = (3e-3, 10);
     config.head.hidden = 24;
     config
 }
@@ -126,7 +126,7 @@ fn learns_what_stands_below_and_what_comes_later() {
         let mut world = World::new();
         let (mut train, mut held) = (memory(&config, grid, &mut world, 60), memory(&config, grid, &mut world, 60));
         let rng = &mut ChaCha8Rng::seed_from_u64(2);
-        let mut cpc = Cpc::new(&config.learn, grid, 12, rng);
+        let mut cpc = Cpc::new(&config.learn.cpc, grid, 12, rng);
         let draw = |replay: &mut Replay, rng: &mut ChaCha8Rng| {
             cpc_need(&config, grid).draw(replay, &config.learn, grid, rng).unwrap().unwrap()
         };
@@ -152,17 +152,17 @@ fn learns_what_stands_below_and_what_comes_later() {
 }
 
 fn cpc_need(config: &LearnerConfig, grid: Option<Grid>) -> BatchKind {
-    Cpc::new(&config.learn, grid, 12, &mut ChaCha8Rng::seed_from_u64(0)).need()
+    Cpc::new(&config.learn.cpc, grid, 12, &mut ChaCha8Rng::seed_from_u64(0)).need()
 }
 
 #[test]
 fn trains_the_residual_with_its_networks() {
     for grid in [Some(GRID), None] {
         let mut config = config();
-        config.learn.cpc_embedding = "context".into();
+        config.learn.cpc.embedding = "context".parse().unwrap();
         let mut replay = memory(&config, grid, &mut World::new(), 60);
         let exported = Head::Identity { dim: 12 }.pooling(GRID);
-        config.learn.anchor = 0.1;
+        config.learn.objective.relational_weight = 0.1;
         let rng = &mut ChaCha8Rng::seed_from_u64(3);
         let slow = Array2::eye(12) * 12f32.sqrt();
         let base = HeadParams { mean: Array1::zeros(12), slow, mlp: None, alpha: 1.0, form: EmbeddingKind::Single };
@@ -190,11 +190,11 @@ fn trains_the_residual_with_its_networks() {
 fn offsets_end_with_the_rows() {
     let mut config = config();
     let offsets = |config: &LearnerConfig, grid| {
-        let cpc = Cpc::new(&config.learn, grid, 12, &mut ChaCha8Rng::seed_from_u64(0));
+        let cpc = Cpc::new(&config.learn.cpc, grid, 12, &mut ChaCha8Rng::seed_from_u64(0));
         cpc.network.offsets()
     };
     assert_eq!((offsets(&config, Some(GRID)), offsets(&config, None)), (3, 3));
     assert_eq!(offsets(&config, Some(Grid { rows: 3, ..GRID })), 2);
-    config.learn.cpc_first = 2;
+    config.learn.cpc.first = 2;
     assert_eq!((offsets(&config, Some(Grid { rows: 3, ..GRID })), offsets(&config, None)), (1, 2));
 }

@@ -3,7 +3,7 @@ use ndarray::{Array2, ArrayView2, s};
 
 use super::queue::Queue;
 use super::{BatchKind, ForwardBatch, LossGrad, TrainingObjective, same_size};
-use crate::config::Training;
+use crate::config::{FalseNegativeRule, Training, objective::QueueKind};
 use crate::error::Result;
 use crate::head::Mlp;
 use crate::objective::moco;
@@ -15,9 +15,9 @@ use crate::state_dict::{LoadedTensors, StateDict};
 /// head moves first, then come the keys, then the loss against the queue as it is, then the keys go into the queue. One
 /// way, as in the paper.
 ///
-/// The encoder is frozen, so that a queue can hold what keys are made of instead of keys (`learn.queue = "latents"`):
+/// The encoder is frozen, so that a queue can hold what keys are made of instead of keys (`learn.objective.queue = "latents"`):
 /// these are projected anew by the slower head, each once, half way through the queue. Entries of the block of a query
-/// (with `learn.false_negatives = "segment"`: of its segment) are no negatives of it; the rules `window` and `similar`
+/// (with `learn.sampling.false_negatives = "segment"`: of its segment) are no negatives of it; the rules `window` and `similar`
 /// hold within a batch only.
 #[derive(Debug, Clone)]
 pub(super) struct Moco {
@@ -30,11 +30,11 @@ pub(super) struct Moco {
 
 impl Moco {
     pub(super) fn start(learn: &Training, head: &Mlp<f32>) -> Self {
-        let queue = Queue::new(learn.queue_len, head.b2.len(), learn.queue == "latents");
+        let queue = Queue::new(learn.objective.queue_len, head.b2.len(), learn.objective.queue == QueueKind::Latents);
         Self {
-            temperature: learn.temperature,
-            momentum: learn.momentum,
-            by_segment: learn.false_negatives == "segment",
+            temperature: learn.objective.temperature,
+            momentum: learn.objective.momentum,
+            by_segment: learn.sampling.false_negatives == FalseNegativeRule::Segment,
             slower: head.clone(),
             queue,
         }

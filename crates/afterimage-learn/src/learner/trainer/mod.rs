@@ -27,7 +27,7 @@ use sampling::{BatchKind, TrainingBatch};
 pub use step_bench::StepBench;
 
 use crate::config::{LearnerConfig, objective};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::head::{Grid, Head, HeadParams, Mlp};
 use crate::objective::{BarlowTwins, Dcl, NtXent, Objective, SupCon, VicReg};
 use crate::optimizer::Parameters;
@@ -116,25 +116,14 @@ impl Clone for Box<dyn TrainingObjective> {
     }
 }
 
-/// Whether there is a method for each term of `learn.objective`.
-///
-/// # Errors
-/// What is wrong with the text.
-pub(super) fn check(config: &LearnerConfig) -> Result<()> {
-    let text = &config.learn.objective;
-    let wrong = |wrong: Vec<String>| Error::config(format!("learn.objective = {text:?} has {}", wrong.join(", and ")));
-    objective::parse(text).map(|_| ()).map_err(wrong)
-}
-
-/// The terms of `learn.objective`, fresh, for a residual that begins as `head`; none where [`check`] fails. `grid`: what is
+/// The terms of `learn.objective.name`, fresh, for a residual that begins as `head`. `grid`: what is
 /// learned from are whole grids.
 fn terms(config: &LearnerConfig, head: &Mlp<f32>, grid: Option<Grid>, rng: &mut ChaCha8Rng) -> Vec<Term> {
-    let parsed = objective::parse(&config.learn.objective).unwrap_or_default();
-    let term = |term: objective::Term| Term {
+    let term = |term: &objective::Term| Term {
         weight: term.weight as f32,
         method: method(term.objective, config, grid, head, rng),
     };
-    parsed.into_iter().map(term).collect()
+    config.learn.objective.name.terms().iter().map(term).collect()
 }
 
 fn method(
@@ -146,7 +135,7 @@ fn method(
 ) -> Box<dyn TrainingObjective> {
     use objective::Objective as Of;
     let learn = &config.learn;
-    let temperature = learn.temperature;
+    let temperature = learn.objective.temperature;
     let need = if of == Of::Instance { BatchKind::Views } else { BatchKind::Pairs };
     let over_pairs = |objective: Arc<dyn Objective<f32>>| Box::new(Pairwise { name: of.name(), need, objective });
     match of {
@@ -157,7 +146,7 @@ fn method(
         Of::SupCon => over_pairs(Arc::new(SupCon { temperature })),
         Of::VicReg => over_pairs(Arc::new(VicReg::default())),
         Of::BarlowTwins => over_pairs(Arc::new(BarlowTwins::default())),
-        Of::Cpc => Box::new(Cpc::new(learn, grid, head.b2.len(), rng)),
+        Of::Cpc => Box::new(Cpc::new(&learn.cpc, grid, head.b2.len(), rng)),
         Of::Moco => Box::new(Moco::start(learn, head)),
         Of::Byol => Box::new(Predictive::byol(config, head, rng)),
         Of::SimSiam => Box::new(Predictive::simsiam(config, head, rng)),

@@ -1,6 +1,6 @@
 //! From gradients to steps, as configured: clipping, orthogonal gradients, optimizer, schedule.
 use super::StepLimits;
-use crate::config::Training;
+use crate::config::{OptimizerKind, ScheduleKind, Training};
 use crate::error::Result;
 use crate::optimizer::{
     AdamW, AdamWState, Lars, LarsState, Orthogonal, ParamGroup, Schedule, Sgd, SgdState, clip_norm,
@@ -25,12 +25,12 @@ enum Rule {
 impl OptimizerState {
     /// Before the first step of `params`.
     pub(super) fn new(learn: &Training, params: &ParamGroup<'_, f32>) -> Self {
-        let rule = match learn.optimizer.as_str() {
-            "sgd" => Rule::Sgd(SgdState::new(params)),
-            "lars" => Rule::Lars(LarsState::new(params)),
-            _ => Rule::AdamW(AdamWState::new(params)),
+        let rule = match learn.optimizer.name {
+            OptimizerKind::Sgd => Rule::Sgd(SgdState::new(params)),
+            OptimizerKind::Lars => Rule::Lars(LarsState::new(params)),
+            OptimizerKind::AdamW => Rule::AdamW(AdamWState::new(params)),
         };
-        let beta = learn.orthogonal_gradient;
+        let beta = learn.optimizer.orthogonal_gradient;
         Self { steps: 0, rule, orthogonal: (beta > 0.0).then(|| Orthogonal::new(beta, params)) }
     }
 
@@ -57,20 +57,26 @@ impl OptimizerState {
         if let Some(orthogonal) = &mut self.orthogonal {
             orthogonal.apply(grads);
         }
-        let length = clip_norm(grads, learn.clip_norm);
+        let length = clip_norm(grads, learn.optimizer.clip_norm);
         if !length.is_finite() {
             return (length, false);
         }
-        let rate = pace.rate * learn.learning_rate * schedule(learn).factor(self.steps, learn.warmup_steps);
+        let rate = pace.rate
+            * learn.optimizer.learning_rate
+            * schedule(learn).factor(self.steps, learn.optimizer.warmup_steps);
         self.steps += 1;
         match &mut self.rule {
-            Rule::AdamW(state) => AdamW::new(rate, learn.weight_decay).step(params, grads, state),
+            Rule::AdamW(state) => AdamW::new(rate, learn.optimizer.weight_decay).step(params, grads, state),
             Rule::Sgd(state) => {
-                let sgd = Sgd { learning_rate: rate, momentum: learn.sgd_momentum, weight_decay: learn.weight_decay };
+                let sgd = Sgd {
+                    learning_rate: rate,
+                    momentum: learn.optimizer.momentum,
+                    weight_decay: learn.optimizer.weight_decay,
+                };
                 sgd.step(params, grads, state);
             }
             Rule::Lars(state) => {
-                Lars::new(rate, learn.sgd_momentum, learn.weight_decay).step(params, grads, state);
+                Lars::new(rate, learn.optimizer.momentum, learn.optimizer.weight_decay).step(params, grads, state);
             }
         }
         (length, true)
@@ -121,8 +127,8 @@ impl OptimizerState {
 
 /// The schedule of the configuration.
 pub(super) fn schedule(learn: &Training) -> Schedule {
-    match learn.schedule.as_str() {
-        "cosine" => Schedule::Cosine { steps: learn.schedule_steps },
-        _ => Schedule::Constant,
+    match learn.optimizer.schedule {
+        ScheduleKind::Cosine => Schedule::Cosine { steps: learn.optimizer.schedule_steps },
+        ScheduleKind::Constant => Schedule::Constant,
     }
 }

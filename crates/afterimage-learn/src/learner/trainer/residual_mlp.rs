@@ -24,7 +24,7 @@ pub(in crate::learner) struct Residual {
     descent: OptimizerState,
     /// The shape of the latents in memory, where these are whole grids.
     grid: Option<Grid>,
-    /// The average of the weights, where `learn.ema` asks for one.
+    /// The average of the weights, where `learn.optimizer.ema` asks for one.
     averaged: Option<Mlp<f32>>,
     /// What of the configuration decides which arrays there are, and what they mean.
     form: String,
@@ -65,7 +65,7 @@ impl Residual {
         let mut terms = terms(config, &mlp, grid, rng);
         let mut grads = mlp.zeros_like();
         let descent = OptimizerState::new(&config.learn, &joint(&mut mlp, &mut grads, &mut terms)[0]);
-        let averaged = (config.learn.ema > 0.0).then(|| mlp.clone());
+        let averaged = (config.learn.optimizer.ema > 0.0).then(|| mlp.clone());
         let form = form(config);
         Self { base, mlp, grads, terms, descent, grid, averaged, form }
     }
@@ -114,7 +114,8 @@ impl Residual {
         let views: Vec<ArrayView2<f32>> = draws.iter().map(|(_, drawn)| drawn.latents.view()).collect();
         let mut latents =
             concatenate(Axis(0), &views).map_err(|e| Error::runtime("latents of different lengths").with_source(e))?;
-        let reference = (learn.anchor > 0.0).then(|| exported.of_cells().embed_rows(latents.view()));
+        let reference =
+            (learn.objective.relational_weight > 0.0).then(|| exported.of_cells().embed_rows(latents.view()));
         latents -= &self.base.mean;
         let y = product(latents.view(), self.base.slow.view());
         // What only gives targets need not go through the head that is trained.
@@ -148,7 +149,7 @@ impl Residual {
             }
         }
         if let Some(reference) = reference {
-            let weight = learn.anchor as f32;
+            let weight = learn.objective.relational_weight as f32;
             let held = anchor(z.view(), reference.view());
             value += weight * held.value;
             grad.scaled_add(weight, &held.grad);
@@ -165,14 +166,14 @@ impl Residual {
         let (norm, taken) = self.descent.step(learn, pace, &mut params, &mut grads);
         if taken {
             if let Some(averaged) = &mut self.averaged {
-                average(averaged, &self.mlp, average_decay(self.descent.steps(), learn.ema));
+                average(averaged, &self.mlp, average_decay(self.descent.steps(), learn.optimizer.ema));
             }
             return Ok(Stepped { loss, norm });
         }
         let names: Vec<&str> = self.terms.iter().map(|term| term.method.name()).collect();
         Err(Error::runtime(format!(
-            "{} gave loss {loss} and gradient norm {norm:.3e} (at most {:.3e} is followed) at step {}; learn.temperature or \
-             learn.learning_rate is off",
+            "{} gave loss {loss} and gradient norm {norm:.3e} (at most {:.3e} is followed) at step {}; learn.objective.temperature or \
+             learn.optimizer.learning_rate is off",
             names.join(" + "),
             pace.most_norm,
             self.steps()
@@ -256,25 +257,29 @@ impl Residual {
 /// See [`Residual::form`].
 fn form(config: &LearnerConfig) -> String {
     let learn = &config.learn;
-    let (averaged, orthogonal) = (learn.ema > 0.0, learn.orthogonal_gradient > 0.0);
+    let (averaged, orthogonal) = (learn.optimizer.ema > 0.0, learn.optimizer.orthogonal_gradient > 0.0);
     // Other objectives have no networks of these sizes.
     let cpc = if learn.has_cpc() {
         format!(
             "; cpc {} to {}, {} moments, {} dimensions, {} blocks of {}, {}",
-            learn.cpc_first,
-            learn.cpc_steps,
-            learn.cpc_moments,
-            learn.cpc_dim,
-            learn.cpc_blocks,
-            learn.cpc_width,
-            learn.cpc_embedding
+            learn.cpc.first,
+            learn.cpc.steps,
+            learn.cpc.moments,
+            learn.cpc.dim,
+            learn.cpc.blocks,
+            learn.cpc.width,
+            learn.cpc.embedding
         )
     } else {
         String::new()
     };
     format!(
         "{}; {}; hidden {}; queue of {} {}; averaged {averaged}; orthogonal {orthogonal}{cpc}",
-        learn.objective, learn.optimizer, config.head.hidden, learn.queue_len, learn.queue
+        learn.objective.name,
+        learn.optimizer.name,
+        config.head.hidden,
+        learn.objective.queue_len,
+        learn.objective.queue
     )
 }
 

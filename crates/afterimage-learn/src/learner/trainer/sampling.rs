@@ -42,7 +42,7 @@ pub(in crate::learner) struct TrainingBatch {
 }
 
 impl BatchKind {
-    /// Draws `learn.batch_pairs`, or as many as are said, of the kind; `None` while the memory does not hold enough.
+    /// Draws `learn.objective.batch_pairs`, or as many as are said, of the kind; `None` while the memory does not hold enough.
     /// `grid`: the memory holds whole grids of that shape; pairs and sequences are then of their pooled latents.
     ///
     /// # Errors
@@ -65,8 +65,8 @@ impl BatchKind {
         match self {
             Self::Pairs | Self::Views => {
                 let batch = match self {
-                    Self::Views => replay.views(config.batch_pairs, rng),
-                    _ => replay.batch(config.batch_pairs, rng),
+                    Self::Views => replay.views(config.objective.batch_pairs, rng),
+                    _ => replay.batch(config.objective.batch_pairs, rng),
                 };
                 let drawn = batch.map(TrainingBatch::of).transpose()?;
                 Ok(drawn.map(|drawn| TrainingBatch { latents: pool(drawn.latents), ..drawn }))

@@ -30,14 +30,13 @@ impl StepBench {
     /// For latents of length `dim` and the objective, optimizer and sizes of `config`.
     ///
     /// # Errors
-    /// Latents of this size do not fit into `learn.replay_megabytes`.
+    /// Latents of this size do not fit into `learn.replay.megabytes`.
     pub fn new(config: &LearnerConfig, dim: usize) -> Result<Self> {
-        super::check(config)?;
         let mut config = config.clone();
         // The same latents for ever.
-        config.learn.replay_uses = u32::MAX;
+        config.learn.replay.max_uses = u32::MAX;
         // Long enough for what predicts in time.
-        let frames = if config.learn.has_cpc() { config.learn.cpc_moments } else { FRAMES };
+        let frames = if config.learn.has_cpc() { config.learn.cpc.moments } else { FRAMES };
         let mut rng = ChaCha8Rng::seed_from_u64(config.learn.seed);
         let mut replay = Replay::new(&config.learn, dim)?;
         for number in 0..SEGMENTS as u64 {
@@ -63,8 +62,8 @@ impl StepBench {
     pub fn step(&mut self) -> Result<f32> {
         let stepped =
             self.residual.step(&mut self.replay, &self.exported, &self.config, StepLimits::FREE, &mut self.rng)?;
-        stepped
-            .map(|stepped| stepped.loss)
-            .ok_or_else(|| Error::runtime(format!("no batch for {} on made-up latents", self.config.learn.objective)))
+        stepped.map(|stepped| stepped.loss).ok_or_else(|| {
+            Error::runtime(format!("no batch for {} on made-up latents", self.config.learn.objective.name))
+        })
     }
 }

@@ -49,14 +49,14 @@ fn segments(count: usize, seed: u64) -> Vec<(usize, Block)> {
 
 fn config(objective: &str) -> LearnerConfig {
     let mut config = LearnerConfig::default();
-    config.learn.objective = objective.into();
-    config.learn.batch_pairs = 24;
-    config.learn.queue_len = 100;
-    config.learn.momentum = 0.9;
-    config.learn.learning_rate = 3e-3;
-    config.learn.warmup_steps = 5;
+    config.learn.objective.name = objective.parse().unwrap();
+    config.learn.objective.batch_pairs = 24;
+    config.learn.objective.queue_len = 100;
+    config.learn.objective.momentum = 0.9;
+    config.learn.optimizer.learning_rate = 3e-3;
+    config.learn.optimizer.warmup_steps = 5;
     config.head.hidden = 48;
-    config.learn.cpc_moments = 8;
+    config.learn.cpc.moments = 8;
     config
 }
 
@@ -121,7 +121,7 @@ impl Setup {
 
 /// Trains with `config`; the mean loss must fall from the first ten steps to the last ten, and retrieval must rise.
 fn learns(config: LearnerConfig, least_gain: f64) {
-    let name = config.learn.objective.clone();
+    let name = config.learn.objective.name.clone();
     let mut setup = Setup::new(config);
     let before = setup.retrieval();
     let losses = setup.run(200);
@@ -148,7 +148,7 @@ fn moco_learns_with_both_queues() {
     // The loss rises while the queue fills; it is compared with a full one.
     for queue in ["latents", "keys"] {
         let mut config = config("moco");
-        config.learn.queue = queue.into();
+        config.learn.objective.queue = queue.parse().unwrap();
         let mut setup = Setup::new(config);
         let before = setup.retrieval();
         setup.run(5);
@@ -168,11 +168,14 @@ fn every_optimizer_and_option_learns() {
         change(&mut config);
         config
     };
-    learns(with(&|c| (c.learn.optimizer, c.learn.learning_rate) = ("sgd".into(), 0.1)), 0.1);
-    learns(with(&|c| (c.learn.optimizer, c.learn.learning_rate) = ("lars".into(), 3.0)), 0.1);
-    learns(with(&|c| (c.learn.schedule, c.learn.schedule_steps) = ("cosine".into(), 200)), 0.1);
-    learns(with(&|c| c.learn.ema = 0.99), 0.1);
-    learns(with(&|c| c.learn.orthogonal_gradient = 0.9), 0.02);
+    learns(with(&|c| (c.learn.optimizer.name, c.learn.optimizer.learning_rate) = ("sgd".parse().unwrap(), 0.1)), 0.1);
+    learns(with(&|c| (c.learn.optimizer.name, c.learn.optimizer.learning_rate) = ("lars".parse().unwrap(), 3.0)), 0.1);
+    learns(
+        with(&|c| (c.learn.optimizer.schedule, c.learn.optimizer.schedule_steps) = ("cosine".parse().unwrap(), 200)),
+        0.1,
+    );
+    learns(with(&|c| c.learn.optimizer.ema = 0.99), 0.1);
+    learns(with(&|c| c.learn.optimizer.orthogonal_gradient = 0.9), 0.02);
 }
 
 #[test]
@@ -185,11 +188,14 @@ fn restored_midway_it_gives_the_same_bits() {
         change(&mut config);
         cases.push(config);
     };
-    with(&|c| c.learn.queue = "keys".into());
-    with(&|c| c.learn.optimizer = "sgd".into());
-    with(&|c| c.learn.optimizer = "lars".into());
-    with(&|c| (c.learn.schedule, c.learn.schedule_steps) = ("cosine".into(), 20));
-    with(&|c| (c.learn.ema, c.learn.orthogonal_gradient, c.learn.anchor) = (0.99, 0.9, 5.0));
+    with(&|c| c.learn.objective.queue = "keys".parse().unwrap());
+    with(&|c| c.learn.optimizer.name = "sgd".parse().unwrap());
+    with(&|c| c.learn.optimizer.name = "lars".parse().unwrap());
+    with(&|c| (c.learn.optimizer.schedule, c.learn.optimizer.schedule_steps) = ("cosine".parse().unwrap(), 20));
+    with(&|c| {
+        (c.learn.optimizer.ema, c.learn.optimizer.orthogonal_gradient, c.learn.objective.relational_weight) =
+            (0.99, 0.9, 5.0)
+    });
     for config in cases {
         let mut setup = Setup::new(config);
         setup.run(7);
@@ -216,7 +222,7 @@ fn with_another_configuration_training_starts_anew_on_the_same_slow_head() {
 fn the_anchor_holds_what_learning_would_change() {
     let moved = |anchor: f64| {
         let mut config = config("nt-xent");
-        config.learn.anchor = anchor;
+        config.learn.objective.relational_weight = anchor;
         let mut setup = Setup::new(config);
         setup.run(100);
         let held = segments(30, 11);
@@ -236,7 +242,7 @@ fn the_anchor_holds_what_learning_would_change() {
 #[test]
 fn a_step_that_is_not_finite_changes_nothing() {
     let mut config = config("nt-xent + byol");
-    config.learn.orthogonal_gradient = 0.5;
+    config.learn.optimizer.orthogonal_gradient = 0.5;
     let mut setup = Setup::new(config);
     setup.run(3);
     setup.residual.base.slow.fill(f32::NAN);
@@ -252,7 +258,7 @@ fn a_step_that_is_not_finite_changes_nothing() {
 #[test]
 fn a_gradient_out_of_proportion_is_not_followed() {
     let mut config = config("nt-xent");
-    config.learn.orthogonal_gradient = 0.5;
+    config.learn.optimizer.orthogonal_gradient = 0.5;
     let mut setup = Setup::new(config);
     setup.run(3);
     let mut other = setup.residual.clone();

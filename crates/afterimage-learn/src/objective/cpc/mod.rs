@@ -14,7 +14,7 @@
 //! What known code does otherwise and is not copied: PyTorch Lightning Bolts has one prediction map for all `k`, counts
 //! offset `k` just `k - 1` times in a double loop, begins at `k = 2`, skips the offset that has no rows only because its
 //! loss is NaN, and sums where the paper's mean is meant. The paper's own listing leaves out the first offsets, because
-//! patches that overlap by half share pixels with the row below; here that is `learn.cpc_first`.
+//! patches that overlap by half share pixels with the row below; here that is `learn.cpc.first`.
 mod loss;
 mod network;
 #[cfg(test)]

@@ -25,7 +25,7 @@ impl Arena {
         let (mut rows, mut free) = (Vec::new(), Vec::new());
         rows.try_reserve_exact(capacity.saturating_mul(dim))
             .and_then(|()| free.try_reserve_exact(capacity))
-            .map_err(|e| Error::config("learn.replay_megabytes: no such memory to be had").with_source(e))?;
+            .map_err(|e| Error::config("learn.replay.megabytes: no such memory to be had").with_source(e))?;
         Ok(Self { dim, rows, free })
     }
 

@@ -4,7 +4,7 @@ use rand_chacha::rand_core::SeedableRng;
 
 use super::*;
 use crate::Timestamp;
-use crate::config::Training;
+use crate::config::{ReplaySettings, Training};
 use crate::linalg::random::{uniform, uniform_below};
 use crate::linalg::unit_rows;
 use crate::sampling::{Block, Replay};
@@ -122,8 +122,8 @@ fn near(place: usize, spread: f64, rng: &mut ChaCha8Rng) -> Array2<f32> {
     unit_rows(&Array2::from_shape_fn((1, 128), |(_, j)| row(j, uniform(rng) - 0.5))).0
 }
 
-fn config(replay_megabytes: f64) -> Training {
-    Training { replay_megabytes, ..Training::default() }
+fn config(megabytes: f64) -> Training {
+    Training { replay: ReplaySettings { megabytes, ..ReplaySettings::default() }, ..Training::default() }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::false_negative_mask::{FalseNegativeMask, PairAnchor};
 use super::{Batch, Block, PairSampler, SequenceBatch, ViewBuffer};
-use crate::config::Training;
+use crate::config::{ReplayPolicy, Training};
 use crate::error::{Error, Result};
 use crate::linalg::random::uniform_below;
 use arena::Arena;
@@ -25,11 +25,11 @@ use sampling::{SampledRows, choose, pick};
 pub use state::{ReplayBlockState, ReplayState};
 use top_k::Sketcher;
 
-/// Blocks of f16 latents in `learn.replay_megabytes` (a megabyte is 10^6 bytes), bookkeeping included.
+/// Blocks of f16 latents in `learn.replay.megabytes` (a megabyte is 10^6 bytes), bookkeeping included.
 ///
 /// The memory is counted in rows and decided at the start: a row costs its latent, its stamp, its place, and a block's
 /// bookkeeping, as if every block had one row. All is reserved at once and touched as it fills; nothing grows beyond. A
-/// quarter of the rows holds the newest blocks. A block that leaves it competes for the rest by `learn.replay`:
+/// quarter of the rows holds the newest blocks. A block that leaves it competes for the rest by `learn.replay.policy`:
 ///
 /// - `min-redundancy` (Purushwalkam, Morgado, Gupta 2022, arXiv 2203.12710): of all blocks the one goes whose nearest
 ///   neighbour is nearest, by the cosine of their keys; of the two, the older. The key of a block is the unit mean of its
@@ -41,7 +41,7 @@ use top_k::Sketcher;
 /// - `reservoir`: every block draws a random priority when it comes, and the blocks with the largest priorities stay:
 ///   every block of the past is there with the same chance (Efraimidis & Spirakis 2006 with equal weights).
 ///
-/// *Reuse is bounded*: a block that was drawn `learn.replay_uses` times per row rests until the memory has taken in as
+/// *Reuse is bounded*: a block that was drawn `learn.replay.max_uses` times per row rests until the memory has taken in as
 /// many rows as it holds. Where all blocks rest there is no batch: nothing is left to learn until something new comes.
 #[derive(Debug, Clone)]
 pub struct Replay {
@@ -81,20 +81,21 @@ impl Replay {
     /// # Errors
     /// The memory holds fewer than 16 latents, or cannot be had.
     pub fn new(config: &Training, dim: usize) -> Result<Self> {
-        let bytes = (config.replay_megabytes * 1e6 * (1.0 - ViewBuffer::share(config))) as usize;
+        let bytes = (config.replay.megabytes * 1e6 * (1.0 - ViewBuffer::share(config))) as usize;
         let row = dim.saturating_mul(size_of::<f16>()).saturating_add(ROW_BYTES + BLOCK_BYTES);
         // The sketches' own table has a byte a coordinate.
         let capacity = (bytes.saturating_sub(dim) / row).min(u32::MAX as usize);
         if capacity < LEAST_ROWS {
             return Err(Error::config(format!(
-                "learn.replay_megabytes = {}: room for {capacity} latents of {dim} numbers; at least {LEAST_ROWS} are \
+                "learn.replay.megabytes = {}: room for {capacity} latents of {dim} numbers; at least {LEAST_ROWS} are \
                  needed, that is {:.3} megabytes",
-                config.replay_megabytes,
+                config.replay.megabytes,
                 row.saturating_mul(LEAST_ROWS).saturating_add(dim) as f64 * 1e-6
             )));
         }
         let fresh_capacity = capacity / 4;
-        let sketcher = (config.replay != "reservoir").then(|| Sketcher::new(dim, config.seed, STREAMS[1]));
+        let sketcher =
+            (config.replay.policy == ReplayPolicy::MinRedundancy).then(|| Sketcher::new(dim, config.seed, STREAMS[1]));
         let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
         rng.set_stream(STREAMS[0]);
         Ok(Self {
@@ -105,10 +106,10 @@ impl Replay {
             fresh_rows: 0,
             long: MinRedundancyBuffer::new(capacity - fresh_capacity, sketcher),
             viewed: ViewBuffer::new(config, dim),
-            gaps: PairSampler::new(config),
-            false_negatives: FalseNegativeMask::new(config),
-            positives: config.positives.max(1),
-            uses: config.replay_uses,
+            gaps: PairSampler::new(&config.sampling),
+            false_negatives: FalseNegativeMask::new(&config.sampling),
+            positives: config.sampling.positives.max(1),
+            uses: config.replay.max_uses,
             taken: 0,
             rng,
         })
@@ -151,7 +152,7 @@ impl Replay {
     /// Half of the pairs are of the newest blocks and half of the long-term ones (evenly over strata); where one half has
     /// too few blocks, the other gives more. Every anchor is of another block, if possible of another segment; with
     /// fewer blocks than anchors the blocks are gone through again. The earlier frame of a pair (the anchor) is drawn
-    /// evenly from those that have a partner; it gets `learn.positives` partners as [`PairSampler`] says, or all it has and the
+    /// evenly from those that have a partner; it gets `learn.sampling.positives` partners as [`PairSampler`] says, or all it has and the
     /// rest goes to another anchor of the block.
     ///
     /// The same state and `rng` give the same batch.

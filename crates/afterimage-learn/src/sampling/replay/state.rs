@@ -98,7 +98,7 @@ impl Replay {
     /// with the least redundancy takes over, and the other way round.
     ///
     /// # Errors
-    /// The parts do not fit together, or not into `learn.replay_megabytes`.
+    /// The parts do not fit together, or not into `learn.replay.megabytes`.
     pub fn restore(config: &Training, state: ReplayState, rows: &[f16]) -> Result<Self> {
         let mut replay = Self::new(config, state.dim)?;
         let count = rows.len() / state.dim.max(1);
@@ -108,9 +108,9 @@ impl Replay {
         }
         if count > replay.capacity {
             return Err(Error::config(format!(
-                "learn.replay_megabytes = {}: room for {} latents, the saved memory has {count}; go on with the value \
+                "learn.replay.megabytes = {}: room for {} latents, the saved memory has {count}; go on with the value \
                  of the run that saved it, or begin a new one",
-                config.replay_megabytes, replay.capacity
+                config.replay.megabytes, replay.capacity
             )));
         }
         let (fresh, long) = places.take_all(&state)?;

@@ -1,3 +1,4 @@
+use crate::config::{GapRule, ReplayPolicy, ReplaySettings, SamplingSettings};
 use ndarray::{Array2, ArrayView1};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -10,7 +11,18 @@ const DIM: usize = 8;
 /// Enough for `rows` latents of [`DIM`] numbers.
 fn config(rows: usize) -> Training {
     let bytes = rows * (2 * DIM + ROW_BYTES + BLOCK_BYTES) + DIM;
-    Training { replay_megabytes: (bytes as f64 + 0.5) * 1e-6, false_negatives: "block".into(), ..Training::default() }
+    let replay = ReplaySettings { megabytes: (bytes as f64 + 0.5) * 1e-6, ..ReplaySettings::default() };
+    Training { replay, ..Training::default() }
+}
+
+/// The same with an even sample of the past.
+fn reservoir(rows: usize) -> Training {
+    let config = config(rows);
+    Training { replay: ReplaySettings { policy: ReplayPolicy::Reservoir, ..config.replay }, ..config }
+}
+
+fn with_uses(max_uses: u32, config: Training) -> Training {
+    Training { replay: ReplaySettings { max_uses, ..config.replay }, ..config }
 }
 
 fn replay(rows: usize) -> Replay {
@@ -19,7 +31,8 @@ fn replay(rows: usize) -> Replay {
 
 /// With pairs `least` to `most` seconds apart.
 fn between(rows: usize, least: f64, most: f64) -> Replay {
-    let config = Training { gap_min_secs: least, gap_max_secs: most, ..config(rows) };
+    let sampling = SamplingSettings { gap_min_secs: least, gap_max_secs: most, ..SamplingSettings::default() };
+    let config = Training { sampling, ..config(rows) };
     let replay = Replay::new(&config, DIM).unwrap();
     assert_eq!(replay.capacity(), rows);
     replay
@@ -83,7 +96,7 @@ fn memory_is_exact_and_its_content_right() {
         }
     }
     assert!(used[20..].iter().all(|&n| n > 70), "{used:?}");
-    assert!(r.bytes() as f64 <= config(100).replay_megabytes * 1e6);
+    assert!(r.bytes() as f64 <= config(100).replay.megabytes * 1e6);
 }
 
 #[test]
@@ -91,7 +104,7 @@ fn the_reservoir_is_an_even_sample_of_the_stream() {
     // 400 blocks of one row, 10 fresh, 30 in the reservoir: each of the 390 others with chance 1/13.
     let mut tenths = [0usize; 10];
     for seed in 0..200 {
-        let mut r = Replay::new(&Training { seed, replay: "reservoir".into(), ..config(40) }, DIM).unwrap();
+        let mut r = Replay::new(&Training { seed, ..reservoir(40) }, DIM).unwrap();
         (0..400).for_each(|n| r.insert(&block(n, n, 1)));
         let (fresh, long) = numbers(&r);
         assert_eq!(fresh, (390..400).collect::<Vec<_>>());
@@ -192,7 +205,7 @@ fn sequences_are_runs_of_one_block() {
 
 #[test]
 fn a_latent_is_drawn_so_often_and_rests_then() {
-    let mut r = Replay::new(&Training { replay_uses: 3, ..config(400) }, DIM).unwrap();
+    let mut r = Replay::new(&with_uses(3, config(400)), DIM).unwrap();
     (0..8).for_each(|n| r.insert(&block(n, n, 10)));
     let mut g = rng(6);
     let batches = (0..1000).take_while(|_| r.batch(8, &mut g).is_some()).count();
@@ -213,7 +226,8 @@ fn a_latent_is_drawn_so_often_and_rests_then() {
 
 #[test]
 fn anchors_have_as_many_positives_as_asked_for() {
-    let mut r = Replay::new(&Training { positives: 3, gap_max_secs: 0.5, ..config(400) }, DIM).unwrap();
+    let sampling = SamplingSettings { positives: 3, gap_max_secs: 0.5, ..SamplingSettings::default() };
+    let mut r = Replay::new(&Training { sampling, ..config(400) }, DIM).unwrap();
     (0..20).for_each(|n| r.insert(&block(n, n, 10)));
     let batch = r.batch(10, &mut rng(7)).unwrap();
     let rows = |x: &Array2<f32>| x.rows().into_iter().map(origin).collect::<Vec<_>>();
@@ -276,8 +290,9 @@ fn references_are_spread_over_the_stream() {
 
 #[test]
 fn goes_on_from_a_saved_state() {
-    for (policy, gap) in [("min-redundancy", "adaptive"), ("reservoir", "range")] {
-        let config = Training { replay: policy.into(), gap: gap.into(), positives: 2, replay_uses: 2, ..config(200) };
+    for (base, gap) in [(config(200), GapRule::Adaptive), (reservoir(200), GapRule::Range)] {
+        let sampling = SamplingSettings { gap, positives: 2, ..SamplingSettings::default() };
+        let config = Training { sampling, ..with_uses(2, base) };
         let mut r = Replay::new(&config, DIM).unwrap();
         let mut left = rng(5);
         let size = |n: u64| 1 + (n as usize * 5) % 15;
@@ -285,7 +300,7 @@ fn goes_on_from_a_saved_state() {
             r.insert(&block(n, n, size(n)));
             r.batch(6, &mut left);
         }
-        assert_eq!(r.gaps().delta().is_some(), gap == "adaptive");
+        assert_eq!(r.gaps().delta().is_some(), gap == GapRule::Adaptive);
         let (state, rows) = r.save();
         let text = serde_json::to_string(&state).unwrap();
         let rows = rows.to_vec();
@@ -303,7 +318,7 @@ fn goes_on_from_a_saved_state() {
 
 #[test]
 fn one_policy_takes_over_what_the_other_kept() {
-    let reservoir = Training { replay: "reservoir".into(), ..config(100) };
+    let reservoir = reservoir(100);
     let mut r = Replay::new(&reservoir, DIM).unwrap();
     (0..100).for_each(|n| r.insert(&block(n, n, 3)));
     let (state, rows) = r.save();
@@ -340,7 +355,8 @@ fn a_broken_state_is_refused() {
 
 #[test]
 fn too_little_memory_and_odd_blocks() {
-    let text = Replay::new(&Training { replay_megabytes: 1.0, ..Training::default() }, 100_000).unwrap_err().chain();
+    let replay_of_one = ReplaySettings { megabytes: 1.0, ..ReplaySettings::default() };
+    let text = Replay::new(&Training { replay: replay_of_one, ..Training::default() }, 100_000).unwrap_err().chain();
     assert!(text.contains("room for 4 latents of 100000 numbers") && text.contains("3.3"), "{text}");
     let mut r = replay(40);
     r.insert(&block(0, 0, 50));

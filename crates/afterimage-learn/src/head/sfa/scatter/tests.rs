@@ -5,7 +5,7 @@ use rand_chacha::rand_core::SeedableRng;
 
 use super::*;
 use crate::Timestamp;
-use crate::config::Training;
+use crate::config::SamplingSettings;
 use crate::linalg::random::uniform;
 use crate::linalg::unit_rows;
 use crate::sampling::{PairSampler, Views};
@@ -27,7 +27,7 @@ fn block(n: usize, d: usize, every: f64, seed: u64) -> Block {
 
 /// Adds `block` with all pairs of the range of gaps.
 fn add(scatter: &mut ScatterStats, block: &Block, gap_min_secs: f64, gap_max_secs: f64) -> Result<()> {
-    let range = PairSampler::new(&Training { gap: "range".into(), gap_min_secs, gap_max_secs, ..Training::default() });
+    let range = PairSampler::new(&SamplingSettings { gap_min_secs, gap_max_secs, ..SamplingSettings::default() });
     scatter.add(block, &range.pairs(block))
 }
 
@@ -141,7 +141,7 @@ fn what_cannot_be_fitted_is_said() {
     let mut scatter = ScatterStats::new(6);
     assert!(message(&scatter, 2, 0.3).contains("at least 2 frames"));
     add(&mut scatter, &block(5, 6, 2.0, 1), 0.1, 0.5).unwrap();
-    assert!(message(&scatter, 2, 0.3).contains("learn.gap_max_secs"));
+    assert!(message(&scatter, 2, 0.3).contains("learn.sampling.gap_max_secs"));
     add(&mut scatter, &block(3, 6, 0.1, 2), 0.1, 0.5).unwrap();
     // Three pairs in six dimensions: singular without shrinkage.
     assert!(message(&scatter, 2, 0.0).contains("head.shrinkage"));
