@@ -1,5 +1,7 @@
-//! Every dependency in `Cargo.toml` has a comment on the line above it that says why it is there.
+//! Every dependency in a `Cargo.toml` has a comment on the line above it that says why it is there.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::path::Path;
 
 use toml::{Table, Value};
 
@@ -46,10 +48,12 @@ fn dependencies(table: &Table) -> Vec<(String, String)> {
 
 #[test]
 fn every_dependency_says_why_it_is_there() {
-    let manifest = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).unwrap();
-    assert!(dependencies(&manifest.parse().unwrap()).len() > 5, "hardly any dependency was found in Cargo.toml");
-    let missing = without_reason(&manifest);
-    assert!(missing.is_empty(), "Cargo.toml: a comment line that says why belongs right above each of {missing:?}");
+    for file in ["Cargo.toml", "crates/afterimage-learn/Cargo.toml"] {
+        let manifest = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+        assert!(dependencies(&manifest.parse().unwrap()).len() > 5, "hardly any dependency was found in {file}");
+        let missing = without_reason(&manifest);
+        assert!(missing.is_empty(), "{file}: a comment line that says why belongs right above each of {missing:?}");
+    }
 }
 
 #[test]

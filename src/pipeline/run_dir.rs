@@ -15,7 +15,7 @@ use crate::sampling::shot_detector::ShotDetectorState;
 use crate::source::address::Address;
 
 /// Version of the layout of a run folder.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 /// How the source of a run reads that was merged from others: no URI does.
 pub const MERGED: &str = "merged: ";
 /// A `run.json` larger than this is not one.

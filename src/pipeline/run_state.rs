@@ -13,7 +13,7 @@ use crate::state_dict::{LoadedTensors, StateDict, TensorView};
 /// The newest state; the one that is about to become the newest; the one before.
 const NAMES: [&str; 3] = ["state.safetensors", "state.next.safetensors", "state.previous.safetensors"];
 /// What the entry `format` says.
-const FORMAT: &str = "afterimage state 2";
+const FORMAT: &str = "afterimage state 3";
 /// Bound of a state, for reading and for writing: the replay memory (`learn.replay.megabytes`) is the largest part of it.
 const MAX_BYTES: u64 = 1 << 36;
 
