@@ -37,8 +37,9 @@ impl Learner {
     #[must_use]
     pub fn fork(&self, config: &LearnerConfig) -> Self {
         let rng = ChaCha8Rng::seed_from_u64(config.learn.seed);
-        let mut fork = Self { config: config.clone(), rng, ..self.clone() };
-        if let Some(residual) = &self.residual {
+        let mut fork = Self { config: config.clone(), ..self.clone() };
+        fork.trained.rng = rng;
+        if let Some(residual) = &self.trained.residual {
             fork.begin_residual(residual.base.clone());
         }
         fork
@@ -59,21 +60,21 @@ impl Learner {
         last_index: u64,
         closed_form: bool,
     ) -> Result<(Option<FitOutcome>, Vec<CandidateReport>)> {
-        self.blocks.finish().into_iter().try_for_each(|block| self.take(block))?;
+        self.data.blocks.finish().into_iter().try_for_each(|block| self.take(block))?;
         let tried = self.tried(closed_form)?;
         Ok((self.finish(last_index)?, tried))
     }
 
     fn tried(&self, closed_form: bool) -> Result<Vec<CandidateReport>> {
-        let distractors = self.distractors();
-        let all = self.all_blocks()?;
-        let (mut fits, mut fits_of_all) = (FitCache::new(self, &self.scatter), FitCache::new(self, &all));
+        let distractors = self.data.distractors();
+        let all = self.data.all_blocks()?;
+        let (mut fits, mut fits_of_all) = (FitCache::new(self, &self.data.scatter), FitCache::new(self, &all));
         let mut tried = Vec::new();
         if closed_form {
             let frozen = self.form.head(Head::Identity { dim: self.form.dim() });
             tried.push(self.look_at("frozen".into(), false, frozen.clone(), &frozen, distractors.view()));
         }
-        for candidate in &self.candidates {
+        for candidate in &self.selection.candidates {
             let trained = candidate.kind.trained();
             if !(trained || closed_form) {
                 continue;
@@ -97,7 +98,7 @@ impl Learner {
         judged: &Head,
         distractors: ArrayView2<f32>,
     ) -> CandidateReport {
-        let scores = scores(&self.holdout, distractors, self.config.learn.sampling.gap_max_secs, judged);
+        let scores = scores(&self.data.holdout, distractors, self.config.learn.sampling.gap_max_secs, judged);
         let mean = |side: &[f64]| {
             let (sum, n) = side.iter().filter(|x| x.is_finite()).fold((0.0, 0.0), |(sum, n), x| (sum + x, n + 1.0));
             sum / n

@@ -110,7 +110,7 @@ impl<'a> FitCache<'a> {
         let keep = self.learner.most_dims(recipe);
         let weight = if recipe.views { self.learner.config.learn.augmentation.weight } else { 0.0 };
         let shrinkage = recipe.shrinkage;
-        match recipe.part.and_then(|part| self.learner.parts.get(part - 1)) {
+        match recipe.part.and_then(|part| self.learner.selection.parts.get(part - 1)) {
             Some(part) => {
                 let fit = self.scatter.part(part.clone())?.fit_with_views(keep, shrinkage, weight)?;
                 Ok(fit.padded(self.learner.form.dim(), part.start))
@@ -137,20 +137,23 @@ impl Learner {
         FitOptions {
             shrinkage: candidate.shrinkage.unwrap_or(self.config.head.shrinkage),
             // Without any views they are no other heads.
-            views: candidate.views || self.scatter.views() == 0,
+            views: candidate.views || self.data.scatter.views() == 0,
             // Of one part that is all of the latent.
-            part: candidate.part.filter(|_| self.parts.len() > 1),
+            part: candidate.part.filter(|_| self.selection.parts.len() > 1),
         }
     }
 
     fn dim(&self, candidate: &HeadSpec) -> usize {
-        let part = candidate.part.and_then(|part| self.parts.get(part - 1)).map_or(self.form.dim(), |part| part.len());
+        let part = candidate
+            .part
+            .and_then(|part| self.selection.parts.get(part - 1))
+            .map_or(self.form.dim(), |part| part.len());
         candidate.dim.unwrap_or(self.config.head.dim).min(part)
     }
 
     /// Directions that some candidate wants of a fit.
     fn most_dims(&self, recipe: FitOptions) -> usize {
-        let of = self.candidates.iter().filter(|candidate| self.recipe(candidate) == recipe);
+        let of = self.selection.candidates.iter().filter(|candidate| self.recipe(candidate) == recipe);
         let base = (recipe == self.base_recipe()).then(|| self.base_dim());
         of.map(|candidate| self.dim(candidate)).chain(base).max().unwrap_or(1)
     }
@@ -162,7 +165,7 @@ impl Learner {
     pub(super) fn rung(&self, candidate: &HeadSpec, fits: &mut FitCache<'_>) -> Result<Option<CandidateHead>> {
         let (kind, recipe, dim) = (candidate.kind, self.recipe(candidate), self.dim(candidate));
         let trained = |form: EmbeddingKind| {
-            let residual = self.residual.as_ref().filter(|residual| residual.steps() > 0);
+            let residual = self.trained.residual.as_ref().filter(|residual| residual.steps() > 0);
             residual.map(Residual::head).and_then(|head| match head {
                 Head::Learned(learned) => Some(Head::Learned(HeadParams { form, ..learned })),
                 // Over cells there is no mean with the slow head.

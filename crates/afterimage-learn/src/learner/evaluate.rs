@@ -16,8 +16,8 @@ pub(super) struct HeadScores {
 impl Learner {
     pub(super) fn measure(&self, head: &Head, distractors: ArrayView2<f32>) -> HeadScores {
         let measured = HeadScores {
-            label_free: scores(&self.holdout, distractors, self.config.learn.sampling.gap_max_secs, head),
-            labelled: self.probe.as_ref().map(|probe| probe.scores(head)),
+            label_free: scores(&self.data.holdout, distractors, self.config.learn.sampling.gap_max_secs, head),
+            labelled: self.selection.probe.as_ref().map(|probe| probe.scores(head)),
         };
         self.governor.rest();
         measured
@@ -45,7 +45,7 @@ impl Learner {
 
     /// Mean reciprocal rank on the probe, the mean of its class means; `None` without one.
     pub(super) fn on_probe(&self, measured: &HeadScores) -> Option<f64> {
-        let (probe, scores) = (self.probe.as_ref()?, measured.labelled.as_ref()?);
+        let (probe, scores) = (self.selection.probe.as_ref()?, measured.labelled.as_ref()?);
         Some(probe.mean(scores))
     }
 
@@ -68,7 +68,7 @@ impl Learner {
         reference: &HeadScores,
         agrees: fn(&crate::gate::PairedBootstrap) -> (bool, &'static str),
     ) -> Option<crate::gate::probe::ProbeResult> {
-        let probe = self.probe.as_ref()?;
+        let probe = self.selection.probe.as_ref()?;
         let (candidate, reference) = (candidate.labelled.as_ref()?, reference.labelled.as_ref()?);
         Some(probe.compare(candidate, reference, &self.config.promotion, self.config.learn.seed, agrees))
     }

@@ -2,7 +2,6 @@
 use serde::Serialize;
 
 use super::Learner;
-use super::trainer::Residual;
 use crate::gate::GateResult;
 use crate::gate::probe::ProbeResult;
 use crate::health::EmbeddingHealth;
@@ -98,17 +97,17 @@ impl FitReport {
         Self {
             frame,
             samples: learner.counts.samples,
-            pairs: learner.scatter.pairs(),
-            holdout_blocks: learner.holdout.blocks().len(),
-            holdout_frames: learner.holdout.frames(),
-            steps: learner.residual.as_ref().map_or(0, Residual::steps),
+            pairs: learner.data.scatter.pairs(),
+            holdout_blocks: learner.data.holdout.blocks().len(),
+            holdout_frames: learner.data.holdout.frames(),
+            steps: learner.trained.steps(),
             candidates: Vec::new(),
             faults: Vec::new(),
             chosen: None,
             waits_secs: None,
             demotion: None,
             promoted: None,
-            exported: learner.exported.number,
+            exported: learner.spaces.exported.number,
             reason: String::new(),
             frozen_health: None,
             exported_health: None,

@@ -12,9 +12,9 @@ impl Learner {
     /// # Errors
     /// Latents of another length; nothing is taken over then.
     pub fn join(&mut self, other: &Learner) -> Result<()> {
-        self.scatter.merge(&other.scatter)?;
-        self.holdout_scatter.merge(&other.holdout_scatter)?;
-        let place = self.joined;
+        self.data.scatter.merge(&other.data.scatter)?;
+        self.data.holdout_scatter.merge(&other.data.holdout_scatter)?;
+        let place = self.data.joined;
         let mut next = place;
         let mut moved = |block: &Block| {
             let (number, segment, camera) =
@@ -22,18 +22,20 @@ impl Learner {
             next = (next.0.max(number + 1), next.1.max(segment + 1), next.2.max(camera.saturating_add(1)));
             Block { number, segment, camera, ..block.clone() }
         };
-        for block in other.replay.blocks() {
-            self.replay.insert(&moved(&block));
+        for block in other.data.replay.blocks() {
+            self.data.replay.insert(&moved(&block));
         }
-        for block in other.reference.blocks() {
-            if self.reference.frames() + block.stamps.len() <= self.form.reference_frames(&self.promotion_config) {
-                self.reference.push(moved(block));
+        for block in other.data.reference.blocks() {
+            if self.data.reference.frames() + block.stamps.len()
+                <= self.form.reference_frames(&self.selection.promotion_config)
+            {
+                self.data.reference.push(moved(block));
             }
         }
-        for block in other.holdout.blocks() {
-            self.holdout.push(moved(block));
+        for block in other.data.holdout.blocks() {
+            self.data.holdout.push(moved(block));
         }
-        self.joined = next;
+        self.data.joined = next;
         self.counts.samples += other.counts.samples;
         self.counts.held_out += other.counts.held_out;
         self.counts.blocks += other.counts.blocks;

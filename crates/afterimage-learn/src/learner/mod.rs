@@ -4,6 +4,10 @@
 //! and to gradient steps of the residual MLP. On a growing schedule a fit is made: closed-form slow heads and the
 //! trained residual are candidates, the judge says which (if any) is promoted, and a new [`Snapshot`] is handed out.
 mod columns;
+mod data_set;
+mod head_selection;
+mod residual_trainer;
+mod space_tracker;
 mod fit_report;
 mod latent_layout;
 mod candidates;
@@ -24,40 +28,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ndarray::Array2;
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
 
 pub use crate::LatentSpec;
 use crate::Timestamp;
-use crate::config::{self, LearnerConfig, Promotion};
+use crate::config::LearnerConfig;
 use crate::error::{Error, Result};
-use crate::gate::Holdout;
 use crate::gate::probe::Probe;
 use crate::head::{Grid, Head, MAX_DIM, ScatterStats};
 use crate::sampling::Sample;
-use crate::sampling::block_builder::BlockBuilder;
-use crate::sampling::replay::Replay;
 use crate::spaces::space_of;
 
 pub use bench_candidates::CandidateReport;
 pub use collapse_guard::{LearnerEvent, LearnerStatus};
+use data_set::DataSet;
 pub use fit_cache::SharedFitCache;
 pub use fit_report::{CandidateOutcome, FitReport, GateOutcome};
+use head_selection::HeadSelection;
 use latent_layout::{LatentLayout, fits};
+use residual_trainer::ResidualTrainer;
 pub use snapshot::Snapshot;
+use space_tracker::SpaceTracker;
 pub use space_transition::SpaceTransition;
-use trainer::Residual;
 pub use trainer::StepBench;
-
-use collapse_guard::CollapseGuard;
 
 /// Latents that novelty is measured against.
 const REFERENCES: usize = 256;
-
-/// As many frames as the reference blocks have.
-fn reference_size(config: &config::Promotion) -> config::Promotion {
-    config::Promotion { max_frames: training::REFERENCE_FRAMES, ..config.clone() }
-}
 
 /// What was done so far.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -131,57 +126,27 @@ pub struct FitOutcome {
     pub transition: Option<SpaceTransition>,
 }
 
-/// See the module. A copy measures nothing and never rests, until it is told how to behave.
+/// See the module. A copy measures nothing and never rests, until it gets a governor.
 #[derive(Debug, Clone)]
 pub struct Learner {
     config: LearnerConfig,
     origin: LatentSpec,
     form: LatentLayout,
-    /// `[promotion]`, with as many frames as whole grids leave room for.
-    promotion_config: Promotion,
-    probe: Option<Probe>,
-    /// The parts that a latent is made of, one after the other.
-    parts: Vec<Range<usize>>,
-    candidates: Vec<config::HeadSpec>,
-    blocks: BlockBuilder,
-    scatter: ScatterStats,
-    /// The same statistics of the held-out blocks; only a head that has passed the judge is fitted on them too.
-    holdout_scatter: ScatterStats,
-    replay: Replay,
-    holdout: Holdout,
-    residual: Option<Residual>,
-    rng: ChaCha8Rng,
+    /// What was seen.
+    data: DataSet,
+    /// The residual MLP.
+    trained: ResidualTrainer,
+    /// Which head is tried, tested and promoted, and when.
+    selection: HeadSelection,
+    /// What is exported, and was.
+    spaces: SpaceTracker,
     counts: LearnerCounts,
-    /// Samples at which the next fit is due.
-    next_fit: u64,
-    /// Training samples that gradient steps are still due for.
-    credit: u64,
-    /// Samples that the last fit knew of.
-    fitted_samples: u64,
-    exported: Arc<Snapshot>,
-    /// What the judge knows of the exported head: the same, fitted without the held-out blocks.
-    judged: Arc<Head>,
-    /// Capture time of the newest sample, and of the newest at the last promotion.
+    /// Capture time of the newest sample.
     now: Timestamp,
-    promoted_at: Option<Timestamp>,
-    /// Snapshots handed out and perhaps not in use yet; the state keeps them.
-    handed_out: Vec<Arc<Snapshot>>,
-    last: Option<FitReport>,
-    guard: CollapseGuard,
-    /// The watch holds because a measure warned, and not for want of something new.
-    warned: bool,
     /// Newest frame.
     frame: u64,
-    /// Still samples so far, and in a row.
-    still_seen: u64,
-    still_run: u64,
     /// What happened since it was last asked.
     events: Vec<LearnerEvent>,
-    /// The oldest held-out blocks, and the best gain over the frozen latents on them so far.
-    reference: Holdout,
-    reference_gain: Option<f64>,
-    /// First block, segment and camera that no joined learner has.
-    joined: (u64, u64, u16),
     governor: Box<dyn CpuGovernor>,
     spent: CpuTime,
     shared: Option<SharedFitCache>,
@@ -208,46 +173,33 @@ impl Learner {
         let space = space_of(&origin.encoder_sha256, &origin.card_hash, &head).into();
         let references = Array2::zeros((0, form.dim()));
         let exported = Arc::new(Snapshot { number: 0, head: head.clone(), space, references, activate_at: 0 });
-        let replay = Replay::new(&config.learn, form.numbers())?;
         let parts = origin.ranges();
-        let candidates = candidates::candidates(config, &parts)?;
         Ok(Self {
-            parts,
-            candidates,
-            blocks: BlockBuilder::new(&config.learn, &config.promotion),
-            scatter: ScatterStats::new(form.dim()),
-            holdout_scatter: ScatterStats::new(form.dim()),
-            replay,
-            holdout: Holdout::new(&judge),
-            residual: None,
-            rng: ChaCha8Rng::seed_from_u64(config.learn.seed),
+            data: DataSet::new(config, form, &judge)?,
+            trained: ResidualTrainer::new(config.learn.seed),
+            selection: HeadSelection {
+                probe: probe.map(|probe| form.probe(probe)),
+                candidates: candidates::candidates(config, &parts)?,
+                parts,
+                promotion_config: judge,
+                judged: head,
+                promoted_at: None,
+                reference_gain: None,
+                last: None,
+                next_fit: config.learn.first_fit_frames,
+                fitted_samples: 0,
+            },
+            spaces: SpaceTracker { handed_out: vec![exported.clone()], exported },
             counts: LearnerCounts::default(),
-            next_fit: config.learn.first_fit_frames,
-            credit: 0,
-            fitted_samples: 0,
             now: Timestamp(0),
-            promoted_at: None,
-            handed_out: vec![exported.clone()],
-            exported,
-            last: None,
-            guard: CollapseGuard::new(),
-            warned: false,
             frame: 0,
-            still_seen: 0,
-            still_run: 0,
             events: Vec::new(),
-            reference: Holdout::new(&reference_size(&config.promotion)),
-            reference_gain: None,
-            joined: (0, 0, 0),
             governor: Box::new(NoThrottle),
             spent: CpuTime::default(),
             shared: None,
             config: config.clone(),
-            probe: probe.map(|probe| form.probe(probe)),
             origin,
             form,
-            promotion_config: judge,
-            judged: head,
         })
     }
 
@@ -257,13 +209,13 @@ impl Learner {
     /// The latent has not the encoder's dimension.
     pub fn learn(&mut self, sample: &Sample) -> Result<Option<FitOutcome>> {
         (self.now, self.frame) = (sample.stamp, sample.index);
-        let blocks = self.blocks.push(&self.form.sample(sample));
+        let blocks = self.data.blocks.push(&self.form.sample(sample));
         self.count_still();
         if blocks.is_empty() {
             return Ok(None);
         }
         blocks.into_iter().try_for_each(|block| self.take(block))?;
-        if self.counts.samples < self.next_fit {
+        if self.counts.samples < self.selection.next_fit {
             return Ok(None);
         }
         self.fit(sample.index, false)
@@ -274,8 +226,8 @@ impl Learner {
     /// # Errors
     /// As [`Learner::learn`].
     pub fn finish(&mut self, last_index: u64) -> Result<Option<FitOutcome>> {
-        self.blocks.finish().into_iter().try_for_each(|block| self.take(block))?;
-        if self.counts.samples == self.fitted_samples {
+        self.data.blocks.finish().into_iter().try_for_each(|block| self.take(block))?;
+        if self.counts.samples == self.selection.fitted_samples {
             return Ok(None);
         }
         self.fit(last_index, true)
@@ -288,35 +240,31 @@ impl Learner {
         self.spent.fits += self.governor.used().saturating_sub(begun);
         let Some((mut decision, promoted)) = trial else { return Ok(None) };
         self.counts.fits += 1;
-        self.fitted_samples = self.counts.samples;
-        let learn = &self.config.learn;
-        let grown = (self.counts.samples as f64 * learn.refit_growth) as u64;
-        self.next_fit = grown.min(self.counts.samples.saturating_add(learn.refit_max_frames));
+        self.selection.fitted(self.counts.samples, &self.config.learn);
         let (head, passage) = match promoted {
             Some(promoted) => {
                 self.counts.promotions += 1;
-                self.promoted_at = Some(self.now);
-                self.judged = promoted.judged;
+                self.selection.promoted_at = Some(self.now);
+                self.selection.judged = promoted.judged;
                 let (head, passage) = self.passage_to(promoted.head);
                 let fault = |e: crate::error::Error| decision.faults.push(format!("no map: {}", e.chain()));
                 (head, passage.map_err(fault).ok())
             }
-            None => (self.exported.head.clone(), None),
+            None => (self.spaces.exported.head.clone(), None),
         };
         let number = decision.exported;
         let space = space_of(&self.origin.encoder_sha256, &self.origin.card_hash, &head).into();
-        let references = self.form.latents(self.replay.references(REFERENCES).view());
+        let references = self.form.latents(self.data.replay.references(REFERENCES).view());
         let activate_at = index + self.config.learn.promote_lag_frames;
         let snapshot = Arc::new(Snapshot { number, head, space, references, activate_at });
-        self.exported = snapshot.clone();
-        self.handed_out.push(snapshot.clone());
-        self.last = Some(decision.clone());
+        self.spaces.push(&snapshot);
+        self.selection.last = Some(decision.clone());
         Ok(Some(FitOutcome { snapshot, report: decision, transition: passage }))
     }
 
-    /// Behaves so from now on.
-    pub fn set_governor(&mut self, conduct: Box<dyn CpuGovernor>) {
-        self.governor = conduct;
+    /// Sets the CPU governor.
+    pub fn set_governor(&mut self, governor: Box<dyn CpuGovernor>) {
+        self.governor = governor;
     }
 
     /// The place to sleep after work.
@@ -332,7 +280,7 @@ impl Learner {
     /// Samples that the next fit still waits for, those of the open block counted in: at 0 the end of that block brings
     /// the fit.
     pub fn samples_to_fit(&self) -> u64 {
-        self.next_fit.saturating_sub(self.counts.samples + self.blocks.open())
+        self.selection.next_fit.saturating_sub(self.counts.samples + self.data.blocks.open())
     }
 
     /// What was done so far.
@@ -342,45 +290,43 @@ impl Learner {
 
     /// Where the residual stands.
     pub fn state(&self) -> LearnerStatus {
-        self.guard.state()
+        self.trained.guard.state()
     }
 
     /// Pairs in the scatter.
     pub fn pairs(&self) -> u64 {
-        self.scatter.pairs()
+        self.data.scatter.pairs()
     }
 
     /// Augmented views in the scatter.
     pub fn views(&self) -> u64 {
-        self.scatter.views()
+        self.data.scatter.views()
     }
 
     /// Samples left out: still scenes, and those above `learn.frames_per_sec`.
     pub fn left_out(&self) -> (u64, u64) {
-        let counts = self.blocks.counts();
+        let counts = self.data.blocks.counts();
         (counts.still, counts.rate_limited)
     }
 
     /// The last decision, where there was one.
     pub fn last(&self) -> Option<&FitReport> {
-        self.last.as_ref()
+        self.selection.last.as_ref()
     }
 
     /// What is exported now.
     pub fn exported(&self) -> &Arc<Snapshot> {
-        &self.exported
+        &self.spaces.exported
     }
 
     /// Bytes of replay memory in use.
     pub fn replay_bytes(&self) -> usize {
-        self.replay.bytes()
+        self.data.replay.bytes()
     }
 
     /// A snapshot of each promoted head that the state keeps, oldest first.
     pub fn promoted(&self) -> Vec<Arc<Snapshot>> {
-        let mut promoted: Vec<Arc<Snapshot>> = self.handed_out.iter().filter(|s| s.number > 0).cloned().collect();
-        promoted.dedup_by_key(|snapshot| snapshot.number);
-        promoted
+        self.spaces.promoted()
     }
 
     /// It learns from whole grids: its heads and its samples' latents are over grids, not over pooled latents.
@@ -403,28 +349,25 @@ impl Learner {
     /// The snapshots that a stream going on at `next_index` needs, oldest first: the one in use there, and those to come.
     /// A live stream takes the newest at once.
     pub fn snapshots_from(&self, next_index: u64, live: bool) -> Vec<Arc<Snapshot>> {
-        if live {
-            return vec![self.exported.clone()];
-        }
-        let in_use = self.handed_out.iter().rposition(|s| s.activate_at <= next_index).unwrap_or(0);
-        self.handed_out[in_use..].to_vec()
+        self.spaces.from(next_index, live)
     }
 
     /// Takes over a head that was promoted after the state was saved (a live run that was cut off).
     pub fn adopt(&mut self, number: u64, head: Arc<Head>) {
         let head = Arc::new(self.form.head((*head).clone()));
         let space = space_of(&self.origin.encoder_sha256, &self.origin.card_hash, &head).into();
-        let references = self.exported.references.clone();
+        let references = self.spaces.exported.references.clone();
         // Its judged twin is lost; the head itself stands in, which makes it the harder to replace.
-        self.judged = head.clone();
-        self.exported = Arc::new(Snapshot { number, head, space, references, activate_at: 0 });
-        self.handed_out = vec![self.exported.clone()];
+        self.selection.judged = head.clone();
+        self.spaces.exported = Arc::new(Snapshot { number, head, space, references, activate_at: 0 });
+        self.spaces.handed_out = vec![self.spaces.exported.clone()];
     }
 
     /// Bytes that the file of a head may have, for the reserve on the disk.
     pub fn head_bytes(&self) -> u64 {
         let (d, head) = (self.form.dim() as u64, &self.config.head);
-        let k = self.candidates.iter().filter_map(|candidate| candidate.dim).fold(head.dim, usize::max) as u64;
+        let k =
+            self.selection.candidates.iter().filter_map(|candidate| candidate.dim).fold(head.dim, usize::max) as u64;
         let weights = 4 * (d + d * k + head.hidden as u64 * (2 * k + 3) + k);
         // The largest map leads to a head beside the frozen latents, or comes from one.
         let map = 4 * (d + k) * (k + 1);
@@ -441,7 +384,7 @@ impl Learner {
 
     /// The slow-head statistics so far, held-out blocks left out.
     pub fn scatter(&self) -> &ScatterStats {
-        &self.scatter
+        &self.data.scatter
     }
 }
 

@@ -8,14 +8,8 @@ use super::evaluate::HeadScores;
 use super::trainer::Residual;
 use super::training::newest;
 use super::{CandidateOutcome, FitReport, GateOutcome, Learner};
-use crate::error::Result;
-use crate::head::{Head, HeadParams, ScatterStats};
+use crate::head::{Head, HeadParams};
 use crate::health::{drift, retrieval_at_1};
-
-/// At most so many training frames stand as distractors in the near measure.
-const MAX_DISTRACTORS: usize = 2048;
-/// One in so many training frames is a distractor.
-const DISTRACTOR_STEP: usize = 5;
 
 /// What a trial promotes.
 pub(super) struct Promoted {
@@ -46,7 +40,7 @@ impl Learner {
     /// fit will follow, so none is waited for. `None` where it was broken off: nothing has changed.
     pub(super) fn trial(&mut self, frame: u64, last: bool) -> Option<(FitReport, Option<Promoted>)> {
         let mut decision = FitReport::begin(self, frame);
-        let mut fits = FitCache::new(self, &self.scatter);
+        let mut fits = FitCache::new(self, &self.data.scatter);
         let base = match fits.base(self.config.head.alpha) {
             Ok(base) => base,
             Err(e) => {
@@ -61,9 +55,10 @@ impl Learner {
         if self.governor.stops() {
             return None;
         }
-        decision.forgetting = self.reference_gain.zip(decision.reference_gain).map(|(best, now)| best - now);
-        self.reference_gain = decision.reference_gain.into_iter().chain(self.reference_gain).reduce(f64::max);
-        self.credit = 0;
+        decision.forgetting = self.selection.reference_gain.zip(decision.reference_gain).map(|(best, now)| best - now);
+        self.selection.reference_gain =
+            decision.reference_gain.into_iter().chain(self.selection.reference_gain).reduce(f64::max);
+        self.trained.credit = 0;
         if self.config.learn.optimizer.frames_per_step > 0 {
             self.begin_residual(base);
         }
@@ -72,28 +67,23 @@ impl Learner {
 
     /// The residual anew, on a slow head.
     pub(super) fn begin_residual(&mut self, base: HeadParams) {
-        let residual = Residual::start(base, &self.config, self.form.whole(), &mut self.rng);
-        let began = self.guard.begin(&residual);
-        self.residual = Some(residual);
-        self.warned = false;
+        let residual = Residual::start(base, &self.config, self.form.whole(), &mut self.trained.rng);
+        let began = self.trained.guard.begin(&residual);
+        self.trained.residual = Some(residual);
+        self.trained.warned = false;
         if let Some((from, reason)) = began {
             self.tell(from, reason.into());
         }
     }
 
-    /// Training frames that stand beside the held-out ones in the near measure.
-    pub(super) fn distractors(&self) -> Array2<f32> {
-        self.replay.references((self.replay.len() / DISTRACTOR_STEP).min(MAX_DISTRACTORS))
-    }
-
     /// What is promoted, if anything; `decision` gets the figures. Broken off, it comes to nothing soon.
     fn judge(&self, fits: &mut FitCache<'_>, last: bool, decision: &mut FitReport) -> Option<Promoted> {
-        let distractors = self.distractors();
+        let distractors = self.data.distractors();
         let identity = self.form.head(Head::Identity { dim: self.form.dim() });
-        let learned = !self.judged.is_frozen();
+        let learned = !self.selection.judged.is_frozen();
         let ground = Baselines {
             frozen: self.measure(&identity, distractors.view()),
-            exported: learned.then(|| self.measure(&self.judged, distractors.view())),
+            exported: learned.then(|| self.measure(&self.selection.judged, distractors.view())),
             distractors,
         };
         let winner = self.try_candidates(fits, &ground, decision);
@@ -102,7 +92,7 @@ impl Learner {
         }
         let harm = ground.exported.as_ref().and_then(|exported| self.harmful(exported, &ground.frozen));
         // Away from a head that does harm there is no waiting.
-        let waits = if last || harm.is_some() { None } else { self.secs_to_wait() };
+        let waits = if last || harm.is_some() { None } else { self.selection.secs_to_wait(self.now) };
         let mut measured = ground.exported;
         let promoted = match (winner, waits) {
             (Some(winner), None) => {
@@ -122,11 +112,11 @@ impl Learner {
             }),
         };
         if promoted.is_some() {
-            decision.promoted = Some(self.exported.number + 1);
-            decision.exported = self.exported.number + 1;
+            decision.promoted = Some(self.spaces.exported.number + 1);
+            decision.exported = self.spaces.exported.number + 1;
         }
         // Health and gain are measured with the judged head: the exported one has seen the held-out blocks.
-        let judged = promoted.as_ref().map_or(&*self.judged, |p: &Promoted| &*p.judged);
+        let judged = promoted.as_ref().map_or(&*self.selection.judged, |p: &Promoted| &*p.judged);
         decision.gain = measured.map(|measured| self.better(&measured, &ground.frozen));
         (decision.frozen_health, decision.exported_health) = (self.health(&identity), self.health(judged));
         decision.drift = self.drift(judged);
@@ -139,7 +129,7 @@ impl Learner {
     /// pass, so searching among them gains nothing. With one, all are tried, and the best on the probe wins.
     fn try_candidates(&self, fits: &mut FitCache<'_>, ground: &Baselines, decision: &mut FitReport) -> Option<Winner> {
         let (mut winner, mut slow, mut tried) = (None::<Winner>, None, Vec::new());
-        for candidate in self.candidates.iter().take_while(|_| !self.governor.stops()) {
+        for candidate in self.selection.candidates.iter().take_while(|_| !self.governor.stops()) {
             let rung = match self.rung(candidate, fits) {
                 Ok(Some(rung)) if rung.judged.finite() && !tried.contains(&rung.key()) => rung,
                 Ok(_) => continue,
@@ -186,22 +176,12 @@ impl Learner {
         winner
     }
 
-    /// The statistics of all blocks, the held-out ones too.
-    ///
-    /// # Errors
-    /// They do not fit together.
-    pub(super) fn all_blocks(&self) -> Result<ScatterStats> {
-        let mut all = self.scatter.clone();
-        all.merge(&self.holdout_scatter)?;
-        Ok(all)
-    }
-
     /// The same head fitted on all blocks, the held-out ones too: a fourth more data. It is exported if it passes as
     /// well (no proof any more, since it has seen the blocks, but a guard against a bad solve); else the judged one.
     fn refit(&self, rung: &CandidateHead, frozen: &HeadScores, distractors: ArrayView2<f32>) -> Promoted {
         let judged = Arc::new(rung.judged.clone());
         let all = || {
-            let all = self.all_blocks().ok()?;
+            let all = self.data.all_blocks().ok()?;
             let head = rung.refit(&mut FitCache::new(self, &all)).ok()??;
             drop(all);
             (head.finite() && self.better(&self.measure(&head, distractors), frozen).passed()).then_some(head)
@@ -212,27 +192,20 @@ impl Learner {
 
     /// How far `head` is from the exported one, on the newest held-out blocks; `None` where it is that one.
     fn drift(&self, head: &Head) -> Option<f64> {
-        if *head == *self.judged {
+        if *head == *self.selection.judged {
             return None;
         }
-        let (latents, _) = newest(&self.holdout, 3)?;
-        let drift = drift(head.embed_rows(latents.view()).view(), self.judged.embed_rows(latents.view()).view());
+        let (latents, _) = newest(&self.data.holdout, 3)?;
+        let drift =
+            drift(head.embed_rows(latents.view()).view(), self.selection.judged.embed_rows(latents.view()).view());
         drift.is_finite().then_some(drift)
     }
 
     /// TR@1 of `head` on the oldest held-out blocks, less that of the frozen latents.
     fn reference_gain(&self, head: &Head) -> Option<f64> {
-        let (latents, blocks) = newest(&self.reference, 2)?;
+        let (latents, blocks) = newest(&self.data.reference, 2)?;
         let of = |head: &Head| retrieval_at_1(head.embed_rows(latents.view()).view(), &blocks);
         let gain = of(head) - of(&self.form.head(Head::Identity { dim: self.form.dim() }));
         gain.is_finite().then_some(gain)
-    }
-
-    /// Stream time until the next promotion may come, seconds; `None`: it may. So it may where the last one lies in the
-    /// future: the clock was set back by years, and nobody is to wait for them.
-    fn secs_to_wait(&self) -> Option<f64> {
-        let since = self.now.secs_since(self.promoted_at?);
-        let rest = self.config.promotion.min_interval_secs - since;
-        (rest > 0.0 && since >= 0.0).then_some(rest)
     }
 }

@@ -26,13 +26,13 @@ pub struct SpaceTransition {
 impl Learner {
     /// The latents that maps are fitted on now, evenly over all that is in memory; no held-out ones.
     pub fn map_references(&self) -> Array2<f32> {
-        self.replay.references((REFERENCE_NUMBERS / self.form.numbers().max(1)).min(REFERENCES))
+        self.data.replay.references((REFERENCE_NUMBERS / self.form.numbers().max(1)).min(REFERENCES))
     }
 
     /// `head` as it is promoted (turned onto the exported one, where both have an own part of one size and `head.align`
     /// says so), and the way from the exported one to it. The work does not grow with what was seen.
     pub(super) fn passage_to(&self, head: Arc<Head>) -> (Arc<Head>, Result<SpaceTransition>) {
-        let old = &*self.exported.head;
+        let old = &*self.spaces.exported.head;
         let references = self.map_references();
         if references.nrows() == 0 {
             return (head, Err(Error::runtime("no latents are in memory to fit a map on")));
@@ -44,10 +44,10 @@ impl Learner {
         });
         let head = turned.flatten().map_or(head, Arc::new);
         self.governor.rest();
-        let held = RetrievalSplit::of(self.holdout.blocks());
+        let held = RetrievalSplit::of(self.data.holdout.blocks());
         let fitted = fit(old, &head, references.view(), held.as_ref());
         self.governor.rest();
-        let (from, from_head) = (self.exported.space.clone(), self.exported.number);
+        let (from, from_head) = (self.spaces.exported.space.clone(), self.spaces.exported.number);
         (head, fitted.map(|fitted| SpaceTransition { from, from_head, fitted }))
     }
 }

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::collapse_guard::{CollapseGuard, GuardState};
 use super::columns::{put_held, put_open, put_replay, take_held, take_open, take_replay};
+use super::data_set::reference_size;
 use super::latent_layout::LatentLayout;
 use super::trainer::Residual;
-use super::{Learner, LearnerCounts, Snapshot, reference_size};
+use super::{Learner, LearnerCounts, Snapshot};
 use crate::Timestamp;
 use crate::error::Result;
 use crate::gate::{Holdout, HoldoutState};
@@ -64,58 +65,58 @@ impl Learner {
         more: Vec<(String, TensorView<'_>)>,
         mut write: impl FnMut(&mut StateDict<'_>) -> Result<()>,
     ) -> Result<()> {
-        self.handed_out = self.snapshots_from(next_index, false);
+        self.spaces.handed_out = self.snapshots_from(next_index, false);
         let mut contents = StateDict::default();
-        let (mut blocks, open_rows, open_views) = self.blocks.save();
-        let (mut replay, replay_rows) = self.replay.save();
-        let (mut held, held_rows) = self.holdout.save();
-        let (mut reference, reference_rows) = self.reference.save();
+        let (mut blocks, open_rows, open_views) = self.data.blocks.save();
+        let (mut replay, replay_rows) = self.data.replay.save();
+        let (mut held, held_rows) = self.data.holdout.save();
+        let (mut reference, reference_rows) = self.data.reference.save();
         put_open(&mut contents, &mut blocks);
         put_replay(&mut contents, &mut replay);
         put_held(&mut contents, "held", &mut held);
         put_held(&mut contents, "reference", &mut reference);
         let small = Small {
             counts: self.counts.clone(),
-            next_fit: self.next_fit,
-            credit: self.credit,
-            fitted_samples: self.fitted_samples,
+            next_fit: self.selection.next_fit,
+            credit: self.trained.credit,
+            fitted_samples: self.selection.fitted_samples,
             now: self.now.0,
-            promoted_at: self.promoted_at.map(|stamp| stamp.0),
+            promoted_at: self.selection.promoted_at.map(|stamp| stamp.0),
             // A seeded stream is far from 2^64 words.
-            rng_word: self.rng.get_word_pos() as u64,
+            rng_word: self.trained.rng.get_word_pos() as u64,
             blocks,
             replay,
             held,
-            residual: self.residual.is_some(),
-            sound: self.guard.sound.is_some(),
-            watch: self.guard.memory.clone(),
-            warned: self.warned,
+            residual: self.trained.residual.is_some(),
+            sound: self.trained.guard.sound.is_some(),
+            watch: self.trained.guard.memory.clone(),
+            warned: self.trained.warned,
             frame: self.frame,
-            still: (self.still_seen, self.still_run),
+            still: (self.data.still_seen, self.data.still_run),
             reference,
-            reference_gain: self.reference_gain,
-            snapshots: self.handed_out.iter().map(|s| small_snapshot(s)).collect(),
+            reference_gain: self.selection.reference_gain,
+            snapshots: self.spaces.handed_out.iter().map(|s| small_snapshot(s)).collect(),
         };
         contents.json("learner", &small)?;
-        contents.scatter("scatter.", &self.scatter);
-        contents.scatter("held_scatter.", &self.holdout_scatter);
+        contents.scatter("scatter.", &self.data.scatter);
+        contents.scatter("held_scatter.", &self.data.holdout_scatter);
         let flat = |name: &str, values| (name.to_owned(), values);
         contents.tensors.extend([
             flat("open.rows", TensorView::new(&[open_rows.len()], &open_rows)),
             flat("open.view_rows", TensorView::new(&[open_views.len()], &open_views)),
             flat("replay.rows", TensorView::new(&[replay_rows.len()], replay_rows)),
-            flat("replay.views", TensorView::new(&[self.replay.view_rows().len()], self.replay.view_rows())),
+            flat("replay.views", TensorView::new(&[self.data.replay.view_rows().len()], self.data.replay.view_rows())),
             flat("held.rows", TensorView::new(&[held_rows.len()], &held_rows)),
             flat("reference.rows", TensorView::new(&[reference_rows.len()], &reference_rows)),
         ]);
-        contents.head("holdout_head.", &self.judged);
-        if let Some(residual) = &self.residual {
+        contents.head("holdout_head.", &self.selection.judged);
+        if let Some(residual) = &self.trained.residual {
             residual.save(&mut contents, "residual.");
         }
-        if let Some(sound) = &self.guard.sound {
+        if let Some(sound) = &self.trained.guard.sound {
             sound.save(&mut contents, "sound.");
         }
-        for (i, snapshot) in self.handed_out.iter().enumerate() {
+        for (i, snapshot) in self.spaces.handed_out.iter().enumerate() {
             contents.head(&format!("snapshot{i}.head."), &snapshot.head);
             contents.array(format!("snapshot{i}.references"), &snapshot.references);
         }
@@ -137,7 +138,7 @@ impl Learner {
         fits(stored, form, &small)?;
         let scatter = stored.take_scatter("scatter.", dim)?;
         let held_scatter = stored.take_scatter("held_scatter.", dim)?;
-        let mut blocks = self.blocks.clone();
+        let mut blocks = self.data.blocks.clone();
         let [len] = stored.shape("open.rows")?;
         let [views_len] = stored.shape("open.view_rows")?;
         let view_rows = stored.take("open.view_rows", &[views_len])?;
@@ -151,7 +152,8 @@ impl Learner {
         replay.restore_views(viewed, views)?;
         drop(rows);
         let [len] = stored.shape("held.rows")?;
-        let held = Holdout::restore(&self.promotion_config, small.held, &stored.take::<f32>("held.rows", &[len])?)?;
+        let held =
+            Holdout::restore(&self.selection.promotion_config, small.held, &stored.take::<f32>("held.rows", &[len])?)?;
         let [len] = stored.shape("reference.rows")?;
         let rows = stored.take::<f32>("reference.rows", &[len])?;
         let reference = Holdout::restore(&reference_size(&self.config.promotion), small.reference, &rows)?;
@@ -176,16 +178,17 @@ impl Learner {
         let Some(exported) = handed_out.last().cloned() else { return Err(stored.wrong("has no head in use")) };
         let mut rng = ChaCha8Rng::seed_from_u64(self.config.learn.seed);
         rng.set_word_pos(u128::from(small.rng_word));
-        (self.scatter, self.holdout_scatter, self.blocks) = (scatter, held_scatter, blocks);
-        (self.replay, self.holdout, self.judged) = (replay, held, judged);
-        (self.residual, self.rng, self.counts) = (residual, rng, small.counts);
-        (self.next_fit, self.credit, self.fitted_samples) = (small.next_fit, small.credit, small.fitted_samples);
-        (self.reference, self.reference_gain) = (reference, small.reference_gain);
-        (self.warned, self.frame) = (small.warned, small.frame);
-        (self.still_seen, self.still_run) = small.still;
-        self.guard = CollapseGuard { memory: small.watch, sound };
-        (self.now, self.promoted_at) = (Timestamp(small.now), small.promoted_at.map(Timestamp));
-        (self.handed_out, self.exported) = (handed_out, exported);
+        (self.data.scatter, self.data.holdout_scatter, self.data.blocks) = (scatter, held_scatter, blocks);
+        (self.data.replay, self.data.holdout, self.selection.judged) = (replay, held, judged);
+        (self.trained.residual, self.trained.rng, self.counts) = (residual, rng, small.counts);
+        (self.selection.next_fit, self.trained.credit, self.selection.fitted_samples) =
+            (small.next_fit, small.credit, small.fitted_samples);
+        (self.data.reference, self.selection.reference_gain) = (reference, small.reference_gain);
+        (self.trained.warned, self.frame) = (small.warned, small.frame);
+        (self.data.still_seen, self.data.still_run) = small.still;
+        self.trained.guard = CollapseGuard { memory: small.watch, sound };
+        (self.now, self.selection.promoted_at) = (Timestamp(small.now), small.promoted_at.map(Timestamp));
+        (self.spaces.handed_out, self.spaces.exported) = (handed_out, exported);
         Ok(())
     }
 }

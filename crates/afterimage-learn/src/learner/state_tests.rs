@@ -53,7 +53,7 @@ fn a_header_does_not_grow_with_the_stream() {
     ];
     let config = config(&full);
     let mut learner = brim(&config, 90_000);
-    assert!(learner.replay.len() > 20_000, "{}", learner.replay.len());
+    assert!(learner.data.replay.len() > 20_000, "{}", learner.data.replay.len());
     let (file, header) = saved(&mut learner, |_| {});
     assert!(header < HEADER, "{header}");
     let before = saved(&mut brim(&config, 1000), |_| {}).1;

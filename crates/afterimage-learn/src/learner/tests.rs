@@ -116,7 +116,7 @@ fn a_provoked_collapse_is_rolled_back_and_what_is_exported_stays() {
     assert!(steps <= 300 && learner.counts().rollbacks > 0, "{reason}");
     // The exported head is the very one, and numbers are finite in spite of all.
     assert!(exported.number == 1 && **learner.exported() == *exported);
-    assert!(learner.residual.as_ref().unwrap().head().finite());
+    assert!(learner.trained.residual.as_ref().unwrap().head().finite());
 }
 
 /// A head that keeps the entries of a range only.
@@ -258,12 +258,15 @@ fn joined_learners_fit_as_one_that_has_seen_everything() {
         joined.join(part).unwrap();
     }
     assert_eq!(joined.counts().samples, 1200);
-    assert_eq!(joined.replay.len(), parts[0].replay.len() + parts[1].replay.len());
-    assert_eq!(joined.holdout.blocks().len(), parts[0].holdout.blocks().len() + parts[1].holdout.blocks().len());
+    assert_eq!(joined.data.replay.len(), parts[0].data.replay.len() + parts[1].data.replay.len());
+    assert_eq!(
+        joined.data.holdout.blocks().len(),
+        parts[0].data.holdout.blocks().len() + parts[1].data.holdout.blocks().len()
+    );
     // Which blocks are held out differs, so all of both are compared.
     let all = |learner: &Learner| {
-        let mut all = learner.scatter.clone();
-        all.merge(&learner.holdout_scatter).unwrap();
+        let mut all = learner.data.scatter.clone();
+        all.merge(&learner.data.holdout_scatter).unwrap();
         (all.frames(), all.pairs(), all.fit(8, 0.2).unwrap())
     };
     let ((frames, pairs, fit), (n, p, right)) = (all(&joined), all(&whole));

@@ -32,32 +32,34 @@ impl Learner {
         self.counts.samples += len;
         if held(block.camera_block_index, self.config.promotion.holdout_every) {
             self.counts.held_out += len;
-            self.holdout_scatter.add(&self.form.pooled(&block), &self.replay.gaps().pairs(&block))?;
-            let block = self.form.held(block, &self.promotion_config);
-            if self.reference.frames() + block.stamps.len() <= self.form.reference_frames(&self.promotion_config) {
-                self.reference.push(block.clone());
+            self.data.holdout_scatter.add(&self.form.pooled(&block), &self.data.replay.gaps().pairs(&block))?;
+            let block = self.form.held(block, &self.selection.promotion_config);
+            if self.data.reference.frames() + block.stamps.len()
+                <= self.form.reference_frames(&self.selection.promotion_config)
+            {
+                self.data.reference.push(block.clone());
             }
-            self.holdout.push(block);
+            self.data.holdout.push(block);
             // What a measure warned of may be over.
-            if self.guard.memory.state == LearnerStatus::Holding {
+            if self.trained.guard.memory.state == LearnerStatus::Holding {
                 self.check();
             }
             return Ok(());
         }
         let frames = self.form.pooled(&block);
         let novel = self.novel(&frames);
-        self.replay.insert(&block);
-        self.scatter.add(&frames, &self.replay.gaps().pairs(&block))?;
-        if self.config.learn.optimizer.frames_per_step == 0 || self.residual.is_none() {
+        self.data.replay.insert(&block);
+        self.data.scatter.add(&frames, &self.data.replay.gaps().pairs(&block))?;
+        if self.config.learn.optimizer.frames_per_step == 0 || self.trained.residual.is_none() {
             return Ok(());
         }
         if !novel {
             self.hold(format!("no frame of block {} lies {NOVELTY} from what was seen before", block.number));
             return Ok(());
         }
-        self.credit += len;
-        while self.credit >= self.config.learn.optimizer.frames_per_step {
-            self.credit -= self.config.learn.optimizer.frames_per_step;
+        self.trained.credit += len;
+        while self.trained.credit >= self.config.learn.optimizer.frames_per_step {
+            self.trained.credit -= self.config.learn.optimizer.frames_per_step;
             let begun = self.governor.used();
             self.step();
             self.spent.steps += self.governor.used().saturating_sub(begun);
@@ -69,29 +71,35 @@ impl Learner {
     /// One gradient step, and a check where one is due. What is not finite, or a gradient out of all proportion, is not
     /// followed: the residual goes back to its last sound weights.
     fn step(&mut self) {
-        if self.guard.memory.state == LearnerStatus::Holding && self.warned {
+        if self.trained.guard.memory.state == LearnerStatus::Holding && self.trained.warned {
             return;
         }
         let pace = StepLimits {
-            rate: self.guard.memory.rate,
-            most_norm: self.guard.most_norm(self.config.learn.optimizer.clip_norm),
+            rate: self.trained.guard.memory.rate,
+            most_norm: self.trained.guard.most_norm(self.config.learn.optimizer.clip_norm),
         };
-        let Some(residual) = &mut self.residual else { return };
-        match residual.step(&mut self.replay, &self.exported.head, &self.config, pace, &mut self.rng) {
+        let Some(residual) = &mut self.trained.residual else { return };
+        match residual.step(
+            &mut self.data.replay,
+            &self.spaces.exported.head,
+            &self.config,
+            pace,
+            &mut self.trained.rng,
+        ) {
             Ok(None) => {}
             Ok(Some(stepped)) => {
                 self.counts.steps += 1;
                 self.counts.last_loss = Some(stepped.loss);
-                if self.guard.memory.state == LearnerStatus::Holding {
+                if self.trained.guard.memory.state == LearnerStatus::Holding {
                     self.changed(LearnerStatus::Learning, "there is something new to learn from".into());
                 }
-                if self.guard.stepped(stepped.norm, self.config.promotion.guard_steps) {
+                if self.trained.guard.stepped(stepped.norm, self.config.promotion.guard_steps) {
                     self.check();
                 }
             }
             Err(fault) => {
                 self.counts.rollbacks += 1;
-                let from = self.guard.roll_back(residual);
+                let from = self.trained.guard.roll_back(residual);
                 self.tell(from, fault.chain());
             }
         }
@@ -99,20 +107,20 @@ impl Learner {
 
     /// Measures the residual against the slow head under it on the newest held-out blocks.
     fn check(&mut self) {
-        let Some((latents, blocks)) = newest(&self.holdout, LEAST_FRAMES) else { return };
-        let Some(mut residual) = self.residual.take() else { return };
+        let Some((latents, blocks)) = newest(&self.data.holdout, LEAST_FRAMES) else { return };
+        let Some(mut residual) = self.trained.residual.take() else { return };
         let health = |head: &Head| EmbeddingHealth::floors(head.embed_rows(latents.view()).view(), &blocks);
         let (now, slow) = (health(&residual.live()), health(&self.form.head(Head::Learned(residual.base.clone()))));
-        let (steps, rate) = (residual.steps(), self.guard.memory.rate);
-        let (loss, norm) = (self.counts.last_loss, self.guard.norm());
-        let before = self.guard.memory.state;
-        let change = self.guard.check(&mut residual, &now, &slow);
-        self.residual = Some(residual);
+        let (steps, rate) = (residual.steps(), self.trained.guard.memory.rate);
+        let (loss, norm) = (self.counts.last_loss, self.trained.guard.norm());
+        let before = self.trained.guard.memory.state;
+        let change = self.trained.guard.check(&mut residual, &now, &slow);
+        self.trained.residual = Some(residual);
         let frame = self.frame;
         self.events.push(LearnerEvent::Health { frame, steps, loss, norm, rate, residual: now, slow });
-        let to = self.guard.memory.state;
-        self.warned =
-            to == LearnerStatus::Holding && (change.is_some() || (before == LearnerStatus::Holding && self.warned));
+        let to = self.trained.guard.memory.state;
+        self.trained.warned = to == LearnerStatus::Holding
+            && (change.is_some() || (before == LearnerStatus::Holding && self.trained.warned));
         if to == LearnerStatus::RolledBack {
             self.counts.rollbacks += u64::from(change.is_some());
         }
@@ -124,10 +132,10 @@ impl Learner {
 
     /// A sample was left out for being still: nothing will be learned until something stirs.
     pub(super) fn count_still(&mut self) {
-        let still = self.blocks.counts().still;
-        self.still_run = if still > self.still_seen { self.still_run + 1 } else { 0 };
-        self.still_seen = still;
-        if self.still_run == STILL_SAMPLES && self.residual.is_some() {
+        let still = self.data.blocks.counts().still;
+        self.data.still_run = if still > self.data.still_seen { self.data.still_run + 1 } else { 0 };
+        self.data.still_seen = still;
+        if self.data.still_run == STILL_SAMPLES && self.trained.residual.is_some() {
             self.hold(format!("{STILL_SAMPLES} samples of a still scene in a row"));
         }
     }
@@ -137,28 +145,28 @@ impl Learner {
     }
 
     fn changed(&mut self, to: LearnerStatus, reason: String) {
-        if let Some(from) = self.guard.go(to) {
+        if let Some(from) = self.trained.guard.go(to) {
             self.tell(from, reason);
         }
     }
 
     /// The watch has changed its state, from `from`.
     pub(super) fn tell(&mut self, from: LearnerStatus, reason: String) {
-        let (to, rate) = (self.guard.memory.state, self.guard.memory.rate);
-        let steps = self.residual.as_ref().map_or(0, super::trainer::Residual::steps);
+        let (to, rate) = (self.trained.guard.memory.state, self.trained.guard.memory.rate);
+        let steps = self.trained.steps();
         self.events.push(LearnerEvent::State { frame: self.frame, steps, from, to, reason, rate });
     }
 
     /// Some frame of the block differs from all references of the exported snapshot.
     fn novel(&self, block: &Block) -> bool {
-        let references = &self.exported.references;
+        let references = &self.spaces.exported.references;
         let nearest = |row: &[f32]| slices(references).map(|seen| dot(row, seen)).fold(f32::NEG_INFINITY, f32::max);
         references.nrows() == 0 || slices(&block.latents).any(|row| 1.0 - nearest(row) > NOVELTY)
     }
 
     /// Health of `head` on the newest held-out blocks; `None` while there are none.
     pub(super) fn health(&self, head: &Head) -> Option<EmbeddingHealth> {
-        let (latents, blocks) = newest(&self.holdout, 2)?;
+        let (latents, blocks) = newest(&self.data.holdout, 2)?;
         let health = EmbeddingHealth::of(head.embed_rows(latents.view()).view(), &blocks);
         self.governor.rest();
         Some(health)
