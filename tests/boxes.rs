@@ -113,7 +113,7 @@ fn a_head_is_learned_from_tracks_and_used_for_boxes_only() {
     assert!(journal("run").contains("\"boxes\":\"boxes.txt\""));
     place.run(&["check", "--run", "run"]).ok();
     let info: Value = serde_json::from_slice(&fs::read(place.at("run/run.json")).unwrap()).unwrap();
-    assert_eq!(info["config"]["learn"]["false_negatives"], "segment");
+    assert_eq!(info["config"]["learn"]["sampling"]["false_negatives"], "segment");
     let of_run = ["--run", "run", "--boxes", "boxes.txt", "--set", "export.latents=true"];
     let embedded = embed(&place, "out", &of_run).ok().json();
     assert_eq!((&embedded["head"], &embedded["space"]), (&report["head"]["number"], &report["head"]["space"]));

@@ -295,7 +295,8 @@ fn desks_that_make_no_sense_are_refused_at_the_start() {
     embed(FILE, &["--set", &set]).fails(2, &["not live", "--boxes"]);
     embed(LIVE, &["--set", &set, "--set", "boxes.method=roi"]).fails(78, &["there is no grid"]);
     embed(LIVE, &["--set", &set, "--set", "box_server.run=nowhere"]).fails(78, &["box_server.run", "nowhere"]);
-    embed(LIVE, &["--set", &set, "--set", &set.replace("boxes=", "socket=")]).fails(78, &["one of its own"]);
+    embed(LIVE, &["--set", &set, "--set", &set.replace("box_server.listen=", "stream.socket=")])
+        .fails(78, &["one of its own"]);
     embed(LIVE, &["--set", &set, "--set", "preprocess.motion_crop=true", "--set", "mqtt.boxes=true"])
         .fails(78, &["2 mistakes", "no mqtt.broker", "leave one out"]);
     fs::write(place.at("boxes.txt"), "1,-1,0,0,9,9\n").unwrap();

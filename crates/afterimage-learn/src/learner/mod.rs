@@ -23,7 +23,6 @@ mod promotion;
 mod bench_candidates;
 mod collapse_guard;
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
