@@ -63,13 +63,13 @@ fn every_candidate_of_every_objective_is_in_the_table() {
         assert!(trial["steps"].as_u64().unwrap() > 0, "{trial}");
         assert!(trial["regret"].as_f64().unwrap() >= 0.0, "nothing is better than the best: {trial}");
         for row in trial["trained"].as_array().unwrap().iter().chain(found["closed_form"].as_array().unwrap()) {
-            ["knn1", "knn5", "linear", "near", "far"].iter().for_each(|key| assert_share(&row[key]));
+            ["knn1", "knn5", "linear", "next_frame", "auc"].iter().for_each(|key| assert_share(&row[key]));
             assert!(row["health"]["rank"].as_f64().unwrap() > 1.0, "{row}");
         }
         ["knn1", "knn5", "linear"].iter().for_each(|key| assert_share(&trial["adapted"][key]));
     }
     // Objectives and seeds train different residuals.
-    let nears: Vec<String> = trials.iter().map(|t| t["trained"][0]["near"].to_string()).collect();
+    let nears: Vec<String> = trials.iter().map(|t| t["trained"][0]["next_frame"].to_string()).collect();
     assert!((1..4).all(|i| nears[..i].iter().all(|other| *other != nears[i])), "{nears:?}");
 
     let markdown = std::fs::read_to_string(place.at("found/learning.md")).unwrap();
@@ -97,7 +97,7 @@ fn the_learner_of_the_table_is_that_of_learn() {
     let last = fits.rfind(|event| event["candidates"].is_array()).unwrap();
     let close = |a: &Value, b: &Value| (a.as_f64().unwrap() - b.as_f64().unwrap()).abs() < 1e-9;
     let slow = &last["candidates"][0]["against_frozen"];
-    for side in ["near", "far"] {
+    for side in ["next_frame", "auc"] {
         assert!(close(&slow[side]["reference"], &found["closed_form"][0][side]), "{side}: {slow}");
         assert!(close(&slow[side]["candidate"], &found["closed_form"][1][side]), "{side}: {slow}");
     }
@@ -112,7 +112,7 @@ fn instance_is_trained_wherever_it_stands() {
     let args = ["scenes", "--objectives", &all, "--seeds", "1", "--set", "learn.augmentation.share=0.5", "--json"];
     let json = bench(&place, &args).ok().json();
     let trials = json["learning"][0]["found"]["trials"].as_array().unwrap();
-    let nears: Vec<String> = trials.iter().map(|t| t["trained"][0]["near"].to_string()).collect();
+    let nears: Vec<String> = trials.iter().map(|t| t["trained"][0]["next_frame"].to_string()).collect();
     assert!(trials.iter().all(|trial| trial["steps"].as_u64().unwrap() > 0), "{trials:?}");
     assert!(nears[0] != nears[1] && nears[0] != nears[2] && nears[1] != nears[2], "{objectives:?}: {nears:?}");
 }

@@ -26,7 +26,7 @@ fn write_data(folder: &Path, uri: &str) {
 fn a_promoted_head_beats_the_frozen_encoder_on_scenes_it_never_saw() {
     let place = TestDir::new();
     let report = place.learn("pattern://7?frames=4000&segments=400&width=64&height=48", "run", &[]).ok().json();
-    for side in ["near", "far"] {
+    for side in ["next_frame", "auc"] {
         let gain = &report["gain"][side];
         assert!(gain["lower_bound"].as_f64().unwrap() > 0.0, "{side}: {gain}");
         assert!(gain["candidate"].as_f64() > gain["reference"].as_f64(), "{side}: {gain}");

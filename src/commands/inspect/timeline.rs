@@ -103,7 +103,7 @@ fn tried(fit: &Value) -> Vec<String> {
                     let (candidate, reference) = (&judgement[side]["candidate"], &judgement[side]["reference"]);
                     candidate.as_f64().zip(reference.as_f64()).map(|(c, r)| format!(" {side} {:+.4}", c - r))
                 };
-                let gains: String = ["near", "far"].into_iter().filter_map(gain).collect();
+                let gains: String = ["next_frame", "auc"].into_iter().filter_map(gain).collect();
                 let probe = &judgement["probe"]["rank"];
                 let probe = probe["candidate"].as_f64().zip(probe["reference"].as_f64());
                 let probe = probe.map(|(c, r)| format!(" probe {:+.4}", c - r)).unwrap_or_default();

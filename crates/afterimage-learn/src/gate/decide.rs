@@ -15,9 +15,9 @@ pub struct GateResult {
     /// Held-out blocks compared: those of the side that has fewer.
     pub blocks: usize,
     /// Detail kept.
-    pub near: PairedBootstrap,
+    pub next_frame: PairedBootstrap,
     /// Invariance gained.
-    pub far: PairedBootstrap,
+    pub auc: PairedBootstrap,
     /// Why, in one line.
     pub reason: String,
 }
@@ -35,7 +35,7 @@ pub struct PairedBootstrap {
     pub upper_bound: f64,
 }
 
-/// Is the candidate surely better than the reference on both sides? The test that a first head must pass against the
+/// Is the candidate significantly better than the reference on both sides? The test that a first head must pass against the
 /// frozen latents, and every later one too.
 ///
 /// For each side: `d_s = candidate_s - reference_s` over the blocks `s` that have a score; `promotion.resamples` (`R`) times as
@@ -51,40 +51,41 @@ pub fn gate(candidate: &Scores, reference: &Scores, config: &Promotion, seed: u6
         let side = |name: &str, side: &PairedBootstrap| {
             // Written so that a NaN is an objection.
             let better = side.lower_bound > 0.0;
-            (!better).then(|| format!("{name} {}: not surely better", side.figures()))
+            (!better).then(|| format!("{name} {}: not significantly better", side.figures()))
         };
-        [side("near", near), side("far", far)].into_iter().flatten().collect()
+        [side("next-frame", near), side("AUC", far)].into_iter().flatten().collect()
     })
 }
 
 /// May a candidate that is better than the frozen latents ([`gate`]) take the place of a head that was, too?
 ///
-/// As [`gate`], but asks less, because a head fitted on more frames is seldom surely better on both sides: on no side
-/// surely worse (upper bound not below 0), and better in the sum of the two mean differences.
+/// As [`gate`], but asks less, because a head fitted on more frames is seldom significantly better on both sides: on no side
+/// significantly worse (upper bound not below 0), and better in the sum of the two mean differences.
 pub fn non_inferior(candidate: &Scores, exported: &Scores, config: &Promotion, seed: u64) -> GateResult {
     decide(candidate, exported, config, seed, |near, far| {
         let side = |name: &str, side: &PairedBootstrap| {
             // Written so that a NaN is an objection.
             let level = side.upper_bound >= 0.0;
-            (!level).then(|| format!("{name} {}: surely worse", side.figures()))
+            (!level).then(|| format!("{name} {}: significantly worse", side.figures()))
         };
         let sum = near.gain() + far.gain();
         let better = sum > 0.0;
-        let together = (!better).then(|| format!("near and far together {sum:+.4}: not better"));
-        [side("near", near), side("far", far), together].into_iter().flatten().collect()
+        let together = (!better).then(|| format!("next-frame and AUC together {sum:+.4}: not better"));
+        [side("next-frame", near), side("AUC", far), together].into_iter().flatten().collect()
     })
 }
 
-/// Is the candidate surely worse than the reference, on either side (upper bound below 0)? In which way, or `None`. Says
+/// Is the candidate significantly worse than the reference, on either side (upper bound below 0)? In which way, or `None`. Says
 /// nothing on fewer than `promotion.min_blocks` blocks, or on scores that cannot be compared.
 pub fn regression(candidate: &Scores, reference: &Scores, config: &Promotion, seed: u64) -> Option<String> {
     let verdict = decide(candidate, reference, config, seed, |_, _| Vec::new());
     if !verdict.passed {
         return None;
     }
-    let sides = [("near", &verdict.near), ("far", &verdict.far)];
+    let sides = [("next-frame", &verdict.next_frame), ("AUC", &verdict.auc)];
     let worse = sides.into_iter().filter(|(_, side)| side.upper_bound < 0.0);
-    let reasons: Vec<String> = worse.map(|(name, side)| format!("{name} {}: surely worse", side.figures())).collect();
+    let reasons: Vec<String> =
+        worse.map(|(name, side)| format!("{name} {}: significantly worse", side.figures())).collect();
     (!reasons.is_empty()).then(|| reasons.join("; "))
 }
 
@@ -96,11 +97,11 @@ fn decide(
     seed: u64,
     objections: impl Fn(&PairedBootstrap, &PairedBootstrap) -> Vec<String>,
 ) -> GateResult {
-    let near = compare(&candidate.near, &reference.near, config, seed, 0);
-    let far = compare(&candidate.far, &reference.far, config, seed, 1);
+    let near = compare(&candidate.next_frame, &reference.next_frame, config, seed, 0);
+    let far = compare(&candidate.auc, &reference.auc, config, seed, 1);
     let blocks = near.blocks.min(far.blocks);
     let mut against = Vec::new();
-    for (name, side) in [("near", &near), ("far", &far)] {
+    for (name, side) in [("next-frame", &near), ("AUC", &far)] {
         against.extend(side.fault.as_ref().map(|fault| format!("{name}: {fault}")));
     }
     if against.is_empty() {
@@ -113,11 +114,11 @@ fn decide(
     }
     let passed = against.is_empty();
     let reason = if passed {
-        format!("near {}, far {} on {blocks} held-out blocks", near.side.figures(), far.side.figures())
+        format!("next-frame {}, AUC {} on {blocks} held-out blocks", near.side.figures(), far.side.figures())
     } else {
         against.join("; ")
     };
-    GateResult { passed, blocks, near: near.side, far: far.side, reason }
+    GateResult { passed, blocks, next_frame: near.side, auc: far.side, reason }
 }
 
 impl PairedBootstrap {

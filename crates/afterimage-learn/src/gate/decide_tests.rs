@@ -3,7 +3,7 @@ use super::*;
 /// Scores around `near` and `far` with a wave of their own on each block.
 fn made(blocks: usize, near: f64, far: f64, wave: f64) -> Scores {
     let side = |mean: f64, step: f64| (0..blocks).map(|i| mean + wave * (step * i as f64).sin()).collect();
-    Scores { near: side(near, 1.3), far: side(far, 2.1) }
+    Scores { next_frame: side(near, 1.3), auc: side(far, 2.1) }
 }
 
 fn config() -> Promotion {
@@ -18,9 +18,9 @@ fn the_gate_needs_both_sides() {
     {
         let verdict = gate(&made(40, 0.85 + near, 0.92 + far, 0.02), &reference, &config(), 1);
         assert_eq!(verdict.passed, passes, "{verdict:?}");
-        assert!((verdict.near.gain() - near).abs() < 2e-3 && (verdict.far.gain() - far).abs() < 2e-3);
-        assert!(verdict.reason.contains("near") == (passes || near <= 0.0), "{}", verdict.reason);
-        assert!(verdict.reason.contains("far") == (passes || far <= 0.0), "{}", verdict.reason);
+        assert!((verdict.next_frame.gain() - near).abs() < 2e-3 && (verdict.auc.gain() - far).abs() < 2e-3);
+        assert!(verdict.reason.contains("next-frame") == (passes || near <= 0.0), "{}", verdict.reason);
+        assert!(verdict.reason.contains("AUC") == (passes || far <= 0.0), "{}", verdict.reason);
         assert_eq!(verdict.blocks, 40);
     }
     let few = gate(&made(13, 0.9, 0.95, 0.0), &made(13, 0.8, 0.9, 0.0), &config(), 1);
@@ -39,14 +39,20 @@ fn a_gain_within_its_own_spread_is_not_sure() {
     let mut candidate = reference.clone();
     let change =
         |x: &mut Vec<f64>| x.iter_mut().enumerate().for_each(|(i, x)| *x += if i % 2 == 0 { 0.05 } else { -0.04 });
-    change(&mut candidate.near);
-    change(&mut candidate.far);
+    change(&mut candidate.next_frame);
+    change(&mut candidate.auc);
     let verdict = gate(&candidate, &reference, &config(), 1);
-    assert!(!verdict.passed && verdict.near.gain() > 0.004 && verdict.near.lower_bound < 0.0, "{verdict:?}");
-    assert!(non_inferior(&candidate, &reference, &config(), 1).passed, "not surely worse, and better on average");
+    assert!(
+        !verdict.passed && verdict.next_frame.gain() > 0.004 && verdict.next_frame.lower_bound < 0.0,
+        "{verdict:?}"
+    );
+    assert!(
+        non_inferior(&candidate, &reference, &config(), 1).passed,
+        "not significantly worse, and better on average"
+    );
     // The normal bound: 0.005 -+ 1.645 * 0.045 / sqrt(40).
-    assert!((verdict.near.lower_bound - (0.005 - 0.0117)).abs() < 2e-3, "{verdict:?}");
-    assert!((verdict.near.upper_bound - (0.005 + 0.0117)).abs() < 2e-3, "{verdict:?}");
+    assert!((verdict.next_frame.lower_bound - (0.005 - 0.0117)).abs() < 2e-3, "{verdict:?}");
+    assert!((verdict.next_frame.upper_bound - (0.005 + 0.0117)).abs() < 2e-3, "{verdict:?}");
 }
 
 #[test]
@@ -56,8 +62,12 @@ fn replacing_asks_for_no_loss_and_some_gain() {
         |near: f64, far: f64| non_inferior(&made(40, 0.87 + near, 0.96 + far, 0.012), &exported, &config(), 2);
     assert!(against(0.002, 0.002).passed);
     let lost = against(-0.02, 0.03);
-    assert!(!lost.passed && lost.reason.starts_with("near 0.8701 -> 0.8501 (-0.0200, from -0.02"), "{}", lost.reason);
-    assert!(lost.reason.ends_with("surely worse"), "{}", lost.reason);
+    assert!(
+        !lost.passed && lost.reason.starts_with("next-frame 0.8701 -> 0.8501 (-0.0200, from -0.02"),
+        "{}",
+        lost.reason
+    );
+    assert!(lost.reason.ends_with("significantly worse"), "{}", lost.reason);
     assert!(!against(0.03, -0.02).passed);
     let equal = non_inferior(&exported, &exported, &config(), 2);
     assert!(!equal.passed && equal.reason.contains("together +0.0000: not better"), "{}", equal.reason);
@@ -66,7 +76,7 @@ fn replacing_asks_for_no_loss_and_some_gain() {
 #[test]
 fn short_blocks_are_left_out_and_broken_scores_never_pass() {
     let (mut candidate, mut reference) = (made(20, 0.9, 0.95, 0.0), made(20, 0.8, 0.9, 0.0));
-    for x in [&mut candidate.far, &mut reference.far] {
+    for x in [&mut candidate.auc, &mut reference.auc] {
         x[3] = f64::NAN;
         x[4] = f64::NAN;
     }
@@ -74,19 +84,24 @@ fn short_blocks_are_left_out_and_broken_scores_never_pass() {
     assert!(verdict.passed && verdict.blocks == 18, "{verdict:?}");
     for broken in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         let mut other = candidate.clone();
-        other.near[7] = broken;
+        other.next_frame[7] = broken;
         for verdict in [
             gate(&other, &reference, &config(), 3),
             non_inferior(&other, &reference, &config(), 3),
-            gate(&candidate, &Scores { near: other.near.clone(), far: reference.far.clone() }, &config(), 3),
+            gate(
+                &candidate,
+                &Scores { next_frame: other.next_frame.clone(), auc: reference.auc.clone() },
+                &config(),
+                3,
+            ),
         ] {
-            assert!(!verdict.passed && verdict.reason == "near: scores that are not finite", "{verdict:?}");
+            assert!(!verdict.passed && verdict.reason == "next-frame: scores that are not finite", "{verdict:?}");
             assert!(serde_json::to_string(&verdict).is_ok());
         }
     }
     let other = gate(&made(21, 0.9, 0.95, 0.0), &reference, &config(), 3);
     assert!(!other.passed && other.reason.contains("scores of 21 and of 20 blocks"), "{}", other.reason);
-    let nothing = Scores { near: vec![f64::NAN; 20], far: vec![f64::NAN; 20] };
+    let nothing = Scores { next_frame: vec![f64::NAN; 20], auc: vec![f64::NAN; 20] };
     assert!(!gate(&nothing, &nothing, &Promotion { min_blocks: 0, ..config() }, 3).passed);
     assert!(!non_inferior(&nothing, &nothing, &Promotion { min_blocks: 0, ..config() }, 3).passed);
 }
@@ -113,9 +128,9 @@ fn only_what_is_surely_worse_is_harmful() {
     let harm = |near: f64, far: f64| regression(&made(40, 0.85 + near, 0.92 + far, 0.012), &frozen, &config(), 3);
     assert_eq!((harm(0.01, 0.01), harm(0.0, 0.0)), (None, None));
     let near = harm(-0.02, 0.05).unwrap();
-    assert!(near.starts_with("near 0.8501 -> 0.8301") && near.ends_with("surely worse"), "{near}");
-    assert!(harm(0.05, -0.02).unwrap().starts_with("far"));
-    assert_eq!(harm(-0.02, -0.02).unwrap().matches("surely worse").count(), 2);
+    assert!(near.starts_with("next-frame 0.8501 -> 0.8301") && near.ends_with("significantly worse"), "{near}");
+    assert!(harm(0.05, -0.02).unwrap().starts_with("AUC"));
+    assert_eq!(harm(-0.02, -0.02).unwrap().matches("significantly worse").count(), 2);
     let few = made(13, 0.85, 0.92, 0.0);
     assert_eq!(regression(&made(13, 0.5, 0.5, 0.0), &few, &config(), 3), None, "too few blocks say nothing");
 }

@@ -198,10 +198,10 @@ mod tests {
         Probe::new(Array2::from_shape_vec((labels.len(), 4), rows).unwrap(), labels, &names(classes)).unwrap()
     }
 
-    /// The candidate must be surely better.
-    fn surely(probe: &Probe, candidate: &[f64], reference: &[f64]) -> ProbeResult {
+    /// The candidate must be significantly better.
+    fn significantly(probe: &Probe, candidate: &[f64], reference: &[f64]) -> ProbeResult {
         probe.compare(candidate, reference, &Promotion::default(), 1, |side| {
-            (side.lower_bound > 0.0, "not surely better")
+            (side.lower_bound > 0.0, "not significantly better")
         })
     }
 
@@ -224,14 +224,14 @@ mod tests {
         let frozen = probe.scores(&Head::Identity { dim: 4 });
         let good = probe.scores(&weighted(&[1.0, 1.0, 0.1, 0.1]));
         let bad = probe.scores(&weighted(&[0.3, 0.3, 1.0, 1.0]));
-        let verdict = surely(&probe, &good, &frozen);
+        let verdict = significantly(&probe, &good, &frozen);
         assert!(verdict.passed && verdict.rank.candidate > 0.9 && verdict.rank.reference < 0.5, "{verdict:?}");
         assert_eq!((verdict.classes, verdict.images), (12, 36));
-        let verdict = surely(&probe, &bad, &frozen);
-        assert!(!verdict.passed && verdict.reason.ends_with("not surely better"), "{verdict:?}");
-        assert!(!surely(&probe, &frozen, &frozen).passed);
+        let verdict = significantly(&probe, &bad, &frozen);
+        assert!(!verdict.passed && verdict.reason.ends_with("not significantly better"), "{verdict:?}");
+        assert!(!significantly(&probe, &frozen, &frozen).passed);
         // The mean of class means is what heads are chosen by.
-        assert!((probe.mean(&good) - surely(&probe, &good, &frozen).rank.candidate).abs() < 1e-12);
+        assert!((probe.mean(&good) - significantly(&probe, &good, &frozen).rank.candidate).abs() < 1e-12);
     }
 
     #[test]
@@ -241,10 +241,10 @@ mod tests {
         let broken = probe.scores(&weighted(&[f32::NAN; 4]));
         assert!(broken.iter().all(|x| x.is_nan()) && probe.scores(&weighted(&[1.0; 5])).iter().all(|x| x.is_nan()));
         for (candidate, reference) in [(&broken, &fine), (&fine, &broken), (&broken, &broken), (&vec![1.0; 3], &fine)] {
-            let verdict = surely(&probe, candidate, reference);
+            let verdict = significantly(&probe, candidate, reference);
             assert!(!verdict.passed && verdict.reason == "labelled images: scores that are not finite", "{verdict:?}");
         }
-        assert!(surely(&probe, &[0.2; 12], &fine).passed);
+        assert!(significantly(&probe, &[0.2; 12], &fine).passed);
     }
 
     #[test]

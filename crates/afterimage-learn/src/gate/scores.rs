@@ -14,9 +14,9 @@ use crate::linalg::{dot, product, slices};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scores {
     /// Detail kept: the *next* frame is found among all others. 0 to 1, larger is better.
-    pub near: Vec<f64>,
+    pub next_frame: Vec<f64>,
     /// Invariance gained: a *far* frame of the block is nearer than frames of other blocks. 0 to 1, larger is better.
-    pub far: Vec<f64>,
+    pub auc: Vec<f64>,
 }
 
 /// Rows of the matrix of cosines that are there at once.
@@ -38,7 +38,7 @@ const CHUNK: usize = 64;
 /// `4 k (h + t) + 256 (h + t)` bytes.
 pub fn scores(held: &Holdout, distractors: ArrayView2<f32>, far_gap_secs: f64, head: &Head) -> Scores {
     let count = held.blocks().len();
-    let unknown = Scores { near: vec![f64::NAN; count], far: vec![f64::NAN; count] };
+    let unknown = Scores { next_frame: vec![f64::NAN; count], auc: vec![f64::NAN; count] };
     let fits = |x: ArrayView2<f32>| x.ncols() == head.dim_in() || x.nrows() == 0;
     if !fits(distractors) || !held.blocks().iter().all(|b| fits(b.latents.view())) {
         return unknown;
@@ -61,11 +61,11 @@ pub fn scores(held: &Holdout, distractors: ArrayView2<f32>, far_gap_secs: f64, h
         return unknown;
     }
     let far_ns = (far_gap_secs * 1e9).round() as i64;
-    let mut out = Scores { near: Vec::with_capacity(count), far: Vec::with_capacity(count) };
+    let mut out = Scores { next_frame: Vec::with_capacity(count), auc: Vec::with_capacity(count) };
     for (block, range) in held.blocks().iter().zip(ends) {
         let (near, far) = block_scores(&frames, &others, range, &block.stamps, far_ns);
-        out.near.push(near);
-        out.far.push(far);
+        out.next_frame.push(near);
+        out.auc.push(far);
     }
     out
 }

@@ -49,7 +49,7 @@ fn by_definition(held: &Holdout, distractors: &Array2<f32>, gap: i64, head: &Hea
         })
         .collect();
     let others = head.embed_rows(distractors.view());
-    let mut out = Scores { near: vec![], far: vec![] };
+    let mut out = Scores { next_frame: vec![], auc: vec![] };
     for (b, block) in held.blocks().iter().enumerate() {
         let n = block.stamps.len() as i64;
         let (mut near, mut far) = (vec![], vec![]);
@@ -72,8 +72,8 @@ fn by_definition(held: &Holdout, distractors: &Array2<f32>, gap: i64, head: &Hea
             }
         }
         let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
-        out.near.push(mean(&near));
-        out.far.push(mean(&far));
+        out.next_frame.push(mean(&near));
+        out.auc.push(mean(&far));
     }
     out
 }
@@ -98,17 +98,17 @@ fn scores_are_the_formulas() {
     for head in [Head::Identity { dim: 12 }, head] {
         let found = scores(&held, distractors.view(), 1.2, &head);
         let right = by_definition(&held, &distractors, 12, &head);
-        assert!(agree(&found.near, &right.near), "{found:?}\n{right:?}");
-        assert!(agree(&found.far, &right.far), "{found:?}\n{right:?}");
+        assert!(agree(&found.next_frame, &right.next_frame), "{found:?}\n{right:?}");
+        assert!(agree(&found.auc, &right.auc), "{found:?}\n{right:?}");
         // One frame: nothing; 0.4 s: no far frame; 0.6 s is half of the gap, and so enough.
-        let near: Vec<bool> = found.near.iter().map(|x| !x.is_nan()).collect();
-        let far: Vec<bool> = found.far.iter().map(|x| !x.is_nan()).collect();
+        let near: Vec<bool> = found.next_frame.iter().map(|x| !x.is_nan()).collect();
+        let far: Vec<bool> = found.auc.iter().map(|x| !x.is_nan()).collect();
         assert_eq!(near, [true, true, false, true, true, true, true, true]);
         assert_eq!(far, [true, true, false, false, true, true, false, true]);
-        assert!(found.near.iter().chain(&found.far).all(|x| x.is_nan() || (0.0..=1.0).contains(x)));
+        assert!(found.next_frame.iter().chain(&found.auc).all(|x| x.is_nan() || (0.0..=1.0).contains(x)));
         let without = scores(&held, distractors.slice(s![..0, ..]), 1.2, &head);
         let right = by_definition(&held, &distractors.slice(s![..0, ..]).to_owned(), 12, &head);
-        assert!(agree(&without.near, &right.near) && agree(&without.far, &found.far));
+        assert!(agree(&without.next_frame, &right.next_frame) && agree(&without.auc, &found.auc));
     }
 }
 
@@ -122,7 +122,7 @@ fn a_tie_counts_against_the_head() {
         same.push(Block { number, index: vec![0, 1], stamps, latents, ..Block::default() });
     }
     let found = scores(&same, array![[1.0, 0.0]].view(), 1.2, &Head::Identity { dim: 2 });
-    assert_eq!(found, Scores { near: vec![0.25; 2], far: vec![0.0; 2] });
+    assert_eq!(found, Scores { next_frame: vec![0.25; 2], auc: vec![0.0; 2] });
     // A head that maps everything to one point.
     let collapsed = Head::Learned(HeadParams {
         mean: Array1::from_elem(12, -9.0),
@@ -132,12 +132,12 @@ fn a_tie_counts_against_the_head() {
         form: EmbeddingKind::Single,
     });
     let found = scores(&held(&[20; 6], 12, 4), random(8, 12, 5).view(), 1.2, &collapsed);
-    assert!(found.near.iter().all(|&x| x < 0.05) && found.far.iter().all(|&x| x < 0.1), "{found:?}");
+    assert!(found.next_frame.iter().all(|&x| x < 0.05) && found.auc.iter().all(|&x| x < 0.1), "{found:?}");
 }
 
 #[test]
 fn what_cannot_be_scored_is_nan() {
-    let nan = |s: &Scores, n: usize| s.near.len() == n && s.near.iter().chain(&s.far).all(|x| x.is_nan());
+    let nan = |s: &Scores, n: usize| s.next_frame.len() == n && s.next_frame.iter().chain(&s.auc).all(|x| x.is_nan());
     let two = held(&[20, 20], 4, 6);
     let none = Array2::zeros((0, 4));
     let head = |slow: f32| {

@@ -23,9 +23,9 @@ pub struct CandidateReport {
     /// The head as it would be exported: fitted on all blocks where it is in closed form.
     pub head: Head,
     /// Mean near score of the head as it is judged, fitted without the held-out blocks.
-    pub near: f64,
+    pub next_frame: f64,
     /// Its mean far score.
-    pub far: f64,
+    pub auc: f64,
     /// Its health on held-out frames.
     pub health: Option<EmbeddingHealth>,
 }
@@ -103,7 +103,7 @@ impl Learner {
             let (sum, n) = side.iter().filter(|x| x.is_finite()).fold((0.0, 0.0), |(sum, n), x| (sum + x, n + 1.0));
             sum / n
         };
-        let (near, far, health) = (mean(&scores.near), mean(&scores.far), self.health(judged));
-        CandidateReport { label, trained, head, near, far, health }
+        let (near, far, health) = (mean(&scores.next_frame), mean(&scores.auc), self.health(judged));
+        CandidateReport { label, trained, head, next_frame: near, auc: far, health }
     }
 }

@@ -23,9 +23,9 @@ impl Learner {
         measured
     }
 
-    /// Is a head surely better, on both sides and to the probe?
+    /// Is a head significantly better, on both sides and to the probe?
     pub(super) fn better(&self, candidate: &HeadScores, reference: &HeadScores) -> GateOutcome {
-        self.judgement(candidate, reference, gate, |side| (side.lower_bound > 0.0, "not surely better"))
+        self.judgement(candidate, reference, gate, |side| (side.lower_bound > 0.0, "not significantly better"))
     }
 
     /// May a head that is better than the frozen latents replace one that is as well?
@@ -33,11 +33,11 @@ impl Learner {
         self.judgement(candidate, exported, non_inferior, |side| (side.gain() >= 0.0, "worse"))
     }
 
-    /// What speaks for the frozen latents in place of the exported head: it is surely worse on a side, or to the probe.
+    /// What speaks for the frozen latents in place of the exported head: it is significantly worse on a side, or to the probe.
     pub(super) fn harmful(&self, exported: &HeadScores, frozen: &HeadScores) -> Option<String> {
         let (config, seed) = (&self.config.promotion, self.config.learn.seed);
         let label_free = regression(&exported.label_free, &frozen.label_free, config, seed);
-        let labelled = self.labelled(exported, frozen, |side| (side.upper_bound >= 0.0, "surely worse"));
+        let labelled = self.labelled(exported, frozen, |side| (side.upper_bound >= 0.0, "significantly worse"));
         let labelled = labelled.filter(|probe| !probe.passed).map(|probe| probe.reason);
         let reasons: Vec<String> = label_free.into_iter().chain(labelled).collect();
         (!reasons.is_empty()).then(|| reasons.join("; "))

@@ -146,7 +146,7 @@ impl Learner {
                 .filter(|_| against_frozen.passed())
                 .map(|exported| self.replaces(&measured, exported));
             let on_probe = self.on_probe(&measured);
-            // Gradient steps have to add to the closed form, surely and on both sides, or stay unchosen; a probe compares
+            // Gradient steps have to add to the closed form, significantly and on both sides, or stay unchosen; a probe compares
             // them with it like any other.
             let has_to_add = rung.kind.trained() && against_frozen.passed() && on_probe.is_none();
             if has_to_add && slow.is_none() {

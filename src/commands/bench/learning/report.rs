@@ -57,8 +57,8 @@ fn label_free(rows: &[&Row]) -> [String; 6] {
         over(&[figures.iter().sum::<f64>() / figures.len() as f64], decimals)
     };
     [
-        mean(&|r| Some(r.near), 3),
-        mean(&|r| Some(r.far), 3),
+        mean(&|r| Some(r.next_frame), 3),
+        mean(&|r| Some(r.auc), 3),
         mean(&|r| r.health.as_ref().map(|h| h.rank), 0),
         mean(&|r| r.health.as_ref().map(|h| h.alignment), 2),
         mean(&|r| r.health.as_ref().map(|h| h.uniformity), 2),
@@ -111,7 +111,8 @@ pub(super) fn of_set(set: &DataSet, trials: &Runs) -> Result<String> {
         trials.fits,
         trials.whole_secs
     );
-    let mut table = Table::new(&["head", "1-NN", "5-NN", "linear", "near", "far", "rank", "align", "uniform", "TR@1"])?;
+    let mut table =
+        Table::new(&["head", "1-NN", "5-NN", "linear", "next-frame", "AUC", "rank", "align", "uniform", "TR@1"])?;
     for row in &trials.closed_form {
         let cells = accuracies(&[row.accuracy]).into_iter().chain(label_free(&[row]));
         table.line(std::iter::once(row.label.clone()).chain(cells))?;
@@ -120,7 +121,8 @@ pub(super) fn of_set(set: &DataSet, trials: &Runs) -> Result<String> {
     let groups = by_objective(&trials.trials);
     if trials.trials.iter().any(|trial| !trial.trained.is_empty()) {
         out.push_str("\nHeads with the trained residual (label-free measures: means over the seeds):\n\n");
-        let columns = ["objective, head", "1-NN", "5-NN", "linear", "near", "far", "rank", "align", "uniform", "TR@1"];
+        let columns =
+            ["objective, head", "1-NN", "5-NN", "linear", "next-frame", "AUC", "rank", "align", "uniform", "TR@1"];
         let mut table = Table::new(&columns)?;
         for (objective, group) in &groups {
             let Some(first) = group.first() else { continue };

@@ -20,15 +20,15 @@ pub(super) struct Row {
     pub(super) label: String,
     #[serde(flatten)]
     pub(super) accuracy: Accuracy,
-    pub(super) near: f64,
-    pub(super) far: f64,
+    pub(super) next_frame: f64,
+    pub(super) auc: f64,
     pub(super) health: Option<EmbeddingHealth>,
 }
 
 impl Row {
     fn of(set: &DataSet, tried: CandidateReport) -> Result<Self> {
-        let CandidateReport { label, head, near, far, health, .. } = tried;
-        Ok(Self { label, accuracy: set.accuracy(&head)?, near, far, health })
+        let CandidateReport { label, head, next_frame: near, auc: far, health, .. } = tried;
+        Ok(Self { label, accuracy: set.accuracy(&head)?, next_frame: near, auc: far, health })
     }
 }
 
