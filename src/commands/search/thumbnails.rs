@@ -94,7 +94,7 @@ mod tests {
     fn record(level: Granularity, window: Option<[i32; 4]>) -> Record {
         let text = r#"{"camera":"a","frame":3,"stamp_ns":4,"segment":0,"space":"s","head":1,"novelty":null}"#;
         let record: Record = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}"));
-        Record { level: level, window, ..record }
+        Record { level, window, ..record }
     }
 
     #[test]
