@@ -27,7 +27,10 @@ pub mod journal;
 pub mod export;
 pub mod search;
 // The parts together.
-pub mod telemetry;
+pub mod logging;
+pub mod signals;
+pub mod process_stats;
+pub mod latency_histogram;
 pub mod metrics;
 pub mod http;
 pub mod host;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use afterimage::cli::Cli;
 use afterimage::encoder::runtime;
 use afterimage::source::address::Address;
-use afterimage::{commands, telemetry};
+use afterimage::{commands, host, logging};
 use clap::Parser;
 
 #[allow(unsafe_code, reason = "see `forbid_telemetry`")]
@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     let started = Instant::now();
     // SAFETY: no thread has been started.
     unsafe { runtime::forbid_telemetry() };
-    telemetry::return_large_blocks();
+    host::return_large_blocks();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // The help and the version are no mistakes.
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         }
         Err(wrong) => return refused(&wrong),
     };
-    telemetry::init_logging((cli.verbose.min(9) as i8) - (cli.quiet.min(9) as i8));
+    logging::init_logging((cli.verbose.min(9) as i8) - (cli.quiet.min(9) as i8));
     match run(&cli, started) {
         Ok(code) => ExitCode::from(code),
         Err(e) => {
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
                 None => (format!("{e:#}"), 1),
             };
             // Nothing is left to do when standard error is closed.
-            writeln!(std::io::stderr(), "afterimage: {}", telemetry::printable(&without_secrets(text))).ok();
+            writeln!(std::io::stderr(), "afterimage: {}", logging::printable(&without_secrets(text))).ok();
             ExitCode::from(code)
         }
     }

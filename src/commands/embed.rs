@@ -16,7 +16,7 @@ use crate::host::Watchdog;
 use crate::pipeline::export_thread::{Exporter, FilePositions};
 use crate::pipeline::{self, Pipeline};
 use crate::sampling::shot_detector::ShotDetector;
-use crate::{source, telemetry};
+use crate::{signals, source};
 
 pub(super) fn run(args: &cli::EmbedArgs, started: Instant) -> Result<CommandResult> {
     let _lock = FolderLock::take(&args.out)?;
@@ -52,7 +52,7 @@ pub(super) fn run(args: &cli::EmbedArgs, started: Instant) -> Result<CommandResu
         return boxes::embed(args, file, config, opened, &snapshot);
     }
     let cameras = camera_names(&args.camera, args.source.len())?;
-    let stop = telemetry::stop_on_signals()?;
+    let stop = signals::stop_on_signals()?;
     let heart = Watchdog::of_process(&stop, config.host.stop_secs)?;
     let (metrics, _server) = metrics_server::open(&config)?;
     let asked = BoxServer::open(&config)?;

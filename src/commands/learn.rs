@@ -24,8 +24,8 @@ use crate::pipeline::run_state::RestoredState;
 use crate::pipeline::stats::RunStats;
 use crate::pipeline::{self, Pipeline};
 use crate::sampling::shot_detector::ShotDetector;
+use crate::signals;
 use crate::source::{self, uri::is_input};
-use crate::telemetry;
 
 /// Latents longer than this are worth a word: a gigabyte of statistics.
 const LONG_LATENT: usize = 5000;
@@ -58,7 +58,7 @@ pub(super) fn run(args: &cli::LearnArgs, started: Instant) -> Result<CommandResu
             cameras.len()
         )));
     }
-    let stop = telemetry::stop_on_signals()?;
+    let stop = signals::stop_on_signals()?;
     let heart = Watchdog::of_process(&stop, config.host.stop_secs)?;
     host::check(&config.host)?;
     let (metrics, _server) = metrics_server::open(&config)?;

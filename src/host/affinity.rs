@@ -1,13 +1,12 @@
-//! Which cores a thread may run on: sched_setaffinity(2).
-#![allow(unsafe_code, reason = "no safe interface to the cores of one thread")]
-use std::mem;
+//! CPU affinity of a thread.
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::error::{Error, Result};
 
-/// Every one of `cores` is there for this process.
+/// Checks that this process may use all of `cores`.
 ///
 /// # Errors
-/// Which are not, and which are.
+/// Names the cores that it may not use, and those that it may.
 pub(super) fn check(cores: &[usize]) -> Result<()> {
     if cores.is_empty() {
         return Ok(());
@@ -25,44 +24,29 @@ pub(super) fn check(cores: &[usize]) -> Result<()> {
     )))
 }
 
-/// Keeps this thread, and no other, on `cores`; none named: leaves it as it is.
+/// Restricts this thread, and no other, to `cores`; an empty list leaves it as it is.
 ///
 /// # Errors
-/// A core that this process may not use, or the system refuses.
+/// This process may not use one of the cores, or the system refuses.
 pub fn pin(cores: &[usize]) -> Result<()> {
     check(cores)?;
     if cores.is_empty() {
         return Ok(());
     }
-    // SAFETY: all zeroes are the empty set.
-    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
-    for core in cores {
-        // SAFETY: `check` has found the core in a set of this size, so the bit lies within it.
-        unsafe { libc::CPU_SET(*core, &mut set) };
-    }
-    // SAFETY: `set` is a valid set of the size given, and lives through the call; 0 is this thread.
-    let done = unsafe { libc::sched_setaffinity(0, mem::size_of::<libc::cpu_set_t>(), &raw const set) };
-    if done == 0 {
-        return Ok(());
-    }
-    let why = std::io::Error::last_os_error();
-    Err(Error::runtime(format!("the learner cannot be kept on the cores {cores:?} (host.learner_cores)"))
-        .with_source(why))
+    let mut set = CpuSet::new();
+    cores.iter().for_each(|core| set.set(*core));
+    sched_setaffinity(None, &set).map_err(|errno| {
+        Error::runtime(format!("cannot pin the learner thread to the cores {cores:?} (host.learner_cores)"))
+            .with_source(std::io::Error::from(errno))
+    })
 }
 
-/// Cores that this thread may run on.
+/// The cores that this thread may run on.
 fn allowed() -> Result<Vec<usize>> {
-    // SAFETY: all zeroes are the empty set.
-    let mut set: libc::cpu_set_t = unsafe { mem::zeroed() };
-    // SAFETY: `set` is of the size given and lives through the call, which writes to nothing else; 0 is this thread.
-    let done = unsafe { libc::sched_getaffinity(0, mem::size_of::<libc::cpu_set_t>(), &raw mut set) };
-    if done != 0 {
-        return Err(Error::runtime("the system does not say which cores may be used")
-            .with_source(std::io::Error::last_os_error()));
-    }
-    let size = mem::size_of::<libc::cpu_set_t>() * 8;
-    // SAFETY: every number is below the count of bits of the set.
-    Ok((0..size).filter(|core| unsafe { libc::CPU_ISSET(*core, &set) }).collect())
+    let set = sched_getaffinity(None).map_err(|errno| {
+        Error::runtime("cannot find out which cores may be used").with_source(std::io::Error::from(errno))
+    })?;
+    Ok((0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect())
 }
 
 #[cfg(test)]

@@ -1,10 +1,14 @@
-//! Living with the machine: its service manager, its heat and its power, and which of its cores the learner may use.
+//! The host machine: its service manager, its temperature and power, and the cores and priority of the learner.
 mod affinity;
+mod allocator;
+mod priority;
 mod watchdog;
 mod systemd;
 mod throttle;
 
 pub use affinity::pin;
+pub use allocator::return_large_blocks;
+pub use priority::lower_priority;
 pub use systemd::SystemdNotifier;
 #[cfg(test)]
 pub(crate) use systemd::tests::FakeManager;
@@ -14,10 +18,10 @@ pub use watchdog::Watchdog;
 use crate::config;
 use crate::error::{Error, Result};
 
-/// Whether this machine can do what `[host]` asks, before anything that takes long.
+/// Checks that this machine can do what `[host]` asks, before anything that takes long.
 ///
 /// # Errors
-/// A core that this process may not use, or nothing that tells the temperature or the power mode.
+/// This process may not use a core, or nothing reports the temperature or the power mode.
 pub fn check(config: &config::Host) -> Result<()> {
     affinity::check(&config.cores().map_err(Error::config)?)?;
     ThermalMonitor::open(config).map(drop)

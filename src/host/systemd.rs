@@ -1,11 +1,13 @@
-//! The service manager that started this process, where it wants to hear of it: sd_notify(3).
+//! Notifications to the service manager that started this process, if it wants any: sd_notify(3).
+//!
+//! Not the crate `sd-notify`: its socket blocks, so a manager that does not read would hold up the inference loop.
 use std::ffi::OsStr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-/// The socket of a service manager.
+/// The notification socket of a service manager.
 #[derive(Debug)]
 pub struct SystemdNotifier {
     socket: UnixDatagram,
@@ -14,36 +16,36 @@ pub struct SystemdNotifier {
 }
 
 impl SystemdNotifier {
-    /// The one named by `NOTIFY_SOCKET`.
+    /// Opens the socket that `NOTIFY_SOCKET` names.
     pub fn find() -> Option<Self> {
         let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
-        // The watchdog of another process is none of ours.
+        // The watchdog may be meant for another process.
         let ours = number("WATCHDOG_PID").is_none_or(|process| process == u64::from(std::process::id()));
         let watchdog = number("WATCHDOG_USEC").filter(|micros| ours && *micros > 0).map(Duration::from_micros);
         Self::at(&std::env::var_os("NOTIFY_SOCKET")?, watchdog)
     }
 
-    /// A path, or a name that begins with `@` (no file).
+    /// `name` is a path, or an abstract name that begins with `@`.
     pub(crate) fn at(name: &OsStr, watchdog: Option<Duration>) -> Option<Self> {
         let address = match name.as_bytes().strip_prefix(b"@") {
             Some(name) => SocketAddr::from_abstract_name(name),
             None => SocketAddr::from_pathname(name),
         };
         let socket = UnixDatagram::unbound().ok()?;
-        // A manager that does not read must not hold whoever tells it something.
+        // A manager that does not read must not block the sender.
         socket.set_nonblocking(true).ok()?;
         Some(Self { socket, address: address.ok()?, watchdog })
     }
 
-    /// It ends a process that it has not heard of for so long.
+    /// The manager ends a process that stays silent for this long.
     pub fn watchdog(&self) -> Option<Duration> {
         self.watchdog
     }
 
-    /// Tells `state`: lines of `KEY=VALUE`. Never waits.
+    /// Sends `state`, lines of `KEY=VALUE`. Never waits.
     pub fn notify(&self, state: &str) {
         if let Err(e) = self.socket.send_to_addr(state.as_bytes(), &self.address) {
-            tracing::debug!("the service manager cannot be told {state:?}: {e}");
+            tracing::debug!("cannot notify the service manager of {state:?}: {e}");
         }
     }
 }
@@ -53,7 +55,7 @@ pub(crate) mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
-    /// What a service manager hears.
+    /// Receives what a service manager would.
     pub(crate) struct FakeManager {
         socket: UnixDatagram,
         _folder: tempfile::TempDir,
@@ -83,10 +85,10 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_manager_that_does_not_read_holds_nobody() {
-        let (ear, manager) = FakeManager::new(None);
-        // More than any socket buffer holds; blocking, this would never end.
+    fn a_manager_that_does_not_read_blocks_nobody() {
+        let (fake, manager) = FakeManager::new(None);
+        // More than any socket buffer holds: this would never end if it blocked.
         (0..100_000).for_each(|_| manager.notify("STATUS=a line that nobody reads"));
-        assert!(ear.received().starts_with("STATUS="));
+        assert!(fake.received().starts_with("STATUS="));
     }
 }

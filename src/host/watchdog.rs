@@ -1,4 +1,4 @@
-//! The heartbeat of the hot path: to a service manager with a watchdog, and to whoever sends SIGUSR1.
+//! The heartbeat of the inference loop, for the watchdog of a service manager, and its health in the log on SIGUSR1.
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -9,24 +9,24 @@ use super::SystemdNotifier;
 use crate::error::{Error, Result};
 use crate::shutdown::Shutdown;
 
-/// A service manager hears at least this often.
+/// The service manager is notified at least this often.
 const STATUS: Duration = Duration::from_secs(10);
 
-/// Beats as long as the hot path turns: also while a camera is gone and waited for, but not while an inference hangs.
-/// The default beats for nobody.
+/// Sends heartbeats as long as the inference loop runs: also while it waits for a camera that is gone, but not while an
+/// inference hangs. The default sends none.
 #[derive(Debug, Default)]
 pub struct Watchdog {
     manager: Option<SystemdNotifier>,
-    /// When it is time again; `None`: at once.
+    /// When the next heartbeat is due; `None`: now.
     next: Option<Instant>,
-    /// Somebody asks for health.
+    /// SIGUSR1 has asked for health.
     asked: Arc<AtomicBool>,
     shutdown: Shutdown,
 }
 
 impl Watchdog {
-    /// For the service manager of this process, where there is one, and for SIGUSR1 from now on; the end that `stop` asks
-    /// for is watched over, with `stop_secs` for what must be saved.
+    /// Notifies the service manager of this process, if there is one, and handles SIGUSR1 from now on. Once `stop` is set,
+    /// saving may take `stop_secs`.
     ///
     /// # Errors
     /// The system refuses the handler or the thread.
@@ -38,18 +38,18 @@ impl Watchdog {
         Ok(Self { manager: SystemdNotifier::find(), next: None, asked, shutdown })
     }
 
-    /// Frames can come.
+    /// Tells the service manager that frames can come.
     pub fn ready(&self) {
         if let Some(manager) = &self.manager {
             manager.notify("READY=1");
         }
     }
 
-    /// One turn of the hot path. `status` is made where somebody hears it: twice in the watchdog's time and at least
-    /// every 10 s the service manager, and the log after SIGUSR1.
+    /// Call once per turn of the inference loop. `status` is only called where it is used: for the service manager, twice
+    /// per watchdog interval and at least every 10 s, and for the log after SIGUSR1.
     pub fn beat(&mut self, status: impl Fn() -> String) {
         if self.asked.swap(false, Ordering::Relaxed) {
-            tracing::info!(target: crate::telemetry::ALWAYS, "health: {}", status());
+            tracing::info!(target: crate::logging::ALWAYS, "health: {}", status());
         }
         let Some(manager) = &self.manager else { return };
         let now = Instant::now();
@@ -60,12 +60,12 @@ impl Watchdog {
         manager.notify(&format!("WATCHDOG=1\nSTATUS={}", status()));
     }
 
-    /// Where the end stands.
+    /// The progress of the shutdown.
     pub fn shutdown(&self) -> &Shutdown {
         &self.shutdown
     }
 
-    /// The end has begun: what is left is to save.
+    /// The pipeline has ended; what remains is to save.
     pub fn stopping(&self) {
         self.shutdown.begin();
         if let Some(manager) = &self.manager {
@@ -80,31 +80,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_manager_hears_in_time_and_not_more() {
-        let (ear, manager) = FakeManager::new(Some(Duration::from_millis(200)));
-        let mut heart = Watchdog { manager: Some(manager), ..Watchdog::default() };
-        heart.ready();
-        assert_eq!(ear.received(), "READY=1");
+    fn the_manager_is_notified_in_time_and_not_more_often() {
+        let (fake, manager) = FakeManager::new(Some(Duration::from_millis(200)));
+        let mut watchdog = Watchdog { manager: Some(manager), ..Watchdog::default() };
+        watchdog.ready();
+        assert_eq!(fake.received(), "READY=1");
         let began = Instant::now();
-        heart.beat(|| "ok: 1 frame".into());
-        assert_eq!(ear.received(), "WATCHDOG=1\nSTATUS=ok: 1 frame");
+        watchdog.beat(|| "ok: 1 frame".into());
+        assert_eq!(fake.received(), "WATCHDOG=1\nSTATUS=ok: 1 frame");
         let mut turns = 0;
         while began.elapsed() < Duration::from_millis(90) {
-            heart.beat(|| "too soon".into());
+            watchdog.beat(|| "too soon".into());
             turns += 1;
         }
-        // Where this thread was not held up, nothing came in between.
-        assert!(turns > 0 && (ear.silent() || began.elapsed() > Duration::from_millis(100)));
+        // Unless this thread was held up, nothing came in between.
+        assert!(turns > 0 && (fake.silent() || began.elapsed() > Duration::from_millis(100)));
         std::thread::sleep(Duration::from_millis(110));
-        heart.beat(|| "ok: 2 frames".into());
-        let heard = std::iter::repeat_with(|| ear.received()).find(|text| !text.contains("too soon"));
-        assert_eq!(heard.as_deref(), Some("WATCHDOG=1\nSTATUS=ok: 2 frames"));
-        heart.stopping();
-        assert!(ear.received().starts_with("STOPPING=1"));
+        watchdog.beat(|| "ok: 2 frames".into());
+        let received = std::iter::repeat_with(|| fake.received()).find(|text| !text.contains("too soon"));
+        assert_eq!(received.as_deref(), Some("WATCHDOG=1\nSTATUS=ok: 2 frames"));
+        watchdog.stopping();
+        assert!(fake.received().starts_with("STOPPING=1"));
     }
 
     #[test]
-    fn without_a_manager_nothing_is_made() {
-        Watchdog::default().beat(|| unreachable!("nobody hears it"));
+    fn without_a_manager_no_status_is_made() {
+        Watchdog::default().beat(|| unreachable!("nobody reads it"));
     }
 }

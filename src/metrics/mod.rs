@@ -13,7 +13,7 @@ use crate::encoder::Encoder;
 use crate::export::sinks::SinkStats;
 use crate::learner::{Learner, LearnerCounts, LearnerStatus, Snapshot};
 use crate::source::SourceCounts;
-use crate::telemetry;
+use crate::process_stats;
 
 pub use page::Page;
 
@@ -293,7 +293,7 @@ impl Metrics {
             let [samples, _, _, fits, promotions, _] = self.learner.each_ref().map(Counter::get);
             line += &format!("; learner {state}: {samples} samples, {fits} fits, {promotions} promotions");
         }
-        if let Some(megabytes) = telemetry::resident_megabytes() {
+        if let Some(megabytes) = process_stats::resident_megabytes() {
             line += &format!("; {megabytes:.0} MB");
         }
         line

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::page::Page;
 use super::{BOUNDS, LatencyTimes, Metrics, STATES};
 use crate::export::sinks::mqtt;
-use crate::telemetry;
+use crate::process_stats;
 
 impl Metrics {
     /// All figures, as a page for a scraper.
@@ -198,12 +198,11 @@ fn times(page: &mut Page, name: &str, help: &str, times: &LatencyTimes) {
 
 /// Figures of the process, under the names that every client library gives them.
 fn process(page: &mut Page) {
-    if let Some(megabytes) = telemetry::resident_megabytes() {
+    if let Some(megabytes) = process_stats::resident_megabytes() {
         page.family("process_resident_memory_bytes", "gauge", "Memory that the process holds.");
         page.sample(&[], (megabytes * 1e6).round() as u64);
     }
-    if let Some(time) = telemetry::process_cpu_time() {
-        page.family("process_cpu_seconds_total", "counter", "Processor time of all threads.");
-        page.sample(&[], time.as_secs_f64());
-    }
+    let time = process_stats::process_cpu_time();
+    page.family("process_cpu_seconds_total", "counter", "Processor time of all threads.");
+    page.sample(&[], time.as_secs_f64());
 }

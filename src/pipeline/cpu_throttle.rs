@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::learner::CpuGovernor;
-use crate::telemetry;
+use crate::process_stats;
 
 /// Sleeps come in naps of this length, so that a stop is noticed.
 const NAP: Duration = Duration::from_millis(50);
@@ -21,7 +21,7 @@ pub(super) struct CpuThrottle {
 impl CpuThrottle {
     /// From now on. A share of 1 never sleeps; nor is there any sleep once `stop` is set.
     pub(super) fn new(share: f64, stop: Arc<AtomicBool>) -> Self {
-        Self { share, stop, paid: Cell::new(telemetry::thread_cpu_time()) }
+        Self { share, stop, paid: Cell::new(process_stats::thread_cpu_time()) }
     }
 
     /// As fast as it goes.
@@ -32,7 +32,7 @@ impl CpuThrottle {
 
 impl CpuGovernor for CpuThrottle {
     fn used(&self) -> Duration {
-        telemetry::thread_cpu_time()
+        process_stats::thread_cpu_time()
     }
 
     fn stops(&self) -> bool {
@@ -41,7 +41,7 @@ impl CpuGovernor for CpuThrottle {
 
     /// Sleeps for what was worked since the last call; ends early when `stop` is set.
     fn rest(&self) {
-        let now = telemetry::thread_cpu_time();
+        let now = process_stats::thread_cpu_time();
         let worked = now.saturating_sub(self.paid.replace(now));
         let mut owed = owed(worked, self.share);
         tracing::trace!("the learner worked {worked:.1?} and sleeps {owed:.1?}");

@@ -27,7 +27,6 @@ use crate::learner::{FitOutcome, Learner, LearnerEvent, LearnerStatus, Snapshot,
 use crate::metrics::Metrics;
 use crate::sampling::{Sample, ShotDetectorState};
 use crate::source;
-use crate::telemetry;
 
 /// What goes to the learner thread.
 pub(super) enum ToLearner {
@@ -123,7 +122,7 @@ pub(super) fn run(worker: &mut RunStore, ways: &LearnerChannels<'_>, mut conduct
     let _open = ReleaseOnDrop(ways.barrier);
     host::pin(&conduct.cores)?;
     if conduct.live {
-        telemetry::lower_priority();
+        host::lower_priority();
         worker.learner.set_governor(Box::new(CpuThrottle::new(conduct.share, conduct.stop.clone())));
     }
     let (mut done, room) = (0, ways.inbox.capacity().unwrap_or(0));

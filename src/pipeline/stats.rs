@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::box_service::BoxServiceCounts;
 use super::export_thread::ExportCounts;
+use crate::latency_histogram::LatencyHistogram;
 use crate::source::SourceCounts;
-use crate::telemetry::LatencyHistogram;
 
 /// What the hot path counted.
 #[derive(Debug, Clone, Default)]
@@ -95,7 +95,7 @@ impl RunStats {
             encode_p50_ms: self.encode.percentile_ms(0.5),
             encode_p99_ms: self.encode.percentile_ms(0.99),
             encode_max_ms: self.encode.max().as_secs_f64() * 1e3,
-            peak_megabytes: crate::telemetry::peak_memory_megabytes(),
+            peak_megabytes: crate::process_stats::peak_memory_megabytes(),
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::config::loader::load;
 use crate::error::{Error, Result};
 use crate::export::sinks::{LiveSinks, shm_ring};
-use crate::telemetry::LatencyHistogram;
+use crate::latency_histogram::LatencyHistogram;
 
 /// What the pipeline must keep of its frames per second.
 const LEAST: f64 = 0.98;

@@ -25,6 +25,7 @@ use crate::export::sinks::LiveSinks;
 use crate::frame::Timestamp;
 use crate::host::Watchdog;
 use crate::journal::Journal;
+use crate::latency_histogram::LatencyHistogram;
 use crate::learner::{Learner, Snapshot};
 use crate::pipeline::export_thread::{Exporter, FilePositions};
 use crate::pipeline::learner_thread::{LearnerMode, RunStore};
@@ -32,8 +33,7 @@ use crate::pipeline::{self, Pipeline};
 use crate::sampling::{Sample, ShotDetector, ShotDetectorState};
 use crate::source::address::Address;
 use crate::source::looped_clip::{Clip, LoopedSource};
-use crate::telemetry::LatencyHistogram;
-use crate::{source, telemetry};
+use crate::{process_stats, signals, source};
 
 /// Frames held in memory at most.
 const FRAMES: usize = 256;
@@ -112,7 +112,7 @@ impl BenchHarness {
     pub(super) fn open(encoder: &Path, uri: &Address, mut config: Config, started: Instant) -> Result<Self> {
         config.export.embeddings = true;
         config.learn.refit_max_frames = config.learn.refit_max_frames.min(config.learn.first_fit_frames);
-        let interrupted = telemetry::stop_on_signals()?;
+        let interrupted = signals::stop_on_signals()?;
         let mut opened = LoadedEncoder::open(encoder, &config)?;
         let mut source = source::open(uri, &config.source)?;
         let clip = Clip::read(&mut *source, FRAMES, BYTES, || !interrupted.load(Ordering::Relaxed))?;
@@ -156,7 +156,7 @@ impl BenchHarness {
     pub(super) fn raw(&mut self, secs: Duration) -> Result<Interval> {
         let mut latent = vec![0.0; self.opened.origin.dim];
         let mut latency = LatencyHistogram::default();
-        let (begun, used) = (Instant::now(), telemetry::thread_cpu_time());
+        let (begun, used) = (Instant::now(), process_stats::thread_cpu_time());
         let mut frames = 0;
         while begun.elapsed() < secs {
             let frame = Instant::now();
@@ -180,7 +180,7 @@ impl BenchHarness {
     pub(super) fn batched(&mut self, secs: Duration, batch: usize) -> Result<Interval> {
         let mut latents = vec![0.0; batch * self.opened.origin.dim];
         let (mut latency, mut together) = (LatencyHistogram::default(), Vec::new());
-        let (begun, used) = (Instant::now(), telemetry::thread_cpu_time());
+        let (begun, used) = (Instant::now(), process_stats::thread_cpu_time());
         let mut frames = 0;
         while begun.elapsed() < secs {
             let run = Instant::now();
@@ -253,7 +253,7 @@ impl BenchHarness {
                 halt.store(true, Ordering::Relaxed);
             }
         };
-        let (began, used) = (Instant::now(), telemetry::thread_cpu_time());
+        let (began, used) = (Instant::now(), process_stats::thread_cpu_time());
         let totals = pipeline::run(Pipeline {
             batch: 1,
             source: Box::new(LoopedSource::new(self.clip.clone(), self.next.index, Timestamp(self.next.stamp))),
@@ -357,7 +357,7 @@ impl BenchHarness {
 
 /// Milliseconds of processor time of this thread per frame since it had used `used`.
 fn cpu_ms(used: Duration, frames: u64) -> f64 {
-    telemetry::thread_cpu_time().saturating_sub(used).as_secs_f64() * 1e3 / frames.max(1) as f64
+    process_stats::thread_cpu_time().saturating_sub(used).as_secs_f64() * 1e3 / frames.max(1) as f64
 }
 
 /// A folder in the system's place for temporary files, gone with this value.

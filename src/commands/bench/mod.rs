@@ -29,7 +29,7 @@ use super::Output;
 use crate::cli;
 use crate::config::loader::load;
 use crate::error::{Error, Result};
-use crate::telemetry;
+use crate::process_stats;
 use harness::{BenchHarness, Interval};
 
 /// Allowed length of a stretch, seconds.
@@ -131,7 +131,7 @@ fn figures(rig: &BenchHarness, rounds: &[Round], batch: usize) -> Value {
             "embed_cpu": over(&|r| r.embed.cpu_ms / r.raw.cpu_ms), "learn_cpu": over(&|r| r.learn.cpu_ms / r.raw.cpu_ms),
         },
         // The frames are only there to measure with; a run holds none.
-        "peak_mb": telemetry::peak_memory_megabytes().map(|peak| peak - held),
+        "peak_mb": process_stats::peak_memory_megabytes().map(|peak| peak - held),
         "frames_mb": held,
         "frames": rig.clip_frames(),
         "rounds": rounds.iter().map(|r| json!({ "raw": r.raw, "embed": r.embed, "learn": r.learn, "batch": r.batch })).collect::<Vec<_>>(),

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::head::{EmbeddingKind, Head, HeadParams};
 use crate::knn;
 use crate::learner::Learner;
-use crate::{source, telemetry};
+use crate::{signals, source};
 
 /// Shares of a track: its gallery, and where its queries begin.
 const GALLERY: f64 = 0.4;
@@ -40,7 +40,7 @@ pub(super) fn run(args: &cli::BenchReidArgs) -> Result<Output> {
     if !(args.split > 0.0 && args.split < 1.0) {
         return Err(Error::usage(format!("--split is {}; it must lie between 0 and 1", args.split)));
     }
-    let stop = telemetry::stop_on_signals()?;
+    let stop = signals::stop_on_signals()?;
     let mut opened = LoadedEncoder::open(&args.encoder, &config)?;
     let mut boxed = BoxDataset::open(&args.boxes, &config, &opened, 1)?;
     let mut source = source::open(&args.source, &config.source)?;

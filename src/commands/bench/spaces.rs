@@ -18,8 +18,8 @@ use crate::config::Config;
 use crate::config::loader::load;
 use crate::error::Result;
 use crate::learner::{LatentSpec, Learner, Snapshot, SpaceTransition};
+use crate::signals;
 use crate::spaces::{RetrievalSplit, SpaceMap, apply_map, fitted, hits};
-use crate::telemetry;
 
 /// Neighbours that are looked at.
 const NEIGHBOURS: [usize; 2] = [1, 5];
@@ -60,7 +60,7 @@ struct MapRow {
 
 pub(super) fn run(args: &cli::BenchSpacesArgs, started: Instant) -> Result<Output> {
     let config = load(args.common.config.as_deref(), &args.common.set)?;
-    let stop = telemetry::stop_on_signals()?;
+    let stop = signals::stop_on_signals()?;
     let mut opened = LoadedEncoder::open(&args.encoder, &config)?;
     let read = |folder| DataSet::read(folder, &mut opened, &config, &stop, started);
     let sets: Vec<DataSet> = args.data.iter().map(|folder| folder.as_path()).map(read).collect::<Result<_>>()?;

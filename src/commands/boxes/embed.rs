@@ -16,7 +16,7 @@ use crate::head::Scratch;
 use crate::learner::Snapshot;
 use crate::pipeline::box_encoder::{FrameRef, record};
 use crate::pipeline::export_thread::{Exporter, FilePositions, Row};
-use crate::{files, source, telemetry};
+use crate::{files, signals, source};
 
 pub(in crate::commands) fn run(
     args: &cli::EmbedArgs,
@@ -29,7 +29,7 @@ pub(in crate::commands) fn run(
     let camera: Arc<str> = camera_names(&args.camera, 1)?.remove(0).into();
     let mut source = source::open_all(&args.source, &config.source)?;
     bounded(source.as_ref())?;
-    let stop = telemetry::stop_on_signals()?;
+    let stop = signals::stop_on_signals()?;
     config.export.embeddings = true;
     files::create_folder(&args.out)?;
     let readers = LiveSinks::open(&config, None)?;

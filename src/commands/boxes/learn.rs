@@ -15,7 +15,7 @@ use crate::journal::Journal;
 use crate::learner::Learner;
 use crate::pipeline::learner_thread::RunStore;
 use crate::pipeline::run_dir::RunManifest;
-use crate::{source, telemetry};
+use crate::{signals, source};
 
 pub(in crate::commands) fn run(args: &cli::LearnArgs, file: &Path) -> Result<Output> {
     let mut config = load(args.common.config.as_deref(), &args.common.set)?;
@@ -36,7 +36,7 @@ pub(in crate::commands) fn run(args: &cli::LearnArgs, file: &Path) -> Result<Out
     }
     same_track(&mut config);
     let cameras = camera_names(&args.camera, args.source.len())?;
-    let stop = telemetry::stop_on_signals()?;
+    let stop = signals::stop_on_signals()?;
     let mut opened = LoadedEncoder::open(&args.encoder, &config)?;
     let mut boxed = BoxDataset::open(file, &config, &opened, args.source.len())?;
     let mut source = source::open_all(&args.source, &config.source)?;

@@ -21,7 +21,7 @@ use crate::config::loader::{load, over};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::learner::Learner;
-use crate::telemetry;
+use crate::signals;
 use dataset::DataSet;
 use runs::Skipped;
 
@@ -31,7 +31,7 @@ const OBJECTIVES: [&str; 10] =
 
 pub(super) fn run(args: &cli::BenchLearningArgs, started: Instant) -> Result<Output> {
     let config = load(args.common.config.as_deref(), &args.common.set)?;
-    let stop = telemetry::stop_on_signals()?;
+    let stop = signals::stop_on_signals()?;
     let mut opened = LoadedEncoder::open(&args.encoder, &config)?;
     let (jobs, left_out) =
         if args.in_sequence { (seeds(&config, args.seeds)?, Vec::new()) } else { jobs(args, &config, &opened)? };

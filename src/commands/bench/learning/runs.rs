@@ -12,7 +12,7 @@ use afterimage_learn::config::Objective;
 use crate::error::{Error, Result};
 use crate::health::EmbeddingHealth;
 use crate::learner::{CandidateReport, LatentSpec, Learner, SharedFitCache};
-use crate::telemetry::thread_cpu_time;
+use crate::process_stats::thread_cpu_time;
 
 /// A candidate, measured with and without labels.
 #[derive(Debug, Clone, Serialize)]
