@@ -133,7 +133,7 @@ fn the_end_waits_for_nobody_at_any_outlet() {
     let running = start(&place, "learn", LIVE, &sets);
     wait_for_frames(&place.at("b"));
     let said = running.said();
-    let (_, rest) = said.split_once("figures at http://").unwrap();
+    let (_, rest) = said.split_once("serving metrics on http://").unwrap();
     let figures = rest.split_once("/metrics").unwrap().0;
     // Readers that never read, a detector in the middle of a request, one that never reads its answers, a slow web client.
     let _readers: Vec<_> = (0..4).map(|_| connect(&place.at("s"))).collect();

@@ -1,4 +1,4 @@
-//! Figures of a running program: what a scraper reads, and that no client can trouble the run.
+//! Metrics of a running program: what a scraper reads, and that no client disturbs the run.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 
@@ -13,11 +13,11 @@ use common::{PATIENCE, Running, TestDir};
 const LONG: &str = "pattern://7?frames=1000000&segments=100000&width=64&height=48";
 const LISTEN: [&str; 2] = ["--set", "metrics.listen=127.0.0.1:0"];
 
-/// Where the program says that it can be asked.
+/// The address that the program logs.
 fn address(running: &mut Running) -> String {
     running.wait_to_say("/metrics");
     let said = running.said();
-    let (_, rest) = said.split_once("figures at http://").unwrap();
+    let (_, rest) = said.split_once("serving metrics on http://").unwrap();
     rest.split_once("/metrics").unwrap().0.to_owned()
 }
 

@@ -1,39 +1,51 @@
-//! The web server of a verb that runs a pipeline: `/metrics` and `/health`, where `metrics.listen` asks for it.
+//! The web server of a command that runs a pipeline: `/metrics` and `/health`, where `metrics.listen` asks for it.
 use std::sync::Arc;
 
-use crate::config::Config;
-use crate::error::Result;
-use crate::http::{Answer, Server};
-use crate::metrics::Metrics;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
 
-/// The key, for messages.
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::http::Server;
+use crate::metrics::{self, Metrics};
+
+/// The configuration key, for messages.
 const KEY: &str = "metrics.listen";
 
-/// Figures, and the server that tells them for as long as it is kept. Started before anything that takes long, so that
-/// a port in use is told at once and a warm-up can be watched.
+/// Returns the metrics, and the server that serves them for as long as it is kept. Opened before anything that takes long,
+/// so that a port in use is reported at once and a slow start can be watched.
 pub(super) fn open(config: &Config) -> Result<(Arc<Metrics>, Option<Server>)> {
     let metrics = Arc::new(Metrics::default());
-    let Some(listen) = config.metrics.address().map_err(crate::error::Error::config)? else {
+    let Some(listen) = config.metrics.address().map_err(Error::config)? else {
         return Ok((metrics, None));
     };
-    let figures = metrics.clone();
-    let server = Server::start(listen, KEY, Arc::new(move |path: &str| page(&figures, path)))?;
-    tracing::info!("figures at http://{}/metrics", server.address());
+    let server = Server::start(listen, KEY, routes(metrics.clone()))?;
+    tracing::info!("serving metrics on http://{}/metrics", server.address());
     if !listen.ip().is_loopback() {
-        tracing::warn!("{KEY} = \"{listen}\": everybody who reaches this machine can read the figures");
+        tracing::warn!("{KEY} = \"{listen}\": everyone who can reach this machine can read the metrics");
     }
     Ok((metrics, Some(server)))
 }
 
-fn page(metrics: &Metrics, path: &str) -> Option<Answer> {
-    match path {
-        "/metrics" => {
-            Some(Answer { status: 200, kind: "text/plain; version=0.0.4; charset=utf-8", body: metrics.page() })
-        }
-        "/health" => Some(match metrics.health() {
-            Ok(line) => Answer::line(200, &line),
-            Err(line) => Answer::line(503, &line),
-        }),
-        _ => None,
+fn routes(metrics: Arc<Metrics>) -> Router {
+    Router::new()
+        .route("/metrics", get(page))
+        .route("/health", get(health))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "not found; try /metrics or /health\n") })
+        .method_not_allowed_fallback(|| async { (StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed\n") })
+        .with_state(metrics)
+}
+
+async fn page(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics.page())
+}
+
+async fn health(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
+    match metrics.health() {
+        Ok(line) => (StatusCode::OK, format!("{line}\n")),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }

@@ -21,14 +21,13 @@ pub use seeds::seeds;
 pub type Parser = fn(&[u8]) -> bool;
 
 /// Every parser, by name.
-pub const TARGETS: [(&str, Parser); 32] = [
+pub const TARGETS: [(&str, Parser); 31] = [
     ("box_request", requests::box_request),
     ("camera_buffer", frames::camera_buffer),
     ("card", models::card),
     ("config", texts::config),
     ("decoder_header", frames::decoder_header),
     ("head", runs::head),
-    ("http", requests::http),
     ("journal", runs::journal),
     ("jsonl", rows::jsonl),
     ("latents", runs::latents),

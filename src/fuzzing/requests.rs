@@ -1,5 +1,5 @@
 //! What strangers send, and the ring that another process writes.
-use super::{file, text};
+use super::file;
 use crate::config::Size;
 use crate::detection::{BBox, GridGeometry, RoiAlign};
 use crate::export::box_api::{BoxRequest, ErrorCode};
@@ -36,10 +36,6 @@ pub(super) fn embedded(rect: BBox) {
     let rect = GridGeometry::even(grid, size).of(part, [0.0, 0.0, 64.0, 48.0], size);
     RoiAlign::POOL.pool(grid, &latent, rect);
     RoiAlign { bins: [7, 7], samples: 0 }.align(grid, &latent, rect);
-}
-
-pub(super) fn http(bytes: &[u8]) -> bool {
-    crate::http::fuzzing::request(&text(bytes)) == 200
 }
 
 pub(super) fn ring(bytes: &[u8]) -> bool {

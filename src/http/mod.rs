@@ -1,37 +1,41 @@
-//! A small web server for figures: GET, a few fixed paths, one answer a connection.
+//! A small HTTP/1 server for metrics and health: routes by axum, the protocol by hyper, the limits by us.
 //!
-//! It must never trouble the pipeline, whoever talks to it, and must answer whoever asks properly: one thread waits for all
-//! connections at once, so that slow clients hold nobody up. Connections are bounded in number (the oldest goes when one
-//! more comes), each has a time limit for the whole exchange and a limit for what is read; no state, no cache, nothing is
-//! taken in.
-mod exchange;
-#[cfg(any(test, feature = "fuzzing"))]
-pub(crate) mod fuzzing;
-
+//! It must never disturb the pipeline, whatever clients do. One thread serves all connections, so slow clients hold nobody
+//! up. The number of connections is bounded (one more closes the oldest), and each has a time limit for the whole exchange
+//! and a size limit for the head of its request. A connection carries one request.
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
+use axum::Router;
+use axum::http::{HeaderValue, header};
+use axum::middleware::map_response;
+use axum::response::Response;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::error::{Error, Result};
 use crate::shutdown::{LAST_WORDS, join_by};
 
-pub use exchange::Answer;
-
-/// Connections at once; with one more the oldest is hung up on.
-const MOST: usize = 64;
-/// For one exchange, from its first byte to its last.
-const LIMIT: Duration = Duration::from_secs(5);
-/// Rest after a connection that could not be taken (no file handles are left).
-const REST: Duration = Duration::from_millis(200);
-
-/// What the paths answer; `None`: there is nothing.
-pub type Pages = dyn Fn(&str) -> Option<Answer> + Send + Sync;
+/// Connections at once; one more closes the oldest.
+const MAX_CONNECTIONS: usize = 64;
+/// Time limit of a connection, from its first byte to its last.
+const EXCHANGE_LIMIT: Duration = Duration::from_secs(5);
+/// A request with a longer head is refused, bytes (the least that hyper allows).
+const MAX_HEAD: usize = 8 << 10;
+/// What a client sends beyond its request is read and discarded up to here, so that it sees the response, bytes ...
+const MAX_REST: usize = 64 << 10;
+/// ... and for so long.
+const REST_LIMIT: Duration = Duration::from_millis(200);
+/// Pause after a connection that could not be accepted (no file descriptors are left).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// A server that runs until it is dropped.
 #[derive(Debug)]
@@ -42,16 +46,16 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens at `listen`; `key` is where that was asked for, for the message. Port 0 takes a free one.
+    /// Serves `routes` at `listen`, where port 0 takes a free one. `key` names the configuration key in messages.
     ///
     /// # Errors
-    /// The address cannot be listened at: another program is there, it is none of this machine, or needs more rights.
-    pub fn start(listen: SocketAddr, key: &str, pages: Arc<Pages>) -> Result<Self> {
-        let wrong = |e| refused(listen, key, e);
+    /// The address is in use, belongs to no network of this machine, or needs more privileges.
+    pub fn start(listen: SocketAddr, key: &str, routes: Router) -> Result<Self> {
+        let refused = |e| cannot_listen(listen, key, e);
         let failed = |e| Error::runtime("cannot start the web server").with_source(e);
-        let listener = std::net::TcpListener::bind(listen).map_err(wrong)?;
-        listener.set_nonblocking(true).map_err(wrong)?;
-        let address = listener.local_addr().map_err(wrong)?;
+        let listener = std::net::TcpListener::bind(listen).map_err(refused)?;
+        listener.set_nonblocking(true).map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let listener = {
             let _inside = runtime.enter();
@@ -59,9 +63,10 @@ impl Server {
         };
         let end = Arc::new(Notify::new());
         let ended = end.clone();
+        let routes = routes.layer(map_response(with_headers));
         let serve = async move {
             tokio::select! {
-                () = serve(&listener, &pages) => {}
+                () = accept(&listener, &routes) => {}
                 () = ended.notified() => {}
             }
         };
@@ -75,7 +80,7 @@ impl Server {
         Ok(Self { address, end, thread: Some(thread) })
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -90,42 +95,77 @@ impl Drop for Server {
     }
 }
 
-fn refused(listen: SocketAddr, key: &str, error: std::io::Error) -> Error {
+fn cannot_listen(listen: SocketAddr, key: &str, error: std::io::Error) -> Error {
     let what = match error.kind() {
-        std::io::ErrorKind::AddrInUse => "another program listens there; end it, or take another port",
+        std::io::ErrorKind::AddrInUse => "another program listens there; stop it, or choose another port",
         std::io::ErrorKind::AddrNotAvailable => {
-            "no network of this machine has that address; take 127.0.0.1 or 0.0.0.0"
+            "no network of this machine has that address; choose 127.0.0.1 or 0.0.0.0"
         }
-        std::io::ErrorKind::PermissionDenied => "ports below 1024 need more rights; take a higher one",
-        _ => "it cannot be listened there",
+        std::io::ErrorKind::PermissionDenied => "ports below 1024 need more privileges; choose a higher one",
+        _ => "cannot listen there",
     };
     Error::runtime(format!("{key} = \"{listen}\": {what}")).with_source(error)
 }
 
-/// Until the future is dropped.
-async fn serve(listener: &TcpListener, pages: &Arc<Pages>) {
+/// Adds the headers that every response has: what is served changes all the time, and is no web page.
+async fn with_headers(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Accepts connections until the future is dropped.
+async fn accept(listener: &TcpListener, routes: &Router) {
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(REST).await;
+            tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
         open.retain(|connection| !connection.is_finished());
-        while open.len() >= MOST {
+        while open.len() >= MAX_CONNECTIONS {
             if let Some(oldest) = open.pop_front() {
                 oldest.abort();
             }
         }
-        let exchange = exchange::answer(stream, pages.clone());
+        let exchange = tokio::time::timeout(EXCHANGE_LIMIT, exchange(stream, routes.clone()));
         let exchange = async {
-            if !tokio::time::timeout(LIMIT, exchange).await.is_ok_and(|done| done.is_ok()) {
-                tracing::debug!("a web client broke off, or took too long");
+            if exchange.await.is_err() {
+                tracing::debug!("a web client took too long");
             }
         };
         open.push_back(tokio::spawn(exchange).abort_handle());
-        // It may have said everything already: its turn comes before the next connection.
+        // Its request may be complete already, and then comes before the next connection.
         tokio::task::yield_now().await;
     }
+}
+
+/// One request and its response.
+async fn exchange(mut stream: TcpStream, routes: Router) {
+    let mut http = http1::Builder::new();
+    http.keep_alive(false).half_close(true).max_buf_size(MAX_HEAD).title_case_headers(true);
+    let service = TowerToHyperService::new(routes);
+    if let Err(e) = http.serve_connection(TokioIo::new(&mut stream), service).await {
+        tracing::debug!("a web client sent no complete request: {e}");
+    }
+    discard_rest(&mut stream).await;
+}
+
+/// Waits a moment until the client closes: closing before its last bytes are read would take the response from it.
+async fn discard_rest(stream: &mut TcpStream) {
+    let (mut part, mut read) = ([0; 4096], 0);
+    let reading = async {
+        stream.shutdown().await.ok();
+        while read < MAX_REST {
+            match stream.read(&mut part).await {
+                Ok(0) | Err(_) => break,
+                Ok(count) => read += count,
+            }
+        }
+    };
+    // After the time limit the connection is closed all the same.
+    tokio::time::timeout(REST_LIMIT, reading).await.ok();
 }
 
 #[cfg(test)]

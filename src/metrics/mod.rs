@@ -1,9 +1,8 @@
-//! Figures of a running pipeline for a monitoring system, in the text format of Prometheus, and whether all is well.
+//! Metrics of a running pipeline for Prometheus, and its health.
 //!
-//! Every thread raises its own numbers: atomics, so that neither a lock nor a reader can hold the hot path. What is known
-//! once is set once. `docs/metrics.md` lists what is told, under which name.
-mod page;
-mod text;
+//! Every thread updates its own atomics, so that neither a lock nor a scraper can hold up the inference loop. Facts that do
+//! not change are set once. `docs/metrics.md` lists the names.
+mod encode;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, TryLockError};
@@ -12,52 +11,52 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::encoder::Encoder;
 use crate::export::sinks::SinkStats;
 use crate::learner::{Learner, LearnerCounts, LearnerStatus, Snapshot};
-use crate::source::SourceCounts;
 use crate::process_stats;
+use crate::source::SourceCounts;
 
-pub use page::Page;
+pub use encode::CONTENT_TYPE;
 
-/// Upper bounds of the classes of [`LatencyTimes`], seconds: from an encoder on a GPU to a stalled camera.
+/// Upper bounds of the buckets of [`LatencyTimes`], seconds: from an encoder on a GPU to a stalled camera.
 const BOUNDS: [f64; 13] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
 
-/// A number that only rises, or that is set to what another place has counted.
+/// A count that only rises, or mirrors a count kept elsewhere.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// One more.
+    /// Adds one.
     pub fn inc(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
-    /// What was counted elsewhere.
+    /// Copies a count kept elsewhere.
     pub fn set(&self, count: u64) {
         self.0.store(count, Ordering::Relaxed);
     }
-    /// The count.
+    /// Its value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Times by classes.
+/// Latencies in buckets. Not the histogram of `prometheus-client`: that one takes a lock per observation.
 #[derive(Debug, Default)]
 struct LatencyTimes {
-    /// One more than there are bounds, the last for what is longer; not cumulative.
-    classes: [Counter; BOUNDS.len() + 1],
+    /// One more than there are bounds, the last for longer times; not cumulative.
+    buckets: [Counter; BOUNDS.len() + 1],
     nanoseconds: AtomicU64,
 }
 
 impl LatencyTimes {
     fn record(&self, time: Duration) {
         let secs = time.as_secs_f64();
-        let class = BOUNDS.iter().position(|bound| secs <= *bound).unwrap_or(BOUNDS.len());
-        self.classes[class].inc();
+        let bucket = BOUNDS.iter().position(|bound| secs <= *bound).unwrap_or(BOUNDS.len());
+        self.buckets[bucket].inc();
         let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
     }
 }
 
-/// What is known of the encoder once it is open.
+/// Facts about an open encoder.
 #[derive(Debug, Clone, Default)]
 struct OpenEncoder {
     provider: String,
@@ -76,7 +75,7 @@ struct HeadInUse {
     space: String,
 }
 
-/// All figures of one process.
+/// All metrics of one process.
 #[derive(Debug)]
 pub struct Metrics {
     started: Instant,
@@ -87,25 +86,25 @@ pub struct Metrics {
     pub unusable_latents: Counter,
     /// Views encoded ...
     pub views: Counter,
-    /// ... and left out because the next frame waited.
+    /// ... and skipped because the next frame was waiting.
     pub skipped_views: Counter,
-    /// Latents that the learner had no room for.
+    /// Latents that the learner's queue had no room for.
     pub dropped_latents: Counter,
-    /// Rows that the export thread had no room for.
+    /// Rows that the export thread's queue had no room for.
     pub dropped_rows: Counter,
-    /// Rows that the disk had no room for.
+    /// Rows lost because the disk was full.
     pub lost_rows: Counter,
-    /// Checkpoints whose state found no room on the disk.
+    /// Checkpoints whose state was not saved because the disk was full.
     pub unsaved_states: Counter,
-    /// Journal lines that were given up because the disk stayed full.
+    /// Journal lines lost because the disk stayed full.
     pub lost_journal_lines: Counter,
-    /// Checkpoints that had to wait for room at a worker.
+    /// Checkpoints delayed by a full queue.
     pub deferred_checkpoints: Counter,
     /// Rows handed to the export thread.
     pub rows: Counter,
-    /// Boxes embedded for detectors that asked ...
+    /// Boxes embedded for detectors ...
     pub boxes: Counter,
-    /// ... and answered with a reason.
+    /// ... and answered with an error.
     pub refused_boxes: Counter,
     source: [Counter; 7],
     age: LatencyTimes,
@@ -116,15 +115,15 @@ pub struct Metrics {
     state: AtomicUsize,
     learns: AtomicBool,
     paused: AtomicBool,
-    /// Latents not learned from because the machine was strained.
+    /// Latents not learned from because learning paused.
     paused_latents: Counter,
     queue: [Counter; 2],
     encoder: OnceLock<OpenEncoder>,
     head: Mutex<HeadInUse>,
     live: OnceLock<SinkStats>,
-    /// Milliseconds after `started`, plus one, of the last embedding, or of the start of the pipeline; 0: not yet.
+    /// When the last embedding left or the pipeline started, milliseconds after `started` plus one; 0: not yet.
     last_frame: AtomicU64,
-    /// Milliseconds without a frame that a live source is allowed; 0: it is no live source.
+    /// Longest time without a frame of a healthy live source, milliseconds; 0: the source is not live.
     patience: AtomicU64,
 }
 
@@ -166,7 +165,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// The encoder is open. Of several calls the first counts.
+    /// Sets the facts about the encoder. Only the first call counts.
     pub fn encoder_open(&self, encoder: &Encoder) {
         let nodes = encoder.placement().map(|placement| &placement.providers).into_iter().flatten();
         let open = OpenEncoder {
@@ -179,14 +178,14 @@ impl Metrics {
         self.encoder.get_or_init(|| open);
     }
 
-    /// Records go to `live` too. Of several calls the first counts.
+    /// Sets the live sinks. Only the first call counts.
     pub fn live(&self, live: Option<SinkStats>) {
         if let Some(live) = live {
             self.live.get_or_init(|| live);
         }
     }
 
-    /// Frames may come from now on; a live source that gives none for longer than `patience` is not well.
+    /// The pipeline has started; a live source that gives no frame for longer than `patience` is unhealthy.
     pub fn running(&self, patience: Option<Duration>) {
         let millis = patience.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));
         self.patience.store(millis, Ordering::Relaxed);
@@ -198,12 +197,12 @@ impl Metrics {
         self.last_frame.store(millis + 1, Ordering::Relaxed);
     }
 
-    /// The encoder took `time` for a frame.
+    /// Records the time of the encoder for one frame.
     pub fn encoded(&self, time: Duration) {
         self.encode.record(time);
     }
 
-    /// An embedding left, `age` after its frame had arrived; so many segments were seen.
+    /// Counts an embedding that left `age` after its frame arrived; `segments` were seen so far.
     pub fn embedded(&self, age: Duration, segments: u64) {
         self.frames.inc();
         self.segments.set(segments);
@@ -211,7 +210,7 @@ impl Metrics {
         self.touch();
     }
 
-    /// The source's own counts.
+    /// Copies the counts of the source.
     pub fn source(&self, counts: &SourceCounts) {
         let SourceCounts { frames, dropped, lost, unreadable, stalls, failures, reopens, .. } = *counts;
         let all = [frames, dropped, unreadable, lost, stalls, failures, reopens];
@@ -220,7 +219,7 @@ impl Metrics {
         }
     }
 
-    /// Tells the head in use; false where a reader looks at it just now, and it has to be told again later.
+    /// Sets the head in use; false where a scraper is just reading it, and the caller has to try again later.
     pub fn head(&self, snapshot: &Snapshot) -> bool {
         let mut head = match self.head.try_lock() {
             Ok(head) => head,
@@ -232,7 +231,7 @@ impl Metrics {
         true
     }
 
-    /// Where the learner stands; `waiting` latents of at most `room` wait for it.
+    /// Copies the learner's counts and state; `waiting` of at most `room` latents wait for it.
     pub fn learner(&self, learner: &Learner, waiting: usize, room: usize) {
         let LearnerCounts { samples, held_out: held, steps, fits, promotions, rollbacks, .. } = *learner.counts();
         for (counter, count) in self.learner.iter().zip([samples, held, steps, fits, promotions, rollbacks]) {
@@ -246,7 +245,7 @@ impl Metrics {
         self.learns.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the next latent is left out for the sake of the machine.
+    /// Sets whether learning pauses, and counts the latent that a pause leaves out.
     pub fn pause(&self, paused: bool) {
         self.paused.store(paused, Ordering::Relaxed);
         if paused {
@@ -254,7 +253,7 @@ impl Metrics {
         }
     }
 
-    /// What the learner does, by the name that the journal gives it, or `paused`; `None` without learning.
+    /// The learner's state, as the journal names it, or `paused`; `None` without learning.
     pub fn learner_state(&self) -> Option<&'static str> {
         let learns = self.learns.load(Ordering::Relaxed);
         if learns && self.paused.load(Ordering::Relaxed) {
@@ -263,10 +262,10 @@ impl Metrics {
         STATES.get(self.state.load(Ordering::Relaxed)).filter(|_| learns).map(|(_, name)| *name)
     }
 
-    /// Whether all is well: `Ok` with a line that says so, or the reason why not.
+    /// The health of the pipeline in one line: `Ok`, or the reason why it is not well.
     ///
     /// # Errors
-    /// The encoder is not open yet, or a live source gives no frames.
+    /// The encoder is not open yet, or a live source has given no frame for too long.
     pub fn health(&self) -> Result<String, String> {
         let last = self.last_frame.load(Ordering::Relaxed);
         if last == 0 {
@@ -280,7 +279,7 @@ impl Metrics {
         Ok(format!("ok: {} frames", self.frames.get()))
     }
 
-    /// Health and the main figures, in one line.
+    /// Health and the main metrics, in one line.
     pub fn summary(&self) -> String {
         let health = self.health().unwrap_or_else(|reason| reason);
         let [_, dropped, unreadable, _, stalls, failures, reopens] = self.source.each_ref().map(Counter::get);
@@ -299,7 +298,7 @@ impl Metrics {
         line
     }
 
-    /// Seconds since 1970 of the last embedding, or of the start of the pipeline.
+    /// When the last embedding left or the pipeline started, seconds since 1970.
     fn last_frame_unix(&self) -> Option<f64> {
         let last = self.last_frame.load(Ordering::Relaxed).checked_sub(1)?;
         let since = self.started.elapsed().saturating_sub(Duration::from_millis(last));
@@ -308,7 +307,7 @@ impl Metrics {
     }
 }
 
-/// The states of the learner, by the names that the journal gives them.
+/// The states of the learner, as the journal names them.
 const STATES: [(LearnerStatus, &str); 4] = [
     (LearnerStatus::Warming, "warming"),
     (LearnerStatus::Learning, "learning"),

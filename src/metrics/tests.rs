@@ -1,9 +1,11 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
+use std::sync::Arc;
+
 use super::*;
 
 #[test]
-fn times_fall_into_their_classes() {
-    let metrics = Metrics::default();
+fn times_fall_into_their_buckets() {
+    let metrics = Arc::new(Metrics::default());
     for millis in [0, 1, 2, 30, 40, 20_000] {
         metrics.encoded(Duration::from_millis(millis));
     }
@@ -33,15 +35,15 @@ fn health_follows_the_frames() {
     metrics.running(Some(Duration::from_millis(1)));
     std::thread::sleep(Duration::from_millis(20));
     assert!(metrics.health().unwrap_err().starts_with("no frame for "));
-    // A file may keep its reader waiting.
+    // A file may take any time.
     metrics.running(None);
     std::thread::sleep(Duration::from_millis(20));
     assert!(metrics.health().is_ok());
 }
 
 #[test]
-fn nothing_is_told_of_what_is_not_there() {
-    let page = Metrics::default().page();
+fn absent_parts_have_no_metrics() {
+    let page = Arc::new(Metrics::default()).page();
     for absent in ["encoder_", "learner_", "space", "parity", "promotions", "last_frame"] {
         assert!(!page.contains(absent), "{absent} in\n{page}");
     }
@@ -50,19 +52,20 @@ fn nothing_is_told_of_what_is_not_there() {
 }
 
 #[test]
-fn the_ring_and_the_broker_are_told_of_while_they_are_open() {
+fn open_sinks_have_metrics() {
     let folder = tempfile::tempdir().unwrap();
-    // Nobody listens there: what is published waits, and beyond a megabyte the oldest goes.
+    // Nobody listens there: records wait, and beyond a megabyte the oldest is dropped.
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let sets = [
         format!("stream.ring={:?}", folder.path().join("ring")),
         "stream.ring_slot_kilobytes=1".into(),
+        format!("stream.socket={:?}", folder.path().join("socket")),
         format!("mqtt.broker=\"mqtt://{nobody}\""),
         "mqtt.buffer_megabytes=1".into(),
     ];
     let config = crate::config::loader::load(None, &sets).unwrap();
     let mut outlets = crate::export::sinks::LiveSinks::open(&config, None).unwrap().unwrap();
-    let metrics = Metrics::default();
+    let metrics = Arc::new(Metrics::default());
     metrics.live(Some(outlets.stats()));
     let text = r#"{"camera":"a","frame":3,"stamp_ns":4,"segment":0,"space":"s","head":1,"novelty":null}"#;
     let record = serde_json::from_str(text).unwrap();
@@ -77,8 +80,19 @@ fn the_ring_and_the_broker_are_told_of_while_they_are_open() {
         "mqtt_records_waiting 1",
         "mqtt_connections_total 0",
         "mqtt_reconnects_total 0",
+        "socket_readers 0",
+        "socket_records_total 0",
+        "socket_records_lost_total 0",
     ] {
         assert!(page.contains(&format!("\nafterimage_{line}\n")), "{line} is not in\n{page}");
     }
-    assert!(!page.contains("afterimage_live_"), "{page}");
+}
+
+#[test]
+fn labels_are_escaped() {
+    let metrics = Arc::new(Metrics::default());
+    metrics.encoder.get_or_init(|| OpenEncoder { provider: "a\"b\\c\nd".into(), ..OpenEncoder::default() });
+    let page = metrics.page();
+    let sample = r#"afterimage_encoder_info{provider="a\"b\\c\nd",fallback="false"} 1"#;
+    assert!(page.lines().any(|line| line == sample), "{page}");
 }
