@@ -1,82 +1,63 @@
-//! Which libraries a shared library needs, read from its dynamic section. Layout: System V ABI, "Dynamic Linking".
-use std::os::unix::fs::FileExt;
+//! Which libraries a shared library needs, read from its dynamic section.
 use std::path::{Path, PathBuf};
 
-use super::elf::{self, u16_at, u32_at, u64_at};
-use crate::files;
+use object::ReadRef;
+use object::elf::{DT_NEEDED, DT_NULL, DT_RPATH, DT_RUNPATH, DT_STRTAB, PT_DYNAMIC, PT_LOAD};
+use object::read::StringTable;
+use object::read::elf::{Dyn as _, ProgramHeader as _};
 
-/// A program header that holds the dynamic section (`PT_DYNAMIC`).
-const DYNAMIC: u32 = 2;
-/// A program header that is loaded (`PT_LOAD`).
-const LOAD: u32 = 1;
-/// Tags of the dynamic section: a needed library, the table of names, the old and the new list of folders.
-const NEEDED: u64 = 1;
-const STRINGS: u64 = 5;
-const RPATH: u64 = 15;
-const RUNPATH: u64 = 29;
+use super::elf::{self, ElfFile, ORDER};
+
 /// More than the dynamic section of any library, bytes.
 const MAX_DYNAMIC: u64 = 1 << 16;
-/// More than the name of a library or a list of folders, bytes.
-const MAX_NAME: usize = 4096;
 
 /// What a library asks of the loader.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct DynamicDeps {
     /// Names of libraries.
     pub(super) libraries: Vec<String>,
-    /// Folders to look in first.
+    /// Folders to search first.
     pub(super) paths: Vec<PathBuf>,
 }
 
-/// Reads `path`, a library for this machine ([`elf::check`]); the error is the end of the sentence "the file ...".
+/// Reads the dependencies of `path`, a library for this machine ([`elf::check`]). The error completes the sentence "the
+/// file ...".
 pub(super) fn read(path: &Path) -> Result<DynamicDeps, String> {
-    elf::check(path)?;
-    let damaged = || "has a damaged dynamic section".to_owned();
-    let file = files::open_regular(path).map_err(|e| format!("cannot be read: {e}"))?;
-    let bytes = |at: u64, len: usize| {
-        let mut bytes = vec![0; len];
-        file.read_exact_at(&mut bytes, at).map(|()| bytes).map_err(|_short| damaged())
-    };
-    let header = bytes(0, elf::HEADER)?;
-    let headers = bytes(u64_at(&header, 32), elf::SEGMENT * usize::from(u16_at(&header, 56)))?;
-    let headers: Vec<&[u8]> = headers.chunks_exact(elf::SEGMENT).collect();
-    let Some(dynamic) = headers.iter().find(|h| u32_at(h, 0) == DYNAMIC) else { return Ok(DynamicDeps::default()) };
-    let (at, size) = (u64_at(dynamic, 8), u64_at(dynamic, 32));
-    if size > MAX_DYNAMIC {
-        return Err(damaged());
-    }
-    let entries = bytes(at, size as usize)?;
-    let entries: Vec<(u64, u64)> =
-        entries.chunks_exact(16).map(|e| (u64_at(e, 0), u64_at(e, 8))).take_while(|(tag, _)| *tag != 0).collect();
-    let address = entries.iter().find(|(tag, _)| *tag == STRINGS).ok_or_else(damaged)?.1;
-    // From the address in memory to the place in the file.
-    let loaded = headers.iter().filter(|h| u32_at(h, 0) == LOAD);
-    let names = loaded
-        .filter_map(|h| {
-            address.checked_sub(u64_at(h, 16)).filter(|in_it| *in_it < u64_at(h, 32))?.checked_add(u64_at(h, 8))
-        })
-        .next()
-        .ok_or_else(damaged)?;
-    let text = |offset: u64| {
-        let mut found = vec![0; MAX_NAME];
-        let read = file.read_at(&mut found, names.checked_add(offset).ok_or_else(damaged)?).map_err(|_io| damaged())?;
-        let end = found[..read].iter().position(|byte| *byte == 0).ok_or_else(damaged)?;
-        found.truncate(end);
-        String::from_utf8(found).map_err(|_not_text| damaged())
-    };
-    let mut needs = DynamicDeps::default();
+    let file = elf::open(path)?;
     let origin = path.parent().unwrap_or(Path::new("/")).display().to_string();
-    for (tag, value) in entries {
+    parse(&file, &origin).ok_or_else(|| "has a damaged dynamic section".to_owned())
+}
+
+/// The dependencies of `file`, which lies in the folder `origin`; `None` where the dynamic section is damaged.
+fn parse(file: &ElfFile, origin: &str) -> Option<DynamicDeps> {
+    let segments = elf::segments(file).ok()?;
+    let mut deps = DynamicDeps::default();
+    let Some(dynamic) = segments.iter().find(|segment| segment.p_type(ORDER) == PT_DYNAMIC) else { return Some(deps) };
+    if dynamic.p_filesz(ORDER) > MAX_DYNAMIC {
+        return None;
+    }
+    let entries = dynamic.dynamic(ORDER, file).ok()??;
+    let entries =
+        || entries.iter().map(|entry| (entry.tag(ORDER), entry.val(ORDER))).take_while(|(tag, _)| *tag != DT_NULL);
+    let (_, address) = entries().find(|(tag, _)| *tag == DT_STRTAB)?;
+    // The segment that holds the address in memory gives its offset in the file.
+    let strings = segments.iter().filter(|segment| segment.p_type(ORDER) == PT_LOAD).find_map(|segment| {
+        let offset = address.checked_sub(segment.p_vaddr(ORDER)).filter(|offset| *offset < segment.p_filesz(ORDER))?;
+        offset.checked_add(segment.p_offset(ORDER))
+    })?;
+    let strings = StringTable::new(file, strings, file.len().ok()?);
+    let text = |offset: u64| String::from_utf8(strings.get(offset.try_into().ok()?).ok()?.to_vec()).ok();
+    for (tag, value) in entries() {
         match tag {
-            NEEDED => needs.libraries.push(text(value)?),
-            RPATH | RUNPATH => {
-                let folders = text(value)?.replace("${ORIGIN}", &origin).replace("$ORIGIN", &origin);
-                needs.paths.extend(folders.split(':').filter(|folder| !folder.is_empty()).map(PathBuf::from));
+            DT_NEEDED => deps.libraries.push(text(value)?),
+            DT_RPATH | DT_RUNPATH => {
+                let folders = text(value)?.replace("${ORIGIN}", origin).replace("$ORIGIN", origin);
+                deps.paths.extend(folders.split(':').filter(|folder| !folder.is_empty()).map(PathBuf::from));
             }
             _ => {}
         }
     }
-    Ok(needs)
+    Some(deps)
 }
 
 #[cfg(test)]
@@ -87,23 +68,24 @@ mod tests {
     #[test]
     fn a_program_needs_the_c_library() {
         let own = std::env::current_exe().unwrap();
-        let needs = read(&own).unwrap();
-        assert!(needs.libraries.iter().any(|name| name.starts_with("libc.so")), "{needs:?}");
+        let deps = read(&own).unwrap();
+        assert!(deps.libraries.iter().any(|name| name.starts_with("libc.so")), "{deps:?}");
         assert!(read(Path::new("/dev/null")).is_err());
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         assert!(read(&pipe).unwrap_err().contains("not a regular file"));
-        // Every damage is an error or a shorter list, never a panic.
+        // Any damage gives an error or a shorter list, never a panic.
         let whole = std::fs::read(&own).unwrap();
-        let headers = usize::try_from(u64_at(&whole, 32)).unwrap();
-        for at in (headers..headers + elf::SEGMENT * usize::from(u16_at(&whole, 56))).step_by(7) {
+        let headers = usize::try_from(u64::from_le_bytes(whole[32..40].try_into().unwrap())).unwrap();
+        let count = usize::from(u16::from_le_bytes([whole[56], whole[57]]));
+        for at in (headers..headers + 56 * count).step_by(7) {
             let mut bytes = whole.clone();
             bytes[at] ^= 0x5a;
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), &bytes).unwrap();
-            if let Ok(needs) = read(file.path()) {
-                assert!(needs.libraries.len() < 1000);
+            if let Ok(deps) = read(file.path()) {
+                assert!(deps.libraries.len() < 1000);
             }
         }
     }

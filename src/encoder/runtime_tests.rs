@@ -6,7 +6,7 @@ fn foreign(path: &Path) {
     let mut bytes = vec![0u8; 8192];
     bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
     bytes[16..18].copy_from_slice(&3u16.to_le_bytes());
-    bytes[18..20].copy_from_slice(&elf::OTHER.to_le_bytes());
+    bytes[18..20].copy_from_slice(&elf::OTHER.0.to_le_bytes());
     std::fs::write(path, bytes).unwrap();
 }
 

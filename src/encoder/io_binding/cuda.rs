@@ -1,8 +1,9 @@
-//! Copies between the memory of the CPU and that of a GPU, by the CUDA runtime that the provider has loaded: ONNX Runtime
-//! itself copies an input only when it is bound.
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+//! Copies between CPU and GPU memory through the CUDA runtime that the provider has loaded: ONNX Runtime itself copies an
+//! input only when it is bound.
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::Path;
 
+use libloading::Library;
 use ort::value::Tensor;
 
 use crate::encoder::elf_deps;
@@ -15,7 +16,7 @@ type Memcpy = extern "C" fn(*mut c_void, *const c_void, usize, c_int) -> c_int;
 type Synchronize = extern "C" fn(*mut c_void) -> c_int;
 type Text = extern "C" fn(c_int) -> *const c_char;
 
-/// The functions; they stay loaded with the provider.
+/// Functions of the CUDA runtime, which stays loaded.
 #[derive(Debug)]
 pub(super) struct CudaMemcpy {
     memcpy: Memcpy,
@@ -24,51 +25,44 @@ pub(super) struct CudaMemcpy {
 }
 
 impl CudaMemcpy {
-    /// Of the CUDA runtime that `library`, the one of a provider that is loaded, needs.
-    #[allow(unsafe_code, reason = "functions of a library can only be had through its C interface")]
+    /// Takes the functions from the CUDA runtime that `library`, a provider that is already loaded, depends on.
+    #[allow(unsafe_code, reason = "a C library is called through declarations that only its header proves")]
     pub(super) fn of(library: &Path) -> Result<Self, String> {
-        let told = |why: &str| format!("{}: {why}", library.display());
-        let needs = elf_deps::read(library).map_err(|why| told(&why))?;
-        let name = needs.libraries.iter().find(|name| name.starts_with("libcudart.so"));
-        let name = name.ok_or_else(|| told("it does not say which CUDA runtime it needs (libcudart.so)"))?;
-        let file =
-            CString::new(name.as_str()).map_err(|_nul| told("it needs a library with a zero byte in its name"))?;
-        // SAFETY: `file` is a C string. The provider has loaded the library already; this gives a further handle, which is
-        // kept for good.
-        let handle = unsafe { libc::dlopen(file.as_ptr(), libc::RTLD_LAZY | libc::RTLD_LOCAL) };
-        if handle.is_null() {
-            return Err(told(&format!("its {name} cannot be loaded")));
-        }
-        let function = |symbol: &CStr| {
-            // SAFETY: `handle` is open and `symbol` is a C string.
-            let found = unsafe { libc::dlsym(handle, symbol.as_ptr()) };
-            if found.is_null() { Err(format!("{name} has no {}", symbol.to_string_lossy())) } else { Ok(found) }
+        let in_library = |why: &str| format!("{}: {why}", library.display());
+        let deps = elf_deps::read(library).map_err(|why| in_library(&why))?;
+        let name = deps.libraries.iter().find(|name| name.starts_with("libcudart.so"));
+        let name = name.ok_or_else(|| in_library("it names no CUDA runtime that it needs (libcudart.so)"))?;
+        // SAFETY: the provider has loaded and initialised the library already.
+        let runtime =
+            unsafe { Library::new(name) }.map_err(|_why| in_library(&format!("its {name} cannot be loaded")))?;
+        let missing = |symbol: &str| format!("{name} has no {symbol}");
+        // SAFETY: these are the declarations of cuda_runtime_api.h: cudaError_t and cudaMemcpyKind are ints, cudaStream_t is
+        // a pointer.
+        let functions = unsafe {
+            Self {
+                memcpy: *runtime.get::<Memcpy>(c"cudaMemcpy").map_err(|_why| missing("cudaMemcpy"))?,
+                synchronize: *runtime
+                    .get::<Synchronize>(c"cudaStreamSynchronize")
+                    .map_err(|_why| missing("cudaStreamSynchronize"))?,
+                text: *runtime.get::<Text>(c"cudaGetErrorString").map_err(|_why| missing("cudaGetErrorString"))?,
+            }
         };
-        let (memcpy, synchronize, text) =
-            (function(c"cudaMemcpy")?, function(c"cudaStreamSynchronize")?, function(c"cudaGetErrorString")?);
-        // SAFETY: these are the declarations of cuda_runtime_api.h (cudaError_t and cudaMemcpyKind are ints, cudaStream_t a
-        // pointer), and a function pointer has the size of a data pointer on every system with `dlsym`.
-        let (memcpy, synchronize, text) = unsafe {
-            (
-                std::mem::transmute::<*mut c_void, Memcpy>(memcpy),
-                std::mem::transmute::<*mut c_void, Synchronize>(synchronize),
-                std::mem::transmute::<*mut c_void, Text>(text),
-            )
-        };
-        Ok(Self { memcpy, synchronize, text })
+        // The functions must stay valid: the library is never closed.
+        std::mem::forget(runtime);
+        Ok(functions)
     }
 
-    /// Copies `from` into `to`, a tensor on the GPU of as many values.
+    /// Copies `from` into `to`, a tensor of the same length on the GPU.
     pub(super) fn to_gpu(&self, from: &[f32], to: &mut Tensor<f32>) -> Result<(), String> {
         self.check(
             "copying a frame to the GPU",
             (self.memcpy)(to.data_ptr_mut(), from.as_ptr().cast(), size_of_val(from), TO_GPU),
         )?;
-        // From pageable memory the call may return before the last bytes are there, and ONNX Runtime has a stream of its own.
+        // From pageable memory the copy may return before it is complete, and ONNX Runtime uses a stream of its own.
         self.check("waiting for a frame to reach the GPU", (self.synchronize)(std::ptr::null_mut()))
     }
 
-    /// Copies `from`, a tensor on the GPU, into `to`, which has room for as many values. The run that wrote it has ended.
+    /// Copies `from`, a tensor on the GPU, into `to`, of the same length. The run that wrote it must have ended.
     pub(super) fn to_host(&self, from: &Tensor<f32>, to: &mut [f32]) -> Result<(), String> {
         let bytes = size_of_val(to);
         self.check(
@@ -86,7 +80,7 @@ impl CudaMemcpy {
         if text.is_null() {
             return Err(format!("{what}: CUDA error {code}"));
         }
-        // SAFETY: not null, and by its documentation a C string that is never freed.
+        // SAFETY: not null, and documented as a C string that is never freed.
         let text = unsafe { CStr::from_ptr(text) };
         Err(format!("{what}: CUDA error {code}: {}", text.to_string_lossy()))
     }
@@ -99,7 +93,7 @@ mod tests {
     use ort::memory::Allocator;
     use std::process::Command;
 
-    /// A CUDA runtime whose GPU is the memory of the CPU, without room for more than 64 bytes at once.
+    /// A CUDA runtime whose GPU is CPU memory, and which fails on copies of more than 64 bytes.
     const RUNTIME: &str = "
         #include <string.h>
         static int waits;
@@ -115,7 +109,7 @@ mod tests {
     ";
 
     #[test]
-    fn frames_go_there_and_latents_come_back() {
+    fn frames_are_copied_to_the_gpu_and_latents_back() {
         // ONNX Runtime must be loaded for its tensors.
         drop(crate::encoder::tests::runtime());
         let folder = tempfile::tempdir().unwrap();
@@ -129,17 +123,14 @@ mod tests {
         };
         make("libprovider.so", "int x;", &[]);
         let text = CudaMemcpy::of(&at("libprovider.so")).unwrap_err();
-        assert!(text.contains("does not say which CUDA runtime"), "{text}");
+        assert!(text.contains("names no CUDA runtime"), "{text}");
         make("libcudart.so.99", RUNTIME, &["-Wl,-soname,libcudart.so.99"]);
         make("libprovider.so", "int x;", &["-l:libcudart.so.99"]);
         let text = CudaMemcpy::of(&at("libprovider.so")).unwrap_err();
         assert!(text.ends_with("its libcudart.so.99 cannot be loaded"), "{text}");
-        // As the provider does it.
-        let file = CString::new(at("libcudart.so.99").to_str().unwrap()).unwrap();
         #[allow(unsafe_code, reason = "stands for the provider that loads it")]
-        // SAFETY: `file` is a C string, and the library has no initialisers.
-        let handle = unsafe { libc::dlopen(file.as_ptr(), libc::RTLD_NOW) };
-        assert!(!handle.is_null());
+        // SAFETY: the library has no initialisers.
+        let _loaded = unsafe { Library::new(at("libcudart.so.99")) }.unwrap();
 
         let copies = CudaMemcpy::of(&at("libprovider.so")).unwrap();
         let mut tensor = Tensor::<f32>::new(&Allocator::default(), [1_usize, 16]).unwrap();
