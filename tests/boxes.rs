@@ -155,7 +155,7 @@ fn what_does_not_fit_is_said() {
     );
     with(&["--set", "preprocess.motion_crop=true"]).fails(78, &["preprocess.motion_crop with --boxes"]);
     embed(&place, "no", &["--encoder", ENCODER, "--boxes", "bad.txt"])
-        .fails(2, &["bad.txt: 2 of its lines", "line 1: frame is 0", "line 2: left is \"x\""]);
+        .fails(2, &["bad.txt: 2 lines are not boxes", "line 1: frame is 0", "line 2: left is \"x\""]);
     embed(&place, "no", &["--encoder", ENCODER, "--boxes", "none.txt"]).fails(1, &["none.txt"]);
     place.learn(SOURCE, "run", &["--boxes", "boxes.txt"]).fails(2, &["no box has a track"]);
     place.learn(SOURCE, "run", &["--boxes", "boxes.txt", "--resume"]).fails(2, &["--resume with --boxes"]);

@@ -88,7 +88,7 @@ fn a_socket_that_cannot_be_had_is_told_before_anything_is_opened() {
     std::fs::write(place.at("s"), "a file").unwrap();
     let args =
         ["learn", "--encoder", "none.onnx", "--source", "pattern://7", "--out", "run", "--set", "stream.socket=unix:s"];
-    place.run(&args).fails(1, &["stream.socket", "there is something else at that path"]);
+    place.run(&args).fails(1, &["stream.socket", "the path exists and is not a socket"]);
     let ran =
         place.learn("pattern://7", "run", &["--set", "stream.socket=0.0.0.0:9300", "--set", "stream.queue_records=0"]);
     ran.fails(78, &["stream.socket", "only loopback addresses are taken", "stream.queue_records = 0"]);

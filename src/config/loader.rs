@@ -1,7 +1,8 @@
 //! From text to a checked [`Config`]; every mistake is reported, with its key, what was found and what is allowed.
 use std::path::Path;
 
-use afterimage_learn::config::{ObjectiveSum, check_candidates, distance};
+use afterimage_learn::config::{ObjectiveSum, check_candidates};
+use strsim::levenshtein;
 use toml::{Table, Value};
 
 use super::schema::{ranges, words};
@@ -316,7 +317,7 @@ fn nearest(key: &str, schema: &Table) -> String {
     let inner = schema.iter().filter_map(|(name, value)| Some((name, value.as_table()?)));
     let inner = inner.flat_map(|(name, table)| table.keys().map(move |known| (known, format!("{name}.{known}"))));
     let own = schema.keys().map(|known| (known, known.clone()));
-    match own.chain(inner).map(|(known, path)| (distance(key, known), path)).min() {
+    match own.chain(inner).map(|(known, path)| (levenshtein(key, known), path)).min() {
         Some((d, known)) if d <= 3 => format!("; did you mean {known}?"),
         _ => format!("; known here: {}", schema.keys().cloned().collect::<Vec<_>>().join(", ")),
     }

@@ -81,7 +81,7 @@ impl FromStr for FeatureTap {
 /// Whether what stands behind a colon is the end of a name (`StatefulPartitionedCall:0`) rather than a pooling mistyped.
 fn is_name(end: &str) -> bool {
     let poolings = ["mean", "max", "tokens", "cls", "as-is", "gem"];
-    let near = |pooling: &str| end.starts_with(pooling) || afterimage_learn::config::distance(end, pooling) <= 2;
+    let near = |pooling: &str| end.starts_with(pooling) || strsim::levenshtein(end, pooling) <= 2;
     // What is no word of a name is a mistake.
     let word = !end.is_empty() && end.bytes().all(|byte| byte.is_ascii_graphic());
     word && (end.bytes().all(|byte| byte.is_ascii_digit()) || !poolings.iter().any(|pooling| near(pooling)))

@@ -1,24 +1,27 @@
-//! Boxes as MOTChallenge writes them, `det.txt` and `gt.txt`: a line a box, numbers with commas between them,
+//! Boxes in the format of MOTChallenge (`det.txt`, `gt.txt`): one box per line, comma-separated numbers
 //!
 //! `frame, id, left, top, width, height [, conf [, class [, visibility]]]`
 //!
-//! `frame` counts from 1; `id` below 0: no track; `conf` and `class` of -1: not known. What follows is passed over (results
-//! of trackers have three places in space there).
+//! `frame` counts from 1; an `id` below 0 means no track; a `conf` or `class` of -1 is unknown. Further columns are ignored
+//! (results of trackers have a position in space there).
+//!
+//! Not the crate `csv`: it counts the empty lines and comments before a record as its own, so messages would name the wrong
+//! line.
 use std::collections::HashMap;
 
 use super::{BBox, Detection};
 use crate::error::{Error, Result};
 
-/// Most boxes of one file.
+/// Maximum number of boxes in a file.
 const MAX_BOXES: usize = 10_000_000;
-/// Mistakes that are shown.
+/// Maximum number of mistakes in a message.
 const SHOWN: usize = 5;
 
-/// Reads all boxes of `text`, by frame and within a frame in the order of the file. Empty lines and such that begin with
-/// `#` are passed over. `what` names the file in errors.
+/// Parses all boxes of `text`, ordered by frame and then as in the file. Empty lines and lines that begin with `#` are
+/// ignored. `what` names the file in errors.
 ///
 /// # Errors
-/// Usage: every line that is no box, with what is wrong (the first five); a track twice in one frame; no box at all.
+/// A usage error: lines that are not boxes, with the first five mistakes; a track twice in one frame; no boxes at all.
 pub fn parse(text: &str, what: &str) -> Result<Vec<Detection>> {
     let (mut found, mut mistakes, mut count) = (Vec::new(), Vec::new(), 0usize);
     let mut seen: HashMap<(u64, i64), usize> = HashMap::new();
@@ -26,14 +29,14 @@ pub fn parse(text: &str, what: &str) -> Result<Vec<Detection>> {
     for (number, line) in lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
         let read = row(line, number).and_then(|detection| match detection.track {
             Some(track) => match seen.insert((detection.frame, track), number) {
-                Some(before) => Err(format!("track {track} has a box of this frame in line {before} already")),
+                Some(before) => Err(format!("track {track} already has a box in this frame, in line {before}")),
                 None => Ok(detection),
             },
             None => Ok(detection),
         });
         match read {
             Ok(_) if found.len() >= MAX_BOXES => {
-                return Err(Error::usage(format!("{what}: more than {MAX_BOXES} boxes; divide the file")));
+                return Err(Error::usage(format!("{what}: more than {MAX_BOXES} boxes; split the file")));
             }
             Ok(detection) => found.push(detection),
             Err(why) => {
@@ -47,7 +50,7 @@ pub fn parse(text: &str, what: &str) -> Result<Vec<Detection>> {
     if count > 0 {
         let more = if count > SHOWN { format!("\n  and {} more", count - SHOWN) } else { String::new() };
         return Err(Error::usage(format!(
-            "{what}: {count} of its lines are no boxes (frame,id,left,top,width,height[,conf[,class[,visibility]]], frames \
+            "{what}: {count} lines are not boxes (frame,id,left,top,width,height[,conf[,class[,visibility]]], frames \
              from 1):\n  {}{more}",
             mistakes.join("\n  ")
         )));
@@ -59,24 +62,24 @@ pub fn parse(text: &str, what: &str) -> Result<Vec<Detection>> {
     Ok(found)
 }
 
-/// One line.
+/// Parses one line.
 fn row(line: &str, number: usize) -> std::result::Result<Detection, String> {
     let fields: Vec<&str> = line.split(',').map(str::trim).collect();
     if fields.len() < 6 {
-        return Err(format!("{} numbers, at least 6 are needed", fields.len()));
+        return Err(format!("{} numbers; a box has at least 6", fields.len()));
     }
     let value = |i: usize, name: &str| {
         let text = fields[i];
-        let value: f64 = text.parse().map_err(|_| format!("{name} is {text:?}, no number"))?;
+        let value: f64 = text.parse().map_err(|_| format!("{name} is {text:?}, not a number"))?;
         if value.is_finite() { Ok(value) } else { Err(format!("{name} is {text}, not finite")) }
     };
     let optional = |i: usize, name: &str| if fields.len() > i { value(i, name).map(Some) } else { Ok(None) };
     let whole = |value: f64, name: &str, least: f64| {
-        // Above, floating point numbers are not exact.
+        // Larger floating-point numbers are not exact.
         if value.fract() == 0.0 && (least..=9.0e15).contains(&value) {
             Ok(value as i64)
         } else {
-            Err(format!("{name} is {value}; a whole number from {least} is needed"))
+            Err(format!("{name} is {value}; it must be a whole number of at least {least}"))
         }
     };
     let frame = whole(value(0, "frame")?, "frame", 1.0)?;
@@ -101,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_of_every_kind_of_file_are_read_by_frame() {
+    fn lines_of_all_lengths_are_parsed_and_ordered_by_frame() {
         let text = "# made by hand\n2, 7, 10.5, 20, 30, 40, 0.75, 1, 0.5\n\n1,-1,1,2,3,4,-1,-1,-1,-1\n1,3,5,6,7,8\n";
         let found = parse(text, "x").unwrap();
         let first = &found[0];
@@ -114,24 +117,29 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_named_with_its_line() {
+    fn mistakes_are_named_with_their_lines() {
         let text = "1,1,2,3,4\n0,1,2,3,4,5\n1,x,2,3,4,5\n1,1,nan,3,4,5\n1.5,1,2,3,4,5\n1,2,0,0,9,9\n1,2,0,0,8,8\n\
                     1,3,0,0,8,8,1,0.5\n";
         let error = parse(text, "det.txt").unwrap_err();
         assert_eq!(error.exit_code(), 2);
         let text = error.to_string();
         for part in [
-            "det.txt: 7 of its lines",
-            "line 1: 5 numbers, at least 6",
-            "line 2: frame is 0; a whole number from 1",
-            "line 3: id is \"x\", no number",
+            "det.txt: 7 lines are not boxes",
+            "line 1: 5 numbers; a box has at least 6",
+            "line 2: frame is 0; it must be a whole number of at least 1",
+            "line 3: id is \"x\", not a number",
             "line 4: left is nan, not finite",
             "line 5: frame is 1.5",
             "and 2 more",
         ] {
             assert!(text.contains(part), "missing {part:?} in\n{text}");
         }
-        assert!(parse("1,2,0,0,9,9\n1,2,0,0,8,8", "x").unwrap_err().to_string().contains("line 2: track 2 has a box"));
+        assert!(
+            parse("1,2,0,0,9,9\n1,2,0,0,8,8", "x")
+                .unwrap_err()
+                .to_string()
+                .contains("line 2: track 2 already has a box")
+        );
         assert!(parse("1,3,0,0,8,8,1,0.5", "x").unwrap_err().to_string().contains("class is 0.5"));
         assert!(parse(" \n# nothing", "x").unwrap_err().to_string().contains("x has no boxes"));
     }

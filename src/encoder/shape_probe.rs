@@ -10,7 +10,7 @@ use super::runtime::Runtime;
 use crate::onnx::Found;
 use crate::onnx::graph_editor::{GraphEdit, GraphEditor};
 use crate::onnx::proto::ValueInfo;
-use afterimage_learn::config::distance;
+use strsim::levenshtein;
 
 /// Names that a message shows, of each sort.
 const SHOWN: usize = 5;
@@ -94,7 +94,7 @@ fn unknown(runtime: &Runtime, model: &GraphEditor, card: &ModelCard, name: &str)
     let graph = model.graph();
     let last = name.rsplit('/').next().unwrap_or(name);
     let mut near = graph.tensors();
-    near.sort_by_cached_key(|known| (!known.contains(last), distance(known, name)));
+    near.sort_by_cached_key(|known| (!known.contains(last), levenshtein(known, name)));
     near.truncate(SHOWN);
     let maps = ["Conv", "Clip", "Relu", "Add", "Mul", "Gelu", "LayerNormalization"];
     let outputs = graph.node.iter().rev().filter(|node| maps.contains(&node.op_type.as_str()));

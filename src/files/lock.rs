@@ -1,54 +1,56 @@
-//! One writer: locks that the kernel gives up when their process ends, however it ends.
+//! One writer per folder or file: the kernel releases the locks of a process when it ends, in any way.
 use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{major, minor};
+
 use crate::error::{Error, Result};
 
-/// A folder that no other process writes to as long as this lives; readers do not ask. Nothing lies in the folder for
-/// it (`flock` on the folder itself), so that it can be had on a full disk, and a copy of the folder is not locked.
+/// Keeps other processes from writing to a folder while it lives; readers need no lock. The lock is `flock` on the folder
+/// itself, without a file in it: it works on a full disk, and a copy of the folder is not locked.
 ///
-/// Folders that were made for it and have stayed empty are gone with it: a start that fails leaves nothing behind.
+/// Folders that it created and that are still empty are removed with it: a start that fails leaves nothing behind.
 #[derive(Debug)]
 pub struct FolderLock {
     folder: PathBuf,
-    /// The folders that were made, the outermost last.
-    made: Vec<PathBuf>,
-    /// Held by being open.
+    /// The folders that were created, the outermost last.
+    created: Vec<PathBuf>,
+    /// Holds the lock while it is open.
     _file: File,
 }
 
 impl FolderLock {
-    /// Makes `folder` where it is missing and locks it.
+    /// Creates `folder` where it is missing, and locks it.
     ///
     /// # Errors
-    /// Another process holds it: its number; or the I/O error.
+    /// Another process holds the lock (its number is named), or an I/O error.
     pub fn take(folder: &Path) -> Result<Self> {
         let missing = folder.ancestors().filter(|path| !path.as_os_str().is_empty() && !path.exists());
-        let made: Vec<PathBuf> = missing.map(Path::to_owned).collect();
+        let created: Vec<PathBuf> = missing.map(Path::to_owned).collect();
         super::create_folder(folder)?;
         let file = File::open(folder).map_err(|error| Error::io("cannot open the folder", folder, error))?;
         lock(&file, folder)?;
         super::sweep(folder);
-        Ok(Self { folder: folder.to_owned(), made, _file: file })
+        Ok(Self { folder: folder.to_owned(), created, _file: file })
     }
 }
 
 impl Drop for FolderLock {
     fn drop(&mut self) {
-        if self.made.is_empty() {
+        if self.created.is_empty() {
             return;
         }
-        // Only what is empty goes; all others refuse.
+        // Only empty folders are removed; the system refuses the others.
         let inner = fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path());
-        inner.chain(self.made.iter().cloned()).for_each(|path| drop(fs::remove_dir(path)));
+        inner.chain(self.created.iter().cloned()).for_each(|path| drop(fs::remove_dir(path)));
     }
 }
 
-/// Locks `file`, which lies at `path`, until it is closed (all its copies, too) or the process ends.
+/// Locks `file`, which lies at `path`, until it and its duplicates are closed or the process ends.
 ///
 /// # Errors
-/// Another process (or another opening of it in this one) holds it: its number, where the kernel tells it.
+/// Another process, or another open file of this one, holds the lock; the process is named where the kernel tells it.
 pub fn lock(file: &File, path: &Path) -> Result<()> {
     match file.try_lock() {
         Ok(()) => Ok(()),
@@ -58,24 +60,27 @@ pub fn lock(file: &File, path: &Path) -> Result<()> {
                 |number| format!("process {number}"),
             );
             Err(Error::runtime(format!(
-                "{} is being written by {who}; only one may write at a time: wait for its end, stop it, or choose another \
-                 place",
+                "{} is being written by {who}; only one process may write at a time: wait until it ends, stop it, or choose \
+                 another path",
                 path.display()
             )))
         }
         Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {
-            tracing::warn!("{} lies on a file system without locks: take care that only one writes", path.display());
+            tracing::warn!(
+                "{} lies on a file system without locks: make sure that only one process writes to it",
+                path.display()
+            );
             Ok(())
         }
         Err(TryLockError::Error(error)) => Err(Error::io("cannot lock", path, error)),
     }
 }
 
-/// The process that holds a lock of `file`, as `/proc/locks` has it (proc(5)).
+/// The process that holds a lock of `file`, from `/proc/locks` (proc(5)).
 fn holder(file: &File) -> Option<u32> {
     let meta = file.metadata().ok()?;
     let (device, inode) = (meta.dev(), meta.ino());
-    let place = format!("{:02x}:{:02x}:{inode}", libc::major(device), libc::minor(device));
+    let place = format!("{:02x}:{:02x}:{inode}", major(device), minor(device));
     // 1: FLOCK  ADVISORY  WRITE 25738 fe:00:10092650 0 EOF
     let locks = fs::read_to_string("/proc/locks").ok()?;
     let of = |line: &str| {

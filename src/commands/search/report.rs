@@ -1,4 +1,5 @@
 //! What was found, for people and for scripts.
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::embedding_store::{EmbeddingStore, StoredSpace};
@@ -6,9 +7,6 @@ use super::query::Query;
 use crate::cli;
 use crate::export::{Record, RowFileReader};
 use crate::search::{DedupWindow, Hit};
-
-const NANOS: i64 = 1_000_000_000;
-const DAY_SECS: i64 = 86_400;
 
 /// A line for each hit.
 pub(super) fn text(
@@ -108,19 +106,11 @@ fn since_start(nanos: i64) -> String {
     format!("{sign}{}:{:02}:{:02}.{:03}", secs / 3600, secs / 60 % 60, secs % 60, millis % 1000)
 }
 
-/// `2026-02-28 23:59:59Z`. Days to a date of the Gregorian calendar: years begin in March, so that the leap day is last
-/// (H. Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`).
+/// `2026-02-28 23:59:59Z`.
 fn wall_clock(nanos: i64) -> String {
-    let secs = nanos.div_euclid(NANOS);
-    let (days, of_day) = (secs.div_euclid(DAY_SECS) + 719_468, secs.rem_euclid(DAY_SECS));
-    let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let from_march = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * from_march + 2) / 5 + 1;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
-    let year = year + 400 * era + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}Z", of_day / 3600, of_day / 60 % 60, of_day % 60)
+    // The range of `Timestamp` contains every `i64` of nanoseconds.
+    let time = Timestamp::from_nanosecond(nanos.into()).unwrap_or(Timestamp::MAX);
+    time.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
 #[cfg(test)]
@@ -140,7 +130,7 @@ mod tests {
             (4_107_542_400, "2100-03-01 00:00:00Z"),
             (-1, "1969-12-31 23:59:59Z"),
         ] {
-            assert_eq!(wall_clock(secs * NANOS + 7), shown);
+            assert_eq!(wall_clock(secs * 1_000_000_000 + 7), shown);
         }
     }
 }

@@ -1,8 +1,8 @@
-//! The socket that readers come through.
+//! A listening socket, local or TCP.
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -10,15 +10,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
 use super::socket_stream::SocketStream;
 use crate::config::ListenAddress;
 use crate::error::{Error, Result};
 use crate::files;
 
-/// Between two looks whether to end.
+/// How often a listener checks whether to end.
 pub(in crate::export) const LOOK: Duration = Duration::from_millis(100);
 
-/// A listening socket. A file that it made is removed with it.
+/// A listening socket. Dropping it removes the socket file that it created.
 #[derive(Debug)]
 pub(in crate::export) enum Listener {
     Unix { listener: UnixListener, path: PathBuf, inode: Option<u64> },
@@ -26,7 +29,7 @@ pub(in crate::export) enum Listener {
 }
 
 impl Listener {
-    /// `key` of the configuration names the address.
+    /// Listens at `address`; `key` names the configuration key in messages.
     pub(in crate::export) fn open(address: &ListenAddress, key: &str) -> Result<Self> {
         match address {
             ListenAddress::Unix(path) => Self::unix(path, key),
@@ -43,18 +46,18 @@ impl Listener {
 
     fn unix(path: &Path, key: &str) -> Result<Self> {
         let told = format!("unix:{}", path.display());
-        // Two that start at the same moment would each remove the other's.
+        // Two processes that start at the same moment would remove each other's socket.
         let _alone = alone(files::folder_of(path));
         if let Ok(found) = std::fs::symlink_metadata(path) {
             if !found.file_type().is_socket() {
                 return Err(Error::runtime(format!(
-                    "{key} = \"{told}\": there is something else at that path; remove it, or take another"
+                    "{key} = \"{told}\": the path exists and is not a socket; remove it, or choose another"
                 )));
             }
-            // Left by a program that was killed, unless somebody holds it.
+            // Unless somebody listens, a killed program has left it behind.
             if let Some(holder) = holder(path) {
                 return Err(Error::runtime(format!(
-                    "{key} = \"{told}\": {holder} listens there; end it, or take another address"
+                    "{key} = \"{told}\": {holder} listens there; stop it, or choose another address"
                 )));
             }
             std::fs::remove_file(path).map_err(|e| refused(key, &told, &e))?;
@@ -65,33 +68,33 @@ impl Listener {
         Ok(Self::Unix { listener, path: path.to_owned(), inode })
     }
 
-    /// Hands everyone who comes to `each`, until `end` is set.
+    /// Passes every client to `each`, until `end` is set.
     pub(in crate::export) fn serve(&self, end: &AtomicBool, mut each: impl FnMut(SocketStream)) {
         while !end.load(Ordering::Relaxed) {
-            if !comes(self.file(), LOOK) {
+            if !client_waits(self.socket(), LOOK) {
                 continue;
             }
             match self.next() {
                 Ok(stream) => each(stream),
-                // Gone again already.
+                // The client has already left.
                 Err(e) if matches!(e.kind(), ErrorKind::ConnectionAborted | ErrorKind::WouldBlock) => {}
                 Err(e) => {
-                    // No file handles are left, say; that may pass.
-                    tracing::debug!("nobody can be let in at {}: {e}", self.address());
+                    // No file descriptors are left, for instance; that may pass.
+                    tracing::debug!("cannot accept a client on {}: {e}", self.address());
                     std::thread::sleep(LOOK);
                 }
             }
         }
     }
 
-    fn file(&self) -> RawFd {
+    fn socket(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Unix { listener, .. } => listener.as_raw_fd(),
-            Self::Tcp { listener, .. } => listener.as_raw_fd(),
+            Self::Unix { listener, .. } => listener.as_fd(),
+            Self::Tcp { listener, .. } => listener.as_fd(),
         }
     }
 
-    /// Who came, on a connection that waits; never waits itself.
+    /// Accepts a waiting client without blocking; the returned stream blocks.
     fn next(&self) -> io::Result<SocketStream> {
         match self {
             Self::Unix { listener, .. } => {
@@ -107,7 +110,7 @@ impl Listener {
         }
     }
 
-    /// As it is written in the configuration.
+    /// The address as in the configuration.
     pub(in crate::export) fn address(&self) -> String {
         match self {
             Self::Unix { path, .. } => format!("unix:{}", path.display()),
@@ -119,7 +122,7 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Self::Unix { path, inode, .. } = self {
-            // Not one that another program has made there since.
+            // Another program may have created its own there since.
             if std::fs::symlink_metadata(&path).map(|file| file.ino()).ok() == *inode {
                 std::fs::remove_file(path).ok();
             }
@@ -129,13 +132,13 @@ impl Drop for Listener {
 
 fn refused(key: &str, told: &str, error: &io::Error) -> Error {
     let what = match error.kind() {
-        ErrorKind::AddrInUse => "another program listens there; end it, or take another address".to_owned(),
-        _ => format!("it cannot be listened there: {error}"),
+        ErrorKind::AddrInUse => "another program listens there; stop it, or choose another address".to_owned(),
+        _ => format!("cannot listen there: {error}"),
     };
     Error::runtime(format!("{key} = \"{told}\": {what}"))
 }
 
-/// Keeps others that start now from the folder of the socket, for a moment; where that cannot be, they are not kept.
+/// Locks the folder of the socket for a moment, against other processes that are starting; best effort.
 fn alone(folder: &Path) -> Option<File> {
     let folder = File::open(folder).ok()?;
     let began = Instant::now();
@@ -148,10 +151,10 @@ fn alone(folder: &Path) -> Option<File> {
     Some(folder)
 }
 
-/// Who listens at a socket; `None`: nobody does any more.
+/// Who listens on a socket; `None`: nobody does any more.
 fn holder(path: &Path) -> Option<String> {
     let (path, (tell, told)) = (path.to_owned(), crossbeam_channel::bounded(1));
-    // One that lets nobody in and has a full queue would hold whoever knocks.
+    // Connecting to a program that accepts nobody and has a full queue would block.
     std::thread::spawn(move || tell.send(UnixStream::connect(path)).ok());
     match told.recv_timeout(5 * LOOK) {
         Ok(Ok(stream)) => Some(match other_side(&stream) {
@@ -163,8 +166,9 @@ fn holder(path: &Path) -> Option<String> {
     }
 }
 
-/// The number of the process that listens at the other side of a connection: SO_PEERCRED of unix(7).
-#[allow(unsafe_code, reason = "no safe interface to the credentials of a socket")]
+/// The number of the process at the other end of a connection: SO_PEERCRED of unix(7).
+// `rustix::net::sockopt::socket_peercred` does not allow the number 0, which a process in another namespace has.
+#[allow(unsafe_code, reason = "no sound interface to the credentials of a socket")]
 fn other_side(stream: &UnixStream) -> Option<i32> {
     let mut who = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut length = libc::socklen_t::try_from(size_of_val(&who)).ok()?;
@@ -181,20 +185,18 @@ fn other_side(stream: &UnixStream) -> Option<i32> {
     (done == 0 && who.pid > 0).then_some(who.pid)
 }
 
-/// Waits until somebody comes to the listening socket `file`, for `limit` at most.
-#[allow(unsafe_code, reason = "no safe interface to poll(2)")]
-fn comes(file: RawFd, limit: Duration) -> bool {
-    let mut wanted = libc::pollfd { fd: file, events: libc::POLLIN, revents: 0 };
-    let millis = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
-    // SAFETY: `wanted` is one valid entry that lives through the call; a file that is closed would only be reported.
-    let found = unsafe { libc::poll(&raw mut wanted, 1, millis) };
-    if found < 0 {
+/// Waits until a client connects to the listening `socket`, for at most `limit`.
+fn client_waits(socket: BorrowedFd<'_>, limit: Duration) -> bool {
+    let found = Timespec::try_from(limit)
+        .map_err(|_too_long| Errno::INVAL)
+        .and_then(|limit| poll(&mut [PollFd::from_borrowed_fd(socket, PollFlags::IN)], Some(&limit)));
+    if found.is_err() {
         std::thread::sleep(limit.min(LOOK));
     }
-    found > 0
+    found.is_ok_and(|count| count > 0)
 }
 
-/// A warning that strangers can cause as often as they like: once, and then at most once a minute, with their number.
+/// A warning that clients can cause at will: logged once, then at most once a minute with the number of repetitions.
 #[derive(Debug, Default)]
 pub(in crate::export) struct RateLimitedWarning(Mutex<(Option<Instant>, u64)>);
 

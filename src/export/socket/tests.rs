@@ -124,7 +124,7 @@ fn addresses_that_cannot_be_had_are_named() {
     let unix = format!("unix:{}", path.display());
     let refused = |socket: &str| SocketPublisher::open(&config(socket, 4)).unwrap_err().chain();
     std::fs::write(&path, "something else").unwrap();
-    assert!(refused(&unix).contains("there is something else at that path"), "{}", refused(&unix));
+    assert!(refused(&unix).contains("the path exists and is not a socket"), "{}", refused(&unix));
     std::fs::remove_file(&path).unwrap();
     let first = SocketPublisher::open(&config(&unix, 4)).unwrap().unwrap();
     let holder = format!("process {} listens there", std::process::id());
@@ -134,7 +134,7 @@ fn addresses_that_cannot_be_had_are_named() {
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     drop(SocketPublisher::open(&config(&unix, 4)).unwrap().unwrap());
     let long = format!("unix:{}", "x".repeat(200));
-    assert!(refused(&long).contains("cannot be listened there"), "{}", refused(&long));
+    assert!(refused(&long).contains("cannot listen there"), "{}", refused(&long));
     for (socket, says) in [("0.0.0.0:9300", "only loopback"), ("unix:", "a path"), ("9300", "must be unix:PATH")] {
         let text = refused(socket);
         assert!(text.starts_with("stream.socket = ") && text.contains(says), "{text}");

@@ -1,33 +1,31 @@
-//! A running capture: buffers that are shared with the driver, filled by it and copied out.
-use std::ffi::c_void;
+//! A running capture: the driver fills shared buffers, and their content is copied out.
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
+
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::v4l2_sys::{self, IoctlDirection, ask};
 
-/// Buffers asked of the driver: it fills some while one is copied.
+/// Buffers requested from the driver: it fills some while one is copied.
 const BUFFERS: u32 = 4;
-/// A driver's time stamp older than this is not believed.
+/// Older timestamps of a driver are ignored.
 const OLDEST: Duration = Duration::from_secs(60);
-
-/// A buffer of the driver's in our memory.
-struct Mapped {
-    start: *mut c_void,
-    length: usize,
-}
 
 /// An open camera that captures. Dropping it stops the capture and closes the device.
 pub(super) struct CaptureStream {
+    /// The driver's buffers, mapped into our memory.
+    buffers: Vec<MmapRaw>,
     device: File,
-    buffers: Vec<Mapped>,
 }
 
-/// What came with a frame.
+/// What the driver says about a frame.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FrameMeta {
-    /// The driver's count of frames, also of those that it had no buffer for.
+    /// The driver's count of frames, including those that it had no buffer for.
     pub(super) sequence: u32,
     /// The driver says that the content is damaged.
     pub(super) damaged: bool,
@@ -36,7 +34,7 @@ pub(super) struct FrameMeta {
 }
 
 impl CaptureStream {
-    /// Starts to capture in the format that `device` is set to.
+    /// Starts capturing in the current format of `device`.
     pub(super) fn start(device: File) -> io::Result<Self> {
         let mut request = v4l2_sys::RequestBuffers {
             count: BUFFERS,
@@ -45,7 +43,7 @@ impl CaptureStream {
             ..Default::default()
         };
         ask(&device, IoctlDirection::Query, &mut request)?;
-        let mut stream = Self { device, buffers: Vec::new() };
+        let mut stream = Self { buffers: Vec::new(), device };
         for index in 0..request.count {
             let mut buffer = described(index);
             ask(&stream.device, IoctlDirection::Query, &mut buffer)?;
@@ -56,27 +54,24 @@ impl CaptureStream {
         Ok(stream)
     }
 
-    /// Copies the next frame into `bytes`, waiting at most `wait` for it; `None` where none came.
+    /// Copies the next frame into `bytes`, waiting for it at most `wait`; `None` where none came.
+    ///
     /// # Errors
-    /// What the driver says: the camera is gone, or broken.
+    /// The driver reports that the camera is gone or broken.
     pub(super) fn next(&mut self, bytes: &mut Vec<u8>, wait: Duration) -> io::Result<Option<FrameMeta>> {
-        let mut poll = libc::pollfd { fd: self.device.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        let millis = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: `poll` is one valid entry that lives through the call.
-        #[allow(unsafe_code, reason = "the standard library cannot wait for a descriptor with a time limit")]
-        let ready = unsafe { libc::poll(&raw mut poll, 1, millis) };
-        if ready < 0 {
-            let error = io::Error::last_os_error();
-            return if error.kind() == io::ErrorKind::Interrupted { Ok(None) } else { Err(error) };
+        let mut device = [PollFd::new(&self.device, PollFlags::IN)];
+        // A wait that is too long to be expressed has no end.
+        match poll(&mut device, Timespec::try_from(wait).ok().as_ref()) {
+            Ok(0) | Err(Errno::INTR) => return Ok(None),
+            Ok(_) => {}
+            Err(errno) => return Err(errno.into()),
         }
-        if ready == 0 {
-            return Ok(None);
-        }
+        let readable = device[0].revents().contains(PollFlags::IN);
         let mut buffer = described(0);
         match ask(&self.device, IoctlDirection::Dequeue, &mut buffer) {
             Ok(()) => {}
-            // Woken by an error, and nothing there that names it: to wait again would be to spin.
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock && poll.revents & libc::POLLIN == 0 => {
+            // Woken by an error that nothing names: waiting again would spin.
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock && !readable => {
                 return Err(io::Error::other("the driver reports an error of the stream"));
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
@@ -86,11 +81,11 @@ impl CaptureStream {
         bytes.clear();
         if let Some(mapped) = self.buffers.get(buffer.index as usize) {
             // Some drivers leave it 0 and mean all.
-            let used = if buffer.bytes_used == 0 { mapped.length } else { buffer.bytes_used as usize };
-            // SAFETY: the mapping is `length` bytes long and lives as long as `self`; the driver does not write into a
-            // buffer that it has handed out.
+            let used = if buffer.bytes_used == 0 { mapped.len() } else { buffer.bytes_used as usize };
+            // SAFETY: the mapping is `len` bytes long and lives as long as `self`; the driver does not write into a buffer
+            // that it has handed out.
             #[allow(unsafe_code, reason = "the driver's memory is shared")]
-            let filled = unsafe { std::slice::from_raw_parts(mapped.start.cast::<u8>(), used.min(mapped.length)) };
+            let filled = unsafe { std::slice::from_raw_parts(mapped.as_ptr(), used.min(mapped.len())) };
             bytes.extend_from_slice(filled);
         }
         let came = FrameMeta {
@@ -107,13 +102,6 @@ impl Drop for CaptureStream {
     fn drop(&mut self) {
         // A camera that is gone cannot be stopped, and need not be.
         v4l2_sys::stream(&self.device, false).ok();
-        for mapped in &self.buffers {
-            // SAFETY: mapped by us with this length, unmapped once, and no slice of it outlives a call of `next`.
-            #[allow(unsafe_code, reason = "what was mapped must be unmapped")]
-            unsafe {
-                libc::munmap(mapped.start, mapped.length);
-            }
-        }
     }
 }
 
@@ -121,31 +109,19 @@ fn described(index: u32) -> v4l2_sys::Buffer {
     v4l2_sys::Buffer { index, kind: v4l2_sys::CAPTURE, memory: v4l2_sys::MEMORY_MMAP, ..Default::default() }
 }
 
-fn map(device: &File, buffer: &v4l2_sys::Buffer) -> io::Result<Mapped> {
-    let (length, offset) = (buffer.length as usize, libc::off_t::from(buffer.offset));
-    // SAFETY: a new mapping at an address of the kernel's choice; it touches no memory of ours.
-    #[allow(unsafe_code, reason = "the driver's buffers are reached in no other way")]
-    let start = unsafe {
-        libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ, libc::MAP_SHARED, device.as_raw_fd(), offset)
-    };
-    if start == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(Mapped { start, length }) }
+fn map(device: &File, buffer: &v4l2_sys::Buffer) -> io::Result<MmapRaw> {
+    MmapOptions::new().offset(buffer.offset.into()).len(buffer.length as usize).map_raw_read_only(device)
 }
 
-/// The driver's time stamp as an [`Instant`], where it is of the monotonic clock and can be true; else `now`.
+/// The driver's timestamp as an [`Instant`] if it is of the monotonic clock and plausible, otherwise `now`.
 fn captured_at(buffer: &v4l2_sys::Buffer, now: Instant) -> Instant {
     if buffer.flags & v4l2_sys::BUFFER_TIMESTAMP_MASK != v4l2_sys::BUFFER_TIMESTAMP_MONOTONIC {
         return now;
     }
-    let mut clock = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `clock` is a valid timespec that lives through the call.
-    #[allow(unsafe_code, reason = "the standard library does not tell what an Instant is")]
-    let told = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut clock) };
-    if told != 0 {
-        return now;
-    }
+    let clock = clock_gettime(ClockId::Monotonic);
     let nanos = |secs: i64, nanos: i64| i128::from(secs) * 1_000_000_000 + i128::from(nanos);
     let age = nanos(clock.tv_sec, clock.tv_nsec) - nanos(buffer.secs, buffer.micros.saturating_mul(1000));
-    // A stamp in the future (the end of an exposure that is going on) is now.
+    // A timestamp in the future (the end of an exposure still going on) counts as now.
     let age = u64::try_from(age.max(0)).map_or(Duration::MAX, Duration::from_nanos);
     if age > OLDEST { now } else { now.checked_sub(age).unwrap_or(now) }
 }

@@ -186,30 +186,14 @@ fn hardware(program: &Path) -> &'static str {
     if command.status().is_ok_and(|status| status.success()) { "nvvidconv ! video/x-raw,format=I420 ! " } else { "" }
 }
 
-/// Splits a pipeline into arguments as a shell does: white space between, `'...'`, `"..."` and `\` kept together.
+/// Splits a pipeline into arguments as a shell does.
 fn words(text: &str) -> Result<Vec<String>> {
-    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None::<char>);
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match (quote, c) {
-            (Some(open), c) if c == open => quote = None,
-            (None, '"' | '\'') => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            (None | Some('"'), '\\') => word.get_or_insert_default().extend(chars.next()),
-            (None, c) if c.is_whitespace() => words.extend(word.take()),
-            (_, c) => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    match quote {
-        Some(quote) => Err(Error::usage(format!(
-            "the pipeline `{}` has a quote {quote} that is not closed",
+    shlex::split(text).ok_or_else(|| {
+        Error::usage(format!(
+            "the pipeline `{}` has a quote that is not closed, or ends in a backslash",
             Address::new(&format!("gst:{text}"))
-        ))),
-        None => Ok(words),
-    }
+        ))
+    })
 }
 
 /// What to do about the last words of a child; empty where they say it themselves.

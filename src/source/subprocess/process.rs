@@ -1,4 +1,4 @@
-//! A child process that never outlives its owner, and what it says on standard error.
+//! A child process that never outlives its owner, and its standard error.
 use std::collections::VecDeque;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -6,6 +6,8 @@ use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitSta
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::decoder::Tool;
 use super::spawner;
@@ -15,10 +17,10 @@ use crate::source::address::Address;
 /// Lines of standard error that are kept, and characters kept of each.
 const LINES: usize = 8;
 const LINE_BYTES: usize = 300;
-/// Bytes read of each: a secret must be whole to be found.
+/// Bytes read of each line: a secret can only be found whole.
 const READ_BYTES: usize = 1 << 14;
 
-/// What the child said: its last lines, and how many told of damage.
+/// Standard error of the child: its last lines, and how many of all lines report damage.
 #[derive(Debug, Default)]
 struct ErrorLines {
     last: VecDeque<String>,
@@ -38,12 +40,12 @@ impl Process {
     /// Starts `command` in a process group of its own, so that Ctrl-C at a terminal reaches this program only and
     /// leaves it to end the child.
     /// # Errors
-    /// Work: it cannot be started.
+    /// A runtime error: the program cannot be started.
     pub(super) fn start(tool: Tool, command: Command) -> Result<(Process, ChildStdout)> {
         Self::start_hiding(tool, command, None)
     }
 
-    /// [`Process::start`] of a child that was given the whole of `address`: what it says is kept without the secrets.
+    /// [`Process::start`] of a child that knows the secrets of `address`: they are removed from its output.
     /// # Errors
     /// As [`Process::start`].
     pub(super) fn start_hiding(
@@ -66,12 +68,12 @@ impl Process {
         Ok((process, stdout))
     }
 
-    /// Its standard input, once, where that is a pipe.
+    /// Takes its standard input, if that is a pipe.
     pub(super) fn take_stdin(&mut self) -> Option<ChildStdin> {
         self.child.stdin.take()
     }
 
-    /// True where the child has ended by itself, or does so within `patience`.
+    /// Whether the child has ended by itself, or does so within `patience`.
     pub(super) fn ended(&mut self, patience: Duration) -> bool {
         let began = Instant::now();
         loop {
@@ -87,7 +89,7 @@ impl Process {
         }
     }
 
-    /// Waits for the child's own end, then kills it; `None` when it had to be killed.
+    /// Waits for the child to end, then kills it; `None` if it had to be killed.
     pub(super) fn finish(&mut self, patience: Duration) -> Option<ExitStatus> {
         self.ended(patience);
         let own = self.status;
@@ -95,24 +97,19 @@ impl Process {
         own
     }
 
-    /// Ends the child and what it started.
+    /// Kills the child and its descendants.
     pub(super) fn kill(&mut self) {
         if self.status.is_none() {
-            if let Ok(group) = i32::try_from(self.child.id()) {
-                // SAFETY: plain system call. The child leads a group of its own number (`process_group(0)`) and has not
-                // been waited for, so the number cannot belong to anyone else.
-                #[allow(unsafe_code, reason = "a process group can be killed in no other way")]
-                unsafe {
-                    libc::kill(-group, libc::SIGKILL);
-                }
-            }
+            // The child leads a group of its own number (`process_group(0)`) and has not been waited for, so the number
+            // cannot belong to anyone else.
+            kill_process_group(Pid::from_child(&self.child), Signal::KILL).ok();
             self.status = self.child.wait().ok();
         }
     }
 
-    /// The last lines on standard error, and how many lines told of damage. For a child that has ended.
+    /// The last lines on standard error, and the number of lines that report damage. For a child that has ended.
     pub(super) fn words(&mut self) -> (String, u64) {
-        // The listener ends with the pipe; something else may still hold that, so it gets half a second.
+        // The listener ends with the pipe; another process may still hold that, so the wait is bounded.
         let began = Instant::now();
         while self.listener.as_ref().is_some_and(|l| !l.is_finished()) && began.elapsed() < Duration::from_millis(500) {
             std::thread::sleep(Duration::from_millis(2));

@@ -1,18 +1,20 @@
-//! Children that do not outlive this process, not even where it is killed (`kill -9`).
+//! Child processes that do not outlive this one, even when it is killed (`kill -9`).
 //!
-//! The kernel ends a child with its parent where the child has asked for it (`PR_SET_PDEATHSIG`); its parent is there the
-//! *thread* that started it, and sources are opened on threads that end. So one thread, which never ends, starts all.
+//! The kernel ends a child with its parent if the child asks for it (`PR_SET_PDEATHSIG`). The parent is then the *thread*
+//! that started the child, and sources are opened on threads that end; so one thread that never ends starts all children.
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::sync::OnceLock;
 
 use crossbeam_channel::{Sender, bounded};
+use rustix::io::Errno;
+use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
 
-/// A command, and where its child goes.
+/// A command, and the channel that its child goes to.
 type Job = (Command, Sender<io::Result<Child>>);
 
-/// Starts `command`, whose child will be killed when this process ends in whatever way.
+/// Starts `command`; its child is killed when this process ends in any way.
 pub(super) fn spawn(mut command: Command) -> io::Result<Child> {
     die_with_parent(&mut command);
     let (answer, child) = bounded(1);
@@ -41,20 +43,15 @@ fn jobs() -> io::Result<&'static Sender<Job>> {
     Ok(JOBS.get_or_init(|| jobs))
 }
 
-#[allow(unsafe_code, reason = "what a child does before it becomes another program can be said in no other way")]
+#[allow(unsafe_code, reason = "code between fork and exec must be async-signal-safe")]
 fn die_with_parent(command: &mut Command) {
-    let parent = std::process::id();
-    // SAFETY: between fork and exec only system calls are made that are safe there, and nothing is allocated.
+    let parent = getpid();
+    // SAFETY: the closure makes two system calls and allocates nothing.
     unsafe {
         command.pre_exec(move || {
-            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
-                return Err(io::Error::last_os_error());
-            }
+            set_parent_process_death_signal(Some(Signal::KILL))?;
             // The parent may have ended before the line above: then nothing would end this child.
-            if libc::getppid().unsigned_abs() != parent {
-                return Err(io::Error::from_raw_os_error(libc::ESRCH));
-            }
-            Ok(())
+            if getppid() == Some(parent) { Ok(()) } else { Err(Errno::SRCH.into()) }
         });
     }
 }

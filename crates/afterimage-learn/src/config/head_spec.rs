@@ -4,8 +4,9 @@ use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use strsim::levenshtein;
 
-use super::{RANGES, distance};
+use super::RANGES;
 
 /// What a candidate head is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,7 +183,7 @@ fn whole(key: &str, value: &str) -> Result<usize, String> {
 }
 
 fn nearest(word: &str, known: &[&str]) -> String {
-    match known.iter().map(|k| (distance(word, k), k)).min() {
+    match known.iter().map(|k| (levenshtein(word, k), k)).min() {
         Some((d, k)) if d <= 2 && !word.is_empty() => format!("did you mean {k}?"),
         _ => format!("known are {}", known.join(", ")),
     }

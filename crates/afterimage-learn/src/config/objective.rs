@@ -4,8 +4,9 @@ use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use strsim::levenshtein;
 
-use super::{CpcEmbedding, ScheduleKind, Training, distance};
+use super::{CpcEmbedding, ScheduleKind, Training};
 
 /// What can be learned by gradient steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,7 +223,7 @@ fn term(part: &str) -> Result<Term, String> {
 }
 
 fn unknown(name: &str) -> String {
-    let nearest = NAMES.iter().map(|(known, _)| (distance(name, known), *known)).min();
+    let nearest = NAMES.iter().map(|(known, _)| (levenshtein(name, known), *known)).min();
     match nearest {
         Some((d, known)) if d <= 3 => format!("{name:?}, which is no objective; did you mean {known}?"),
         _ => {
