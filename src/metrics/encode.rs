@@ -12,7 +12,8 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::{BOUNDS, LatencyTimes, Metrics, STATES};
+use super::counter::{BOUNDS, LatencyTimes};
+use super::{Counter, Metrics, STATES};
 use crate::export::sinks::{SinkStats, mqtt};
 use crate::process_stats;
 
@@ -82,7 +83,7 @@ impl Page<'_> {
     fn histogram(&mut self, name: &str, help: &str, times: &LatencyTimes) -> fmt::Result {
         let bounds = BOUNDS.into_iter().chain([f64::INFINITY]);
         // Each bucket is read once: the count is their sum, whatever is recorded meanwhile.
-        let buckets: Vec<(f64, u64)> = bounds.zip(times.buckets.iter().map(super::Counter::get)).collect();
+        let buckets: Vec<(f64, u64)> = bounds.zip(times.buckets.iter().map(Counter::get)).collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
         let sum = times.nanoseconds.load(Ordering::Relaxed) as f64 / 1e9;
         let mut encoder = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;

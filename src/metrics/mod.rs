@@ -2,7 +2,9 @@
 //!
 //! Every thread updates its own atomics, so that neither a lock nor a scraper can hold up the inference loop. Facts that do
 //! not change are set once. `docs/metrics.md` lists the names.
+mod counter;
 mod encode;
+mod health;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, TryLockError};
@@ -11,50 +13,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::encoder::Encoder;
 use crate::export::sinks::SinkStats;
 use crate::learner::{Learner, LearnerCounts, LearnerStatus, Snapshot};
-use crate::process_stats;
 use crate::source::SourceCounts;
 
+pub use counter::Counter;
 pub use encode::CONTENT_TYPE;
 
-/// Upper bounds of the buckets of [`LatencyTimes`], seconds: from an encoder on a GPU to a stalled camera.
-const BOUNDS: [f64; 13] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
-
-/// A count that only rises, or mirrors a count kept elsewhere.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds one.
-    pub fn inc(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-    /// Copies a count kept elsewhere.
-    pub fn set(&self, count: u64) {
-        self.0.store(count, Ordering::Relaxed);
-    }
-    /// Its value.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Latencies in buckets. Not the histogram of `prometheus-client`: that one takes a lock per observation.
-#[derive(Debug, Default)]
-struct LatencyTimes {
-    /// One more than there are bounds, the last for longer times; not cumulative.
-    buckets: [Counter; BOUNDS.len() + 1],
-    nanoseconds: AtomicU64,
-}
-
-impl LatencyTimes {
-    fn record(&self, time: Duration) {
-        let secs = time.as_secs_f64();
-        let bucket = BOUNDS.iter().position(|bound| secs <= *bound).unwrap_or(BOUNDS.len());
-        self.buckets[bucket].inc();
-        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
-    }
-}
+use counter::LatencyTimes;
 
 /// Facts about an open encoder.
 #[derive(Debug, Clone, Default)]
@@ -251,51 +215,6 @@ impl Metrics {
         if paused {
             self.paused_latents.inc();
         }
-    }
-
-    /// The learner's state, as the journal names it, or `paused`; `None` without learning.
-    pub fn learner_state(&self) -> Option<&'static str> {
-        let learns = self.learns.load(Ordering::Relaxed);
-        if learns && self.paused.load(Ordering::Relaxed) {
-            return Some("paused");
-        }
-        STATES.get(self.state.load(Ordering::Relaxed)).filter(|_| learns).map(|(_, name)| *name)
-    }
-
-    /// The health of the pipeline in one line: `Ok`, or the reason why it is not well.
-    ///
-    /// # Errors
-    /// The encoder is not open yet, or a live source has given no frame for too long.
-    pub fn health(&self) -> Result<String, String> {
-        let last = self.last_frame.load(Ordering::Relaxed);
-        if last == 0 {
-            return Err(format!("starting for {} s: the encoder is not open yet", self.started.elapsed().as_secs()));
-        }
-        let since = self.started.elapsed().saturating_sub(Duration::from_millis(last - 1));
-        let patience = self.patience.load(Ordering::Relaxed);
-        if patience > 0 && since > Duration::from_millis(patience) {
-            return Err(format!("no frame for {:.1} s", since.as_secs_f64()));
-        }
-        Ok(format!("ok: {} frames", self.frames.get()))
-    }
-
-    /// Health and the main metrics, in one line.
-    pub fn summary(&self) -> String {
-        let health = self.health().unwrap_or_else(|reason| reason);
-        let [_, dropped, unreadable, _, stalls, failures, reopens] = self.source.each_ref().map(Counter::get);
-        let mut line = format!(
-            "{health}, {} segments; dropped {dropped}, unreadable {unreadable}; stalls {stalls}, failures {failures}, \
-             reopened {reopens}",
-            self.segments.get()
-        );
-        if let Some(state) = self.learner_state() {
-            let [samples, _, _, fits, promotions, _] = self.learner.each_ref().map(Counter::get);
-            line += &format!("; learner {state}: {samples} samples, {fits} fits, {promotions} promotions");
-        }
-        if let Some(megabytes) = process_stats::resident_megabytes() {
-            line += &format!("; {megabytes:.0} MB");
-        }
-        line
     }
 
     /// When the last embedding left or the pipeline started, seconds since 1970.

@@ -59,7 +59,7 @@ fn open_sinks_have_metrics() {
     let sets = [
         format!("stream.ring={:?}", folder.path().join("ring")),
         "stream.ring_slot_kilobytes=1".into(),
-        format!("stream.socket={:?}", folder.path().join("socket")),
+        format!("stream.socket=\"unix:{}\"", folder.path().join("socket").display()),
         format!("mqtt.broker=\"mqtt://{nobody}\""),
         "mqtt.buffer_megabytes=1".into(),
     ];
