@@ -1,5 +1,5 @@
-use super::super::Dtype;
 use super::*;
+use crate::config::Dtype;
 
 fn problems(overrides: &[&str]) -> String {
     let list: Vec<String> = overrides.iter().map(|s| (*s).to_owned()).collect();
