@@ -102,7 +102,7 @@ fn a_real_encoder_gives_the_same() {
     let place = TestDir::new();
     let bundled = Path::new(env!("CARGO_MANIFEST_DIR"));
     let encoder = bundled.join("models/moco-mobilenetv2.onnx");
-    // Every so-manyeth JPEG of the bundled set: emulation is slow.
+    // Every Nth JPEG of the bundled set: emulation is slow.
     fs::create_dir(place.at("some")).unwrap();
     let stream = bundled.join("data/objects/stream");
     let mut images: Vec<PathBuf> = common::tree(&stream).into_keys().map(|name| stream.join(name)).collect();

@@ -54,7 +54,7 @@ fn start(place: &TestDir, verb: &str, source: &str, more: &[&str]) -> Running {
     let boxes = format!("box_server.listen=unix:{}", place.at("b").display());
     let base = [verb, "--json", "--encoder", common::ENCODER, "--source", source, "--out", "run", "--set", &boxes];
     let mut running = place.start(&[&base, more].concat());
-    running.wait_to_say("boxes are embedded for who asks");
+    running.wait_to_say("serving box embeddings on");
     running
 }
 

@@ -66,7 +66,7 @@ fn start(place: &TestDir, verb: &[&str], encoder: &str, more: &[&str]) -> (Runni
     let set = format!("box_server.listen=unix:{}", socket.display());
     let base = ["--source", LIVE, "--encoder", encoder, "--out", "live", "--camera", "door", "--json", "--set", &set];
     let mut running = place.start(&[verb, &base, more].concat());
-    running.wait_to_say("boxes are embedded for who asks");
+    running.wait_to_say("serving box embeddings on");
     let mut desk = Desk::open(&socket);
     let began = Instant::now();
     while desk.ask(&json!({"boxes": [{"box": [0, 0, 9, 9]}]}))[0].0.get("error").is_some() {
@@ -169,7 +169,7 @@ fn what_cannot_be_embedded_is_answered_with_its_reason() {
             "--set",
             "box_server.wait_secs=0.3",
         ]);
-        running.wait_to_say("boxes are embedded for who asks");
+        running.wait_to_say("serving box embeddings on");
         (running, Desk::open(&socket))
     };
     // Until more frames have come than there is room for, so that the first is gone; a slow machine drops some between.

@@ -1,4 +1,4 @@
-//! What strains the machine so that the learner should pause: heat, an empty-going battery, a low power mode.
+//! What strains the machine so that the learner should pause: heat, running on battery, a low power mode.
 //!
 //! Read from `/sys/class/thermal` and `/sys/class/power_supply` of the kernel, and from what `nvpmodel` of a Jetson keeps.
 use std::fs;

@@ -102,7 +102,7 @@ impl Socket {
             .name("asked".into())
             .spawn(move || door.serve(&inside.end, |stream| let_in(stream, &inside)))
             .map_err(|e| Error::runtime("cannot start the thread of the socket for boxes").with_source(e))?;
-        tracing::info!("boxes are embedded for who asks at {address}");
+        tracing::info!("serving box embeddings on {address}");
         Ok(Self { shared, thread: Some(thread) })
     }
 }

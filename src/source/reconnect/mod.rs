@@ -18,7 +18,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const WELL: Duration = Duration::from_secs(2);
 /// What a guarded source adds to its own stall clock before the guard takes it for stalled whatever it says.
 const GRACE: Duration = Duration::from_secs(1);
-/// Events kept for who asks rarely.
+/// Events that are kept between two calls.
 const MOST_EVENTS: usize = 64;
 
 /// Something that happened to a live source.

@@ -67,7 +67,7 @@ impl LatentLayout {
         Ok(Promotion { max_frames: judge.max_frames.min(held), ..judge })
     }
 
-    /// A held-out block as it is kept. Of whole grids every so-manyeth only, so that twice the blocks that the judge needs
+    /// A held-out block as it is kept. Of whole grids only every Nth frame, so that twice the blocks that the judge needs
     /// fit in.
     pub(super) fn held(self, mut block: Block, judge: &Promotion) -> Block {
         block.views = Views::default();

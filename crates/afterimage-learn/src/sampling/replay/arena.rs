@@ -20,12 +20,12 @@ impl Arena {
     /// Room for `capacity` rows of `dim` numbers.
     ///
     /// # Errors
-    /// There is no such memory.
+    /// The memory cannot be allocated.
     pub(super) fn reserve(dim: usize, capacity: usize) -> Result<Self> {
         let (mut rows, mut free) = (Vec::new(), Vec::new());
         rows.try_reserve_exact(capacity.saturating_mul(dim))
             .and_then(|()| free.try_reserve_exact(capacity))
-            .map_err(|e| Error::config("learn.replay.megabytes: no such memory to be had").with_source(e))?;
+            .map_err(|e| Error::config("learn.replay.megabytes: cannot allocate the replay memory").with_source(e))?;
         Ok(Self { dim, rows, free })
     }
 
