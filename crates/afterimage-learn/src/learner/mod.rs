@@ -5,6 +5,7 @@
 //! trained residual are candidates, the judge says which (if any) is promoted, and a new [`Snapshot`] is handed out.
 mod columns;
 mod data_set;
+mod governor;
 mod head_selection;
 mod residual_trainer;
 mod space_tracker;
@@ -24,7 +25,6 @@ mod bench_candidates;
 mod collapse_guard;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ndarray::Array2;
 
@@ -42,6 +42,8 @@ pub use collapse_guard::{LearnerEvent, LearnerStatus};
 use data_set::DataSet;
 pub use fit_cache::SharedFitCache;
 pub use fit_report::{CandidateOutcome, FitReport, GateOutcome};
+use governor::NoThrottle;
+pub use governor::{CpuGovernor, CpuTime};
 use head_selection::HeadSelection;
 use latent_layout::{LatentLayout, fits};
 use residual_trainer::ResidualTrainer;
@@ -72,46 +74,6 @@ pub struct LearnerCounts {
     pub promotions: u64,
     /// Times the residual MLP was put back to its last sound weights.
     pub rollbacks: u64,
-}
-
-/// How a learner behaves towards the machine that it runs on. Nothing that is learned depends on it, but that a fit in
-/// the way of a stop comes later.
-pub trait CpuGovernor: std::fmt::Debug + Send {
-    /// Processor time used so far, for [`CpuTime`].
-    fn used(&self) -> Duration;
-    /// Called between the pieces of long work: the place to sleep.
-    fn rest(&self);
-    /// A fit is to be broken off: it falls due again with the next block.
-    fn stops(&self) -> bool;
-}
-
-/// Measures nothing and never rests.
-#[derive(Debug)]
-struct NoThrottle;
-
-impl CpuGovernor for NoThrottle {
-    fn used(&self) -> Duration {
-        Duration::ZERO
-    }
-    fn rest(&self) {}
-    fn stops(&self) -> bool {
-        false
-    }
-}
-
-impl Clone for Box<dyn CpuGovernor> {
-    fn clone(&self) -> Self {
-        Box::new(NoThrottle)
-    }
-}
-
-/// Processor time that long work took, as [`CpuGovernor::used`] measures it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct CpuTime {
-    /// Gradient steps, all together.
-    pub steps: Duration,
-    /// Fits with their trials, all together.
-    pub fits: Duration,
 }
 
 /// What a fit brought.

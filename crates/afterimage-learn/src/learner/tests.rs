@@ -2,6 +2,7 @@ use ndarray::Array1;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use std::ops::Range;
+use std::time::Duration;
 
 use super::*;
 use crate::head::{EmbeddingKind, HeadParams};
