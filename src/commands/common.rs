@@ -12,7 +12,6 @@ use crate::encoder::{BackgroundModel, Encoder, ModelCard, Preprocessor, runtime}
 use crate::error::{Error, Result};
 use crate::files;
 use crate::frame::Frame;
-use crate::head::Head;
 use crate::learner::{LatentSpec, Snapshot};
 use crate::linalg::normalise;
 use crate::open_heartbeat;
@@ -21,7 +20,6 @@ use crate::pipeline::run_dir::RunManifest;
 use crate::pipeline::run_state;
 use crate::source::folder::read_image;
 use crate::source::unreadable;
-use crate::spaces::space_of;
 
 /// Of the name of a camera, which every record, message and metric repeats.
 const MAX_CAMERA_BYTES: usize = 200;
@@ -48,13 +46,7 @@ impl LoadedEncoder {
             config.encoder.providers.iter().map(|provider| provider.as_str()).collect::<Vec<_>>().join(", ")
         );
         let encoder = open_heartbeat::while_opening(&what, || Encoder::open(&runtime, model, &card, &config.encoder))?;
-        let origin = LatentSpec {
-            encoder_sha256: encoder.sha256().to_owned(),
-            card_hash: card.hash(),
-            dim: encoder.dim(),
-            parts: encoder.parts().to_vec(),
-            grid: encoder.grid(),
-        };
+        let origin = encoder.latent_spec(&card);
         if config.export.grid && origin.grid.is_none() {
             return Err(Error::config(format!(
                 "export.grid = true: the latents of {} are vectors, there are no cells to export; use a model card of \
@@ -96,9 +88,7 @@ impl LoadedEncoder {
 
     /// The frozen encoder as a snapshot.
     pub(super) fn frozen(&self) -> Snapshot {
-        let head = Arc::new(Head::Identity { dim: self.origin.pooled_dim() });
-        let space = space_of(&self.origin.encoder_sha256, &self.origin.card_hash, &head).into();
-        Snapshot { number: 0, head, space, references: Array2::zeros((0, self.origin.pooled_dim())), activate_at: 0 }
+        Snapshot::frozen(&self.origin)
     }
 
     /// Unit latents of image files, `[n, d]` (grids whole, `[n, h w d]`), and the places in `paths` that they belong to; an

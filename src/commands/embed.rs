@@ -13,9 +13,8 @@ use crate::export::box_api::BoxServer;
 use crate::export::sinks::LiveSinks;
 use crate::files::{self, FolderLock};
 use crate::host::Watchdog;
+use crate::pipeline::Pipeline;
 use crate::pipeline::export_thread::{Exporter, FilePositions};
-use crate::pipeline::{self, Pipeline};
-use crate::sampling::shot_detector::ShotDetector;
 use crate::{signals, source};
 
 pub(super) fn run(args: &cli::EmbedArgs, started: Instant) -> Result<CommandResult> {
@@ -58,6 +57,7 @@ pub(super) fn run(args: &cli::EmbedArgs, started: Instant) -> Result<CommandResu
     let asked = BoxServer::open(&config)?;
     let readers = LiveSinks::open(&config, asked.as_ref().map(BoxServer::sender))?;
     metrics.live(readers.as_ref().map(LiveSinks::stats));
+    metrics.encoder_open(&opened.encoder);
     opened.encoder.allow_batch(batch)?;
     let source = source::open_all(&args.source, &config.source)?;
     if batch > 1 && source.live() {
@@ -70,33 +70,20 @@ pub(super) fn run(args: &cli::EmbedArgs, started: Instant) -> Result<CommandResu
     files::create_folder(&args.out)?;
     let (number, space, dim) = (snapshot.number, snapshot.space.clone(), snapshot.head.dim_out());
     let mut progress = Progress::new("embed", source.length());
-    let totals = pipeline::run(Pipeline {
-        batch,
-        prepare: opened.prepare()?,
-        frozen_space: opened.frozen().space,
-        cameras: cameras.iter().map(|name| name.as_str().into()).collect(),
-        snapshots: vec![Arc::new(snapshot)],
-        next_index: 0,
-        segmenter: ShotDetector::new(&config.learn.sampling),
-        exporter: Exporter::open(
-            &args.out,
-            &config.export,
-            &config.host,
-            &opened.origin,
-            FilePositions::default(),
-            readers,
-        )?,
-        learner: None,
-        box_service: desk,
-        encoder: &mut opened.encoder,
-        config: &config,
-        progress: Box::new(move |done| progress.set(done)),
-        metrics,
-        watchdog: heart,
-        source,
-        stop,
-        started,
-    })?;
+    let (next, origin) = (FilePositions::default(), &opened.origin);
+    let exporter = Exporter::open(&args.out, &config.export, &config.host, origin, next, readers)?;
+    let totals = Pipeline::builder(source, opened.prepare()?, &mut opened.encoder, opened.origin.clone(), &config)
+        .batch(batch)
+        .cameras(cameras.iter().map(|name| name.as_str().into()).collect())
+        .snapshots(vec![Arc::new(snapshot)])
+        .exporter(exporter)
+        .box_service(desk)
+        .metrics(metrics)
+        .watchdog(heart)
+        .stop(stop)
+        .started(started)
+        .on_progress(move |done| progress.set(done))
+        .run()?;
     let (exports, speed) = (&totals.exports.embeddings, totals.speed());
     let json = json!({
         "out": args.out.display().to_string(),

@@ -17,12 +17,12 @@ use crate::files::FolderLock;
 use crate::host::{self, Watchdog};
 use crate::journal::{Found, Journal};
 use crate::learner::Learner;
+use crate::pipeline::Pipeline;
 use crate::pipeline::export_thread::Exporter;
-use crate::pipeline::learner_thread::{LearnerMode, LossCounts, RunStore};
+use crate::pipeline::learner_thread::{LossCounts, RunStore};
 use crate::pipeline::run_dir::{RunManifest, StreamPosition};
 use crate::pipeline::run_state::RestoredState;
 use crate::pipeline::stats::RunStats;
-use crate::pipeline::{self, Pipeline};
 use crate::sampling::shot_detector::ShotDetector;
 use crate::signals;
 use crate::source::{self, uri::is_input};
@@ -66,6 +66,7 @@ pub(super) fn run(args: &cli::LearnArgs, started: Instant) -> Result<CommandResu
     let readers = LiveSinks::open(&config, asked.as_ref().map(BoxServer::sender))?;
     metrics.live(readers.as_ref().map(LiveSinks::stats));
     let mut opened = LoadedEncoder::open(&args.encoder, &config)?;
+    metrics.encoder_open(&opened.encoder);
     if old {
         resume::clock(run)?;
     }
@@ -116,26 +117,20 @@ pub(super) fn run(args: &cli::LearnArgs, started: Instant) -> Result<CommandResu
         if let Some(saved) = place.segmenter {
             segmenter.restore(saved);
         }
-        let ran = pipeline::run(Pipeline {
-            batch: 1,
-            prepare,
-            frozen_space: opened.frozen().space,
-            cameras: cameras.iter().map(|name| name.as_str().into()).collect(),
-            snapshots: worker.learner().snapshots_from(place.next_index, live),
-            next_index: place.next_index,
-            segmenter,
-            exporter: Exporter::open(run, &config.export, &config.host, &opened.origin, place.exports, readers)?,
-            learner: Some(LearnerMode::Learn(&mut worker)),
-            box_service: desk,
-            encoder: &mut opened.encoder,
-            config: &config,
-            progress: Box::new(move |done| progress.set(done)),
-            metrics,
-            watchdog: heart,
-            source,
-            stop,
-            started,
-        });
+        let exporter = Exporter::open(run, &config.export, &config.host, &opened.origin, place.exports, readers)?;
+        let ran = Pipeline::builder(source, prepare, &mut opened.encoder, opened.origin.clone(), &config)
+            .cameras(cameras.iter().map(|name| name.as_str().into()).collect())
+            .snapshots(worker.learner().snapshots_from(place.next_index, live))
+            .resume(place.next_index, segmenter)
+            .learner(&mut worker)
+            .exporter(exporter)
+            .box_service(desk)
+            .metrics(metrics)
+            .watchdog(heart)
+            .stop(stop)
+            .started(started)
+            .on_progress(move |done| progress.set(done))
+            .run();
         if ran.is_ok() || worker.learner().counts().samples > 0 {
             fresh.keep();
         }

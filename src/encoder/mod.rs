@@ -23,6 +23,7 @@ mod input_adapter;
 mod parity_gate;
 mod shape_probe;
 mod feature_graph;
+mod latent_spec;
 mod luma_thumbnail;
 pub(crate) mod memory_check;
 mod elf_deps;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use super::capture_thread::PreparedFrame;
-use crate::encoder::Encoder;
+use super::latent_encoder::LatentEncoder;
 use crate::error::Result;
 
 /// How long it waits for a frame before it asks whether to go on.
@@ -40,7 +40,7 @@ impl Batcher {
     /// taken from `filled`. `go_on` is asked while it waits.
     pub(super) fn latent(
         &mut self,
-        encoder: &mut Encoder,
+        encoder: &mut dyn LatentEncoder,
         slot: &PreparedFrame,
         filled: &Receiver<PreparedFrame>,
         go_on: impl FnMut() -> bool,

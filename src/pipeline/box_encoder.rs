@@ -7,7 +7,7 @@ use crate::config::{self, BoxPooling, Config, Size};
 use crate::detection::{BBox, BoxError, Detection, GridGeometry, RoiAlign};
 use crate::encoder::{Encoder, ModelCard, Preprocessor};
 use crate::error::{Error, Result};
-use crate::export::{Granularity, Record, SCHEMA};
+use crate::export::{Granularity, Provenance, Record, SCHEMA};
 use crate::files::sha256_hex;
 use crate::frame::{Frame, Timestamp};
 use crate::head::Grid;
@@ -222,8 +222,8 @@ pub struct FrameRef {
     pub segment: u64,
 }
 
-/// The record of a box of which `rect` lies in its frame, embedded with `snapshot`; without its maker.
-pub fn record(of: FrameRef, detection: &Detection, rect: BBox, snapshot: &Snapshot) -> Record {
+/// The record of a box of which `rect` lies in its frame, embedded with `snapshot`; complete but for its novelty.
+pub fn record(of: FrameRef, detection: &Detection, rect: BBox, snapshot: &Snapshot, provenance: Provenance) -> Record {
     Record {
         schema: SCHEMA,
         camera: of.camera,
@@ -235,7 +235,7 @@ pub fn record(of: FrameRef, detection: &Detection, rect: BBox, snapshot: &Snapsh
         level: Granularity::Box,
         space: snapshot.space.clone(),
         head: snapshot.number,
-        provenance: None,
+        provenance: Some(provenance),
         learner: None,
         novelty: None,
         novel: false,

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use super::*;
 use crate::encoder::ModelCard;
-use crate::pipeline::SLOTS_LIVE;
+use crate::pipeline::threads::SLOTS_LIVE;
 
 /// A camera that always has the frame of this moment: its clock is the test's.
 struct Camera(Arc<AtomicU64>);

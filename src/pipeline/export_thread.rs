@@ -9,7 +9,7 @@ use crate::config::{self, Host};
 use crate::error::Result;
 use crate::export::sinks::LiveSinks;
 use crate::export::{
-    self, DiskRetention, Dtype, Granularity, Provenance, Record, Removed, RowFormat, Writer, WriterCounts,
+    self, DiskRetention, Dtype, Granularity, Record, Removed, RowFormat, Writer, WriterCounts,
 };
 use crate::head::Grid;
 use crate::learner::{LatentSpec, Snapshot};
@@ -26,7 +26,7 @@ pub enum ToExporter {
 /// One row on its way; its buffers are used again.
 #[derive(Debug, Default)]
 pub struct Row {
-    /// The record, without its novelty and its maker; `None` only in an empty row on its way back.
+    /// The record, complete but for its novelty; `None` only in an empty row on its way back.
     pub record: Option<Record>,
     /// The embedding.
     pub embedding: Vec<f32>,
@@ -71,8 +71,6 @@ pub struct Exporter {
     grids: Option<(Grid, Writer)>,
     /// Readers on this machine.
     live: Option<LiveSinks>,
-    /// Of all records.
-    provenance: Provenance,
     /// Novelty that makes a record novel; 0: none does.
     novel_above: f32,
     /// Room for closed files, and how many were closed when it was last looked at.
@@ -138,16 +136,7 @@ impl Exporter {
             let room = ((board.disk_budget_megabytes * 1e6) as u64).saturating_sub(open_files);
             (DiskRetention::new(["embeddings", "latents", "grids"].map(|name| folder.join(name)).into(), room), 0)
         });
-        let maker = Provenance::new(&origin.encoder_sha256, &origin.card_hash);
-        Ok(Some(Self {
-            embeddings,
-            latents,
-            grids,
-            live,
-            provenance: maker,
-            novel_above: config.novel_above as f32,
-            budget,
-        }))
+        Ok(Some(Self { embeddings, latents, grids, live, novel_above: config.novel_above as f32, budget }))
     }
 
     /// Latents are wanted too.
@@ -167,7 +156,6 @@ impl Exporter {
     pub fn push(&mut self, row: &mut Row) -> Result<()> {
         let Some(mut record) = row.record.take() else { return Ok(()) };
         let snapshot = row.snapshot.take();
-        record.provenance = Some(self.provenance.clone());
         let frame = if row.pooled.is_empty() { &row.latent } else { &row.pooled };
         record.set_novelty(snapshot.as_ref().and_then(|snapshot| snapshot.novelty(frame)), self.novel_above);
         if let (Some((grid, writer)), Some(snapshot)) = (&mut self.grids, snapshot) {

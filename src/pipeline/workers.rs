@@ -1,31 +1,99 @@
-//! The hot path's ends of the channels to its workers, and what is asked of both at once.
+//! The inference loop's ends of the channels to its workers.
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
+use super::capture_thread::PreparedFrame;
 use super::export_thread::{FilePositions, Row, ToExporter};
+use super::head_stage::HeadStage;
 use super::learner_thread::{CheckpointMarker, ToLearner};
 use super::progress_barrier::ProgressBarrier;
 use crate::error::{Error, Result};
 use crate::learner::Snapshot;
 use crate::sampling::Sample;
 
-/// The way to and from the learner.
+/// Prepared frames come, and go back for their buffers.
+pub(super) struct CaptureEnd {
+    pub(super) filled: Receiver<PreparedFrame>,
+    pub(super) empty: Sender<PreparedFrame>,
+}
+
+/// To the learner and back.
 pub(super) struct LearnerEnd<'a> {
     pub(super) out: Sender<ToLearner>,
     /// Samples coming back, for their buffers.
     pub(super) spare: Receiver<Sample>,
     pub(super) snapshots: Receiver<Arc<Snapshot>>,
-    pub(super) barrier: &'a ProgressBarrier,
-    /// A bounded source waits for the learner to be within so many frames.
-    pub(super) lag: u64,
     /// It learns from whole grids, not only from pooled latents.
-    pub(super) whole: bool,
-    /// Frames between two saves of the state; 0: none.
-    pub(super) checkpoint_every: u64,
+    pub(super) grids: bool,
+    pub(super) pace: LearnerPace<'a>,
 }
 
-/// The way to and from the exporter.
+/// How far the learner may fall behind.
+pub(super) enum LearnerPace<'a> {
+    /// It is never waited for: what it has no room for is dropped.
+    Live,
+    /// It is waited for, so that a head is used from the same frame on every time.
+    Bounded {
+        barrier: &'a ProgressBarrier,
+        /// Frames from the last one that a head learned from to the first one that it embeds.
+        lag: u64,
+        /// `(number, frame)` of samples sent and not yet known to be done.
+        sent: VecDeque<(u64, u64)>,
+        count: u64,
+    },
+}
+
+impl LearnerEnd<'_> {
+    pub(super) fn live(&self) -> bool {
+        matches!(self.pace, LearnerPace::Live)
+    }
+
+    /// Sends a sample that `fill` fills in; false where there is no room.
+    ///
+    /// # Errors
+    /// The learner has ended.
+    pub(super) fn send(&mut self, fill: impl FnOnce(&mut Sample)) -> Result<bool> {
+        let mut sample = self.spare.try_recv().unwrap_or_default();
+        fill(&mut sample);
+        let index = sample.index;
+        match send(&self.out, ToLearner::Sample(sample), self.live()) {
+            SendOutcome::Yes => {
+                if let LearnerPace::Bounded { sent, count, .. } = &mut self.pace {
+                    *count += 1;
+                    sent.push_back((*count, index));
+                }
+                Ok(true)
+            }
+            SendOutcome::Full => Ok(false),
+            SendOutcome::Gone => Err(worker_gone("learner")),
+        }
+    }
+
+    /// Takes the head into use that embeds frame `index`; on a bounded source once the learner is done with all samples
+    /// that it may have learned from.
+    pub(super) fn take_snapshots(&mut self, index: u64, heads: &mut HeadStage) {
+        if let LearnerPace::Bounded { barrier, lag, sent, .. } = &mut self.pace {
+            let mut must = None;
+            while let Some((number, frame)) = sent.front().copied()
+                && frame + *lag <= index
+            {
+                must = Some(number);
+                sent.pop_front();
+            }
+            if let Some(number) = must {
+                barrier.wait(number);
+            }
+        }
+        while let Ok(snapshot) = self.snapshots.try_recv() {
+            heads.push(snapshot);
+        }
+        heads.activate(index, self.live());
+    }
+}
+
+/// To the exporter and back.
 pub(super) struct ExporterEnd {
     pub(super) out: Sender<ToExporter>,
     /// Empty rows coming back.
@@ -34,6 +102,24 @@ pub(super) struct ExporterEnd {
     pub(super) latents: bool,
     /// Rows need the whole latent of a grid.
     pub(super) grids: bool,
+    /// It is never waited for: what it has no room for is dropped.
+    pub(super) live: bool,
+}
+
+impl ExporterEnd {
+    /// Sends a row that `fill` fills in; false where there is no room.
+    ///
+    /// # Errors
+    /// The exporter has ended.
+    pub(super) fn send(&self, fill: impl FnOnce(&mut Row)) -> Result<bool> {
+        let mut row = self.spare.try_recv().unwrap_or_default();
+        fill(&mut row);
+        match send(&self.out, ToExporter::Row(row), self.live) {
+            SendOutcome::Yes => Ok(true),
+            SendOutcome::Full => Ok(false),
+            SendOutcome::Gone => Err(worker_gone("export")),
+        }
+    }
 }
 
 /// What became of a message.
@@ -43,9 +129,9 @@ pub(super) enum SendOutcome {
     Gone,
 }
 
-/// In a hurry (live): never waits. Else (bounded): waits for room.
-pub(super) fn send<T>(out: &Sender<T>, message: T, hurry: bool) -> SendOutcome {
-    if hurry {
+/// `live`: never waits. Else waits for room.
+pub(super) fn send<T>(out: &Sender<T>, message: T, live: bool) -> SendOutcome {
+    if live {
         match out.try_send(message) {
             Ok(()) => SendOutcome::Yes,
             Err(TrySendError::Full(_)) => SendOutcome::Full,
@@ -58,115 +144,43 @@ pub(super) fn send<T>(out: &Sender<T>, message: T, hurry: bool) -> SendOutcome {
     }
 }
 
-/// The worker's own error is what the user sees; this one only ends the hot path.
+/// Only ends the inference loop: what the user sees is the worker's own error.
 pub(super) fn worker_gone(what: &str) -> Error {
     Error::runtime(format!("the {what} thread has ended"))
 }
 
-/// Whether a checkpoint was asked for.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum StopRequest {
-    /// Of exporter and learner.
-    Both,
-    /// Of none: one of them has no room.
-    Later,
-}
-
-/// Asks the exporter to close its files and the learner to save its state, or neither of them. In a hurry the learner's
-/// room is looked at first: nobody else sends to it, so what is free stays free. Were the files closed without a state
-/// to belong to, a learner that is behind would have each frame close another file of one row.
+/// Asks the exporter to close its files and the learner to save its state, or neither of them: false where one has no
+/// room. Without `wait` the learner's room is looked at first: nobody else sends to it, so what is free stays free. Were
+/// the files closed without a state to belong to, a learner that is behind would have each frame close another file of
+/// one row.
+///
+/// # Errors
+/// A worker has ended.
 pub(super) fn ask_checkpoint(
     learner: &LearnerEnd<'_>,
     exporter: Option<&ExporterEnd>,
-    hurry: bool,
+    wait: bool,
     marker: impl FnOnce(Option<Receiver<FilePositions>>) -> CheckpointMarker,
-) -> Result<StopRequest> {
-    if hurry && learner.out.is_full() {
-        return Ok(StopRequest::Later);
+) -> Result<bool> {
+    if !wait && learner.out.is_full() {
+        return Ok(false);
     }
-    let rotated = match exporter {
-        Some(exporter) => {
-            let (reply, rotated) = bounded(1);
-            match send(&exporter.out, ToExporter::Rotate(reply), hurry) {
-                SendOutcome::Yes => Some(rotated),
-                SendOutcome::Full => return Ok(StopRequest::Later),
-                SendOutcome::Gone => return Err(worker_gone("export")),
-            }
+    let mut rotated = None;
+    if let Some(exporter) = exporter {
+        let (reply, answer) = bounded(1);
+        match send(&exporter.out, ToExporter::Rotate(reply), !wait) {
+            SendOutcome::Yes => rotated = Some(answer),
+            SendOutcome::Full => return Ok(false),
+            SendOutcome::Gone => return Err(worker_gone("export")),
         }
-        None => None,
-    };
-    match send(&learner.out, ToLearner::Checkpoint(Box::new(marker(rotated))), hurry) {
-        SendOutcome::Yes => Ok(StopRequest::Both),
-        SendOutcome::Full => Ok(StopRequest::Later),
+    }
+    match send(&learner.out, ToLearner::Checkpoint(Box::new(marker(rotated))), !wait) {
+        SendOutcome::Yes => Ok(true),
+        SendOutcome::Full => Ok(false),
         SendOutcome::Gone => Err(worker_gone("learner")),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-    use crate::config;
-    use crate::sampling::ShotDetector;
-
-    /// Both workers with room for one message each, and what they would receive.
-    struct OneSlot<'t> {
-        learner: LearnerEnd<'t>,
-        exporter: ExporterEnd,
-        learned: Receiver<ToLearner>,
-        exported: Receiver<ToExporter>,
-    }
-
-    impl<'t> OneSlot<'t> {
-        fn new(turnstile: &'t ProgressBarrier) -> Self {
-            let ((learn, learned), (export, exported)) = (bounded(1), bounded(1));
-            let (_, spare) = bounded(1);
-            let (_, snapshots) = bounded(1);
-            let (lag, whole, checkpoint_every) = (1, false, 1);
-            let learner = LearnerEnd { out: learn, spare, snapshots, barrier: turnstile, lag, whole, checkpoint_every };
-            let (_, spare) = bounded(1);
-            let exporter = ExporterEnd { out: export, spare, latents: false, grids: false };
-            Self { learner, exporter, learned, exported }
-        }
-
-        fn ask(&self) -> Result<StopRequest> {
-            let segmenter = ShotDetector::new(&config::Training::default().sampling).save().clone();
-            ask_checkpoint(&self.learner, Some(&self.exporter), true, |rotated| CheckpointMarker {
-                next_index: 7,
-                ended: false,
-                last: false,
-                segmenter,
-                background: None,
-                rotated,
-            })
-        }
-    }
-
-    #[test]
-    fn no_file_is_closed_while_the_learner_has_no_room() {
-        let turnstile = ProgressBarrier::default();
-        let ends = OneSlot::new(&turnstile);
-        ends.learner.out.send(ToLearner::Sample(Sample::default())).unwrap();
-        for _ in 0..3 {
-            assert_eq!(ends.ask().unwrap(), StopRequest::Later);
-            assert!(ends.exported.is_empty(), "the exporter was asked to close its files for nothing");
-        }
-        ends.learned.recv().unwrap();
-        assert_eq!(ends.ask().unwrap(), StopRequest::Both);
-        assert!(matches!(ends.exported.recv().unwrap(), ToExporter::Rotate(_)));
-        assert!(matches!(ends.learned.recv().unwrap(), ToLearner::Checkpoint(marker) if marker.rotated.is_some()));
-    }
-
-    #[test]
-    fn no_state_is_saved_while_the_exporter_has_no_room_and_a_worker_that_ended_is_named() {
-        let turnstile = ProgressBarrier::default();
-        let ends = OneSlot::new(&turnstile);
-        ends.exporter.out.send(ToExporter::Row(Box::default())).unwrap();
-        assert_eq!(ends.ask().unwrap(), StopRequest::Later);
-        assert!(ends.learned.is_empty());
-        let OneSlot { learner, exporter, learned, exported } = ends;
-        drop(exported);
-        let ends = OneSlot { learner, exporter, learned, exported: bounded(1).1 };
-        assert!(ends.ask().unwrap_err().to_string().contains("export thread"));
-    }
-}
+#[path = "workers_tests.rs"]
+mod tests;

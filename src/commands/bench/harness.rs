@@ -23,13 +23,12 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::export::sinks::LiveSinks;
 use crate::frame::Timestamp;
-use crate::host::Watchdog;
 use crate::journal::Journal;
 use crate::latency_histogram::LatencyHistogram;
 use crate::learner::{Learner, Snapshot};
+use crate::pipeline::Pipeline;
 use crate::pipeline::export_thread::{Exporter, FilePositions};
-use crate::pipeline::learner_thread::{LearnerMode, RunStore};
-use crate::pipeline::{self, Pipeline};
+use crate::pipeline::learner_thread::RunStore;
 use crate::sampling::{Sample, ShotDetector, ShotDetectorState};
 use crate::source::address::Address;
 use crate::source::looped_clip::{Clip, LoopedSource};
@@ -253,27 +252,21 @@ impl BenchHarness {
                 halt.store(true, Ordering::Relaxed);
             }
         };
+        let prepare = self.opened.prepare()?;
         let (began, used) = (Instant::now(), process_stats::thread_cpu_time());
-        let totals = pipeline::run(Pipeline {
-            batch: 1,
-            source: Box::new(LoopedSource::new(self.clip.clone(), self.next.index, Timestamp(self.next.stamp))),
-            prepare: self.opened.prepare()?,
-            frozen_space: self.opened.frozen().space,
-            cameras: vec!["bench".into()],
-            snapshots,
-            next_index: self.next.index,
-            segmenter,
-            exporter,
-            metrics: Arc::default(),
-            watchdog: Watchdog::default(),
-            box_service: None,
-            learner: learn.then_some(LearnerMode::Learn(&mut self.worker)),
-            encoder: &mut self.opened.encoder,
-            config: &self.config,
-            progress: Box::new(progress),
-            stop,
-            started: self.started,
-        })?;
+        let source = LoopedSource::new(self.clip.clone(), self.next.index, Timestamp(self.next.stamp));
+        let LoadedEncoder { encoder, origin, .. } = &mut self.opened;
+        let pipeline = Pipeline::builder(Box::new(source), prepare, encoder, origin.clone(), &self.config);
+        let pipeline = if learn { pipeline.learner(&mut self.worker) } else { pipeline };
+        let totals = pipeline
+            .cameras(vec!["bench".into()])
+            .snapshots(snapshots)
+            .resume(self.next.index, segmenter)
+            .exporter(exporter)
+            .stop(stop)
+            .started(self.started)
+            .on_progress(progress)
+            .run()?;
         self.go_on()?;
         self.pass(totals.source.frames, began.elapsed(), totals.segments);
         self.dropped_latents += totals.dropped_latents;

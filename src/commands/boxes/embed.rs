@@ -10,6 +10,7 @@ use crate::commands::common::{LoadedEncoder, Progress, camera_names};
 use crate::commands::{CommandResult, Output};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::export::Provenance;
 use crate::export::sinks::LiveSinks;
 use crate::export::trackers::Trackers;
 use crate::head::Scratch;
@@ -36,6 +37,7 @@ pub(in crate::commands) fn run(
     let next = FilePositions::default();
     let exporter = Exporter::open(&args.out, &config.export, &config.host, &boxed.origin, next, readers)?;
     let mut exporter = exporter.ok_or_else(|| Error::runtime("there is nothing to write"))?;
+    let provenance = Provenance::new(&boxed.origin.encoder_sha256, &boxed.origin.card_hash);
     let frozen_space = boxed.snapshot(&opened.frozen()).space;
     let snapshot = Arc::new(boxed.snapshot(snapshot));
     let mut trackers = Trackers::create(&args.out.join("trackers"), snapshot.head.dim_out())?;
@@ -50,7 +52,7 @@ pub(in crate::commands) fn run(
         let (camera, frame) = (camera.clone(), found.detection.frame);
         let file = found.file.cloned();
         let of = FrameRef { camera, frame, file, stamp: found.stamp, wall_ns: None, segment: found.segment };
-        row.record = Some(record(of, found.detection, found.rect, &snapshot));
+        row.record = Some(record(of, found.detection, found.rect, &snapshot, provenance.clone()));
         row.frozen_space = exporter.wants_latents().then(|| frozen_space.clone());
         row.snapshot = Some(snapshot.clone());
         exporter.push(&mut row)

@@ -79,6 +79,11 @@ impl Preprocessor {
         }
     }
 
+    /// Size of the encoder's input.
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
     /// The background, where windows are cut.
     pub fn background(&self) -> Option<&BackgroundModel> {
         self.motion.as_ref().map(MotionCropper::background)

@@ -35,7 +35,7 @@ pub(in crate::pipeline) struct Crop {
 }
 
 /// Both ends.
-pub(in crate::pipeline) fn ways(pixels: bool) -> (BoxServiceInput, BoxChannels) {
+pub(in crate::pipeline) fn channels(pixels: bool) -> (BoxServiceInput, BoxChannels) {
     let (kept_in, kept) = bounded(KEPT);
     let (spare_in, spare) = bounded(KEPT);
     let (crops, crops_out) = bounded(1);

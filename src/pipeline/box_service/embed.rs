@@ -70,7 +70,7 @@ impl BoxService {
         let frame = &kept.frame;
         let (wall_ns, segment) = (kept.wall_ns, kept.segment);
         let of = FrameRef { camera, frame: frame.index, file: None, stamp: frame.stamp, wall_ns, segment };
-        Ok(Record { provenance: Some(self.provenance.clone()), ..record(of, detection, rect, &snapshot) })
+        Ok(record(of, detection, rect, &snapshot, self.provenance.clone()))
     }
 
     /// The part of a box that lies in its frame.

@@ -26,7 +26,7 @@ use crate::head::{Grid, Scratch};
 use crate::learner::{LatentSpec, Snapshot};
 use crate::metrics::Metrics;
 
-pub(super) use channels::{BoxChannels, BoxServiceInput, Crop, ways};
+pub(super) use channels::{BoxChannels, BoxServiceInput, Crop, channels};
 pub(super) use frame_cache::CachedFrame;
 use frame_cache::{CacheLookup, FrameCache};
 

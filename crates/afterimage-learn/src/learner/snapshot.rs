@@ -3,8 +3,10 @@ use std::sync::Arc;
 
 use ndarray::Array2;
 
+use crate::LatentSpec;
 use crate::head::Head;
 use crate::linalg::dot;
+use crate::spaces::space_of;
 
 /// A head in use, never changed once made.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +24,14 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The frozen latents as they are, pooled where they are grids.
+    pub fn frozen(latents: &LatentSpec) -> Self {
+        let dim = latents.pooled_dim();
+        let head = Arc::new(Head::Identity { dim });
+        let space = space_of(&latents.encoder_sha256, &latents.card_hash, &head).into();
+        Self { number: 0, head, space, references: Array2::zeros((0, dim)), activate_at: 0 }
+    }
+
     /// `1 - max_j f . r_j` over the references `r`, 0 (seen before) to 2; `None` before there are references.
     pub fn novelty(&self, latent: &[f32]) -> Option<f32> {
         let rows = self.references.rows().into_iter();

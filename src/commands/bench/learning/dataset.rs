@@ -13,10 +13,9 @@ use super::super::super::labelled_dataset::{self, Image, halves, numbers};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::head::{Grid, Head};
-use crate::host::Watchdog;
-use crate::pipeline::learner_thread::{LearnerMode, Recording};
-use crate::pipeline::{self, Pipeline};
-use crate::sampling::{Sample, ShotDetector};
+use crate::pipeline::Pipeline;
+use crate::pipeline::learner_thread::Recording;
+use crate::sampling::Sample;
 use crate::source::Source;
 use crate::source::folder::Folder;
 use crate::spaces::RetrievalSplit;
@@ -141,29 +140,15 @@ fn stream(
     let source = Folder::open(folder, config.source.frame_rate)?;
     let mut progress = Progress::new("stream", source.length());
     let mut recording = Recording::default();
-    let frozen = opened.frozen();
     let mut prepare = opened.prepare()?;
     prepare.start(None, true);
-    let totals = pipeline::run(Pipeline {
-        batch: 1,
-        source: Box::new(source),
-        prepare,
-        encoder: &mut opened.encoder,
-        config,
-        cameras: vec!["bench".into()],
-        frozen_space: frozen.space.clone(),
-        snapshots: vec![Arc::new(frozen)],
-        next_index: 0,
-        segmenter: ShotDetector::new(&config.learn.sampling),
-        learner: Some(LearnerMode::Record(&mut recording)),
-        box_service: None,
-        exporter: None,
-        metrics: Arc::default(),
-        watchdog: Watchdog::default(),
-        stop: stop.clone(),
-        started,
-        progress: Box::new(move |done| progress.set(done)),
-    })?;
+    let totals = Pipeline::builder(Box::new(source), prepare, &mut opened.encoder, opened.origin.clone(), config)
+        .cameras(vec!["bench".into()])
+        .record(&mut recording)
+        .stop(stop.clone())
+        .started(started)
+        .on_progress(move |done| progress.set(done))
+        .run()?;
     // Where windows are cut: labelled images are cut before the same background.
     opened.background = recording.background.map(|background| (*background).clone());
     if totals.ended { Ok(recording.samples) } else { Err(Error::runtime("stopped")) }
