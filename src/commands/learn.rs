@@ -19,9 +19,10 @@ use crate::journal::{Found, Journal};
 use crate::learner::Learner;
 use crate::pipeline::Pipeline;
 use crate::pipeline::export_thread::Exporter;
-use crate::pipeline::learner_thread::{LossCounts, RunStore};
 use crate::pipeline::run_dir::{RunManifest, StreamPosition};
+use crate::pipeline::run_learner::RunLearner;
 use crate::pipeline::run_state::RestoredState;
+use crate::pipeline::run_store::LossCounts;
 use crate::pipeline::stats::RunStats;
 use crate::sampling::shot_detector::ShotDetector;
 use crate::signals;
@@ -94,9 +95,9 @@ pub(super) fn run(args: &cli::LearnArgs, started: Instant) -> Result<CommandResu
     let mut prepare = opened.prepare()?;
     prepare.start(background, true);
     journal.write(if old { "resume" } else { "start" }, start_fields(&info, &opened, &place)?)?;
-    let mut worker = RunStore::new(learner, info.owner(), run, journal)?;
+    let mut worker = RunLearner::open(learner, info.owner(), run, journal)?;
     if old {
-        worker.mend()?;
+        worker.mend_heads()?;
     }
     let mut totals = RunStats::default();
     if place.ended {
@@ -104,7 +105,7 @@ pub(super) fn run(args: &cli::LearnArgs, started: Instant) -> Result<CommandResu
         if !found.ended {
             // Killed between its last state and its last line.
             let (frame, stamp) = worker.learner().newest_frame();
-            worker.after(frame, stamp);
+            worker.resume_after(frame, stamp);
             worker.end(true, place.next_index)?;
         }
         tracing::info!("the source of run {} has ended; nothing is left to learn", run.display());
@@ -134,7 +135,7 @@ pub(super) fn run(args: &cli::LearnArgs, started: Instant) -> Result<CommandResu
         if ran.is_ok() || worker.learner().counts().samples > 0 {
             fresh.keep();
         }
-        totals = ran.inspect_err(|_| worker.broke())?;
+        totals = ran.inspect_err(|_| worker.end_after_fault())?;
         worker.end(totals.ended, totals.next_index)?;
     }
     let lost = totals.exports.lost_rows() + totals.dropped_rows;
@@ -182,7 +183,7 @@ fn report(
     run: &Path,
     opened: &LoadedEncoder,
     totals: &RunStats,
-    worker: &RunStore,
+    worker: &RunLearner,
     found: &Found,
     recovered_rows: u64,
     as_json: bool,
@@ -228,7 +229,7 @@ fn report(
     Output { text: text(run, opened, totals, worker), json, as_json }
 }
 
-fn text(run: &Path, opened: &LoadedEncoder, totals: &RunStats, worker: &RunStore) -> String {
+fn text(run: &Path, opened: &LoadedEncoder, totals: &RunStats, worker: &RunLearner) -> String {
     let learner = worker.learner();
     let counts = learner.counts();
     let (still, rate_limited) = learner.left_out();

@@ -1,7 +1,6 @@
 //! `merge`: one run out of several that learned over the same encoder.
 use std::collections::BTreeSet;
 use std::fs;
-use std::sync::Arc;
 
 use serde_json::json;
 
@@ -12,8 +11,9 @@ use crate::error::{Error, Result};
 use crate::files::{self, FolderLock};
 use crate::journal::Journal;
 use crate::learner::Learner;
-use crate::pipeline::learner_thread::{CheckpointMarker, RunStore};
-use crate::pipeline::run_dir::{MERGED, RunManifest};
+use crate::pipeline::export_thread::FilePositions;
+use crate::pipeline::run_dir::{MERGED, RunManifest, StreamPosition};
+use crate::pipeline::run_learner::RunLearner;
 use crate::pipeline::run_state;
 use crate::sampling::shot_detector::ShotDetector;
 
@@ -84,19 +84,17 @@ pub(super) fn run(args: &cli::MergeArgs) -> Result<Output> {
     let samples = learner.counts().samples;
     journal.write("merge", json!({ "frame": 0, "runs": names, "samples": samples, "pairs": learner.pairs() }))?;
     let (frame, stamp) = learner.newest_frame();
-    let mut worker = RunStore::new(learner, info.owner(), &building, journal)?;
-    worker.after(frame, stamp);
+    let mut worker = RunLearner::open(learner, info.owner(), &building, journal)?;
+    worker.resume_after(frame, stamp);
     worker.finish()?;
     let segmenter = ShotDetector::new(&config.learn.sampling).save().clone();
-    let background = background.map(Arc::new);
-    worker.checkpoint(CheckpointMarker {
+    let position = StreamPosition {
         next_index: frame + 1,
         ended: true,
-        last: true,
-        segmenter,
-        background,
-        rotated: None,
-    })?;
+        segmenter: Some(segmenter),
+        exports: FilePositions::default(),
+    };
+    worker.checkpoint(position, background.as_ref())?;
     worker.close()?;
     worker.end(true, frame + 1)?;
     fs::rename(&building, out).map_err(|e| Error::io("cannot put the merged run in its place", out, e))?;

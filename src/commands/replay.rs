@@ -15,8 +15,8 @@ use crate::files::{self, FolderLock};
 use crate::frame::Timestamp;
 use crate::journal::Journal;
 use crate::learner::Learner;
-use crate::pipeline::learner_thread::RunStore;
 use crate::pipeline::run_dir::RunManifest;
+use crate::pipeline::run_learner::RunLearner;
 use crate::sampling::Sample;
 
 pub(super) fn run(args: &cli::ReplayArgs) -> Result<Output> {
@@ -60,7 +60,7 @@ pub(super) fn run(args: &cli::ReplayArgs) -> Result<Output> {
     let mut journal = Journal::open(run, config.host.journal_megabytes)?;
     journal.write("replay", json!({ "sources": recorded.sources, "rows": reader.rows() }))?;
     let learner = Learner::new(&config.learner(), origin.clone(), probe)?;
-    let mut worker = RunStore::new(learner, info.owner(), run, journal)?;
+    let mut worker = RunLearner::open(learner, info.owner(), run, journal)?;
     let number = |name: &str| {
         let at = recorded.cameras.iter().position(|camera| camera == name).and_then(|at| u16::try_from(at).ok());
         at.ok_or_else(|| {

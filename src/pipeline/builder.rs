@@ -6,7 +6,8 @@ use std::time::Instant;
 use super::box_service::BoxService;
 use super::export_thread::Exporter;
 use super::latent_encoder::LatentEncoder;
-use super::learner_thread::{LearnerMode, Recording, RunStore};
+use super::learner_thread::{LearnerMode, Recording};
+use super::run_learner::RunLearner;
 use super::stats::RunStats;
 use super::threads;
 use crate::config::Config;
@@ -140,7 +141,7 @@ impl<'a> PipelineBuilder<'a> {
     }
 
     /// Learns on the way, and keeps what comes of it in a run.
-    pub fn learner(mut self, run: &'a mut RunStore) -> Self {
+    pub fn learner(mut self, run: &'a mut RunLearner) -> Self {
         self.0.learner = Some(LearnerMode::Learn(run));
         self
     }

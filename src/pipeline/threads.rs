@@ -201,7 +201,7 @@ fn start_learner<'scope>(
     mode: LearnerMode<'scope>,
 ) -> Result<(LearnerEnd<'scope>, Worker<'scope, ()>)> {
     let (grids, queue) = match &mode {
-        LearnerMode::Learn(store) => (store.learner().takes_grids(), store.learner().queue()),
+        LearnerMode::Learn(run) => (run.learner().takes_grids(), run.learner().queue()),
         LearnerMode::Record(_) => (true, run.config.learn.queue_latents),
     };
     let (out, inbox) = bounded(queue);
@@ -223,7 +223,7 @@ fn start_learner<'scope>(
         thermal: if run.live { Some(ThermalMonitor::open(&run.config.host)?) } else { None },
     };
     let thread = spawn(scope, "learner", move || match mode {
-        LearnerMode::Learn(store) => run.fault.note(learner_thread::run(store, &channels, limits)),
+        LearnerMode::Learn(learner) => run.fault.note(learner_thread::run(learner, &channels, limits)),
         LearnerMode::Record(recording) => {
             learner_thread::record(recording, &channels);
             Ok(())

@@ -28,7 +28,7 @@ use crate::latency_histogram::LatencyHistogram;
 use crate::learner::{Learner, Snapshot};
 use crate::pipeline::Pipeline;
 use crate::pipeline::export_thread::{Exporter, FilePositions};
-use crate::pipeline::learner_thread::RunStore;
+use crate::pipeline::run_learner::RunLearner;
 use crate::sampling::{Sample, ShotDetector, ShotDetectorState};
 use crate::source::address::Address;
 use crate::source::looped_clip::{Clip, LoopedSource};
@@ -79,7 +79,7 @@ pub(super) struct BenchHarness {
     tensors: Vec<Vec<f32>>,
     /// Unit latents of all frames, `[n, d]`.
     latents: Array2<f32>,
-    worker: RunStore,
+    worker: RunLearner,
     folder: Folder,
     interrupted: Arc<AtomicBool>,
     started: Instant,
@@ -131,7 +131,7 @@ impl BenchHarness {
         let probe = labelled_probe::open(&config.promotion.probe, &mut opened)?;
         let learner = Learner::new(&config.learner(), opened.origin.clone(), probe)?;
         let journal = Journal::open(&folder.0, config.host.journal_megabytes)?;
-        let worker = RunStore::new(learner, Owner::new(&opened.origin, "bench"), &folder.0, journal)?;
+        let worker = RunLearner::open(learner, Owner::new(&opened.origin, "bench"), &folder.0, journal)?;
         let clip = Arc::new(clip);
         let (next, within) = (BenchDir::default(), Within::default());
         let dropped_latents = 0;

@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::files::FolderLock;
 use crate::journal::Journal;
 use crate::learner::Learner;
-use crate::pipeline::learner_thread::RunStore;
 use crate::pipeline::run_dir::RunManifest;
+use crate::pipeline::run_learner::RunLearner;
 use crate::{signals, source};
 
 pub(in crate::commands) fn run(args: &cli::LearnArgs, file: &Path) -> Result<Output> {
@@ -62,7 +62,7 @@ pub(in crate::commands) fn run(args: &cli::LearnArgs, file: &Path) -> Result<Out
             "provider": opened.encoder.provider(), "frame": 0, "version": env!("CARGO_PKG_VERSION"),
         }),
     )?;
-    let mut worker = RunStore::new(learner, info.owner(), run, journal)?;
+    let mut worker = RunLearner::open(learner, info.owner(), run, journal)?;
     let samples = in_order(seen);
     let tracks = samples.last().map_or(0, |sample| sample.segment + 1);
     let mut progress = Progress::new("learn", Some(samples.len() as u64));
