@@ -7,12 +7,14 @@
 mod line;
 mod parts;
 mod reader;
+mod shared;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub use parts::{exists, path};
 pub use reader::{JournalLine, JournalScan, Tally, for_each, read};
+pub use shared::SharedJournal;
 pub use writer::{Found, Journal};
 
 /// Longest line, with its end: what is longer is shortened when it is written, and left out when it is read.

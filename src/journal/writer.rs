@@ -151,8 +151,17 @@ impl Journal {
     /// # Errors
     /// The disk is full (lines go on waiting), or another I/O error.
     pub fn sync(&mut self) -> Result<()> {
+        self.flush_to_system()?.sync()
+    }
+
+    /// Writes the lines that wait; [`Flushed::sync`] makes them durable, for which the journal is not needed.
+    ///
+    /// # Errors
+    /// As [`Journal::sync`].
+    pub(super) fn flush_to_system(&mut self) -> Result<Flushed> {
         self.flush()?;
-        self.file.sync_all().map_err(|error| self.failed(error))
+        let file = self.file.try_clone().map_err(|error| self.failed(error))?;
+        Ok(Flushed { file, path: self.path.clone() })
     }
 
     /// Lines that are not on the disk yet, because it is full.
@@ -216,6 +225,22 @@ impl Journal {
 
     fn failed(&self, error: io::Error) -> Error {
         Error::io("cannot write the journal", &self.path, error)
+    }
+}
+
+/// Lines that were handed to the system.
+pub(super) struct Flushed {
+    file: File,
+    path: PathBuf,
+}
+
+impl Flushed {
+    /// Makes them durable.
+    ///
+    /// # Errors
+    /// The I/O error with the path.
+    pub(super) fn sync(&self) -> Result<()> {
+        self.file.sync_all().map_err(|error| Error::io("cannot write the journal", &self.path, error))
     }
 }
 

@@ -8,8 +8,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::config::Size;
 use crate::encoder::{Augmenter, BackgroundModel, CropRect, LUMA_LEN, Preprocessor, luma};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::frame::{Frame, Timestamp};
+use crate::journal::SharedJournal;
 use crate::metrics::Metrics;
 use crate::source::{Pull, Source, SourceCounts, SourceEvent};
 
@@ -102,8 +103,18 @@ impl StopFlags<'_> {
 pub(super) struct CaptureChannels {
     pub(super) filled: Sender<PreparedFrame>,
     pub(super) empty: Receiver<PreparedFrame>,
-    /// What happens to a live source.
-    pub(super) events: Sender<SourceEvent>,
+    /// Where there is a run, what happens to its live source goes here.
+    pub(super) journal: Option<SharedJournal>,
+}
+
+impl CaptureChannels {
+    /// Writes `event` into the journal, where there is one; the log has it already.
+    fn record(&self, event: &SourceEvent) -> Result<()> {
+        let Some(journal) = &self.journal else { return Ok(()) };
+        let fields = serde_json::to_value(event)
+            .map_err(|e| Error::runtime("a source event cannot be written to the journal").with_source(e))?;
+        journal.write("source", fields)
+    }
 }
 
 /// How frames become slots.
@@ -194,8 +205,9 @@ pub(super) fn run(
         };
         loop {
             let pull = source.next(&mut frame, WAIT)?;
-            // They are in the log already; a journal that cannot follow misses some.
-            source.take_events().into_iter().for_each(|event| drop(ways.events.try_send(event)));
+            for event in source.take_events() {
+                ways.record(&event)?;
+            }
             match pull {
                 Pull::Frame => break,
                 Pull::Idle if ends.now() => return Ok(counted(&*source)),

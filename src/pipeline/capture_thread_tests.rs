@@ -39,8 +39,7 @@ fn a_slow_encoder_gets_a_frame_that_is_no_older_than_one_pass() {
     for _ in 0..SLOTS_LIVE {
         empty_in.send(PreparedFrame::new(Size::square(32))).unwrap();
     }
-    let (events, _keep) = crossbeam_channel::bounded(1);
-    let ways = CaptureChannels { filled: filled_in, empty, events };
+    let ways = CaptureChannels { filled: filled_in, empty, journal: None };
     let making = FramePreparer {
         prepare: Preprocessor::new(&card, Size::square(32)).unwrap(),
         views: None,

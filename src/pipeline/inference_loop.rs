@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, select};
+use crossbeam_channel::{RecvTimeoutError, TryRecvError, select};
 
 use super::box_service::BoxServiceInput;
 use super::capture_thread::{PreparedFrame, StopFlags};
@@ -13,7 +13,7 @@ use super::head_stage::HeadStage;
 use super::learner_thread::{CheckpointMarker, ToLearner};
 use super::record_template::RecordTemplate;
 use super::stats::RunStats;
-use super::workers::{CaptureEnd, ExporterEnd, LearnerEnd, SendOutcome, ask_checkpoint, send, worker_gone};
+use super::workers::{CaptureEnd, ExporterEnd, LearnerEnd, ask_checkpoint, worker_gone};
 use crate::encoder::BackgroundModel;
 use crate::error::Result;
 use crate::export::Record;
@@ -21,7 +21,6 @@ use crate::host::Watchdog;
 use crate::learner::Snapshot;
 use crate::metrics::Metrics;
 use crate::sampling::{ShotDetector, ShotInput};
-use crate::source::SourceEvent;
 
 /// How long it waits for a frame before it looks whether to stop.
 const WAIT: Duration = Duration::from_millis(50);
@@ -37,8 +36,6 @@ pub(super) struct InferenceLoop<'a> {
     pub(super) learner: Option<LearnerEnd<'a>>,
     pub(super) exporter: Option<ExporterEnd>,
     pub(super) box_service: Option<BoxServiceInput>,
-    /// What happens to a live source, for the journal.
-    pub(super) events: Receiver<SourceEvent>,
     pub(super) checkpoints: CheckpointSchedule,
     /// First frame that is not done.
     pub(super) next_index: u64,
@@ -62,7 +59,6 @@ impl InferenceLoop<'_> {
             if stop.now() {
                 return Ok(false);
             }
-            self.pass_events()?;
             let next = match self.latents.encoded() {
                 Some(frame) => Ok(frame),
                 None => self.wait()?,
@@ -137,17 +133,6 @@ impl InferenceLoop<'_> {
             }
             default(WAIT) => Ok(Err(RecvTimeoutError::Timeout)),
         }
-    }
-
-    /// What happened to a live source, to the journal; where the learner has no room, the log has it alone.
-    fn pass_events(&self) -> Result<()> {
-        let Some(learner) = &self.learner else { return Ok(()) };
-        while let Ok(event) = self.events.try_recv() {
-            if matches!(send(&learner.out, ToLearner::Source(Box::new(event)), self.live), SendOutcome::Gone) {
-                return Err(worker_gone("learner"));
-            }
-        }
-        Ok(())
     }
 
     /// From unit latent to embedding, and on to the exporter; the head that embedded it.

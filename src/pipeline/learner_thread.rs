@@ -14,10 +14,10 @@ use super::run_learner::RunLearner;
 use crate::encoder::BackgroundModel;
 use crate::error::{Error, Result};
 use crate::host::{self, ThermalMonitor, ThrottleEvent};
+use crate::journal::SharedJournal;
 use crate::learner::Snapshot;
 use crate::metrics::Metrics;
 use crate::sampling::{Sample, ShotDetectorState};
-use crate::source::SourceEvent;
 use crate::telemetry;
 
 /// What goes to the learner thread.
@@ -26,8 +26,6 @@ pub(super) enum ToLearner {
     Sample(Sample),
     /// Save the state here.
     Checkpoint(Box<CheckpointMarker>),
-    /// Something happened to a live source: a line for the journal.
-    Source(Box<SourceEvent>),
     /// The source is at its end: last fit.
     Finish,
 }
@@ -101,6 +99,16 @@ pub(super) enum LearnerMode<'a> {
     Record(&'a mut Recording),
 }
 
+impl LearnerMode<'_> {
+    /// Where the run is written down that it learns for.
+    pub(super) fn journal(&self) -> Option<SharedJournal> {
+        match self {
+            Self::Learn(run) => Some(run.journal()),
+            Self::Record(_) => None,
+        }
+    }
+}
+
 /// A stream as the learner gets it.
 #[derive(Debug, Default)]
 pub struct Recording {
@@ -120,7 +128,7 @@ pub(super) fn record(recording: &mut Recording, channels: &LearnerChannels<'_>) 
                 channels.barrier.set(recording.samples.len() as u64);
             }
             ToLearner::Checkpoint(marker) => recording.background = marker.background,
-            ToLearner::Source(_) | ToLearner::Finish => {}
+            ToLearner::Finish => {}
         }
     }
 }
@@ -153,10 +161,6 @@ pub(super) fn run(run: &mut RunLearner, channels: &LearnerChannels<'_>, mut limi
             }
             ToLearner::Checkpoint(marker) => {
                 checkpoint(run, *marker)?;
-                None
-            }
-            ToLearner::Source(event) => {
-                run.source_event(&event)?;
                 None
             }
             ToLearner::Finish => run.finish()?,

@@ -9,10 +9,9 @@ use crate::checkpoint::Owner;
 use crate::encoder::BackgroundModel;
 use crate::error::Result;
 use crate::frame::Timestamp;
-use crate::journal::Journal;
+use crate::journal::{Journal, SharedJournal};
 use crate::learner::{CpuGovernor, FitOutcome, Learner, Snapshot};
 use crate::sampling::Sample;
-use crate::source::SourceEvent;
 
 /// Learns, and keeps in a run what comes of it.
 pub struct RunLearner {
@@ -38,6 +37,11 @@ impl RunLearner {
     /// The learner.
     pub fn learner(&self) -> &Learner {
         &self.learner
+    }
+
+    /// The journal, for another thread.
+    pub(super) fn journal(&self) -> SharedJournal {
+        self.store.journal()
     }
 
     /// What found no room on the disk.
@@ -101,14 +105,6 @@ impl RunLearner {
     /// As [`RunStore::throttle_event`].
     pub(super) fn throttle_event(&mut self, event: &str, reason: &str) -> Result<()> {
         self.store.throttle_event(event, reason)
-    }
-
-    /// Something that happened to a live source.
-    ///
-    /// # Errors
-    /// As [`RunStore::source_event`].
-    pub(super) fn source_event(&mut self, event: &SourceEvent) -> Result<()> {
-        self.store.source_event(event)
     }
 
     /// No frame from `frame` on comes to this process.

@@ -14,9 +14,8 @@ use crate::encoder::BackgroundModel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 use crate::frame::Timestamp;
-use crate::journal::{self, Journal};
+use crate::journal::{self, Journal, SharedJournal};
 use crate::learner::{FitOutcome, Learner, LearnerEvent, LearnerStatus, Snapshot, SpaceTransition};
-use crate::source::SourceEvent;
 
 /// What found no room on the disk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
@@ -34,7 +33,7 @@ pub struct LossCounts {
 pub struct RunStore {
     run: PathBuf,
     owner: Owner,
-    journal: Journal,
+    journal: SharedJournal,
     reserve: DiskReserve,
     heads: HeadStore,
     /// The frame that journal lines are about.
@@ -62,7 +61,7 @@ impl RunStore {
             run: run.to_owned(),
             heads: HeadStore::new(run, owner.clone()),
             owner,
-            journal,
+            journal: SharedJournal::new(journal),
             reserve: DiskReserve::new(run, head_bytes),
             last: None,
             failing: false,
@@ -72,6 +71,11 @@ impl RunStore {
         };
         store.refill()?;
         Ok(store)
+    }
+
+    /// The journal, for another thread.
+    pub fn journal(&self) -> SharedJournal {
+        self.journal.clone()
     }
 
     /// Journal lines are about this frame from now on.
@@ -117,14 +121,6 @@ impl RunStore {
             self.heads.push(&Snapshot { activate_at, ..(*snapshot).clone() }, made_at, None, None);
         }
         self.save_heads()
-    }
-
-    /// Something that happened to a live source.
-    ///
-    /// # Errors
-    /// The journal cannot be written for a reason other than a full disk.
-    pub fn source_event(&mut self, event: &SourceEvent) -> Result<()> {
-        self.journal.write("source", fields_of(event)?)
     }
 
     /// The learner pauses (`pause`), or goes on (`resume-learning`), for the sake of the machine.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::bounded;
 
 use super::box_service::{self, BoxService, BoxServiceCounts, BoxServiceInput};
 use super::builder::Pipeline;
@@ -25,17 +25,16 @@ use crate::config::Config;
 use crate::encoder::Augmenter;
 use crate::error::{Error, Result};
 use crate::host::ThermalMonitor;
+use crate::journal::SharedJournal;
 use crate::metrics::Metrics;
 use crate::shutdown::Part;
-use crate::source::{Source, SourceEvent};
+use crate::source::Source;
 
 /// Prepared frames under way at most, live: one in the encoder, one being filled or waiting. A frame is taken when the
 /// one before it goes into the encoder, so that none is older than it must be.
 pub(super) const SLOTS_LIVE: usize = 2;
 /// Bounded: a few more, since age does not count and decoders are uneven.
 const SLOTS_BOUNDED: usize = 4;
-/// Source events that may wait for the journal.
-const EVENTS: usize = 64;
 /// Rows that may wait for the disk.
 const ROWS: usize = 256;
 /// Snapshots that may wait beyond one for each latent in the learner's queue.
@@ -103,7 +102,8 @@ pub(super) fn run(pipeline: Pipeline<'_>) -> Result<RunStats> {
             first: if live { next_index } else { 0 },
             keep: box_service.as_ref().map_or(BoxInput::Nothing, BoxService::keeps),
         };
-        let (frames, events, capture) = start_capture(scope, context, source, preparer, batch)?;
+        let journal = learner.as_ref().and_then(LearnerMode::journal);
+        let (frames, capture) = start_capture(scope, context, source, preparer, batch, journal)?;
         let (learner_end, learner) = learner.map(|mode| start_learner(scope, context, mode)).transpose()?.unzip();
         let (exporter_end, exporter) = exporter.map(|open| start_exporter(scope, context, open)).transpose()?.unzip();
         let (boxes_end, boxes) = box_service.map(|open| start_boxes(scope, context, open)).transpose()?.unzip();
@@ -118,7 +118,6 @@ pub(super) fn run(pipeline: Pipeline<'_>) -> Result<RunStats> {
             learner: learner_end,
             exporter: exporter_end,
             box_service: boxes_end,
-            events,
             checkpoints: CheckpointSchedule::new(every, next_index),
             next_index,
             background,
@@ -172,14 +171,14 @@ fn drive(
     Ok(stats)
 }
 
-/// The source, its frames and its events.
 fn start_capture<'scope>(
     scope: &'scope Scope<'scope, '_>,
     run: &'scope RunContext<'_>,
     source: Box<dyn Source>,
     preparer: FramePreparer,
     batch: usize,
-) -> Result<(CaptureEnd, Receiver<SourceEvent>, Worker<'scope, Counted>)> {
+    journal: Option<SharedJournal>,
+) -> Result<(CaptureEnd, Worker<'scope, Counted>)> {
     // Twice a batch: one is encoded while the next fills.
     let slots = if run.live { SLOTS_LIVE } else { SLOTS_BOUNDED.max(2 * batch) };
     let (filled_in, filled) = bounded(slots);
@@ -188,11 +187,10 @@ fn start_capture<'scope>(
         let frame = PreparedFrame::new(preparer.prepare.size());
         empty_in.send(frame).map_err(|_| Error::runtime("the buffers of the capture thread"))?;
     }
-    let (events_in, events) = bounded(EVENTS);
-    let channels = CaptureChannels { filled: filled_in, empty, events: events_in };
+    let channels = CaptureChannels { filled: filled_in, empty, journal };
     let work = move || capture_thread::run(source, preparer, &channels, run.stop_flags(), run.metrics);
     let thread = spawn(scope, "capture", move || run.fault.note(work()))?;
-    Ok((CaptureEnd { filled, empty: empty_in }, events, thread))
+    Ok((CaptureEnd { filled, empty: empty_in }, thread))
 }
 
 fn start_learner<'scope>(
