@@ -256,3 +256,7 @@ pub(super) fn run(
     }
     fault.note(exporter.finish())
 }
+
+#[cfg(test)]
+#[path = "export_thread_tests.rs"]
+mod tests;

@@ -267,3 +267,7 @@ impl InferenceLoop<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "inference_loop_tests.rs"]
+mod tests;

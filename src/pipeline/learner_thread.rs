@@ -198,3 +198,7 @@ fn report(run: &RunLearner, metrics: &Metrics, waiting: usize, room: usize) {
     metrics.unsaved_states.set(lost.unsaved_states);
     metrics.lost_journal_lines.set(lost.journal_lines);
 }
+
+#[cfg(test)]
+#[path = "learner_thread_tests.rs"]
+mod tests;

@@ -20,6 +20,8 @@ mod checkpoint_schedule;
 mod cpu_throttle;
 mod encoder_stage;
 pub mod export_thread;
+#[cfg(test)]
+mod fakes;
 mod first_fault;
 mod head_stage;
 mod head_store;

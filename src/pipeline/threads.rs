@@ -277,3 +277,7 @@ fn joined<T>(what: &str, result: std::thread::Result<Outcome<T>>, fault: &FirstF
     };
     result.unwrap_or_else(panicked).ok()
 }
+
+#[cfg(test)]
+#[path = "threads_tests.rs"]
+mod tests;
