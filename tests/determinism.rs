@@ -11,8 +11,8 @@ use common::{CUTS, PATTERN, Running, TestDir, assert_same, heads, rows, tree, wr
 use serde_json::Value;
 
 /// Learns from `source` twice, both at the same time so that they are in each other's way, and compares all files.
-/// The report and the place of the first.
-fn twice(prepare: impl Fn(&TestDir), source: &str, more: &[&str]) -> (Value, TestDir) {
+/// The report of the first, and the places of both.
+fn twice(prepare: impl Fn(&TestDir), source: &str, more: &[&str]) -> (Value, [TestDir; 2]) {
     let places = [TestDir::new(), TestDir::new()];
     places.iter().for_each(prepare);
     let runs = places.each_ref().map(|place| place.start_learn(source, "run", more));
@@ -24,8 +24,7 @@ fn twice(prepare: impl Fn(&TestDir), source: &str, more: &[&str]) -> (Value, Tes
     for key in ["frames", "learned", "head", "health", "gain", "exports", "drops"] {
         assert_eq!(report[key], other[key], "{key}");
     }
-    let [place, _] = places;
-    (report, place)
+    (report, places)
 }
 
 fn learned_something(report: &Value) {
@@ -35,7 +34,7 @@ fn learned_something(report: &Value) {
 
 #[test]
 fn a_pattern_and_its_replay() {
-    let (report, place) = twice(|_| {}, PATTERN, &["--set", "export.latents=true"]);
+    let (report, [place, again]) = twice(|_| {}, PATTERN, &["--set", "export.latents=true"]);
     learned_something(&report);
     let run = place.at("run");
     // Both kinds of heads must have been promoted, or this shows too little.
@@ -51,17 +50,12 @@ fn a_pattern_and_its_replay() {
 
     // Another seed: the same statistics, another residual.
     place.learn(PATTERN, "other", &["--set", "learn.seed=1"]).ok();
-    let part = |run: &str, name: &str, len: usize| {
-        let mut state = load(&place.at(run).join("state.safetensors"), 1 << 24).unwrap();
-        state.take::<f64>(name, &[len]).unwrap()
-    };
-    assert_eq!(part("run", "scatter.total", 32 * 33 / 2), part("other", "scatter.total", 32 * 33 / 2));
-    let weights = |run: &str| {
-        let mut state = load(&place.at(run).join("state.safetensors"), 1 << 24).unwrap();
-        state.take::<f32>("residual.mlp.w1", &[32, 24]).unwrap()
-    };
-    assert_eq!(weights("run"), weights("run"));
-    assert_ne!(weights("run"), weights("other"));
+    let state = |place: &TestDir, run: &str| load(&place.at(run).join("state.safetensors"), 1 << 24).unwrap();
+    let total = |place, run| state(place, run).take::<f64>("scatter.total", &[32 * 33 / 2]).unwrap();
+    let weights = |place, run| state(place, run).take::<f32>("residual.mlp.w1", &[32, 24]).unwrap();
+    assert_eq!(total(&place, "run"), total(&place, "other"));
+    assert_eq!(weights(&place, "run"), weights(&again, "run"));
+    assert_ne!(weights(&place, "run"), weights(&place, "other"));
 }
 
 #[test]
