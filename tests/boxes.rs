@@ -43,7 +43,9 @@ fn every_usable_box_has_an_embedding_and_the_others_are_counted() {
     let counts = &report.json()["boxes"];
     let counted = ["embedded", "outside", "empty", "small", "low_score", "without_frame", "without_latent"];
     assert_eq!(counted.map(|key| counts[key].as_u64().unwrap()), [4, 1, 1, 1, 1, 1, 0], "{counts}");
-    for line in ["line 4 lies outside of 64 x 48 pixels", "line 5 has no width", "line 6 has less than 4 pixels"] {
+    for line in
+        ["line 4 lies outside its frame of 64 x 48 pixels", "line 5 has no width", "line 6 has fewer than 4 pixels"]
+    {
         assert!(report.err.contains(line), "{line:?} in\n{}", report.err);
     }
     let (whole, found) = (rows(&place.at("frames/embeddings")), rows(&place.at("out/embeddings")));

@@ -273,7 +273,7 @@ fn a_run_goes_on_only_as_it_was_begun() {
     place.learn(SHORT, "run", &set).fails(78, &parts);
     place.learn("pattern://2?frames=60", "run", &["--resume"]).fails(2, &["run run was made from", "same --source"]);
     let size = ["--set", "encoder.input_size=64"];
-    let parts = ["another preparation", "different spaces", "keep the runs apart"];
+    let parts = ["another preparation", "different spaces", "make a run of its own"];
     place.learn(SHORT, "run", &[&size[..], &["--resume"]].concat()).fails(3, &parts);
     place.run(&[&["embed", "--run", "run", "--source", SHORT, "--out", "e"], &size[..]].concat()).fails(3, &parts);
     model(&place, "fixed.onnx", |card| card);

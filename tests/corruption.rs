@@ -121,16 +121,15 @@ fn a_run_with_damaged_files_comes_to_the_same_end() {
     assert!(!whole.err.contains("damaged"), "{}", whole.err);
     stopped.same_heads();
     for damage in [flip, truncate, |path: &Path| fs::write(path, "").unwrap()] {
-        stopped
-            .goes_on(|run| damage(&run.join(STATE)), &["state.safetensors is damaged", "the state before it is used"]);
+        stopped.goes_on(|run| damage(&run.join(STATE)), &["state.safetensors is damaged", "using the state before it"]);
         stopped.same_heads();
     }
     let both = |run: &Path| [STATE, PREVIOUS].iter().for_each(|name| flip(&run.join(name)));
-    let said = ["state.safetensors is damaged", "state.previous.safetensors is damaged", "learning begins anew"];
+    let said = ["state.safetensors is damaged", "state.previous.safetensors is damaged", "learning starts afresh"];
     stopped.goes_on(both, &said);
     stopped.same_heads();
     let ran = stopped.goes_on(|run| fs::remove_file(run.join(STATE)).unwrap(), &[]);
-    assert!(!ran.err.contains("begins anew"), "the previous state is there: {}", ran.err);
+    assert!(!ran.err.contains("starts afresh"), "the previous state is there: {}", ran.err);
     stopped.same_heads();
     // A journal torn in its last line loses that line.
     let tear = |run: &Path| {

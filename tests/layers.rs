@@ -144,12 +144,18 @@ fn modules_use_only_what_stands_before_them() {
 fn every_way_to_write_a_path_is_followed() {
     let found = |text: &str, depth| arrows(text, depth).into_iter().map(|(_, to)| to).collect::<Vec<_>>();
     assert_eq!(found("use crate::{\n a,\n b::{c, d},\n e::*,\n};", 1), ["a", "b", "e"]);
-    assert_eq!(found("fn f(x: &crate::a::B) -> crate::c::D { crate::e::f::<crate::g::H>(x) }", 1), ["a", "c", "e", "g"]);
+    assert_eq!(
+        found("fn f(x: &crate::a::B) -> crate::c::D { crate::e::f::<crate::g::H>(x) }", 1),
+        ["a", "c", "e", "g"]
+    );
     assert_eq!(found("let x = vec![crate::a::B];", 1), ["a"]);
     assert_eq!(found("use super::a;", 1), ["a"]);
     assert_eq!(found("use super::a;\nuse super::super::b;", 2), ["b"]);
     assert_eq!(found("mod tests {\n use super::*;\n use super::super::a;\n}\nuse super::b;", 1), ["a", "b"]);
     let quiet = "// crate::a\npub(crate) fn f() { let x = \"crate::b\"; } use std::fs; use other::crate_like::x;";
     assert!(found(quiet, 1).is_empty());
-    assert_eq!(modules("pub use x::{a, b as c};\nmod d;\npub mod e;"), (vec!["d".into(), "e".into()], vec!["a".into(), "c".into()]));
+    assert_eq!(
+        modules("pub use x::{a, b as c};\nmod d;\npub mod e;"),
+        (vec!["d".into(), "e".into()], vec!["a".into(), "c".into()])
+    );
 }

@@ -183,9 +183,9 @@ fn what_cannot_be_embedded_is_answered_with_its_reason() {
         }
     };
     for (request, error, reason) in [
-        (r#"{"boxes": [{"box": [1200, 0, 1300, 9]}]}"#, "outside", "outside of 1200 x 800"),
+        (r#"{"boxes": [{"box": [1200, 0, 1300, 9]}]}"#, "outside", "outside the frame of 1200 x 800"),
         (r#"{"boxes": [{"box": [5, 5, 5, 9]}]}"#, "empty", "no width"),
-        (r#"{"boxes": [{"box": [1198, 0, 1300, 9]}]}"#, "small", "less than 4 pixels"),
+        (r#"{"boxes": [{"box": [1198, 0, 1300, 9]}]}"#, "small", "fewer than 4 pixels"),
         (r#"{"boxes": [{"box": [0, 0, 9, 9], "score": 0}]}"#, "low-score", "boxes.score_above"),
         (r#"{"frame": 0, "boxes": [{"box": [0, 0, 9, 9]}]}"#, "gone", "box_server.window_megabytes"),
         (r#"{"wall_ns": 5, "boxes": [{"box": [0, 0, 9, 9]}]}"#, "gone", "is the oldest"),

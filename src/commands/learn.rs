@@ -290,7 +290,7 @@ fn text(run: &Path, opened: &LoadedEncoder, totals: &RunStats, worker: &RunLearn
             totals.deferred_checkpoints, lost.unsaved_states, lost.journal_lines, lost.waiting_journal_lines
         ));
     }
-    lines.extend(totals.boxes.as_ref().map(|boxes| boxes.told()));
+    lines.extend(totals.boxes.as_ref().map(ToString::to_string));
     lines.push(format!(
         "speed      first embedding after {:.0} ms; {:.1} frames/s; latency p50 {:.1} ms, p99 {:.1} ms; peak {:.0} MB",
         speed.first_embedding_ms.unwrap_or(0.0),

@@ -1,4 +1,4 @@
-//! From the boxes of a frame to their latents: each encoded by itself, or pooled out of the grid of the frame.
+//! The latents of boxes: each box is encoded by itself, or pooled from the grid of its frame.
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -18,33 +18,33 @@ use crate::spaces::space_of;
 /// How a box becomes a latent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum BoxMethod {
-    /// Cut out and encoded by itself: a pass of the encoder for each box.
+    /// Cut out of the frame and encoded: one pass of the encoder per box.
     Crop,
-    /// Pooled out of the grid of its frame ([`RoiAlign::POOL`]): one pass for each frame that has boxes.
+    /// Pooled from the grid of the frame ([`RoiAlign::POOL`]): one pass per frame that has boxes.
     Roi(Grid, GridGeometry),
 }
 
 /// What became of boxes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct BoxCounts {
-    /// Embedded.
+    /// Embedded boxes.
     pub embedded: u64,
-    /// Their score was not above `boxes.score_above`.
+    /// Boxes whose score is not above `boxes.score_above`.
     pub low_score: u64,
-    /// Wholly outside of their frame.
+    /// Boxes outside their frame.
     pub outside: u64,
-    /// Without width or height.
+    /// Boxes without width or height.
     pub empty: u64,
-    /// Less than `boxes.min_pixels` of them lie in the frame.
+    /// Boxes of which fewer than `boxes.min_pixels` pixels lie in the frame.
     pub small: u64,
-    /// The encoder gave nothing for them.
+    /// Boxes for which the encoder gave no usable latent.
     pub without_latent: u64,
-    /// Of frames that the source does not have or could not read.
+    /// Boxes of frames that the source does not have or could not read.
     pub without_frame: u64,
 }
 
 impl BoxMethod {
-    /// The one that `boxes.method` and the encoder make.
+    /// The method that `boxes.method` asks for, or that fits the encoder.
     ///
     /// # Errors
     /// `roi` without a grid.
@@ -56,14 +56,14 @@ impl BoxMethod {
                 Ok(BoxMethod::Roi(grid, cells.unwrap_or_else(|| GridGeometry::even(grid, size))))
             }
             (_, None) => Err(Error::config(format!(
-                "boxes.method = \"roi\": the latents of {} are vectors, there is no grid to pool boxes out of; use \"crop\", \
+                "boxes.method = \"roi\": the latents of {} are vectors, there is no grid to pool boxes from; use \"crop\", \
                  or a model card of kind = \"grid\"",
                 card.name
             ))),
         }
     }
 
-    /// Where latents of boxes come from: of a grid they are the length of a cell, and no latents of frames.
+    /// What latents of boxes are: those pooled from a grid have the length of a cell, and belong to a space of their own.
     pub fn origin(self, of_frames: &LatentSpec) -> LatentSpec {
         let what = match self {
             BoxMethod::Crop => "crop".to_owned(),
@@ -81,15 +81,15 @@ impl BoxMethod {
     }
 }
 
-/// Makes latents of boxes, and counts what cannot be used.
+/// Encodes boxes, and counts those that cannot be used.
 #[derive(Debug)]
 pub struct BoxEncoder {
     method: BoxMethod,
     grid: Option<Grid>,
     size: Size,
-    least: f64,
+    min_pixels: f64,
     score_above: f32,
-    prepare: Preprocessor,
+    preprocessor: Preprocessor,
     tensor: Vec<f32>,
     latent: Vec<f32>,
     crop: Frame,
@@ -97,15 +97,21 @@ pub struct BoxEncoder {
 }
 
 impl BoxEncoder {
-    /// With the preparation of frames; `origin`: of latents of frames.
-    pub fn new(method: BoxMethod, config: &Config, prepare: Preprocessor, origin: &LatentSpec, size: Size) -> Self {
+    /// `preprocessor`: of whole frames; `origin`: of their latents.
+    pub fn new(
+        method: BoxMethod,
+        config: &Config,
+        preprocessor: Preprocessor,
+        origin: &LatentSpec,
+        size: Size,
+    ) -> Self {
         Self {
             method,
             grid: origin.shape(),
             size,
-            least: config.boxes.min_pixels,
+            min_pixels: config.boxes.min_pixels,
             score_above: config.boxes.score_above as f32,
-            prepare,
+            preprocessor,
             tensor: vec![0.0; size.values()],
             latent: vec![0.0; origin.dim],
             crop: Frame::default(),
@@ -113,17 +119,17 @@ impl BoxEncoder {
         }
     }
 
-    /// The counts so far.
+    /// What became of the boxes so far.
     pub fn counts(&self) -> BoxCounts {
         self.counts
     }
 
-    /// Boxes of a frame that the source does not have.
+    /// Counts boxes of a frame that the source does not have.
     pub fn without_frame(&mut self, boxes: u64) {
         self.counts.without_frame += boxes;
     }
 
-    /// Calls `each` with every box of `frame` that can be used, the part of it that lies in the frame, and its unit latent.
+    /// Calls `each` with every usable box of `frame`, the part of it that lies in the frame, and its unit latent.
     ///
     /// # Errors
     /// Those of the encoder and of `each`.
@@ -150,7 +156,7 @@ impl BoxEncoder {
                         Some(found) => found,
                         None => *encoded.insert(self.encode(encoder, frame)?),
                     };
-                    let rect = cells.of(rect, self.prepare.region(), self.size);
+                    let rect = cells.of(rect, self.preprocessor.region(), self.size);
                     found.then(|| RoiAlign::POOL.pool(grid, &self.latent, rect)).flatten()
                 }
             };
@@ -165,60 +171,63 @@ impl BoxEncoder {
         Ok(())
     }
 
-    /// The part of a box that can be used; counted, and the first of each kind told, where there is none.
+    /// The part of a box that lies in its frame. Counts boxes that have none, and logs the first of each kind.
     fn usable(&mut self, frame: &Frame, detection: &Detection) -> Option<BBox> {
         if detection.score.is_some_and(|score| score <= self.score_above) {
             self.counts.low_score += 1;
             return None;
         }
-        let fault = match detection.rect.clipped(frame.width, frame.height, self.least) {
+        let error = match detection.rect.clipped(frame.width, frame.height, self.min_pixels) {
             Ok(rect) => return Some(rect),
-            Err(fault) => fault,
+            Err(error) => error,
         };
-        let (count, what) = match fault {
+        let (count, what) = match error {
             BoxError::Empty => (&mut self.counts.empty, "has no width or height".to_owned()),
-            BoxError::Outside => {
-                (&mut self.counts.outside, format!("lies outside of {} x {} pixels", frame.width, frame.height))
+            BoxError::Outside => (
+                &mut self.counts.outside,
+                format!("lies outside its frame of {} x {} pixels", frame.width, frame.height),
+            ),
+            BoxError::Small => {
+                (&mut self.counts.small, format!("has fewer than {} pixels in its frame", self.min_pixels))
             }
-            BoxError::Small => (&mut self.counts.small, format!("has less than {} pixels in its frame", self.least)),
         };
         *count += 1;
         if *count == 1 {
-            tracing::warn!("the box in line {} {what} and is left out; further ones are counted", detection.line);
+            tracing::warn!("the box in line {} {what}; such boxes are left out and counted", detection.line);
         }
         None
     }
 
-    /// The whole latent of a frame or a crop, unit length; false where there is none.
+    /// The unit latent of a frame or a crop; false where it is zero or not finite.
     fn encode(&mut self, encoder: &mut Encoder, frame: &Frame) -> Result<bool> {
-        self.prepare.run(frame, &mut self.tensor)?;
+        self.preprocessor.run(frame, &mut self.tensor)?;
         encoder.encode(&self.tensor, &mut self.latent)?;
         let length = normalise(&mut self.latent);
         Ok(length > 0.0 && length.is_finite())
     }
 }
 
-/// The latent of a crop: pooled, where it is a grid.
+/// The latent of a crop, pooled where it is a grid.
 pub(super) fn pooled(grid: Option<Grid>, latent: &[f32]) -> Option<Vec<f32>> {
     let Some(grid) = grid else { return Some(latent.to_vec()) };
     let mut out = vec![0.0; grid.dim];
     grid.pool(latent, &mut out).then_some(out)
 }
 
-/// The frame that a box is of.
+/// The frame of a box.
 #[derive(Debug, Clone)]
 pub struct FrameRef {
-    /// Name of its camera.
+    /// Name of the camera.
     pub camera: Arc<str>,
     /// Its position in the source.
     pub frame: u64,
-    /// The file that it is of.
+    /// The file that the frame comes from.
     pub file: Option<Arc<str>>,
     /// Its capture time.
     pub stamp: Timestamp,
-    /// What the wall clock said then; live sources only.
+    /// Wall-clock time of the capture; live sources only.
     pub wall_ns: Option<i64>,
-    /// The segment that it lies in.
+    /// The segment of the frame.
     pub segment: u64,
 }
 
@@ -248,7 +257,7 @@ pub fn record(of: FrameRef, detection: &Detection, rect: BBox, snapshot: &Snapsh
     }
 }
 
-/// `snapshot`, of a run over frames or over boxes, for latents of boxes of `origin`: a head over vectors, in the space of
+/// The head of `snapshot`, of a run over frames or boxes, for latents of boxes of `origin`: over vectors, in the space of
 /// boxes.
 pub fn of_boxes(snapshot: &Snapshot, origin: &LatentSpec) -> Snapshot {
     let head = snapshot.head.of_cells().into_owned();
@@ -256,7 +265,7 @@ pub fn of_boxes(snapshot: &Snapshot, origin: &LatentSpec) -> Snapshot {
     Snapshot { head: Arc::new(head), space, ..snapshot.clone() }
 }
 
-/// The pixels left, top, right, bottom of `frame` (which lie in it) as a frame of their own.
+/// Cuts the pixels left, top, right, bottom, which lie in `frame`, out of it.
 pub(crate) fn cut(frame: &Frame, [left, top, right, bottom]: [u32; 4], out: &mut Frame) {
     (out.width, out.height, out.index, out.stamp) = (right - left, bottom - top, frame.index, frame.stamp);
     out.pixels.clear();

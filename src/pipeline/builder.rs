@@ -23,7 +23,6 @@ use crate::source::Source;
 ///
 /// ```no_run
 /// use std::path::Path;
-/// use std::sync::Arc;
 ///
 /// use afterimage::config::Config;
 /// use afterimage::encoder::{Encoder, ModelCard, Preprocessor, runtime};

@@ -1,5 +1,5 @@
-//! The capture thread: pulls frames and prepares them for the encoder, so that the hot path never waits for a decoder
-//! while it could encode.
+//! The capture thread: pulls frames and preprocesses them, so that the inference loop never waits for a decoder while it
+//! could encode.
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -14,16 +14,16 @@ use crate::journal::SharedJournal;
 use crate::metrics::Metrics;
 use crate::source::{Pull, Source, SourceCounts, SourceEvent};
 
-/// How long a pull waits before it looks whether to stop.
+/// How long the thread waits for a frame before it looks whether to stop.
 const WAIT: Duration = Duration::from_millis(50);
 
-/// A prepared frame.
+/// A preprocessed frame.
 pub(super) struct PreparedFrame {
-    /// `[3, side, side]`, what the encoder eats.
+    /// The encoder's input, `[3, height, width]`.
     pub(super) tensor: Vec<f32>,
-    /// The same of an augmented view of the frame; empty where there is none.
+    /// The same for an augmented view of the frame; empty where there is none.
     pub(super) view: Vec<f32>,
-    /// What the tensor shows of the frame; `None`: all of it.
+    /// The part of the frame that was encoded; `None`: all of it.
     pub(super) window: Option<CropRect>,
     /// The background after this frame, where it changed.
     pub(super) background: Option<Arc<BackgroundModel>>,
@@ -31,34 +31,33 @@ pub(super) struct PreparedFrame {
     pub(super) luma: [f32; LUMA_LEN],
     /// Position in the source.
     pub(super) index: u64,
-    /// The file that it is of.
+    /// The file that the frame comes from.
     pub(super) file: Option<Arc<str>>,
     /// Capture time.
     pub(super) stamp: Timestamp,
-    /// What the wall clock said then, nanoseconds since 1970; `None` unless the source is live.
+    /// Wall-clock time of the capture, nanoseconds since 1970; `None` unless the source is live.
     pub(super) wall_ns: Option<i64>,
-    /// Its camera.
+    /// Number of its camera.
     pub(super) camera: u16,
     /// The source says that a shot begins here.
     pub(super) cut: bool,
-    /// It marks every cut.
+    /// The source marks every cut.
     pub(super) marks_cuts: bool,
-    /// When the frame was there to be taken.
+    /// When the frame could be taken first.
     pub(super) arrived: Instant,
-    /// The frame itself, where it is kept for boxes ([`BoxInput`]).
+    /// The frame itself, as far as boxes need it ([`BoxInput`]).
     pub(super) frame: Frame,
-    /// Left, top, width and height of the part of it that the tensor shows.
+    /// Left, top, width and height of the part of it that was encoded.
     pub(super) region: [f64; 4],
 }
 
 /// What boxes need of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BoxInput {
-    /// There are none.
     Nothing,
-    /// They are pooled out of its grid.
+    /// Its size: they are pooled from its grid.
     Size,
-    /// They are cut out of it.
+    /// Its pixels: they are cut out of it.
     Pixels,
 }
 
@@ -87,9 +86,9 @@ impl PreparedFrame {
 /// Why to stop.
 #[derive(Clone, Copy)]
 pub(super) struct StopFlags<'a> {
-    /// From outside: a signal.
+    /// The process was asked to stop.
     pub(super) stop: &'a AtomicBool,
-    /// From inside: another worker has ended.
+    /// The inference loop has ended.
     pub(super) halt: &'a AtomicBool,
 }
 
@@ -99,7 +98,7 @@ impl StopFlags<'_> {
     }
 }
 
-/// The ways to and from the hot path.
+/// To the inference loop and back, and to the journal.
 pub(super) struct CaptureChannels {
     pub(super) filled: Sender<PreparedFrame>,
     pub(super) empty: Receiver<PreparedFrame>,
@@ -117,14 +116,14 @@ impl CaptureChannels {
     }
 }
 
-/// How frames become slots.
+/// Preprocesses frames.
 pub(super) struct FramePreparer {
-    pub(super) prepare: Preprocessor,
-    /// Where views are wanted.
-    pub(super) views: Option<Augmenter>,
+    pub(super) preprocessor: Preprocessor,
+    /// Makes augmented views.
+    pub(super) augmenter: Option<Augmenter>,
     /// Position of the source's frame 0 in the run.
     pub(super) first: u64,
-    pub(super) keep: BoxInput,
+    pub(super) for_boxes: BoxInput,
 }
 
 impl FramePreparer {
@@ -135,70 +134,75 @@ impl FramePreparer {
         (slot.camera, slot.cut) = (frame.camera, frame.cut);
         slot.file.clone_from(&frame.file);
         luma(frame, &mut slot.luma);
-        self.prepare.run(frame, &mut slot.tensor)?;
-        slot.window = self.prepare.window();
-        slot.background = self.prepare.updated().cloned().map(Arc::new);
+        self.preprocessor.run(frame, &mut slot.tensor)?;
+        slot.window = self.preprocessor.window();
+        slot.background = self.preprocessor.updated().cloned().map(Arc::new);
         slot.view.clear();
-        if let Some(view) = self.views.as_ref().and_then(|views| views.of(slot.index)) {
+        if let Some(view) = self.augmenter.as_ref().and_then(|augmenter| augmenter.of(slot.index)) {
             slot.view.resize(slot.tensor.len(), 0.0);
-            self.prepare.view(frame, &view, &mut slot.view)?;
+            self.preprocessor.view(frame, &view, &mut slot.view)?;
         }
         Ok(())
     }
 
-    /// Leaves in `slot` what boxes need of `frame`; the pixels change places, so that none is copied.
-    fn leave(&self, frame: &mut Frame, slot: &mut PreparedFrame) {
-        slot.region = self.prepare.region();
-        match self.keep {
+    /// Leaves in `slot` what boxes need of `frame`. Pixels are swapped, not copied.
+    fn keep_for_boxes(&self, frame: &mut Frame, slot: &mut PreparedFrame) {
+        slot.region = self.preprocessor.region();
+        match self.for_boxes {
             BoxInput::Nothing => {}
             BoxInput::Size => (slot.frame.width, slot.frame.height) = (frame.width, frame.height),
             BoxInput::Pixels => std::mem::swap(frame, &mut slot.frame),
         }
     }
 
-    /// Says once, and again when it changes, whether the camera stands still enough to crop.
-    fn tell(&self, told: &mut Option<bool>) {
-        let Some(background) = self.prepare.updated().filter(|background| background.warm()) else { return };
+    /// Logs whether the camera stands still enough to crop, once and whenever that changes.
+    fn log_stillness(&self, logged: &mut Option<bool>) {
+        let Some(background) = self.preprocessor.updated().filter(|background| background.warm()) else { return };
         let usable = background.usable();
-        if told.replace(usable) != Some(usable) {
+        if logged.replace(usable) != Some(usable) {
             let deviation = background.deviation();
             if usable {
-                tracing::info!("the camera stands still ({deviation:.3} from its background): crops around what moves");
+                tracing::info!(
+                    "the camera stands still ({deviation:.3} from its background): encoding crops around what moves"
+                );
             } else {
                 tracing::warn!(
-                    "preprocess.motion_crop: the camera moves ({deviation:.3} from its background, a fixed one is below \
-                     .05): whole frames are encoded"
+                    "preprocess.motion_crop: the camera moves ({deviation:.3} from its background; a fixed one stays \
+                     below .05): encoding whole frames"
                 );
             }
         }
     }
 }
 
-/// What the wall clock said at `arrived`; `None` before 1970.
+/// Wall-clock time of `arrived`; `None` before 1970.
 fn wall_ns(arrived: Instant) -> Option<i64> {
     let then = SystemTime::now().checked_sub(arrived.elapsed())?;
     i64::try_from(then.duration_since(UNIX_EPOCH).ok()?.as_nanos()).ok()
 }
 
-/// Counts of a whole source, and of each of its cameras.
+/// Counts of a source, and of each of its cameras.
 pub(super) type Counted = (SourceCounts, Vec<SourceCounts>);
 
 fn counted(source: &dyn Source) -> Counted {
     (source.counts(), source.counts_of_each())
 }
 
-/// Pulls and prepares until the source ends, or until it should stop; returns the source's counts.
+/// Pulls and preprocesses frames until the source ends or `stop` says so; the source's counts.
+///
+/// # Errors
+/// The source breaks, a frame cannot be preprocessed, or the journal cannot be written.
 pub(super) fn run(
     mut source: Box<dyn Source>,
-    mut making: FramePreparer,
-    ways: &CaptureChannels,
-    ends: StopFlags<'_>,
+    mut preparer: FramePreparer,
+    channels: &CaptureChannels,
+    stop: StopFlags<'_>,
     metrics: &Metrics,
 ) -> Result<Counted> {
-    let (mut frame, mut told) = (Frame::default(), None);
-    while !ends.now() {
-        // An empty slot first and a frame then: a live source keeps its newest frame until the hot path can take it.
-        let mut slot = match ways.empty.recv_timeout(WAIT) {
+    let (mut frame, mut logged) = (Frame::default(), None);
+    while !stop.now() {
+        // First a free buffer, then a frame: a live source keeps its newest frame until it can be taken.
+        let mut slot = match channels.empty.recv_timeout(WAIT) {
             Ok(slot) => slot,
             Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => break,
@@ -206,11 +210,11 @@ pub(super) fn run(
         loop {
             let pull = source.next(&mut frame, WAIT)?;
             for event in source.take_events() {
-                ways.record(&event)?;
+                channels.record(&event)?;
             }
             match pull {
                 Pull::Frame => break,
-                Pull::Idle if ends.now() => return Ok(counted(&*source)),
+                Pull::Idle if stop.now() => return Ok(counted(&*source)),
                 Pull::Idle => metrics.source(&source.counts()),
                 Pull::End => {
                     metrics.source(&source.counts());
@@ -220,10 +224,10 @@ pub(super) fn run(
         }
         metrics.source(&source.counts());
         slot.marks_cuts = source.marks_cuts_of(frame.camera);
-        making.fill(&frame, &mut slot)?;
-        making.leave(&mut frame, &mut slot);
-        making.tell(&mut told);
-        if ways.filled.send(slot).is_err() {
+        preparer.fill(&frame, &mut slot)?;
+        preparer.keep_for_boxes(&mut frame, &mut slot);
+        preparer.log_stillness(&mut logged);
+        if channels.filled.send(slot).is_err() {
             break;
         }
     }

@@ -1,4 +1,4 @@
-//! How old the frames are that the encoder gets.
+//! The age of the frames that the encoder gets.
 #![allow(clippy::unwrap_used, reason = "tests")]
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
@@ -39,18 +39,18 @@ fn a_slow_encoder_gets_a_frame_that_is_no_older_than_one_pass() {
     for _ in 0..SLOTS_LIVE {
         empty_in.send(PreparedFrame::new(Size::square(32))).unwrap();
     }
-    let ways = CaptureChannels { filled: filled_in, empty, journal: None };
-    let making = FramePreparer {
-        prepare: Preprocessor::new(&card, Size::square(32)).unwrap(),
-        views: None,
+    let channels = CaptureChannels { filled: filled_in, empty, journal: None };
+    let preparer = FramePreparer {
+        preprocessor: Preprocessor::new(&card, Size::square(32)).unwrap(),
+        augmenter: None,
         first: 0,
-        keep: BoxInput::Nothing,
+        for_boxes: BoxInput::Nothing,
     };
     let (stop, halt, metrics) = (AtomicBool::new(false), AtomicBool::new(false), Metrics::default());
-    let ends = StopFlags { stop: &stop, halt: &halt };
+    let flags = StopFlags { stop: &stop, halt: &halt };
     let source = Box::new(Camera(clock.clone()));
     std::thread::scope(|scope| {
-        let capture = scope.spawn(|| run(source, making, &ways, ends, &metrics));
+        let capture = scope.spawn(|| run(source, preparer, &channels, flags, &metrics));
         let mut ages = Vec::new();
         for _ in 0..20 {
             let slot: PreparedFrame = filled.recv().unwrap();

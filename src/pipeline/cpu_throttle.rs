@@ -1,4 +1,4 @@
-//! The learner's share of a core on live sources: work is measured in thread CPU time and paid for with sleep.
+//! Limits the learner to a share of a core on live sources: it sleeps in proportion to the CPU time of its thread.
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::learner::CpuGovernor;
 use crate::process_stats;
 
-/// Sleeps come in naps of this length, so that a stop is noticed.
+/// Longest sleep at a time, so that a stop is noticed.
 const NAP: Duration = Duration::from_millis(50);
 
-/// Holds the thread that made it to `share` of one core, on average.
+/// Limits the thread that made it to `share` of one core, on average.
 #[derive(Debug)]
 pub(super) struct CpuThrottle {
     share: f64,
@@ -19,12 +19,12 @@ pub(super) struct CpuThrottle {
 }
 
 impl CpuThrottle {
-    /// From now on. A share of 1 never sleeps; nor is there any sleep once `stop` is set.
+    /// Counts from now. With a share of 1, or once `stop` is set, it never sleeps.
     pub(super) fn new(share: f64, stop: Arc<AtomicBool>) -> Self {
         Self { share, stop, paid: Cell::new(process_stats::thread_cpu_time()) }
     }
 
-    /// As fast as it goes.
+    /// No limit; only measures.
     pub(super) fn full() -> Self {
         Self::new(1.0, Arc::default())
     }
@@ -39,12 +39,12 @@ impl CpuGovernor for CpuThrottle {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Sleeps for what was worked since the last call; ends early when `stop` is set.
+    /// Sleeps for the work since the last call; ends early when `stop` is set.
     fn rest(&self) {
         let now = process_stats::thread_cpu_time();
         let worked = now.saturating_sub(self.paid.replace(now));
         let mut owed = owed(worked, self.share);
-        tracing::trace!("the learner worked {worked:.1?} and sleeps {owed:.1?}");
+        tracing::trace!("the learner worked {worked:.1?}, sleeps {owed:.1?}");
         while owed > Duration::ZERO && !self.stop.load(Ordering::Relaxed) {
             let nap = owed.min(NAP);
             std::thread::sleep(nap);
@@ -53,7 +53,7 @@ impl CpuGovernor for CpuThrottle {
     }
 }
 
-/// Sleep that makes `worked` the given share of the whole.
+/// The sleep after which `worked` is `share` of the time.
 fn owed(worked: Duration, share: f64) -> Duration {
     worked.mul_f64((1.0 / share - 1.0).max(0.0))
 }

@@ -1,4 +1,4 @@
-//! The export thread: rows to files, away from the hot path.
+//! The export thread: writes rows to files and live sinks, away from the inference loop.
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,52 +8,51 @@ use super::first_fault::{FirstFault, Noted};
 use crate::config::{self, Host};
 use crate::error::Result;
 use crate::export::sinks::LiveSinks;
-use crate::export::{
-    self, DiskRetention, Dtype, Granularity, Record, Removed, RowFormat, Writer, WriterCounts,
-};
+use crate::export::{self, DiskRetention, Dtype, Granularity, Record, Removed, RowFormat, Writer, WriterCounts};
 use crate::head::Grid;
 use crate::learner::{LatentSpec, Snapshot};
 use crate::metrics::Metrics;
 
 /// What goes to the export thread.
 pub enum ToExporter {
-    /// One embedding (and latent); its box is used again with its buffers.
+    /// One embedding, with its latent.
     Row(Box<Row>),
-    /// Close the open files and tell where they stand.
+    /// Close the open files and answer with the numbers of the next ones.
     Rotate(Sender<FilePositions>),
 }
 
-/// One row on its way; its buffers are used again.
+/// One row under way. The exporter sends it back, so that its buffers are used again.
 #[derive(Debug, Default)]
 pub struct Row {
-    /// The record, complete but for its novelty; `None` only in an empty row on its way back.
+    /// Complete but for its novelty; `None` only on the way back.
     pub record: Option<Record>,
-    /// The embedding.
+    /// The unit embedding.
     pub embedding: Vec<f32>,
-    /// The latent, where latents or grids are exported or it is a vector.
+    /// The latent; of a grid only where latents or grids are exported.
     pub latent: Vec<f32>,
-    /// The pooled latent, where latents are grids.
+    /// The pooled latent; empty unless latents are grids.
     pub pooled: Vec<f32>,
-    /// What it was embedded with; how new the latent is to it is found out here, not on the hot path.
+    /// The head that embedded it. The novelty is computed here and not in the inference loop: it takes a product with all
+    /// references of the head.
     pub snapshot: Option<Arc<Snapshot>>,
     /// The space of the latent, where latents are exported.
     pub frozen_space: Option<Arc<str>>,
 }
 
-/// Where the files stand: numbers of the next ones.
+/// Numbers of the next export files.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FilePositions {
-    /// Next file of `embeddings/`.
+    /// Of `embeddings/`.
     pub embeddings: u64,
-    /// Next file of `latents/`.
+    /// Of `latents/`.
     pub latents: u64,
-    /// Next file of `grids/`.
+    /// Of `grids/`.
     #[serde(default)]
     pub grids: u64,
 }
 
 impl FilePositions {
-    /// After all whole files of the run `folder`.
+    /// The numbers after all complete files of the run `folder`.
     ///
     /// # Errors
     /// A folder cannot be read.
@@ -63,35 +62,34 @@ impl FilePositions {
     }
 }
 
-/// The open files of a run.
+/// The open export files and live sinks of a run.
 pub struct Exporter {
     embeddings: Option<Writer>,
     latents: Option<Writer>,
     /// Embeddings of the cells of grids, `[h w k]` a row, with the shape of the latents.
     grids: Option<(Grid, Writer)>,
-    /// Readers on this machine.
-    live: Option<LiveSinks>,
-    /// Novelty that makes a record novel; 0: none does.
+    sinks: Option<LiveSinks>,
+    /// Novelty above which a record is novel; 0: none is.
     novel_above: f32,
-    /// Room for closed files, and how many were closed when it was last looked at.
-    budget: Option<(DiskRetention, u64)>,
+    /// Keeps closed files within the disk budget; how many were closed when it last looked.
+    retention: Option<(DiskRetention, u64)>,
 }
 
-/// Counts of all kinds of files.
+/// What was exported, by kind of file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct ExportCounts {
-    /// `embeddings/`.
+    /// Embeddings of frames and boxes.
     pub embeddings: WriterCounts,
-    /// `latents/`.
+    /// Frozen latents.
     pub latents: WriterCounts,
-    /// `grids/`.
+    /// Embeddings of grid cells.
     pub grids: WriterCounts,
-    /// Old files that went, all kinds together (`host.disk_budget_megabytes`).
+    /// Old files that were removed for the disk budget (`host.disk_budget_megabytes`).
     pub removed: Removed,
 }
 
 impl ExportCounts {
-    /// Rows of all kinds that found the disk full.
+    /// Rows of all kinds that were lost to a full disk.
     pub fn lost_rows(&self) -> u64 {
         self.embeddings.lost_rows + self.latents.lost_rows + self.grids.lost_rows
     }
@@ -99,19 +97,19 @@ impl ExportCounts {
 
 impl Exporter {
     /// Opens `FOLDER/embeddings`, `FOLDER/latents` and, where latents of `origin` are grids, `FOLDER/grids` as configured,
-    /// to go on with the files numbered `next`; files of those numbers and above (of a run that was cut off) are removed,
-    /// and while running the oldest, where they take more than the budget of `board`.
-    /// Has records go to `live` too, where that is there. `None` where nothing is wanted.
+    /// and goes on with the files numbered `next`. Removes files of those numbers and above, which a run that was cut off
+    /// left behind, and while running the oldest ones beyond the disk budget of `host`. Records go to `sinks` too. `None`
+    /// where nothing is to be exported.
     ///
     /// # Errors
-    /// A folder cannot be made or a file in it not be removed.
+    /// A folder cannot be made, or a file in it cannot be removed.
     pub fn open(
         folder: &Path,
         config: &config::Export,
-        board: &Host,
+        host: &Host,
         origin: &LatentSpec,
         next: FilePositions,
-        live: Option<LiveSinks>,
+        sinks: Option<LiveSinks>,
     ) -> Result<Option<Self>> {
         let grid = origin.shape();
         let bytes = (config.rotate_megabytes * 1e6) as u64;
@@ -128,18 +126,18 @@ impl Exporter {
         let latents = open("latents", config.latents, latents, next.latents)?;
         let grids = open("grids", config.grid && grid.is_some(), RowFormat::embeddings(format, dtype), next.grids)?;
         let grids = grid.zip(grids);
-        if embeddings.is_none() && latents.is_none() && grids.is_none() && live.is_none() {
+        if embeddings.is_none() && latents.is_none() && grids.is_none() && sinks.is_none() {
             return Ok(None);
         }
-        let budget = (board.disk_budget_megabytes > 0.0).then(|| {
+        let retention = (host.disk_budget_megabytes > 0.0).then(|| {
             let open_files = config.kinds() as u64 * bytes;
-            let room = ((board.disk_budget_megabytes * 1e6) as u64).saturating_sub(open_files);
+            let room = ((host.disk_budget_megabytes * 1e6) as u64).saturating_sub(open_files);
             (DiskRetention::new(["embeddings", "latents", "grids"].map(|name| folder.join(name)).into(), room), 0)
         });
-        Ok(Some(Self { embeddings, latents, grids, live, novel_above: config.novel_above as f32, budget }))
+        Ok(Some(Self { embeddings, latents, grids, sinks, novel_above: config.novel_above as f32, retention }))
     }
 
-    /// Latents are wanted too.
+    /// Latents are exported too.
     pub fn wants_latents(&self) -> bool {
         self.latents.is_some()
     }
@@ -149,7 +147,7 @@ impl Exporter {
         self.grids.is_some() || self.wants_latents()
     }
 
-    /// Writes one row; its buffers can be used again.
+    /// Writes one row, and empties it for its next use.
     ///
     /// # Errors
     /// An I/O error other than a full disk.
@@ -167,8 +165,8 @@ impl Exporter {
         if let Some(writer) = &mut self.embeddings {
             writer.push(&record, &row.embedding)?;
         }
-        if let Some(live) = &mut self.live {
-            live.publish(&record, &row.embedding)?;
+        if let Some(sinks) = &mut self.sinks {
+            sinks.publish(&record, &row.embedding)?;
         }
         if let (Some(writer), Some(space)) = (&mut self.latents, row.frozen_space.take()) {
             record.space = space;
@@ -178,19 +176,19 @@ impl Exporter {
             }
             writer.push(&record, &row.latent)?;
         }
-        self.keep_budget()
+        self.keep_disk_budget()
     }
 
-    /// After files were closed: room for the next.
-    fn keep_budget(&mut self) -> Result<()> {
-        let Some((budget, seen)) = &mut self.budget else { return Ok(()) };
+    /// Makes room for the next files after some were closed.
+    fn keep_disk_budget(&mut self) -> Result<()> {
+        let Some((retention, seen)) = &mut self.retention else { return Ok(()) };
         let grids = self.grids.as_ref().map(|(_, writer)| writer);
         let writers = [self.embeddings.as_ref(), self.latents.as_ref(), grids];
         let closed = writers.into_iter().flatten().map(|writer| writer.counts().files).sum();
-        if std::mem::replace(seen, closed) == closed { Ok(()) } else { budget.keep() }
+        if std::mem::replace(seen, closed) == closed { Ok(()) } else { retention.keep() }
     }
 
-    /// Rows of all kinds that found the disk full.
+    /// Rows of all kinds that were lost to a full disk.
     fn lost_rows(&self) -> u64 {
         let grids = self.grids.as_ref().map(|(_, writer)| writer);
         let writers = [self.embeddings.as_ref(), self.latents.as_ref(), grids];
@@ -202,7 +200,7 @@ impl Exporter {
         for writer in [self.embeddings.as_mut(), self.latents.as_mut(), grids].into_iter().flatten() {
             writer.rotate()?;
         }
-        self.keep_budget()?;
+        self.keep_disk_budget()?;
         let next = |writer: Option<&Writer>| writer.map_or(0, Writer::next_number);
         Ok(FilePositions {
             embeddings: next(self.embeddings.as_ref()),
@@ -211,7 +209,7 @@ impl Exporter {
         })
     }
 
-    /// Closes the files and says what was written.
+    /// Closes the files; what was exported.
     ///
     /// # Errors
     /// An I/O error other than a full disk.
@@ -219,10 +217,10 @@ impl Exporter {
         let finish = |writer: Option<Writer>| writer.map_or(Ok(WriterCounts::default()), Writer::finish);
         let grids = finish(self.grids.map(|(_, writer)| writer))?;
         let (embeddings, latents) = (finish(self.embeddings)?, finish(self.latents)?);
-        let removed = match self.budget {
-            Some((mut budget, _)) => {
-                budget.keep()?;
-                budget.removed()
+        let removed = match self.retention {
+            Some((mut retention, _)) => {
+                retention.keep()?;
+                retention.removed()
             }
             None => Removed::default(),
         };
@@ -230,7 +228,7 @@ impl Exporter {
     }
 }
 
-/// Writes what comes until the hot path hangs up. An error is noted while the learner still waits for the answer to a
+/// Writes what comes until the inference loop hangs up. Notes an error while the learner still waits for the answer to a
 /// checkpoint, so that it is the first.
 pub(super) fn run(
     mut exporter: Exporter,
@@ -244,12 +242,12 @@ pub(super) fn run(
             ToExporter::Row(mut row) => {
                 fault.note(exporter.push(&mut row))?;
                 metrics.lost_rows.set(exporter.lost_rows());
-                // Full only when there are more rows than the hot path needs; then this one is let go.
+                // Full only when there are more rows than the inference loop needs; then this one is dropped.
                 spare.try_send(row).ok();
             }
             ToExporter::Rotate(reply) => {
                 let rotated = fault.note(exporter.rotate())?;
-                // Nobody listens when the learner had no room for its part of the checkpoint.
+                // Nobody waits for the answer once the learner has ended.
                 reply.send(rotated).ok();
             }
         }

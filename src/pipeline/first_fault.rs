@@ -1,4 +1,4 @@
-//! The reason why a run ends: the error of the thread that failed first. What fails after it fails because of it.
+//! Why a run ends: the error of the thread that failed first. Later errors only follow from it.
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, Result};
@@ -7,12 +7,12 @@ use crate::error::{Error, Result};
 #[derive(Debug, Default)]
 pub(super) struct FirstFault(Mutex<Option<Error>>);
 
-/// An error that [`FirstFault`] knows of.
+/// An error that [`FirstFault`] knows.
 #[derive(Debug)]
 pub(super) struct Noted;
 
 impl FirstFault {
-    /// Keeps the error of `result` where it is the first.
+    /// Keeps the error of `result` if it is the first.
     pub(super) fn note<T>(&self, result: Result<T>) -> std::result::Result<T, Noted> {
         result.map_err(|error| {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
@@ -20,10 +20,10 @@ impl FirstFault {
         })
     }
 
-    /// The first error, where there was one.
+    /// Takes the first error.
     ///
     /// # Errors
-    /// That one.
+    /// That error, if there was one.
     pub(super) fn result(&self) -> Result<()> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
     }

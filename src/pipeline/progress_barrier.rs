@@ -1,7 +1,7 @@
-//! How far the learner is, for the hot path of a bounded source to wait for.
+//! How far the learner is: the inference loop of a bounded source waits for it.
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// The number of latents done by the learner; all of them once it has ended, for whatever reason.
+/// The number of samples that the learner has done; all of them once it has ended, for whatever reason.
 #[derive(Debug, Default)]
 pub(super) struct ProgressBarrier {
     done: Mutex<u64>,
@@ -9,14 +9,14 @@ pub(super) struct ProgressBarrier {
 }
 
 impl ProgressBarrier {
-    /// `count` latents are done.
+    /// The learner has done `count` samples.
     pub(super) fn set(&self, count: u64) {
         let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         *done = count;
         self.moved.notify_all();
     }
 
-    /// Waits until `count` latents are done.
+    /// Waits until the learner has done `count` samples.
     pub(super) fn wait(&self, count: u64) {
         let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         while *done < count {
@@ -25,7 +25,7 @@ impl ProgressBarrier {
     }
 }
 
-/// Opens the turnstile for good when it goes, so that nobody waits for a learner that is no more.
+/// Opens the barrier for good when dropped, so that nobody waits for a learner that has ended.
 pub(super) struct ReleaseOnDrop<'t>(pub(super) &'t ProgressBarrier);
 
 impl Drop for ReleaseOnDrop<'_> {
@@ -40,18 +40,18 @@ mod tests {
 
     #[test]
     fn waits_until_reached_and_never_for_a_dead_learner() {
-        let turnstile = ProgressBarrier::default();
+        let barrier = ProgressBarrier::default();
         std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| turnstile.wait(3));
-            turnstile.set(2);
+            let waiter = scope.spawn(|| barrier.wait(3));
+            barrier.set(2);
             assert!(!waiter.is_finished());
-            turnstile.set(3);
+            barrier.set(3);
         });
         let worker = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let _open = ReleaseOnDrop(&turnstile);
+            let _release = ReleaseOnDrop(&barrier);
             panic!("the learner dies");
         }));
         assert!(worker.is_err());
-        turnstile.wait(1_000_000);
+        barrier.wait(1_000_000);
     }
 }

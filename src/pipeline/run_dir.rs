@@ -1,4 +1,4 @@
-//! The folder of a run: what it was made with (`run.json`) and where its stream stands.
+//! The manifest of a run folder (`run.json`), and the position of its stream.
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -16,60 +16,60 @@ use crate::source::address::Address;
 
 /// Version of the layout of a run folder.
 const LAYOUT: u32 = 3;
-/// How the source of a run reads that was merged from others: no URI does.
+/// Begins the source of a merged run: no URI does.
 pub const MERGED: &str = "merged: ";
-/// A `run.json` larger than this is not one.
+/// Largest `run.json`.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// What a run was made with: `run.json`.
+/// What a run was made with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunManifest {
     /// Version of the layout.
     pub layout: u32,
-    /// What its states, heads and maps belong to: see [`RunManifest::identify`].
+    /// Identity of the run, which its states, heads and maps name: see [`RunManifest::identify`].
     pub identity: String,
     /// The model file.
     pub encoder: PathBuf,
-    /// Its SHA-256.
+    /// SHA-256 of the model file.
     pub encoder_sha256: String,
-    /// Hash of what else changes the latents: card, taps and input size.
+    /// Hash of everything else that changes the latents: card, taps and input size.
     pub card_hash: String,
     /// Dimensions of a latent.
     pub latent_dim: usize,
-    /// What a latent is joined from ([`LatentSpec::parts`]).
+    /// The parts of a latent ([`LatentSpec::parts`]).
     #[serde(default)]
     pub latent_parts: Vec<FeatureSlice>,
     /// `[h, w, d]` where a latent is a grid.
     #[serde(default)]
     pub latent_grid: Option<[usize; 3]>,
-    /// URIs of the sources, one for each camera, without passwords.
+    /// URIs of the sources, one per camera, without passwords.
     pub sources: Vec<String>,
-    /// The source is live.
+    /// Whether the source is live.
     pub live: bool,
     /// Names of the cameras in the records.
     pub cameras: Vec<String>,
-    /// The whole configuration, but for what belongs to the machine (`[metrics]`, `[stream]`, `[mqtt]`, `[host]`). A record of
-    /// how the run was made, to be compared; what a verb may act on is [`RunManifest::settings`].
+    /// The whole configuration but for what belongs to the machine (`[metrics]`, `[stream]`, `[mqtt]`, `[host]`). For
+    /// comparison only; what a command may act on is [`RunManifest::settings`].
     config: Config,
 }
 
-/// 128 random bits.
-fn chance() -> String {
+/// 128 random bits, in hexadecimal.
+fn random_id() -> String {
     let mut bytes = [0; 16];
     if getrandom::fill(&mut bytes).is_err() {
-        // A kernel without random numbers: the moment tells two runs of one board apart.
+        // A kernel without random numbers: the time tells two runs of one board apart.
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         bytes = now.as_nanos().to_le_bytes();
     }
     files::hex(&bytes)
 }
 
-/// Where a saved stream goes on.
+/// Where a stream goes on after a checkpoint.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StreamPosition {
     /// First frame that is not in the state.
     pub next_index: u64,
-    /// The source has ended; nothing follows.
+    /// The source has ended.
     pub ended: bool,
     /// Where the segments stand.
     pub segmenter: Option<ShotDetectorState>,
@@ -78,7 +78,7 @@ pub struct StreamPosition {
 }
 
 impl RunManifest {
-    /// Of a new run.
+    /// The manifest of a new run.
     pub fn new(
         encoder: &Path,
         origin: &LatentSpec,
@@ -90,7 +90,7 @@ impl RunManifest {
         let info = Self {
             layout: LAYOUT,
             identity: String::new(),
-            // Absolute, so that later verbs find it from anywhere.
+            // Absolute, so that later commands find it from anywhere.
             encoder: std::path::absolute(encoder).unwrap_or_else(|_| encoder.to_owned()),
             encoder_sha256: origin.encoder_sha256.clone(),
             card_hash: origin.card_hash.clone(),
@@ -110,13 +110,13 @@ impl RunManifest {
             },
         };
         // No camera gives its frames again: whatever the configuration says, it is another run each time.
-        let chance = if live { chance() } else { String::new() };
-        info.identify(&[&chance])
+        let id = if live { random_id() } else { String::new() };
+        info.identify(&[&id])
     }
 
     /// The same with an identity of its own: 32 hexadecimal digits of a SHA-256 over everything that decides what is
     /// learned from a bounded source (the encoder, the sources with their cameras, the configuration of learning), and over
-    /// `lineage`: what else makes it one of its kind, as chance for a live source, or the runs that it was made from. So two
+    /// `lineage`: what else makes it one of its kind, as random bits for a live source, or the runs that it was made from. So two
     /// runs over the same files with the same seed are one, bit for bit, and anything else is another.
     pub fn identify(self, lineage: &[&str]) -> Self {
         let Config { preprocess: prepare, boxes, learn, head, promotion: judge, .. } = &self.config;
@@ -143,19 +143,19 @@ impl RunManifest {
         }
     }
 
-    /// The same with another configuration: a run made out of this one.
+    /// The manifest of a run that is made from this one with another configuration.
     pub fn configured(self, config: &Config) -> Self {
         Self { config: config.clone(), ..self }
     }
 
-    /// The configuration that the run was made with, to be compared with another one.
+    /// The configuration that the run was made with, for comparison.
     pub fn recorded(&self) -> &Config {
         &self.config
     }
 
-    /// The settings that a verb takes from the run: those that shape latents, heads and files. The folder of a run may come
-    /// from anybody, so nothing is taken from it that loads code (`encoder.onnxruntime`), names a path (`promotion.probe`,
-    /// the options of providers), opens a network or chooses a device: these come from the command line alone.
+    /// The settings that a command takes from the run: those that shape latents, heads and files. A run folder may come
+    /// from anybody, so settings that load code (`encoder.onnxruntime`), name a path (`promotion.probe`, provider options),
+    /// open a connection or choose a device come from the command line alone.
     pub fn settings(&self) -> Config {
         let Config { preprocess: prepare, encoder, learn, head, promotion: judge, export, checkpoint, boxes, .. } =
             self.config.clone();
@@ -185,18 +185,18 @@ impl RunManifest {
     /// SHA-256 of the configuration, for the journal.
     ///
     /// # Errors
-    /// It cannot be written as JSON.
+    /// The configuration cannot be written as JSON.
     pub fn config_hash(&self) -> Result<String> {
         let text = serde_json::to_vec(&self.config).map_err(|e| Error::config("the configuration").with_source(e))?;
         Ok(files::sha256_hex(&text))
     }
 
-    /// True when `run` holds a run.
+    /// Whether the folder `run` holds a run.
     pub fn exists(run: &Path) -> bool {
         run.join("run.json").exists()
     }
 
-    /// Writes `RUN/run.json`, making the folder.
+    /// Writes `run.json` into the folder `run`, which is made if necessary.
     ///
     /// # Errors
     /// The folder or file cannot be written.
@@ -206,7 +206,7 @@ impl RunManifest {
             serde_json::to_vec_pretty(self).map_err(|e| Error::runtime("run.json cannot be written").with_source(e))?;
         if text.len() as u64 > MAX_BYTES {
             return Err(Error::usage(format!(
-                "run.json of {} would have {} bytes, {MAX_BYTES} are allowed: name fewer sources, or shorter ones",
+                "run.json of {} would have {} bytes, more than the {MAX_BYTES} allowed: name fewer or shorter sources",
                 run.display(),
                 text.len()
             )));
@@ -214,10 +214,10 @@ impl RunManifest {
         files::replace(&run.join("run.json"), |out| out.write_all(&text))
     }
 
-    /// Reads `RUN/run.json`.
+    /// Reads `run.json` from the folder `run`.
     ///
     /// # Errors
-    /// There is none, or it is not one of ours.
+    /// There is none, or it is damaged or of another version.
     pub fn load(run: &Path) -> Result<Self> {
         let path = run.join("run.json");
         if !path.exists() {
@@ -237,12 +237,12 @@ impl RunManifest {
         Ok(info)
     }
 
-    /// Whether it was merged from other runs: no source feeds it.
+    /// Whether the run was merged from others; then no source feeds it.
     pub fn merged(&self) -> bool {
         self.sources.first().is_some_and(|source| source.starts_with(MERGED))
     }
 
-    /// Refuses latents of another origin than the run's.
+    /// Checks that latents come from the run's encoder and preparation.
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::CheckFailed`]: another encoder or preparation, so another space.
@@ -255,7 +255,7 @@ impl RunManifest {
         Ok(())
     }
 
-    /// Refuses another model file than the run's, by its SHA-256.
+    /// Checks the SHA-256 of a model file against the run's.
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::CheckFailed`]: another encoder, so another space.
@@ -269,9 +269,8 @@ impl RunManifest {
 
 fn other(run: &Path, what: &str, ours: &str, theirs: &str) -> Error {
     Error::check_failed(format!(
-        "run {} was made with another {what} ({}…) than the one asked for ({}…): their embeddings are of \
-         different spaces and cannot go into one run; use that encoder, card, taps, \
-         exposure and input size, or keep the runs apart",
+        "run {} was made with another {what} ({}…) than the one given ({}…): their embeddings are of different spaces \
+         and cannot go into one run; use the run's encoder, card, taps, exposure and input size, or make a run of its own",
         run.display(),
         ours.get(..12).unwrap_or(ours),
         theirs.get(..12).unwrap_or(theirs),

@@ -1,4 +1,4 @@
-//! The state of a run on disk: learner and place in the stream, in one file, with the one before beside it.
+//! The state of a run on disk: learner and position of the stream, in one file, next to the state before it.
 use std::path::Path;
 
 use super::run_dir::StreamPosition;
@@ -12,15 +12,16 @@ use crate::state_dict::{LoadedTensors, StateDict, TensorView};
 
 /// The newest state; the one that is about to become the newest; the one before.
 const NAMES: [&str; 3] = ["state.safetensors", "state.next.safetensors", "state.previous.safetensors"];
-/// What the entry `format` says.
+/// The entry `format`.
 const FORMAT: &str = "afterimage state 3";
-/// Bound of a state, for reading and for writing: the replay memory (`learn.replay.megabytes`) is the largest part of it.
+/// Largest state. Most of it is the replay memory.
 const MAX_BYTES: u64 = 1 << 36;
 
-/// Saves the state of `run` at `place`, with the `background` of a fixed camera there, where it has one. At every moment at least one whole state lies on the disk, once there was one.
+/// Saves the state of `run` at `place`, with the `background` of a fixed camera there. Once there was a state, at least one
+/// complete state lies on the disk at any time.
 ///
 /// # Errors
-/// The I/O error; the states before are still there.
+/// The I/O error; earlier states are still there.
 pub fn store<'b>(
     run: &Path,
     owner: &Owner,
@@ -57,7 +58,7 @@ pub fn store<'b>(
     files::sync_folder(run)
 }
 
-/// Whether there is anything of this name. What cannot be looked at is an error, and no absence.
+/// Whether there is a file of this name. A file that cannot be looked at is an error, not an absence.
 fn there(path: &Path) -> Result<bool> {
     match path.symlink_metadata() {
         Ok(_) => Ok(true),
@@ -66,8 +67,8 @@ fn there(path: &Path) -> Result<bool> {
     }
 }
 
-/// Gives the next state its final name where a kill fell between the two renames of [`store`]: a run that had come to its
-/// end saves no other. One that is damaged stays as it is. For who goes on with the run.
+/// Gives the next state its final name where a kill fell between the two renames of [`store`]: a run that had ended saves no
+/// other state. A damaged one stays as it is. Called before the run goes on.
 ///
 /// # Errors
 /// The I/O error; the state is still there.
@@ -84,21 +85,21 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
     std::fs::rename(from, to).map_err(|e| Error::io(format!("cannot rename {} to", from.display()), to, e))
 }
 
-/// What a state holds beside the learner.
+/// What a state holds besides the learner.
 #[derive(Debug, Default)]
 pub struct RestoredState {
     /// Where the stream goes on.
     pub place: StreamPosition,
-    /// The background of a fixed camera there.
+    /// The background of a fixed camera at that position.
     pub background: Option<BackgroundModel>,
 }
 
-/// Brings `learner` to the newest whole state of `run`; what else is in it, `None` without any state, and a line for each
-/// state that is damaged.
+/// Restores `learner` from the newest complete state of `run`; what else is in the state (`None` without any), and a line
+/// for each damaged state.
 ///
 /// # Errors
-/// A state cannot be read, belongs to another run, or is whole but does not fit (another configuration or version):
-/// nothing is known of what would be lost, so nothing begins anew in its place.
+/// A state cannot be read, belongs to another run, or is complete but does not fit (another configuration or version).
+/// Nothing starts afresh in its place, since nobody knows what would be lost.
 pub fn restore(run: &Path, owner: &Owner, learner: &mut Learner) -> Result<(Option<RestoredState>, Vec<String>)> {
     newest(run, |path| {
         let (mut stored, place) = open(path, Some(owner))?;
@@ -111,7 +112,7 @@ pub fn restore(run: &Path, owner: &Owner, learner: &mut Learner) -> Result<(Opti
     })
 }
 
-/// What is whole and of this run, and cannot be gone on from all the same.
+/// The error of a state that is complete and of this run, but cannot be used.
 fn unfit(path: &Path, error: Error) -> Error {
     if error.kind() != ErrorKind::Runtime {
         return error;
@@ -119,7 +120,7 @@ fn unfit(path: &Path, error: Error) -> Error {
     Error::check_failed(format!("cannot use {}: its parts do not fit", path.display())).with_source(error)
 }
 
-/// The background in the newest whole state of `run`, with a line for each state that is damaged.
+/// The background in the newest complete state of `run`, and a line for each damaged state.
 ///
 /// # Errors
 /// As [`restore`].
@@ -128,7 +129,7 @@ pub fn background(run: &Path, owner: &Owner) -> Result<(Option<BackgroundModel>,
     Ok((found.flatten(), damaged))
 }
 
-/// What `read` makes of the newest state that is whole. Only damage is passed over.
+/// Reads the newest complete state. Only damaged ones are skipped.
 fn newest<T>(run: &Path, mut read: impl FnMut(&Path) -> Result<T>) -> Result<(Option<T>, Vec<String>)> {
     let mut damaged: Vec<String> = Vec::new();
     for path in NAMES.map(|name| run.join(name)) {
@@ -137,7 +138,7 @@ fn newest<T>(run: &Path, mut read: impl FnMut(&Path) -> Result<T>) -> Result<(Op
         }
         match read(&path) {
             Ok(found) => {
-                let before = |damage| format!("{damage}; the state before it is used");
+                let before = |damage| format!("{damage}; using the state before it");
                 return Ok((Some(found), damaged.into_iter().map(before).collect()));
             }
             Err(e) if e.kind() == ErrorKind::Damaged => damaged.push(e.chain()),
@@ -145,22 +146,22 @@ fn newest<T>(run: &Path, mut read: impl FnMut(&Path) -> Result<T>) -> Result<(Op
         }
     }
     if !damaged.is_empty() {
-        damaged.push("no state is left; learning begins anew".to_owned());
+        damaged.push("no state is left; learning starts afresh".to_owned());
     }
     Ok((None, damaged))
 }
 
-/// The error of a state that stays as it is, with what to do.
+/// The error of a state that stays as it is, with advice.
 fn kept(run: &Path, error: Error) -> Error {
     let what = match error.kind() {
-        ErrorKind::Unreadable => "make its files readable for this user (owner, rights) and try again",
-        _ => "it is left as it is; go on with what it was saved with, or move it away to go on without it",
+        ErrorKind::Unreadable => "make its files readable for this user (owner, permissions) and try again",
+        _ => "it stays as it is; use the configuration and version that saved it, or move it away to go on without it",
     };
     Error::new(error.kind(), format!("the saved state of run {} cannot be used: {what}", run.display()))
         .with_source(error)
 }
 
-/// Every state file of `run`, newest first, verified by its checksum: where it goes on, or what is wrong with it.
+/// Every state file of `run`, newest first, verified by its checksum: its position, or what is wrong with it.
 pub fn states(run: &Path, owner: Option<&Owner>) -> Vec<(&'static str, Result<StreamPosition>)> {
     let there = NAMES.into_iter().filter(|name| !matches!(there(&run.join(name)), Ok(false)));
     there.map(|name| (name, open(&run.join(name), owner).map(|(_, place)| place))).collect()
@@ -181,7 +182,7 @@ fn open(path: &Path, owner: Option<&Owner>) -> Result<(LoadedTensors, StreamPosi
     Ok((stored, place))
 }
 
-/// The latents and thumbnails that the segmenter remembers, moved out of it: two frames a camera at most.
+/// Moves the latents and thumbnails that the shot detector remembers out of it: at most two frames per camera.
 fn put_looks(contents: &mut StateDict<'_>, segmenter: &mut ShotDetectorState) {
     let (mut lengths, mut numbers) = (Vec::new(), Vec::new());
     for part in segmenter.looks() {

@@ -1,4 +1,4 @@
-//! What a run comes to, for people and for scripts.
+//! The statistics of a run.
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -9,58 +9,59 @@ use super::export_thread::ExportCounts;
 use crate::latency_histogram::LatencyHistogram;
 use crate::source::SourceCounts;
 
-/// What the hot path counted.
+/// What a run counted and measured.
 #[derive(Debug, Clone, Default)]
 pub struct RunStats {
-    /// Frames embedded.
+    /// Embedded frames.
     pub frames: u64,
-    /// Frames whose latent was zero or not finite: no embedding.
+    /// Frames without an embedding: their latent was zero or not finite.
     pub bad_latents: u64,
-    /// Segments seen.
+    /// Segments.
     pub segments: u64,
-    /// Views encoded.
+    /// Encoded augmented views.
     pub views: u64,
-    /// Live only: views left out because the next frame waited.
+    /// Live only: views skipped because the next frame waited.
     pub skipped_views: u64,
-    /// Live only: latents that the learner had no room for.
+    /// Live only: samples dropped because the learner's queue was full.
     pub dropped_latents: u64,
-    /// Live only: rows that the export thread had no room for.
+    /// Live only: rows dropped because the exporter's queue was full.
     pub dropped_rows: u64,
-    /// Live only: checkpoints that had to wait for room at the learner or the export thread.
+    /// Live only: checkpoints that waited because one of these queues was full.
     pub deferred_checkpoints: u64,
     /// From the start of the process to the first embedding, milliseconds.
     pub first_embedding_ms: Option<f64>,
     /// From a frame's arrival to its embedding.
     pub latency: LatencyHistogram,
-    /// From a frame's arrival until the encoder began with it: how old pictures are that are encoded.
+    /// From a frame's arrival to the start of its encoding.
     pub age: LatencyHistogram,
-    /// One pass through the encoder.
+    /// One pass of the encoder.
     pub encode: LatencyHistogram,
     /// From the first embedding to the last, seconds.
     pub span_secs: f64,
-    /// The source's own counts.
+    /// Counts of the source.
     pub source: SourceCounts,
-    /// The same of each camera, by name.
+    /// Counts of each camera, by name.
     pub cameras: BTreeMap<String, SourceCounts>,
-    /// What became of boxes that detectors asked for; `None` where none could ask.
+    /// Boxes that detectors asked for; `None` without a box service.
     pub boxes: Option<BoxServiceCounts>,
-    /// What was written.
+    /// What was exported.
     pub exports: ExportCounts,
-    /// Frames of the stream that are done, those of earlier lives of the run too.
+    /// First frame that is not done, counted from the start of the run, over all its processes.
     pub next_index: u64,
-    /// The source came to its end (not stopped from outside).
+    /// The source ended by itself.
     pub ended: bool,
     first: Option<Instant>,
     last_segment: Option<u64>,
 }
 
 impl RunStats {
-    /// A frame that arrived at `arrived` was encoded from `began` until now.
+    /// Counts a frame that arrived at `arrived` and was encoded from `began` until now.
     pub(super) fn encoded(&mut self, arrived: Instant, began: Instant) {
         self.age.record(began.saturating_duration_since(arrived));
         self.encode.record(began.elapsed());
     }
 
+    /// Counts a frame that arrived at `arrived` and is embedded now.
     pub(super) fn embedded(&mut self, arrived: Instant, started: Instant, segment: u64) {
         let now = Instant::now();
         self.frames += 1;
@@ -70,7 +71,7 @@ impl RunStats {
             now
         });
         self.span_secs = now.duration_since(first).as_secs_f64();
-        // Numbers rise; a segment that goes on after a flash, or another camera's, was counted.
+        // Numbers rise: a lower one is a segment that goes on, after a flash or on another camera.
         if self.last_segment.is_none_or(|last| segment > last) {
             self.last_segment = Some(segment);
             self.segments += 1;
@@ -82,7 +83,7 @@ impl RunStats {
         if self.frames > 1 && self.span_secs > 0.0 { (self.frames - 1) as f64 / self.span_secs } else { 0.0 }
     }
 
-    /// For the report.
+    /// Speed and memory, for the report.
     pub fn speed(&self) -> Speed {
         Speed {
             first_embedding_ms: self.first_embedding_ms,
@@ -100,7 +101,7 @@ impl RunStats {
     }
 }
 
-/// How fast and how large.
+/// Speed and memory of a run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Speed {
     /// From the start of the process to the first embedding, milliseconds.
@@ -109,19 +110,19 @@ pub struct Speed {
     pub frames_per_sec: f64,
     /// Median time from a frame's arrival to its embedding, milliseconds.
     pub latency_p50_ms: f64,
-    /// The same, 99th percentile.
+    /// 99th percentile.
     pub latency_p99_ms: f64,
-    /// Median time from a frame's arrival until the encoder began with it, milliseconds.
+    /// Median time from a frame's arrival to the start of its encoding, milliseconds.
     pub age_p50_ms: f64,
-    /// The same, 99th percentile.
+    /// 99th percentile.
     pub age_p99_ms: f64,
-    /// The same, longest.
+    /// Longest.
     pub age_max_ms: f64,
-    /// Median time of one pass through the encoder, milliseconds.
+    /// Median time of one pass of the encoder, milliseconds.
     pub encode_p50_ms: f64,
-    /// The same, 99th percentile.
+    /// 99th percentile.
     pub encode_p99_ms: f64,
-    /// The same, longest.
+    /// Longest.
     pub encode_max_ms: f64,
     /// Peak resident memory of the process, megabytes.
     pub peak_megabytes: Option<f64>,

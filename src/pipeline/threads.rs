@@ -96,11 +96,11 @@ pub(super) fn run(pipeline: Pipeline<'_>) -> Result<RunStats> {
     std::thread::scope(|scope| {
         let _halt = HaltOnDrop(&context.halt);
         let preparer = FramePreparer {
-            prepare: preprocessor,
-            views: if learner.is_some() { Augmenter::new(&config.learn) } else { None },
+            preprocessor,
+            augmenter: if learner.is_some() { Augmenter::new(&config.learn) } else { None },
             // A camera counts its frames from 0 each time it is opened; a run that goes on counts on.
             first: if live { next_index } else { 0 },
-            keep: box_service.as_ref().map_or(BoxInput::Nothing, BoxService::keeps),
+            for_boxes: box_service.as_ref().map_or(BoxInput::Nothing, BoxService::keeps),
         };
         let journal = learner.as_ref().and_then(LearnerMode::journal);
         let (frames, capture) = start_capture(scope, context, source, preparer, batch, journal)?;
@@ -184,7 +184,7 @@ fn start_capture<'scope>(
     let (filled_in, filled) = bounded(slots);
     let (empty_in, empty) = bounded(slots);
     for _ in 0..slots {
-        let frame = PreparedFrame::new(preparer.prepare.size());
+        let frame = PreparedFrame::new(preparer.preprocessor.size());
         empty_in.send(frame).map_err(|_| Error::runtime("the buffers of the capture thread"))?;
     }
     let channels = CaptureChannels { filled: filled_in, empty, journal };

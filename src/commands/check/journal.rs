@@ -109,7 +109,7 @@ pub(super) fn journal(all: &mut Diagnostics, run: &Path, heads: &Heads) {
 /// What becomes of a state that is not right.
 fn what_resume_does(error: &Error) -> &'static str {
     match error.kind() {
-        ErrorKind::Damaged => "--resume uses the one before it, or begins anew",
+        ErrorKind::Damaged => "--resume uses the one before it, or starts afresh",
         ErrorKind::Unreadable => "--resume does not begin anew over it; make it readable",
         _ => "--resume does not begin anew over it; put the run's own back, or move it away",
     }

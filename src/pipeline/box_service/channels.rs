@@ -1,40 +1,39 @@
-//! The ways between the desk and the hot path.
+//! The channels between the box service and the inference loop.
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::frame_cache::CachedFrame;
 
-/// Frames on their way to the desk; the hot path waits for none of them.
+/// Frames under way to the box service. The inference loop never waits for it.
 const KEPT: usize = 4;
 
-/// The hot path's end.
+/// The inference loop's end.
 pub(in crate::pipeline) struct BoxServiceInput {
     pub(in crate::pipeline) kept: Sender<CachedFrame>,
     /// Empty ones coming back, for their buffers.
     pub(in crate::pipeline) spare: Receiver<CachedFrame>,
     pub(in crate::pipeline) crops: Receiver<Crop>,
     pub(in crate::pipeline) latents: Sender<Crop>,
-    /// Boxes are cut out of frames, not pooled out of grids.
+    /// Boxes are cut out of frames, not pooled from grids.
     pub(in crate::pipeline) pixels: bool,
 }
 
-/// The desk's end.
+/// The box service's end.
 pub(in crate::pipeline) struct BoxChannels {
     pub(super) kept: Receiver<CachedFrame>,
     pub(super) spare: Sender<CachedFrame>,
     pub(super) crops: Sender<Crop>,
-    /// A crop that nobody has begun with can be taken back.
+    /// Takes back a crop that the inference loop has not begun to encode.
     pub(super) withdrawn: Receiver<Crop>,
     pub(super) latents: Receiver<Crop>,
 }
 
-/// A prepared box on its way to the encoder and back.
+/// A preprocessed box under way to the encoder and back.
 #[derive(Debug, Default)]
 pub(in crate::pipeline) struct Crop {
     pub(in crate::pipeline) tensor: Vec<f32>,
     pub(in crate::pipeline) latent: Vec<f32>,
 }
 
-/// Both ends.
 pub(in crate::pipeline) fn channels(pixels: bool) -> (BoxServiceInput, BoxChannels) {
     let (kept_in, kept) = bounded(KEPT);
     let (spare_in, spare) = bounded(KEPT);

@@ -1,4 +1,4 @@
-//! From a box of a remembered frame to its embedding.
+//! From a box of a cached frame to its embedding.
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,16 +20,16 @@ use crate::pipeline::box_encoder::{BoxMethod, FrameRef, cut, of_boxes, pooled, r
 type Refusal = (ErrorCode, String);
 
 impl BoxService {
-    /// Answers the boxes at `places`; false where all that are left were refused.
+    /// Answers the boxes at `places`; false once all that are left were refused.
     pub(super) fn answer(
         &mut self,
         request: &BoxRequest,
         places: Range<usize>,
         kept: &CachedFrame,
-        ways: &BoxChannels,
+        channels: &BoxChannels,
     ) -> bool {
         for at in places {
-            match self.embed(&request.boxes[at], kept, ways) {
+            match self.embed(&request.boxes[at], kept, channels) {
                 Ok(record) => {
                     self.counts.embedded += 1;
                     request.reply.send(&BoxResponse::embedded(request.id, at, &record, &self.embedding));
@@ -47,22 +47,22 @@ impl BoxService {
         true
     }
 
-    /// The embedding of one box, left in its place, and its record.
+    /// Embeds one box into `self.embedding`; its record.
     fn embed(
         &mut self,
         detection: &Detection,
         kept: &CachedFrame,
-        ways: &BoxChannels,
+        channels: &BoxChannels,
     ) -> std::result::Result<Record, Refusal> {
         let rect = self.usable(detection, &kept.frame)?;
         let latent = match self.method {
-            BoxMethod::Crop => self.crop_latent(rect, kept, ways)?,
+            BoxMethod::Crop => self.crop_latent(rect, kept, channels)?,
             BoxMethod::Roi(grid, cells) => {
                 RoiAlign::POOL.pool(grid, &kept.latent, cells.of(rect, kept.region, self.size))
             }
         };
         let (Some(latent), Some(snapshot)) = (latent, self.snapshot(kept)) else {
-            return Err((ErrorCode::NoLatent, "the encoder gives nothing for it".into()));
+            return Err((ErrorCode::NoLatent, "the encoder gives no latent for it".into()));
         };
         self.embedding.resize(snapshot.head.dim_out(), 0.0);
         snapshot.head.embed(&latent, &mut self.embedding, &mut self.scratch);
@@ -76,48 +76,49 @@ impl BoxService {
     /// The part of a box that lies in its frame.
     fn usable(&self, detection: &Detection, frame: &Frame) -> std::result::Result<BBox, Refusal> {
         if let Some(score) = detection.score.filter(|score| *score <= self.score_above) {
-            let why = format!("its score is {score}, wanted is more than {} (boxes.score_above)", self.score_above);
+            let why = format!("its score of {score} is not above {} (boxes.score_above)", self.score_above);
             return Err((ErrorCode::LowScore, why));
         }
-        detection.rect.clipped(frame.width, frame.height, self.least).map_err(|fault| match fault {
+        detection.rect.clipped(frame.width, frame.height, self.min_pixels).map_err(|error| match error {
             BoxError::Empty => (ErrorCode::Empty, "it has no width or no height".into()),
             BoxError::Outside => {
-                (ErrorCode::Outside, format!("it lies outside of {} x {} pixels", frame.width, frame.height))
+                (ErrorCode::Outside, format!("it lies outside the frame of {} x {} pixels", frame.width, frame.height))
             }
-            BoxError::Small => {
-                (ErrorCode::Small, format!("less than {} pixels of it lie in the frame (boxes.min_pixels)", self.least))
-            }
+            BoxError::Small => (
+                ErrorCode::Small,
+                format!("fewer than {} pixels of it lie in the frame (boxes.min_pixels)", self.min_pixels),
+            ),
         })
     }
 
-    /// Cuts the box out and has it encoded, soon or not at all.
+    /// Has the inference loop encode the box, soon or not at all.
     fn crop_latent(
         &mut self,
         rect: BBox,
         kept: &CachedFrame,
-        ways: &BoxChannels,
+        channels: &BoxChannels,
     ) -> std::result::Result<Option<Vec<f32>>, Refusal> {
-        let ended = || (ErrorCode::Ended, "the program ends".to_owned());
+        let ended = || (ErrorCode::Ended, "the program is shutting down".to_owned());
         cut(&kept.frame, rect.pixels(), &mut self.cut);
         let mut crop = std::mem::take(&mut self.crop);
         crop.tensor.resize(self.size.values(), 0.0);
         crop.latent.resize(self.latent_dim, 0.0);
-        if let Err(error) = self.prepare.run(&self.cut, &mut crop.tensor) {
+        if let Err(error) = self.preprocessor.run(&self.cut, &mut crop.tensor) {
             self.crop = crop;
             return Err((ErrorCode::NoLatent, error.chain()));
         }
         let until = Instant::now() + self.wait;
-        // There is room unless the hot path has ended and left one; nobody would ever take another.
-        ways.crops.try_send(crop).map_err(|_| ended())?;
+        // There is room, unless the inference loop has ended and left a crop behind.
+        channels.crops.try_send(crop).map_err(|_| ended())?;
         self.crop = loop {
             select! {
-                recv(ways.latents) -> crop => break crop.map_err(|_| ended())?,
-                recv(ways.kept) -> kept => self.keep(kept.map_err(|_| ended())?, ways),
+                recv(channels.latents) -> crop => break crop.map_err(|_| ended())?,
+                recv(channels.kept) -> kept => self.keep(kept.map_err(|_| ended())?, channels),
                 default(WAIT) => {}
             }
-            // One that is being encoded already comes back soon.
+            // A crop that is being encoded comes back soon.
             if Instant::now() >= until
-                && let Ok(crop) = ways.withdrawn.try_recv()
+                && let Ok(crop) = channels.withdrawn.try_recv()
             {
                 self.crop = crop;
                 let why = "the encoder has no time beside the frames (box_server.wait_secs)";
@@ -128,7 +129,7 @@ impl BoxService {
         Ok((length > 0.0 && length.is_finite()).then(|| pooled(self.grid, &self.crop.latent)).flatten())
     }
 
-    /// The head for boxes of a frame.
+    /// The head that embeds boxes of a frame.
     fn snapshot(&mut self, kept: &CachedFrame) -> Option<Arc<Snapshot>> {
         if let Some(own) = &self.own {
             return Some(own.clone());

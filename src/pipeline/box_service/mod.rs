@@ -1,12 +1,13 @@
-//! The desk where detectors ask: boxes of a frame of the last moments, embedded beside the hot path.
+//! Embeds boxes of recent frames for detectors that ask, next to the inference loop.
 //!
-//! Out of grids boxes are pooled here (RoIAlign), and the hot path only hands its latents over. Else each box is cut out and
-//! prepared here, and the hot path encodes it while no frame waits.
+//! Where latents are grids, boxes are pooled from them here (RoIAlign), and the inference loop only hands its latents over.
+//! Otherwise each box is cut out and preprocessed here, and the inference loop encodes it while no frame waits.
 mod embed;
 mod channels;
 mod frame_cache;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,15 +31,15 @@ pub(super) use channels::{BoxChannels, BoxServiceInput, Crop, channels};
 pub(super) use frame_cache::CachedFrame;
 use frame_cache::{CacheLookup, FrameCache};
 
-/// Boxes of one request that are embedded before it is another's turn.
+/// Boxes of one request that are embedded before it is the turn of the next.
 const TURN: usize = 8;
-/// Between two looks at what waits.
+/// Time between two looks at the requests that wait.
 const WAIT: Duration = Duration::from_millis(20);
 
-/// What became of boxes that were asked for.
+/// What became of the boxes that detectors asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct BoxServiceCounts {
-    /// Requests that could be read.
+    /// Well-formed requests.
     pub requests: u64,
     /// Boxes answered with an embedding.
     pub embedded: u64,
@@ -46,33 +47,32 @@ pub struct BoxServiceCounts {
     pub refused: u64,
 }
 
-impl BoxServiceCounts {
-    /// For people.
-    pub fn told(&self) -> String {
+impl fmt::Display for BoxServiceCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { requests, embedded, refused } = self;
-        format!("boxes      {embedded} embedded for who asked, {refused} refused, in {requests} requests")
+        write!(f, "boxes      {embedded} embedded, {refused} refused, in {requests} requests")
     }
 }
 
-/// Embeds boxes for who asks.
+/// Embeds boxes for detectors that ask.
 pub struct BoxService {
     requests: Receiver<BoxRequest>,
     cameras: Vec<Arc<str>>,
     method: BoxMethod,
-    prepare: Preprocessor,
+    preprocessor: Preprocessor,
     grid: Option<Grid>,
     size: Size,
     latent_dim: usize,
-    /// Of boxes.
+    /// What latents of boxes are.
     origin: LatentSpec,
     provenance: Provenance,
-    least: f64,
+    min_pixels: f64,
     score_above: f32,
     wait: Duration,
-    kepts: FrameCache,
-    /// The head to embed with; `None`: that of the frame.
+    cache: FrameCache,
+    /// The head to embed with; `None`: the head of the frame.
     own: Option<Arc<Snapshot>>,
-    /// Heads of frames, made ready for boxes: the last one.
+    /// The last head of frames, and what it is for boxes.
     ready: Option<(Arc<Snapshot>, Arc<Snapshot>)>,
     waiting: VecDeque<PendingRequest>,
     crop: Crop,
@@ -82,22 +82,21 @@ pub struct BoxService {
     counts: BoxServiceCounts,
 }
 
-/// A request that waits for its frame, or for its turn.
+/// A request that waits for its frame or for its turn.
 struct PendingRequest {
     request: BoxRequest,
-    /// Its frame, once that is there.
+    /// The frame, once it is there.
     kept: Option<Arc<CachedFrame>>,
-    /// The first of its boxes that has no answer.
+    /// The first box without an answer.
     next: usize,
 }
 
 impl BoxService {
-    /// For the frames of `cameras`, whose latents are of `origin`. `own`: the head to embed boxes with, instead of that of
-    /// their frame.
+    /// `of_frames`: what latents of frames are; `own`: the head to embed boxes with, instead of the head of their frame.
     pub fn new(
         requests: Receiver<BoxRequest>,
         cameras: Vec<Arc<str>>,
-        (method, prepare, size): (BoxMethod, Preprocessor, Size),
+        (method, preprocessor, size): (BoxMethod, Preprocessor, Size),
         config: &Config,
         of_frames: &LatentSpec,
         own: Option<Snapshot>,
@@ -107,17 +106,17 @@ impl BoxService {
             requests,
             cameras,
             method,
-            prepare,
+            preprocessor,
             grid: of_frames.shape(),
             size,
             latent_dim: of_frames.dim,
             provenance: Provenance::new(&origin.encoder_sha256, &origin.card_hash),
             own: own.map(|snapshot| Arc::new(of_boxes(&snapshot, &origin))),
             origin,
-            least: config.boxes.min_pixels,
+            min_pixels: config.boxes.min_pixels,
             score_above: config.boxes.score_above as f32,
             wait: Duration::from_secs_f64(config.box_server.wait_secs.clamp(0.0, 3600.0)),
-            kepts: FrameCache::new((config.box_server.window_megabytes * 1e6) as usize),
+            cache: FrameCache::new((config.box_server.window_megabytes * 1e6) as usize),
             ready: None,
             waiting: VecDeque::new(),
             crop: Crop::default(),
@@ -128,7 +127,7 @@ impl BoxService {
         }
     }
 
-    /// What it needs of frames.
+    /// What the service needs of frames.
     pub(super) fn keeps(&self) -> BoxInput {
         match self.method {
             BoxMethod::Crop => BoxInput::Pixels,
@@ -136,14 +135,14 @@ impl BoxService {
         }
     }
 
-    /// Until the hot path ends; then what still waits is told so.
-    pub(super) fn run(mut self, ways: &BoxChannels, metrics: &Metrics) -> Result<BoxServiceCounts> {
+    /// Serves until the inference loop ends; then refuses what still waits.
+    pub(super) fn run(mut self, channels: &BoxChannels, metrics: &Metrics) -> Result<BoxServiceCounts> {
         let mut requests = self.requests.clone();
         let mut more = false;
         loop {
             select! {
-                recv(ways.kept) -> kept => match kept {
-                    Ok(kept) => self.keep(kept, ways),
+                recv(channels.kept) -> kept => match kept {
+                    Ok(kept) => self.keep(kept, channels),
                     Err(_) => break,
                 },
                 recv(requests) -> request => match request {
@@ -154,8 +153,8 @@ impl BoxService {
             }
             more = false;
             for _ in 0..self.waiting.len() {
-                let Some(in_hand) = self.waiting.pop_front() else { break };
-                more |= self.serve(in_hand, ways);
+                let Some(pending) = self.waiting.pop_front() else { break };
+                more |= self.serve(pending, channels);
             }
             metrics.boxes.set(self.counts.embedded);
             metrics.refused_boxes.set(self.counts.refused);
@@ -163,21 +162,21 @@ impl BoxService {
         let new = self.requests.try_iter().map(|request| PendingRequest { request, kept: None, next: 0 });
         let rest: Vec<PendingRequest> = self.waiting.drain(..).chain(new).collect();
         for PendingRequest { request, next, .. } in rest {
-            self.refuse(&request, next, ErrorCode::Ended, "the program ends");
+            self.refuse(&request, next, ErrorCode::Ended, "the program is shutting down");
         }
         Ok(self.counts)
     }
 
-    fn keep(&mut self, kept: CachedFrame, ways: &BoxChannels) {
-        for gone in self.kepts.push(kept) {
-            ways.spare.try_send(gone).ok();
+    fn keep(&mut self, kept: CachedFrame, channels: &BoxChannels) {
+        for gone in self.cache.push(kept) {
+            channels.spare.try_send(gone).ok();
         }
     }
 
     fn take(&mut self, request: BoxRequest) {
         self.counts.requests += 1;
         if self.waiting.len() >= REQUESTS {
-            return self.refuse(&request, 0, ErrorCode::Busy, "too many requests wait for their frames already");
+            return self.refuse(&request, 0, ErrorCode::Busy, "too many requests wait for their frames");
         }
         self.waiting.push_back(PendingRequest { request, kept: None, next: 0 });
     }
@@ -187,33 +186,34 @@ impl BoxService {
         request.refuse(first, reason, why);
     }
 
-    /// Answers some boxes of a request, or has it wait again. True where more of it can be answered at once.
-    fn serve(&mut self, mut in_hand: PendingRequest, ways: &BoxChannels) -> bool {
-        if in_hand.kept.is_none() {
-            match self.frame(&in_hand.request) {
-                Ok(Some(kept)) => in_hand.kept = Some(kept),
+    /// Answers some boxes of a request, or queues it again. True where more of it can be answered at once.
+    fn serve(&mut self, mut pending: PendingRequest, channels: &BoxChannels) -> bool {
+        if pending.kept.is_none() {
+            match self.frame(&pending.request) {
+                Ok(Some(kept)) => pending.kept = Some(kept),
                 Ok(None) => {
-                    self.waiting.push_back(in_hand);
+                    self.waiting.push_back(pending);
                     return false;
                 }
                 Err((ErrorCode::NoCamera, why)) => {
-                    self.counts.refused += in_hand.request.boxes.len() as u64;
-                    in_hand.request.refuse_whole(ErrorCode::NoCamera, &why);
+                    self.counts.refused += pending.request.boxes.len() as u64;
+                    pending.request.refuse_whole(ErrorCode::NoCamera, &why);
                     return false;
                 }
                 Err((reason, why)) => {
-                    self.refuse(&in_hand.request, 0, reason, &why);
+                    self.refuse(&pending.request, 0, reason, &why);
                     return false;
                 }
             }
         }
-        let Some(kept) = in_hand.kept.clone() else { return false };
-        let until = (in_hand.next + TURN).min(in_hand.request.boxes.len());
-        if !self.answer(&in_hand.request, in_hand.next..until, &kept, ways) || until == in_hand.request.boxes.len() {
+        let Some(kept) = pending.kept.clone() else { return false };
+        let until = (pending.next + TURN).min(pending.request.boxes.len());
+        if !self.answer(&pending.request, pending.next..until, &kept, channels) || until == pending.request.boxes.len()
+        {
             return false;
         }
-        in_hand.next = until;
-        self.waiting.push_back(in_hand);
+        pending.next = until;
+        self.waiting.push_back(pending);
         true
     }
 
@@ -221,30 +221,29 @@ impl BoxService {
     fn frame(&self, request: &BoxRequest) -> std::result::Result<Option<Arc<CachedFrame>>, (ErrorCode, String)> {
         let camera = self.camera(request.camera.as_deref()).map_err(|why| (ErrorCode::NoCamera, why))?;
         let late = request.came.elapsed() >= self.wait;
-        match self.kepts.find(camera, request.at, late) {
+        match self.cache.find(camera, request.at, late) {
             CacheLookup::Here(kept) => Ok(Some(kept)),
             CacheLookup::NotYet if !late => Ok(None),
             CacheLookup::NotYet => {
-                let why = format!("no such frame has come within {} s", self.wait.as_secs_f64());
+                let why = format!("no such frame came within {} s", self.wait.as_secs_f64());
                 Err((ErrorCode::NoFrame, why))
             }
             CacheLookup::Never => {
                 let why = match request.at {
-                    FrameSelector::Wall(_) => "no frame was captured within half a second of that moment",
+                    FrameSelector::Wall(_) => "no frame was captured within half a second of that time",
                     _ => "that frame was dropped, or had no latent",
                 };
                 Err((ErrorCode::NoFrame, why.to_owned()))
             }
             CacheLookup::Gone(oldest) => {
-                let why = format!(
-                    "that frame is remembered no longer; frame {oldest} is the oldest (box_server.window_megabytes)"
-                );
+                let why =
+                    format!("that frame is no longer kept; frame {oldest} is the oldest (box_server.window_megabytes)");
                 Err((ErrorCode::Gone, why))
             }
         }
     }
 
-    /// The number of a camera; names as they are in topics of MQTT do too.
+    /// The number of a camera; its name in MQTT topics works too.
     fn camera(&self, name: Option<&str>) -> std::result::Result<u16, String> {
         let at = match name {
             None if self.cameras.len() == 1 => Some(0),
