@@ -8,6 +8,7 @@ use super::common::{LoadedEncoder, Progress, camera_names};
 use super::new_run::Fresh;
 use super::{CommandResult, Output, box_server, boxes, labelled_probe, metrics_server, resume};
 use crate::cli;
+use crate::config::Config;
 use crate::config::loader::load;
 use crate::encoder::memory_check;
 use crate::error::{Error, Result};
@@ -40,25 +41,7 @@ pub(super) fn run(args: &cli::LearnArgs, started: Instant) -> Result<CommandResu
     // Before anything is opened that only one may have.
     let _lock = FolderLock::take(run)?;
     let old = RunManifest::exists(run);
-    if old && !args.resume {
-        return Err(Error::usage(format!(
-            "{} holds a run already; --resume goes on with it, or choose another --out",
-            run.display()
-        )));
-    }
-    if args.resume && args.source.iter().any(|source| is_input(source.reveal())) {
-        return Err(Error::usage(
-            "--resume with --source -: standard input comes once, and what was learned from is gone; record it to a file, \
-             or begin a run of its own",
-        ));
-    }
-    let cameras = camera_names(&args.camera, args.source.len())?;
-    if config.preprocess.motion_crop && cameras.len() > 1 {
-        return Err(Error::config(format!(
-            "preprocess.motion_crop with {} cameras: a run has the background of one; learn from each in a run of its own",
-            cameras.len()
-        )));
-    }
+    let cameras = check_arguments(args, &config, old)?;
     let stop = signals::stop_on_signals()?;
     let heart = Watchdog::of_process(&stop, config.host.stop_secs)?;
     host::check(&config.host)?;
@@ -99,16 +82,8 @@ pub(super) fn run(args: &cli::LearnArgs, started: Instant) -> Result<CommandResu
     if old {
         worker.mend_heads()?;
     }
-    let mut totals = RunStats::default();
-    if place.ended {
-        totals.ended = true;
-        if !found.ended {
-            // Killed between its last state and its last line.
-            let (frame, stamp) = worker.learner().newest_frame();
-            worker.resume_after(frame, stamp);
-            worker.end(true, place.next_index)?;
-        }
-        tracing::info!("the source of run {} has ended; nothing is left to learn", run.display());
+    let totals = if place.ended {
+        already_ended(&mut worker, place.next_index, &found)?
     } else {
         if !live && place.next_index > 0 {
             source.skip_to(place.next_index)?;
@@ -135,11 +110,50 @@ pub(super) fn run(args: &cli::LearnArgs, started: Instant) -> Result<CommandResu
         if ran.is_ok() || worker.learner().counts().samples > 0 {
             fresh.keep();
         }
-        totals = ran.inspect_err(|_| worker.end_after_fault())?;
+        let totals = ran.inspect_err(|_| worker.end_after_fault())?;
         worker.end(totals.ended, totals.next_index)?;
-    }
+        totals
+    };
     let lost = totals.exports.lost_rows() + totals.dropped_rows;
     Ok(CommandResult::but_for(lost, report(run, &opened, &totals, &worker, &found, recovered_rows, args.common.json)))
+}
+
+/// Refuses what cannot be learned from; the names of the cameras. `old`: the folder holds a run.
+fn check_arguments(args: &cli::LearnArgs, config: &Config, old: bool) -> Result<Vec<String>> {
+    if old && !args.resume {
+        return Err(Error::usage(format!(
+            "{} holds a run already; --resume goes on with it, or choose another --out",
+            args.out.display()
+        )));
+    }
+    if args.resume && args.source.iter().any(|source| is_input(source.reveal())) {
+        return Err(Error::usage(
+            "--resume with --source -: standard input comes once, and what was learned from is gone; record it to a file, \
+             or begin a run of its own",
+        ));
+    }
+    let cameras = camera_names(&args.camera, args.source.len())?;
+    if config.preprocess.motion_crop && cameras.len() > 1 {
+        return Err(Error::config(format!(
+            "preprocess.motion_crop with {} cameras: a run has the background of one; learn from each in a run of its own",
+            cameras.len()
+        )));
+    }
+    Ok(cameras)
+}
+
+/// Goes on with a run whose source has ended: nothing is left to learn.
+fn already_ended(worker: &mut RunLearner, next_index: u64, found: &Found) -> Result<RunStats> {
+    if !found.ended {
+        // Killed between its last state and its last line.
+        let (frame, stamp) = worker.learner().newest_frame();
+        worker.resume_after(frame, stamp);
+        worker.end(true, next_index)?;
+    }
+    tracing::info!("the source of this run has ended; nothing is left to learn");
+    let mut stats = RunStats::default();
+    stats.ended = true;
+    Ok(stats)
 }
 
 /// What to say where the statistics of the slow head take much memory.

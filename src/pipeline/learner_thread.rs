@@ -18,7 +18,6 @@ use crate::journal::SharedJournal;
 use crate::learner::Snapshot;
 use crate::metrics::Metrics;
 use crate::sampling::{Sample, ShotDetectorState};
-use crate::telemetry;
 
 /// What goes to the learner thread.
 pub(super) enum ToLearner {
@@ -141,7 +140,7 @@ pub(super) fn run(run: &mut RunLearner, channels: &LearnerChannels<'_>, mut limi
     let _release = ReleaseOnDrop(channels.barrier);
     host::pin(&limits.cores)?;
     if limits.live {
-        telemetry::lower_priority();
+        host::lower_priority();
         run.set_governor(CpuThrottle::new(limits.share, limits.stop.clone()));
     }
     let LearnerChannels { inbox, spare, snapshots, barrier, metrics } = channels;
