@@ -65,7 +65,7 @@ enum Bytes<'a> {
 }
 
 impl<'a> TensorView<'a> {
-    /// `values` in row-major order; [`save`](super::save) refuses a `shape` that does not fit them.
+    /// `values` in row-major order; [`encode`](super::encode) refuses a `shape` that does not fit them.
     pub fn new<T: Scalar>(shape: &[usize], values: &'a [T]) -> Self {
         Self { dtype: T::DTYPE, shape: shape.to_vec(), bytes: Bytes::Borrowed(bytemuck::cast_slice(values)) }
     }
