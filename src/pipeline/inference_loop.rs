@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{RecvTimeoutError, TryRecvError, select};
+use crossbeam_channel::{RecvTimeoutError, TryRecvError, TrySendError, select};
 
 use super::box_service::BoxServiceInput;
 use super::capture_thread::{PreparedFrame, StopFlags};
@@ -152,18 +152,18 @@ impl InferenceLoop<'_> {
     }
 
     fn export(&mut self, record: Record, snapshot: &Arc<Snapshot>) -> Result<()> {
-        let Some(exporter) = &self.exporter else { return Ok(()) };
-        let latents = &self.latents;
+        let Some(exporter) = &mut self.exporter else { return Ok(()) };
+        let (latents, whole, frozen) = (&self.latents, exporter.grids, exporter.latents);
         let sent = exporter.send(|row| {
             row.embedding.clear();
             row.embedding.extend_from_slice(self.heads.embedding());
             row.pooled.clear();
             row.pooled.extend_from_slice(latents.pooled());
             row.latent.clear();
-            if latents.pooled().is_empty() || exporter.grids {
+            if latents.pooled().is_empty() || whole {
                 row.latent.extend_from_slice(latents.whole());
             }
-            row.frozen_space = exporter.latents.then(|| self.records.frozen_space().clone());
+            row.frozen_space = frozen.then(|| self.records.frozen_space().clone());
             (row.record, row.snapshot) = (Some(record), Some(snapshot.clone()));
         })?;
         if sent {
@@ -212,8 +212,8 @@ impl InferenceLoop<'_> {
     /// Hands the frame to the box service, which keeps it for a while; where that has no room, boxes of it are not
     /// embedded.
     fn remember_for_boxes(&mut self, frame: &mut PreparedFrame, segment: u64, snapshot: Arc<Snapshot>) {
-        let Some(boxes) = &self.box_service else { return };
-        let mut kept = boxes.spare.try_recv().unwrap_or_default();
+        let Some(boxes) = &mut self.box_service else { return };
+        let mut kept = boxes.unsent.take().or_else(|| boxes.spare.try_recv().ok()).unwrap_or_default();
         std::mem::swap(&mut kept.frame, &mut frame.frame);
         (kept.frame.index, kept.frame.stamp, kept.frame.camera) = (frame.index, frame.stamp, frame.camera);
         kept.latent.clear();
@@ -222,7 +222,9 @@ impl InferenceLoop<'_> {
         }
         (kept.region, kept.wall_ns, kept.segment) = (frame.region, frame.wall_ns, segment);
         kept.snapshot = Some(snapshot);
-        boxes.kept.try_send(kept).ok();
+        if let Err(TrySendError::Full(kept)) = boxes.kept.try_send(kept) {
+            boxes.unsent = Some(kept);
+        }
     }
 
     /// After the last frame: the last fit where the source ended by itself, and the state in any case.

@@ -233,7 +233,7 @@ fn start_learner<'scope>(
         let lag = run.config.learn.promote_lag_frames;
         LearnerPace::Bounded { barrier: &run.barrier, lag, sent: VecDeque::new(), count: 0 }
     };
-    Ok((LearnerEnd { out, spare, snapshots, grids, pace }, thread))
+    Ok((LearnerEnd { out, spare, unsent: None, snapshots, grids, pace }, thread))
 }
 
 fn start_exporter<'scope>(
@@ -246,7 +246,7 @@ fn start_exporter<'scope>(
     let (latents, grids) = (exporter.wants_latents(), exporter.wants_grids());
     let work = move || export_thread::run(exporter, &rows, &spare_in, &run.fault, run.metrics);
     let thread = spawn(scope, "export", work)?;
-    Ok((ExporterEnd { out, spare, latents, grids, live: run.live }, thread))
+    Ok((ExporterEnd { out, spare, unsent: None, latents, grids, live: run.live }, thread))
 }
 
 fn start_boxes<'scope>(

@@ -24,6 +24,8 @@ pub(super) struct LearnerEnd<'a> {
     pub(super) out: Sender<ToLearner>,
     /// Samples coming back, for their buffers.
     pub(super) spare: Receiver<Sample>,
+    /// The last one, where it found no room: its buffers are used again.
+    pub(super) unsent: Option<Sample>,
     pub(super) snapshots: Receiver<Arc<Snapshot>>,
     /// It learns from whole grids, not only from pooled latents.
     pub(super) grids: bool,
@@ -55,7 +57,7 @@ impl LearnerEnd<'_> {
     /// # Errors
     /// The learner has ended.
     pub(super) fn send(&mut self, fill: impl FnOnce(&mut Sample)) -> Result<bool> {
-        let mut sample = self.spare.try_recv().unwrap_or_default();
+        let mut sample = self.unsent.take().or_else(|| self.spare.try_recv().ok()).unwrap_or_default();
         fill(&mut sample);
         let index = sample.index;
         match send(&self.out, ToLearner::Sample(sample), self.live()) {
@@ -66,7 +68,12 @@ impl LearnerEnd<'_> {
                 }
                 Ok(true)
             }
-            SendOutcome::Full => Ok(false),
+            SendOutcome::Full(message) => {
+                if let ToLearner::Sample(sample) = message {
+                    self.unsent = Some(sample);
+                }
+                Ok(false)
+            }
             SendOutcome::Gone => Err(worker_gone("learner")),
         }
     }
@@ -98,6 +105,8 @@ pub(super) struct ExporterEnd {
     pub(super) out: Sender<ToExporter>,
     /// Empty rows coming back.
     pub(super) spare: Receiver<Box<Row>>,
+    /// The last one, where it found no room: its buffers are used again.
+    pub(super) unsent: Option<Box<Row>>,
     /// Export the frozen latents too.
     pub(super) latents: bool,
     /// Rows need the whole latent of a grid.
@@ -111,30 +120,35 @@ impl ExporterEnd {
     ///
     /// # Errors
     /// The exporter has ended.
-    pub(super) fn send(&self, fill: impl FnOnce(&mut Row)) -> Result<bool> {
-        let mut row = self.spare.try_recv().unwrap_or_default();
+    pub(super) fn send(&mut self, fill: impl FnOnce(&mut Row)) -> Result<bool> {
+        let mut row = self.unsent.take().or_else(|| self.spare.try_recv().ok()).unwrap_or_default();
         fill(&mut row);
         match send(&self.out, ToExporter::Row(row), self.live) {
             SendOutcome::Yes => Ok(true),
-            SendOutcome::Full => Ok(false),
+            SendOutcome::Full(message) => {
+                if let ToExporter::Row(row) = message {
+                    self.unsent = Some(row);
+                }
+                Ok(false)
+            }
             SendOutcome::Gone => Err(worker_gone("export")),
         }
     }
 }
 
 /// What became of a message.
-pub(super) enum SendOutcome {
+pub(super) enum SendOutcome<T> {
     Yes,
-    Full,
+    Full(T),
     Gone,
 }
 
 /// `live`: never waits. Else waits for room.
-pub(super) fn send<T>(out: &Sender<T>, message: T, live: bool) -> SendOutcome {
+pub(super) fn send<T>(out: &Sender<T>, message: T, live: bool) -> SendOutcome<T> {
     if live {
         match out.try_send(message) {
             Ok(()) => SendOutcome::Yes,
-            Err(TrySendError::Full(_)) => SendOutcome::Full,
+            Err(TrySendError::Full(message)) => SendOutcome::Full(message),
             Err(TrySendError::Disconnected(_)) => SendOutcome::Gone,
         }
     } else if out.send(message).is_ok() {
@@ -170,13 +184,13 @@ pub(super) fn ask_checkpoint(
         let (reply, answer) = bounded(1);
         match send(&exporter.out, ToExporter::Rotate(reply), !wait) {
             SendOutcome::Yes => rotated = Some(answer),
-            SendOutcome::Full => return Ok(false),
+            SendOutcome::Full(_) => return Ok(false),
             SendOutcome::Gone => return Err(worker_gone("export")),
         }
     }
     match send(&learner.out, ToLearner::Checkpoint(Box::new(marker(rotated))), !wait) {
         SendOutcome::Yes => Ok(true),
-        SendOutcome::Full => Ok(false),
+        SendOutcome::Full(_) => Ok(false),
         SendOutcome::Gone => Err(worker_gone("learner")),
     }
 }

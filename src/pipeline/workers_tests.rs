@@ -22,9 +22,9 @@ impl<'t> OneSlot<'t> {
         let ((learn, learned), (export, exported)) = (bounded(1), bounded(1));
         let (_, spare) = bounded(1);
         let (snapshots_in, snapshots) = bounded(4);
-        let learner = LearnerEnd { out: learn, spare, snapshots, grids: false, pace };
+        let learner = LearnerEnd { out: learn, spare, unsent: None, snapshots, grids: false, pace };
         let (_, spare) = bounded(1);
-        let exporter = ExporterEnd { out: export, spare, latents: false, grids: false, live: true };
+        let exporter = ExporterEnd { out: export, spare, unsent: None, latents: false, grids: false, live: true };
         Self { learner, exporter, learned, exported, snapshots: snapshots_in }
     }
 
@@ -67,11 +67,11 @@ fn no_file_is_closed_while_the_learner_has_no_room() {
 
 #[test]
 fn no_state_is_saved_while_the_exporter_has_no_room_and_a_worker_that_ended_is_named() {
-    let ends = OneSlot::new(LearnerPace::Live);
+    let mut ends = OneSlot::new(LearnerPace::Live);
     assert!(ends.exporter.send(|_| {}).unwrap());
     assert!(!ends.ask().unwrap());
     assert!(ends.learned.is_empty());
-    let OneSlot { mut learner, exporter, learned, exported, snapshots } = ends;
+    let OneSlot { mut learner, mut exporter, learned, exported, snapshots } = ends;
     drop(exported);
     assert!(exporter.send(|_| {}).unwrap_err().to_string().contains("export thread"));
     let ends = OneSlot { learner, exporter, learned, exported: bounded(1).1, snapshots };

@@ -11,6 +11,8 @@ pub(in crate::pipeline) struct BoxServiceInput {
     pub(in crate::pipeline) kept: Sender<CachedFrame>,
     /// Empty ones coming back, for their buffers.
     pub(in crate::pipeline) spare: Receiver<CachedFrame>,
+    /// The last one, where it found no room: its buffers are used again.
+    pub(in crate::pipeline) unsent: Option<CachedFrame>,
     pub(in crate::pipeline) crops: Receiver<Crop>,
     pub(in crate::pipeline) latents: Sender<Crop>,
     /// Boxes are cut out of frames, not pooled from grids.
@@ -41,7 +43,7 @@ pub(in crate::pipeline) fn channels(pixels: bool) -> (BoxServiceInput, BoxChanne
     let (latents_in, latents) = bounded(1);
     let withdrawn = crops_out.clone();
     (
-        BoxServiceInput { kept: kept_in, spare, crops: crops_out, latents: latents_in, pixels },
+        BoxServiceInput { kept: kept_in, spare, unsent: None, crops: crops_out, latents: latents_in, pixels },
         BoxChannels { kept, spare: spare_in, crops, withdrawn, latents },
     )
 }
