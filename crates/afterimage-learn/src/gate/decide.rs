@@ -1,4 +1,4 @@
-//! From the scores of two heads to a decision.
+//! Compares the scores of two heads and decides.
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::Serialize;
@@ -7,45 +7,46 @@ use super::Scores;
 use crate::config::Promotion;
 use crate::linalg::random::uniform_below;
 
-/// A decision with its figures.
+/// The gate's decision, with the values behind it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct GateResult {
-    /// The candidate may take the place of the reference.
+    /// Whether the candidate may replace the reference.
     pub passed: bool,
-    /// Held-out blocks compared: those of the side that has fewer.
+    /// Number of compared held-out blocks: that of the test with fewer blocks.
     pub blocks: usize,
-    /// Detail kept.
+    /// Next-frame retrieval: does the head keep detail?
     pub next_frame: PairedBootstrap,
-    /// Invariance gained.
+    /// Within-segment AUC: does the head gain invariance?
     pub auc: PairedBootstrap,
-    /// Why, in one line.
+    /// The reason, in one line.
     pub reason: String,
 }
 
-/// One measure, compared.
+/// A paired bootstrap comparison of one measure.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct PairedBootstrap {
     /// Mean score of the reference.
     pub reference: f64,
     /// Mean score of the candidate.
     pub candidate: f64,
-    /// The difference (candidate - reference) is hardly below this ...
+    /// Lower confidence bound of the difference (candidate - reference).
     pub lower_bound: f64,
-    /// ... and hardly above this.
+    /// Upper confidence bound of the difference.
     pub upper_bound: f64,
 }
 
-/// Is the candidate significantly better than the reference on both sides? The test that a first head must pass against the
-/// frozen latents, and every later one too.
+/// Is the candidate significantly better than the reference on both tests? The first head must pass this test against
+/// the frozen latents, and so must every later one.
 ///
-/// For each side: `d_s = candidate_s - reference_s` over the blocks `s` that have a score; `promotion.resamples` (`R`) times as
-/// many blocks are drawn with replacement and their `d` averaged; sorted, mean number `floor(promotion.quantile * (R - 1))`
-/// from below is the lower bound, the same from above the upper. Passes when both lower bounds are above 0 and there are
-/// at least `promotion.min_blocks` blocks. One side alone does not do: heads that blur detail raise `far`, heads that
-/// sharpen noise raise `near`.
+/// For each test, the differences are `d_s = candidate_s - reference_s` over the blocks `s` that have a score. A paired
+/// bootstrap draws as many blocks with replacement and averages their `d`, `promotion.resamples` (`R`) times. Of the
+/// sorted means, number `floor(promotion.quantile * (R - 1))` from below is the lower bound, and the same number from
+/// above is the upper bound. The candidate passes if both lower bounds are above 0 and there are at least
+/// `promotion.min_blocks` blocks. One test alone is not enough: heads that blur detail raise the AUC, and heads that
+/// sharpen noise raise the next-frame score.
 ///
-/// Never passes with scores that are not finite (NaN of both heads: the block was too short, and is left out) or that
-/// were taken on different blocks. The same scores and seed give the same verdict.
+/// A candidate never passes if scores are not finite or come from different blocks. (NaN for both heads means that the
+/// block was too short; it is left out.) The same scores and seed give the same result.
 pub fn gate(candidate: &Scores, reference: &Scores, config: &Promotion, seed: u64) -> GateResult {
     decide(candidate, reference, config, seed, |near, far| {
         let side = |name: &str, side: &PairedBootstrap| {
@@ -57,10 +58,11 @@ pub fn gate(candidate: &Scores, reference: &Scores, config: &Promotion, seed: u6
     })
 }
 
-/// May a candidate that is better than the frozen latents ([`gate`]) take the place of a head that was, too?
+/// May a candidate that is better than the frozen latents ([`gate`]) replace a head that also is?
 ///
-/// As [`gate`], but asks less, because a head fitted on more frames is seldom significantly better on both sides: on no side
-/// significantly worse (upper bound not below 0), and better in the sum of the two mean differences.
+/// Like [`gate`], but less strict, because a head fitted on more frames is seldom significantly better on both tests.
+/// The candidate must not be significantly worse on either test (upper bound not below 0), and the sum of the two mean
+/// differences must favour it.
 pub fn non_inferior(candidate: &Scores, exported: &Scores, config: &Promotion, seed: u64) -> GateResult {
     decide(candidate, exported, config, seed, |near, far| {
         let side = |name: &str, side: &PairedBootstrap| {
@@ -75,8 +77,8 @@ pub fn non_inferior(candidate: &Scores, exported: &Scores, config: &Promotion, s
     })
 }
 
-/// Is the candidate significantly worse than the reference, on either side (upper bound below 0)? In which way, or `None`. Says
-/// nothing on fewer than `promotion.min_blocks` blocks, or on scores that cannot be compared.
+/// Is the candidate significantly worse than the reference on either test (upper bound below 0)? Returns the reason, or
+/// `None`. Also returns `None` with fewer than `promotion.min_blocks` blocks, or if the scores are not comparable.
 pub fn regression(candidate: &Scores, reference: &Scores, config: &Promotion, seed: u64) -> Option<String> {
     let verdict = decide(candidate, reference, config, seed, |_, _| Vec::new());
     if !verdict.passed {
@@ -89,7 +91,7 @@ pub fn regression(candidate: &Scores, reference: &Scores, config: &Promotion, se
     (!reasons.is_empty()).then(|| reasons.join("; "))
 }
 
-/// `objections`: what speaks against the candidate, given the two sides.
+/// `objections` lists what speaks against the candidate, given both tests.
 fn decide(
     candidate: &Scores,
     reference: &Scores,
@@ -127,7 +129,7 @@ impl PairedBootstrap {
         self.candidate - self.reference
     }
 
-    /// `0.8524 -> 0.8749 (+0.0225, from +0.0141 to +0.0311)`
+    /// Formats as `0.8524 -> 0.8749 (+0.0225, from +0.0141 to +0.0311)`.
     pub(super) fn figures(&self) -> String {
         let Self { reference, candidate, lower_bound, upper_bound } = self;
         let gain = self.gain();
@@ -135,16 +137,16 @@ impl PairedBootstrap {
     }
 }
 
-/// Two lists of scores, compared.
+/// A comparison of two lists of scores.
 pub(super) struct PairedComparison {
-    /// Scores that both have.
+    /// Number of scores that both lists have.
     pub(super) blocks: usize,
     pub(super) side: PairedBootstrap,
-    /// Why nothing can be said.
+    /// Why no comparison is possible.
     pub(super) fault: Option<String>,
 }
 
-/// Compares scores pair by pair; `stream` tells the random numbers of one side from those of the other.
+/// Compares scores pair by pair; `stream` separates the random numbers of the two tests.
 pub(super) fn compare(
     candidate: &[f64],
     reference: &[f64],
@@ -168,7 +170,7 @@ pub(super) fn compare(
     PairedComparison { blocks: pairs.len(), side, fault }
 }
 
-/// Lower and upper bound of the mean by resampling; NaN of nothing.
+/// Bootstrap bounds of the mean, lower and upper; NaN for an empty list.
 fn bounds(differences: &[f64], config: &Promotion, seed: u64, stream: u64) -> (f64, f64) {
     let n = differences.len();
     if n == 0 || config.resamples == 0 {

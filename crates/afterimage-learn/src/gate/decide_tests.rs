@@ -1,6 +1,6 @@
 use super::*;
 
-/// Scores around `near` and `far` with a wave of their own on each block.
+/// Scores around `near` and `far`, with a separate wave on each block.
 fn made(blocks: usize, near: f64, far: f64, wave: f64) -> Scores {
     let side = |mean: f64, step: f64| (0..blocks).map(|i| mean + wave * (step * i as f64).sin()).collect();
     Scores { next_frame: side(near, 1.3), auc: side(far, 2.1) }
@@ -34,7 +34,7 @@ fn the_gate_needs_both_sides() {
 
 #[test]
 fn a_gain_within_its_own_spread_is_not_sure() {
-    // Every other block gains .05, the others lose .04: the mean is above 0, its lower bound is not.
+    // Every other block gains .05, the others lose .04: the mean is above 0, but its lower bound is not.
     let reference = made(40, 0.85, 0.92, 0.0);
     let mut candidate = reference.clone();
     let change =

@@ -1,4 +1,4 @@
-//! The blocks a head is judged on. See [`Holdout`].
+//! The held-out blocks that the promotion gate uses. See [`Holdout`].
 use std::collections::VecDeque;
 
 use ndarray::{Array2, s};
@@ -9,9 +9,9 @@ use crate::config::Promotion;
 use crate::error::{Error, Result};
 use crate::sampling::Block;
 
-/// The newest held-out blocks, at most `promotion.max_frames` frames together; the oldest go first.
+/// The newest held-out blocks, with at most `promotion.max_frames` frames in total; the oldest are dropped first.
 ///
-/// Takes `4 d` bytes a frame: 10 megabytes for 2048 latents of 1280 numbers.
+/// Uses `4 d` bytes per frame: 10 megabytes for 2048 latents of 1280 numbers.
 #[derive(Debug, Clone)]
 pub struct Holdout {
     blocks: VecDeque<Block>,
@@ -19,10 +19,10 @@ pub struct Holdout {
     max_frames: usize,
 }
 
-/// What a [`Holdout`] remembers beside its latents, for a checkpoint.
+/// The state of a [`Holdout`] for a checkpoint, without its latents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HoldoutState {
-    /// Length of a latent; 0 when there is none.
+    /// Length of a latent; 0 if there are none.
     pub dim: usize,
     /// The blocks, oldest first.
     pub blocks: Vec<HoldoutBlock>,
@@ -31,26 +31,27 @@ pub struct HoldoutState {
 /// One block of a [`HoldoutState`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HoldoutBlock {
-    /// Its camera.
+    /// The block's camera.
     pub camera: u16,
     /// Number of the block in the stream.
     pub number: u64,
-    /// Its segment.
+    /// The block's segment.
     pub segment: u64,
-    /// Positions of its frames.
+    /// Stream indices of its frames.
     pub index: Vec<u64>,
-    /// Their capture times, nanoseconds.
+    /// Capture times of its frames, in nanoseconds.
     pub stamps: Vec<i64>,
 }
 
 impl Holdout {
-    /// Empty.
+    /// Creates an empty holdout.
     pub fn new(config: &Promotion) -> Self {
         Self { blocks: VecDeque::new(), frames: 0, max_frames: config.max_frames }
     }
 
-    /// Adds a block; the oldest go until it fits. Of a block longer than everything, the first frames are kept. A block
-    /// whose latents have another length than those before puts these away: nothing is comparable any more.
+    /// Adds a block and drops the oldest ones until it fits. If the block alone exceeds the limit, its first frames are
+    /// kept. If its latents differ in length from the earlier ones, all earlier blocks are dropped, because nothing is
+    /// comparable any more.
     pub fn push(&mut self, mut block: Block) {
         if block.stamps.len() > self.max_frames {
             block.index.truncate(self.max_frames);
@@ -74,12 +75,12 @@ impl Holdout {
         &self.blocks
     }
 
-    /// Frames in all blocks.
+    /// Number of frames in all blocks.
     pub fn frames(&self) -> usize {
         self.frames
     }
 
-    /// What to save: the state and all latents, row after row.
+    /// The state to save, and all latents, row after row.
     pub fn save(&self) -> (HoldoutState, Vec<f32>) {
         let block = |b: &Block| HoldoutBlock {
             camera: b.camera,
@@ -95,7 +96,7 @@ impl Holdout {
         (state, self.blocks.iter().flat_map(|b| b.latents.iter().copied()).collect())
     }
 
-    /// Goes on where `state` and `rows` were saved.
+    /// Restores a holdout from a saved `state` and `rows`.
     ///
     /// # Errors
     /// The parts do not fit together.

@@ -1,6 +1,6 @@
-//! May a learned head take the place of the exported one? Decided on blocks that are never learned from ([`Holdout`]), in
-//! two measures that need no labels ([`scores`]), by what resampling the blocks says of their differences ([`gate`]).
-//! Where there are labelled images, they must agree ([`probe`]).
+//! The promotion gate: may a learned head replace the exported one? The gate uses blocks that are never learned from
+//! ([`Holdout`]) and two measures that need no labels ([`scores`]), and bootstraps their differences over the blocks
+//! ([`gate`]). If there are labelled images, they must agree ([`probe`]).
 mod decide;
 mod holdout;
 pub mod probe;

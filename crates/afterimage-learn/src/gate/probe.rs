@@ -1,7 +1,8 @@
-//! Labelled images, where the user has some, must agree with the label-free gate, and choose among heads that pass it.
+//! Labelled images, if the user has some: they must agree with the label-free gate, and they choose among the heads
+//! that pass it.
 //!
-//! They see what it cannot: a head that follows the background wherever every segment has its own. For that the images
-//! of a class must come from several visits or places, and be no frames of the stream.
+//! They reveal what the gate cannot see: a head that follows the background if every segment has its own. To show this,
+//! the images of a class must come from several visits or places, and must not be frames of the stream.
 use ndarray::{Array2, ArrayView2, s};
 use serde::Serialize;
 
@@ -11,14 +12,14 @@ use crate::error::{Error, Result};
 use crate::head::Head;
 use crate::linalg::{dot, product, slices};
 
-/// Images that a class must have: with two, one lucky pair decides.
+/// Minimum number of images per class: with two, a single lucky pair decides.
 pub const LEAST_IMAGES: usize = 3;
-/// Classes that a probe must have.
+/// Minimum number of classes in a probe.
 pub const LEAST_CLASSES: usize = 2;
-/// More images make every judgement slow: it costs `images^2 * k`.
+/// Maximum number of images. An evaluation costs `images^2 * k`, so more would make each one slow.
 pub const MOST_IMAGES: usize = 4096;
 
-/// Latents with labels.
+/// Labelled latents.
 #[derive(Debug, Clone)]
 pub struct Probe {
     latents: Array2<f32>,
@@ -26,26 +27,28 @@ pub struct Probe {
     classes: usize,
 }
 
-/// A decision by labels.
+/// The probe's decision, with the values behind it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ProbeResult {
-    /// The candidate may take the place of the reference.
+    /// Whether the candidate may replace the reference.
     pub passed: bool,
-    /// Classes compared.
+    /// Number of compared classes.
     pub classes: usize,
-    /// Images compared.
+    /// Number of compared images.
     pub images: usize,
-    /// Mean reciprocal rank, the mean of its class means.
+    /// Mean reciprocal rank: the mean of the class means.
     pub rank: PairedBootstrap,
-    /// Why, in one line.
+    /// The reason, in one line.
     pub reason: String,
 }
 
 impl Probe {
-    /// `latents: [n, d]`, unit rows; `labels`: for each the position of its class in `classes` (names).
+    /// Creates a probe. `latents: [n, d]` has unit rows; `labels` gives each row's class as an index into `classes`
+    /// (names).
     ///
     /// # Errors
-    /// Fewer than two classes, a class with fewer than three images, more than 4096 images, or parts that do not fit.
+    /// Fewer than two classes, a class with fewer than three images, more than 4096 images, or parts that do not fit
+    /// together.
     pub fn new(latents: Array2<f32>, labels: Vec<usize>, classes: &[String]) -> Result<Self> {
         let images = latents.nrows();
         let mut counts = vec![0usize; classes.len()];
@@ -75,22 +78,22 @@ impl Probe {
         Err(Error::config(format!("labelled images of promotion.probe: {problem}")))
     }
 
-    /// The same images with other latents: `latents` of the ones they have.
+    /// The same images with new latents; `latents` computes them from the current ones.
     #[must_use]
     pub fn mapped(self, latents: impl FnOnce(ArrayView2<f32>) -> Array2<f32>) -> Self {
         Self { latents: latents(self.latents.view()), ..self }
     }
 
-    /// Images in it.
+    /// Number of images.
     pub fn images(&self) -> usize {
         self.labels.len()
     }
 
-    /// For every image the reciprocal rank of the first of its class among all other images:
-    /// `1 / (1 + #{j of another class: e_j . e_i >= max over p of the class, p /= i, of e_p . e_i})`.
+    /// For every image, the reciprocal rank of the first image of its class among all other images: `1 / (1 + #{j of
+    /// another class: e_j . e_i >= max over p of the class, p /= i, of e_p . e_i})`.
     ///
-    /// Ties count against the head. NaN for all where an embedding is not finite or not of unit length, or `head` is for
-    /// latents of another length.
+    /// Ties count against the head. All scores are NaN if an embedding is not finite or not of unit length, or if
+    /// `head` expects latents of another length.
     pub fn scores(&self, head: &Head) -> Vec<f64> {
         let unknown = vec![f64::NAN; self.images()];
         if self.latents.ncols() != head.dim_in() {
@@ -116,9 +119,9 @@ impl Probe {
         out
     }
 
-    /// Two heads compared: scores are averaged over the images of a class, and the classes resampled as the blocks in
-    /// [`super::gate`]. `agrees` says of the outcome whether the candidate may take the place of the reference, and what
-    /// speaks against it where it may not.
+    /// Compares two heads: averages the scores over the images of each class, and resamples the classes as
+    /// [`super::gate`] resamples blocks. Given the comparison, `agrees` returns whether the candidate may replace the
+    /// reference and, if not, what speaks against it.
     pub fn compare(
         &self,
         candidate: &[f64],
@@ -140,13 +143,13 @@ impl Probe {
         ProbeResult { passed, classes, images, rank: compared.side, reason }
     }
 
-    /// The mean of the class means of scores.
+    /// The mean of the class means of `scores`.
     pub fn mean(&self, scores: &[f64]) -> f64 {
         let means = self.by_class(scores);
         means.iter().sum::<f64>() / means.len() as f64
     }
 
-    /// Mean of each class; infinite, and so refused, where the scores are not those of these images.
+    /// Mean score of each class. Infinite, and therefore rejected, if the scores do not belong to these images.
     fn by_class(&self, scores: &[f64]) -> Vec<f64> {
         if scores.len() != self.images() || scores.iter().any(|x| !x.is_finite()) {
             return vec![f64::INFINITY; self.classes];
@@ -172,7 +175,7 @@ mod tests {
         (0..n).map(|i| format!("class {i}")).collect()
     }
 
-    /// A head that keeps the coordinates with a weight.
+    /// A head that keeps the coordinates with a non-zero weight.
     fn weighted(weights: &[f32]) -> Head {
         let slow = Array2::from_diag(&Array1::from_vec(weights.to_vec()));
         Head::Learned(HeadParams {
@@ -184,7 +187,7 @@ mod tests {
         })
     }
 
-    /// The class is in the first two coordinates (an angle), the visit (a nuisance) in the last two, stronger.
+    /// The class is in the first two coordinates (an angle); the visit (a nuisance) is in the last two and is stronger.
     fn probe(classes: usize) -> Probe {
         let mut rows = Vec::new();
         let mut labels = Vec::new();
@@ -198,7 +201,7 @@ mod tests {
         Probe::new(Array2::from_shape_vec((labels.len(), 4), rows).unwrap(), labels, &names(classes)).unwrap()
     }
 
-    /// The candidate must be significantly better.
+    /// Requires the candidate to be significantly better.
     fn significantly(probe: &Probe, candidate: &[f64], reference: &[f64]) -> ProbeResult {
         probe.compare(candidate, reference, &Promotion::default(), 1, |side| {
             (side.lower_bound > 0.0, "not significantly better")
@@ -207,8 +210,9 @@ mod tests {
 
     #[test]
     fn ranks_by_hand() {
-        // On a circle, degrees: class 0 at 0, 12, 100; class 1 at 20, 106, 110. 12 has 0 at 12 and 20 at 8 degrees; 100 and
-        // 20 have all three of the other class nearer than the first of their own.
+        // Angles on a circle, in degrees: class 0 at 0, 12, 100; class 1 at 20, 106, 110. For 12, class 0 is 12 degrees
+        // away and 20 is 8 degrees away; for 100 and 20, all three images of the other class are nearer than the first
+        // of their own.
         let degrees = [0f32, 12.0, 100.0, 20.0, 106.0, 110.0];
         let rows: Vec<f32> = degrees.iter().flat_map(|d| [d.to_radians().cos(), d.to_radians().sin()]).collect();
         let latents = Array2::from_shape_vec((6, 2), rows).unwrap();
@@ -230,7 +234,7 @@ mod tests {
         let verdict = significantly(&probe, &bad, &frozen);
         assert!(!verdict.passed && verdict.reason.ends_with("not significantly better"), "{verdict:?}");
         assert!(!significantly(&probe, &frozen, &frozen).passed);
-        // The mean of class means is what heads are chosen by.
+        // The mean of the class means is what heads are chosen by.
         assert!((probe.mean(&good) - significantly(&probe, &good, &frozen).rank.candidate).abs() < 1e-12);
     }
 

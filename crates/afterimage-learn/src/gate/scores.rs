@@ -8,34 +8,35 @@ use crate::Timestamp;
 use crate::head::Head;
 use crate::linalg::{dot, product, slices};
 
-/// One entry for each held-out block, oldest first; NaN where a block is too short to say anything.
+/// One entry per held-out block, oldest first; NaN for blocks that are too short for a score.
 ///
-/// A head with an embedding that is not finite or not of unit length gets NaN everywhere.
+/// All entries are NaN for a head with an embedding that is not finite or not of unit length.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scores {
-    /// Detail kept: the *next* frame is found among all others. 0 to 1, larger is better.
+    /// Next-frame retrieval (detail kept): how well the next frame is found among all others. 0 to 1, larger is better.
     pub next_frame: Vec<f64>,
-    /// Invariance gained: a *far* frame of the block is nearer than frames of other blocks. 0 to 1, larger is better.
+    /// Within-segment AUC (invariance gained): how often a distant frame of the same block is nearer than frames of
+    /// other blocks. 0 to 1, larger is better.
     pub auc: Vec<f64>,
 }
 
-/// Rows of the matrix of cosines that are there at once.
+/// Rows of the cosine matrix that are in memory at once.
 const CHUNK: usize = 64;
 
-/// The near and the far score of every held-out block under `head`.
+/// The next-frame score and the within-segment AUC of every held-out block under `head`.
 ///
-/// With `e` the embeddings, `N(i)` the held-out frames of other blocks than that of frame `i`, `T` the distractors:
-/// - `near` is the mean over the frames `i` and their neighbours `p` (the sample of the block before and the one after)
-///   of `1 / (1 + #{j in N(i) and T: e_j . e_i >= e_p . e_i})`, the reciprocal rank of the neighbour;
-/// - `far` is the mean over the frames `i` and their far frames `p` of `1 - #{j in N(i): e_j . e_i >= e_p . e_i} /
+/// Let `e` be the embeddings, `N(i)` the held-out frames of all blocks but that of frame `i`, and `T` the distractors:
+/// - `next_frame` is the mean over the frames `i` and their neighbours `p` (the previous and the next sample of the
+///   block) of `1 / (1 + #{j in N(i) and T: e_j . e_i >= e_p . e_i})`, the reciprocal rank of the neighbour;
+/// - `auc` is the mean over the frames `i` and their far frames `p` of `1 - #{j in N(i): e_j . e_i >= e_p . e_i} /
 ///   #N(i)`, the area under the ROC curve. A far frame is the sample of the block nearest to `far_gap_secs` before or
-///   after `i`, where it lies between a half and one and a half of that away.
+///   after `i`, provided that it lies between half and one and a half times that gap away.
 ///
-/// Ties count against the head. `distractors: [t, d]` are latents of training frames, every fifth, at most 2048. Blocks
-/// of one sample have no near score, blocks shorter than half of `far_gap_secs` no far score.
+/// Ties count against the head. `distractors: [t, d]` are latents of training frames: every fifth, at most 2048. Blocks
+/// of one sample have no next-frame score; blocks shorter than half of `far_gap_secs` have no AUC.
 ///
-/// Costs `h (h + t) k` multiplications for `h` held-out frames and embeddings of length `k`, and
-/// `4 k (h + t) + 256 (h + t)` bytes.
+/// Costs `h (h + t) k` multiplications and `4 k (h + t) + 256 (h + t)` bytes for `h` held-out frames and embeddings of
+/// length `k`.
 pub fn scores(held: &Holdout, distractors: ArrayView2<f32>, far_gap_secs: f64, head: &Head) -> Scores {
     let count = held.blocks().len();
     let unknown = Scores { next_frame: vec![f64::NAN; count], auc: vec![f64::NAN; count] };
@@ -84,7 +85,7 @@ fn block_scores(
         let rows = frames.slice(s![begin..range.end.min(begin + CHUNK), ..]);
         let held = product(rows, frames.t());
         let distract = product(rows, others.t());
-        // Without distractors the second matrix has no columns, and no slices.
+        // Without distractors, the second matrix has no columns and therefore no slices.
         let mut distract = slices(&distract);
         for (k, cosines) in slices(&held).enumerate() {
             let row = begin + k - range.start;
@@ -111,8 +112,8 @@ fn block_scores(
     (near.value(), far.value())
 }
 
-/// The samples nearest to `gap` before and after sample `row`, where they are half to one and a half of it away; the
-/// earlier of two that are equally near. A microsecond is allowed for rounded stamps.
+/// The samples nearest to `gap` before and after sample `row`, provided that they are half to one and a half times that
+/// gap away. Of two equally near samples, takes the earlier one. Allows one microsecond for rounded timestamps.
 fn far_frames(stamps: &[Timestamp], row: usize, gap: i64) -> [Option<usize>; 2] {
     const ROUNDING: i64 = 1000;
     let Some(Timestamp(here)) = stamps.get(row).copied() else { return [None, None] };
@@ -125,7 +126,7 @@ fn far_frames(stamps: &[Timestamp], row: usize, gap: i64) -> [Option<usize>; 2] 
     [find(here.saturating_sub(gap), 0..row), find(here.saturating_add(gap), row + 1..stamps.len())]
 }
 
-/// How many are not below `least`.
+/// Counts the values that are not below `least`.
 fn at_least(x: &[f32], least: f32) -> u32 {
     x.iter().map(|x| u32::from(*x >= least)).sum()
 }
@@ -134,7 +135,7 @@ fn all_unit(x: &Array2<f32>) -> bool {
     slices(x).all(|row| (dot(row, row) - 1.0).abs() < 1e-3)
 }
 
-/// A mean that is NaN of nothing.
+/// A running mean; NaN if empty.
 #[derive(Default)]
 struct Mean {
     sum: f64,

@@ -9,7 +9,8 @@ use crate::linalg::random::uniform;
 use crate::linalg::unit_rows;
 use crate::sampling::Block;
 
-/// Blocks of these sizes of random unit latents, 0.1 s between frames, that drift from a centre of their own.
+/// Blocks of the given sizes. Each has random unit latents, 0.1 s between frames, that drift from the block's own
+/// centre.
 fn held(sizes: &[usize], dim: usize, seed: u64) -> Holdout {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut held = Holdout::new(&Promotion { max_frames: 4096, ..Promotion::default() });
@@ -37,7 +38,7 @@ fn random(n: usize, dim: usize, seed: u64) -> Array2<f32> {
     unit_rows(&Array2::from_shape_fn((n, dim), |_| uniform(&mut rng) as f32 - 0.5)).0
 }
 
-/// The formulas as they are written, frame by frame. `gap` in frames of 0.1 s.
+/// The formulas as documented, frame by frame. `gap` is in frames of 0.1 s.
 fn by_definition(held: &Holdout, distractors: &Array2<f32>, gap: i64, head: &Head) -> Scores {
     let rows: Vec<(usize, usize, Array1<f32>)> = held
         .blocks()
@@ -100,7 +101,7 @@ fn scores_are_the_formulas() {
         let right = by_definition(&held, &distractors, 12, &head);
         assert!(agree(&found.next_frame, &right.next_frame), "{found:?}\n{right:?}");
         assert!(agree(&found.auc, &right.auc), "{found:?}\n{right:?}");
-        // One frame: nothing; 0.4 s: no far frame; 0.6 s is half of the gap, and so enough.
+        // One frame has no score; 0.4 s has no far frame; 0.6 s is half the gap and therefore long enough.
         let near: Vec<bool> = found.next_frame.iter().map(|x| !x.is_nan()).collect();
         let far: Vec<bool> = found.auc.iter().map(|x| !x.is_nan()).collect();
         assert_eq!(near, [true, true, false, true, true, true, true, true]);
@@ -114,7 +115,7 @@ fn scores_are_the_formulas() {
 
 #[test]
 fn a_tie_counts_against_the_head() {
-    // Two blocks of two equal frames each; all four are the same.
+    // Two blocks of two equal frames each; all four frames are the same.
     let mut same = Holdout::new(&Promotion::default());
     for number in 0..2 {
         let latents = array![[1.0, 0.0], [1.0, 0.0]];

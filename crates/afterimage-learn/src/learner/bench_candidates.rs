@@ -1,5 +1,5 @@
-//! Every candidate of a last fit, whatever the judge says of it, and learners that part at one place of a stream: for
-//! benches that compare them.
+//! For benchmarks: every candidate of a last fit, whatever the gate decides, and learners that fork at one point of a
+//! stream.
 use ndarray::ArrayView2;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -13,27 +13,27 @@ use crate::gate::scores;
 use crate::head::Head;
 use crate::health::EmbeddingHealth;
 
-/// A candidate with what is measured of it without labels.
+/// A candidate with its label-free scores.
 #[derive(Debug, Clone)]
 pub struct CandidateReport {
     /// Kind, dimensions and options; `frozen` for the latents themselves.
     pub label: String,
-    /// Made with the trained residual.
+    /// Whether it uses the trained residual.
     pub trained: bool,
-    /// The head as it would be exported: fitted on all blocks where it is in closed form.
+    /// The head as it would be exported: a closed-form head is fitted on all blocks.
     pub head: Head,
-    /// Mean near score of the head as it is judged, fitted without the held-out blocks.
+    /// Mean next-frame retrieval score of the head that the gate scores, fitted without the held-out blocks.
     pub next_frame: f64,
-    /// Its mean far score.
+    /// Mean within-segment AUC of the same head.
     pub auc: f64,
     /// Its health on held-out frames.
     pub health: Option<EmbeddingHealth>,
 }
 
 impl Learner {
-    /// A learner at the same place of the stream, with the same statistics, memory and exported head, whose residual is
-    /// trained anew from here as `config` says (objective, optimizer, seed). What decides about statistics, blocks and
-    /// memory must be the same in `config` as it was.
+    /// Forks the learner: the copy is at the same point of the stream, with the same statistics, memory and exported
+    /// head, but trains a new residual from here on with the objective, optimizer and seed of `config`. All settings
+    /// that affect statistics, blocks and memory must be the same in `config` as before.
     #[must_use]
     pub fn fork(&self, config: &LearnerConfig) -> Self {
         let rng = ChaCha8Rng::seed_from_u64(config.learn.seed);
@@ -45,16 +45,16 @@ impl Learner {
         fork
     }
 
-    /// Takes fits from, and leaves them to, other learners of the same stream.
+    /// Shares fits with other learners of the same stream.
     pub fn share_fits(&mut self, shared: SharedFitCache) {
         self.shared = Some(shared);
     }
 
-    /// [`Learner::finish`], with every candidate of the last fit; of those in closed form only where `closed_form` says
-    /// so (then the frozen latents first).
+    /// Like [`Learner::finish`], but returns every candidate of the last fit. Closed-form candidates are included only
+    /// if `closed_form` is true (the frozen latents then come first).
     ///
     /// # Errors
-    /// As [`Learner::finish`], or the statistics allow no fit.
+    /// Same as [`Learner::finish`], or the statistics allow no fit.
     pub fn finish_with_candidates(
         &mut self,
         last_index: u64,

@@ -1,4 +1,4 @@
-//! The heads that a fit tries, made of the statistics and the residual.
+//! The heads that a fit tries, built from the statistics and the residual.
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -19,20 +19,20 @@ pub(super) struct FitOptions {
     part: Option<usize>,
 }
 
-/// A head before the judge.
+/// A candidate for the promotion gate.
 pub(super) struct CandidateHead {
     pub(super) kind: HeadKind,
     pub(super) options: FitOptions,
-    /// Dimensions of the slow head in it.
+    /// Dimensions of its slow head.
     pub(super) dim: usize,
-    /// Fitted without the held-out blocks: what is judged.
+    /// The head that the gate scores: fitted without the held-out blocks.
     pub(super) judged: Head,
 }
 
 /// The entries of `head.candidates`, checked against the parts of the latents.
 ///
 /// # Errors
-/// An entry names a part that there is none of.
+/// An entry names a part that does not exist.
 pub(super) fn candidates(config: &LearnerConfig, parts: &[Range<usize>]) -> Result<Vec<HeadSpec>> {
     let check = |spec: &HeadSpec| match spec.part {
         Some(part) if part > parts.len() => Err(Error::config(format!(
@@ -44,11 +44,11 @@ pub(super) fn candidates(config: &LearnerConfig, parts: &[Range<usize>]) -> Resu
     config.head.candidates.iter().map(check).collect()
 }
 
-/// Slow heads of one set of statistics; each recipe is fitted once, when it is first asked for.
+/// The slow heads of one set of statistics. Each set of options is fitted once, on first use.
 pub(super) struct FitCache<'a> {
     learner: &'a Learner,
     scatter: &'a ScatterStats,
-    /// Of the statistics, where fits are shared.
+    /// Fingerprint of the statistics, if fits are shared.
     fingerprint: Option<u64>,
     done: Vec<(FitOptions, Arc<SfaFit>)>,
 }
@@ -58,7 +58,7 @@ impl<'a> FitCache<'a> {
         Self { learner, scatter, fingerprint: learner.shared.as_ref().map(|_| fingerprint(scatter)), done: Vec::new() }
     }
 
-    /// The head of `head.dim` and `head.shrinkage`, which the residual sits on.
+    /// The slow head with `head.dim` and `head.shrinkage`, which is the base of the residual.
     ///
     /// # Errors
     /// The statistics allow no fit.
@@ -68,7 +68,7 @@ impl<'a> FitCache<'a> {
         Ok(learned(self.fit(recipe)?, dim, EmbeddingKind::Single, alpha))
     }
 
-    /// A slow head, alone or beside the frozen latent.
+    /// A slow head, alone or concatenated with the frozen latent.
     ///
     /// # Errors
     /// The statistics allow no fit.
@@ -89,7 +89,7 @@ impl<'a> FitCache<'a> {
         Ok(&self.done[at].1)
     }
 
-    /// Of the fits that other learners have made, or a new one.
+    /// Returns a fit from the shared cache, or makes a new one.
     fn found_or_made(&self, recipe: FitOptions) -> Result<Arc<SfaFit>> {
         let view_weight = self.learner.config.learn.augmentation.weight;
         let shared = self.learner.shared.as_ref().zip(self.fingerprint).map(|(shared, fingerprint)| {
@@ -125,7 +125,7 @@ impl Learner {
         FitOptions { shrinkage: self.config.head.shrinkage, views: true, part: None }
     }
 
-    /// Dimensions of the head under the residual.
+    /// Dimensions of the residual's base head.
     pub(super) fn base_dim(&self) -> usize {
         self.config.head.dim.min(self.form.dim())
     }
@@ -136,9 +136,9 @@ impl Learner {
         }
         FitOptions {
             shrinkage: candidate.shrinkage.unwrap_or(self.config.head.shrinkage),
-            // Without any views they are no other heads.
+            // Without any views, the option makes no difference.
             views: candidate.views || self.data.scatter.views() == 0,
-            // Of one part that is all of the latent.
+            // A single part that covers the whole latent is no restriction.
             part: candidate.part.filter(|_| self.selection.parts.len() > 1),
         }
     }
@@ -151,14 +151,14 @@ impl Learner {
         candidate.dim.unwrap_or(self.config.head.dim).min(part)
     }
 
-    /// Directions that some candidate wants of a fit.
+    /// The largest number of dimensions that any candidate needs from a fit.
     fn most_dims(&self, recipe: FitOptions) -> usize {
         let of = self.selection.candidates.iter().filter(|candidate| self.recipe(candidate) == recipe);
         let base = (recipe == self.base_recipe()).then(|| self.base_dim());
         of.map(|candidate| self.dim(candidate)).chain(base).max().unwrap_or(1)
     }
 
-    /// The head of a candidate; `None` where that is made of a residual that has had no step yet.
+    /// Builds the head of a candidate. Returns `None` if it needs the residual and that has had no gradient step yet.
     ///
     /// # Errors
     /// The statistics allow no fit.
@@ -168,7 +168,7 @@ impl Learner {
             let residual = self.trained.residual.as_ref().filter(|residual| residual.steps() > 0);
             residual.map(Residual::head).and_then(|head| match head {
                 Head::Learned(learned) => Some(Head::Learned(HeadParams { form, ..learned })),
-                // Over cells there is no mean with the slow head.
+                // Over grid cells, the mean with the slow head does not exist.
                 other => (form == EmbeddingKind::Single).then_some(other),
             })
         };
@@ -181,7 +181,7 @@ impl Learner {
         Ok(judged.map(|judged| CandidateHead { kind, options: recipe, dim, judged }))
     }
 
-    /// The slow head that a residual has to add to: that of this fit, of the residual's size.
+    /// The slow head that a residual must improve on: from this fit, with the residual's dimensions.
     ///
     /// # Errors
     /// The statistics allow no fit.
@@ -191,12 +191,12 @@ impl Learner {
 }
 
 impl CandidateHead {
-    /// What tells it from others: a head may stand in the list twice, differently written.
+    /// Identifies the head: the list may name the same head twice in different spellings.
     pub(super) fn key(&self) -> (HeadKind, FitOptions, usize) {
         (self.kind, self.options, self.dim)
     }
 
-    /// Options beside the dimensions, as they are written in `head.candidates`.
+    /// Options other than the dimensions, spelled as in `head.candidates`.
     pub(super) fn options(&self, learner: &Learner) -> String {
         let FitOptions { shrinkage, views, part } = self.options;
         let shrinkage = (shrinkage != learner.config.head.shrinkage).then(|| format!("shrinkage={shrinkage}"));
@@ -205,7 +205,7 @@ impl CandidateHead {
         [shrinkage, views, part].into_iter().flatten().collect::<Vec<_>>().join(" ")
     }
 
-    /// The same head of other statistics; `None` where it is made of more than these.
+    /// Refits the head on other statistics. Returns `None` if it depends on more than the statistics.
     ///
     /// # Errors
     /// The statistics allow no fit.
@@ -218,9 +218,9 @@ impl CandidateHead {
     }
 }
 
-/// The slow head of a fit, scaled so that the mean squared length of `y = W'(f - mu)` over the stream is the number of
-/// its dimensions: the residual then starts from inputs of the usual size, whatever the encoder's scale. (Over all
-/// latents the variance of `y` along direction `j` is the eigenvalue `lambda_j`.)
+/// The slow head of a fit, scaled so that the mean squared length of `y = W'(f - mu)` over the stream equals its number
+/// of dimensions. The residual then starts from inputs of the usual size, whatever the encoder's scale. (Over all
+/// latents, the variance of `y` along direction `j` is the eigenvalue `lambda_j`.)
 fn learned(fit: &SfaFit, dim: usize, form: EmbeddingKind, alpha: f64) -> HeadParams {
     let variance = fit.eigenvalues.iter().take(dim).sum::<f64>() / dim as f64;
     let scale = if variance > 0.0 { variance.sqrt().recip() } else { 1.0 };

@@ -1,4 +1,4 @@
-//! Watches the residual while it learns: does it still stand where the slow head under it stands?
+//! The collapse guard: checks during training that the residual is still at least as sound as the slow head under it.
 //!
 //! ```text
 //! warming ──> learning <──> holding
@@ -7,8 +7,9 @@
 //!            rolled-back ──> learning
 //! ```
 //!
-//! Every `promotion.guard_steps` gradient steps it is measured on the newest held-out blocks, which it never learns from. What
-//! collapses goes back to the last weights that were sound, at a lower rate; the exported head is never touched by it.
+//! Every `promotion.guard_steps` gradient steps, the guard measures the residual on the newest held-out blocks, which
+//! it never learns from. A collapsed residual goes back to its last sound weights, at a lower learning rate. The
+//! exported head is never affected.
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
@@ -16,99 +17,99 @@ use serde::{Deserialize, Serialize};
 use super::trainer::Residual;
 use crate::health::EmbeddingHealth;
 
-/// A gradient longer than so many times the median of the last ones, and than what clipping lets pass, is not followed.
-/// (Near a loss of zero lengths jump by as much all the time, and do no harm.)
+/// A gradient is skipped if its norm exceeds both this multiple of the median of the last norms and the clipping
+/// threshold. (Near a loss of zero, norms jump by this much all the time and do no harm.)
 const NORM_JUMP: f64 = 10.0;
-/// So many gradients make that median.
+/// Number of gradients in that median.
 const NORMS: usize = 64;
-/// Learning rate after a rollback, of that before.
+/// Factor on the learning rate after a rollback.
 const RATE_CUT: f64 = 0.3;
-/// So many steps with sound checks double it again, up to the configured one.
+/// After this many steps with sound checks, the rate doubles again, up to the configured one.
 const RECOVERY_STEPS: u64 = 1000;
-/// Retrieval so far below the slow head's is doubtful.
+/// Retrieval this far below the slow head's is doubtful.
 const RETRIEVAL_LOSS: f64 = 0.05;
-/// So many checks in a row with a doubt or a warning are a collapse.
+/// This many checks in a row with a doubt or a warning count as a collapse.
 const MISSES: u32 = 3;
 
-/// What the learner does with the residual.
+/// Training state of the residual.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LearnerStatus {
     /// Before the first sound check on this slow head.
     #[default]
     Warming,
-    /// Gradient steps are made.
+    /// Gradient steps are running.
     Learning,
-    /// No steps: the stream teaches nothing new, or a measure warns.
+    /// Paused: the stream teaches nothing new, or a measure warns.
     Holding,
-    /// The weights were put back; until the next sound check.
+    /// The weights were rolled back; lasts until the next sound check.
     RolledBack,
 }
 
-/// What happened, for the journal.
+/// An event for the journal.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
 pub enum LearnerEvent {
-    /// A check.
+    /// A health check.
     Health {
-        /// Newest frame learned from.
+        /// Index of the newest frame learned from.
         frame: u64,
-        /// Steps on this slow head.
+        /// Gradient steps since this slow head became the base.
         steps: u64,
-        /// Of the last step.
+        /// Loss of the last step.
         loss: Option<f32>,
-        /// Length of its gradient before clipping.
+        /// Norm of its gradient before clipping.
         norm: Option<f64>,
-        /// Learning rate in use, of the configured one.
+        /// Learning rate in use, relative to the configured one.
         rate: f64,
-        /// The residual ...
+        /// Health of the residual.
         residual: EmbeddingHealth,
-        /// ... and the slow head under it, on the same frames.
+        /// Health of the slow head under it, on the same frames.
         slow: EmbeddingHealth,
     },
     /// A change of state.
     State {
-        /// Newest frame learned from.
+        /// Index of the newest frame learned from.
         frame: u64,
-        /// Steps on this slow head.
+        /// Gradient steps since this slow head became the base.
         steps: u64,
-        /// Before.
+        /// The previous state.
         from: LearnerStatus,
-        /// From now on.
+        /// The new state.
         to: LearnerStatus,
-        /// Why, with figures.
+        /// The reason, with values.
         reason: String,
-        /// Learning rate from now on, of the configured one.
+        /// Learning rate from now on, relative to the configured one.
         rate: f64,
     },
 }
 
-/// What the watch remembers, for a checkpoint.
+/// The guard's state for a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct GuardState {
     pub(super) state: LearnerStatus,
-    /// Of the configured learning rate.
+    /// Learning rate relative to the configured one.
     pub(super) rate: f64,
-    /// Lengths of the last gradients.
+    /// Norms of the last gradients.
     norms: VecDeque<f64>,
     misses: u32,
-    /// Steps since the last check, and sound ones since the last doubling of the rate.
+    /// Steps since the last check, and sound steps since the rate last doubled.
     since_check: u64,
     sound_steps: u64,
 }
 
-/// The watch with the last sound weights.
+/// The guard's state with the last sound weights.
 #[derive(Debug, Clone)]
 pub(super) struct CollapseGuard {
     pub(super) memory: GuardState,
     pub(super) sound: Option<Residual>,
 }
 
-/// What a check says.
+/// Result of a check.
 #[derive(Debug, Clone, PartialEq)]
 enum GuardFinding {
     Sound,
-    /// Perhaps the next checks will say.
+    /// Not conclusive; the next checks may decide.
     Doubtful(String),
     Warning(String),
     Collapse(String),
@@ -127,12 +128,13 @@ impl CollapseGuard {
         Self { memory, sound: None }
     }
 
-    /// Where it stands.
+    /// The current training state.
     pub(super) fn state(&self) -> LearnerStatus {
         self.memory.state
     }
 
-    /// A new residual: its gradients are others, and its start is sound. The lower rate after a collapse stays.
+    /// Starts on a new residual: past gradients no longer count, and its initial weights are sound. A rate lowered
+    /// after a collapse stays low.
     pub(super) fn begin(&mut self, residual: &Residual) -> Option<(LearnerStatus, &'static str)> {
         self.memory.norms.clear();
         (self.memory.misses, self.memory.since_check) = (0, 0);
@@ -140,7 +142,7 @@ impl CollapseGuard {
         self.go(LearnerStatus::Warming).map(|from| (from, "the residual begins anew on the slow head of a fit"))
     }
 
-    /// Gradients longer than this are not followed.
+    /// Gradients with a larger norm are skipped.
     pub(super) fn most_norm(&self, clip_norm: f64) -> f64 {
         if self.memory.norms.len() < NORMS / 4 { f64::INFINITY } else { (NORM_JUMP * self.median()).max(clip_norm) }
     }
@@ -151,7 +153,7 @@ impl CollapseGuard {
         sorted.get(sorted.len() / 2).copied().unwrap_or(f64::INFINITY)
     }
 
-    /// A step was made; true when a check is due.
+    /// Records a step. Returns true if a check is due.
     pub(super) fn stepped(&mut self, norm: f64, every: u64) -> bool {
         if self.memory.norms.len() == NORMS {
             self.memory.norms.pop_front();
@@ -161,12 +163,13 @@ impl CollapseGuard {
         self.memory.since_check >= every
     }
 
-    /// Length of the last gradient.
+    /// Norm of the last gradient.
     pub(super) fn norm(&self) -> Option<f64> {
         self.memory.norms.back().copied()
     }
 
-    /// Judges a check; the state before and why, where it changed. `residual` is put back where it has collapsed.
+    /// Evaluates a check. Returns the previous state and the reason if the state changed. Rolls `residual` back if it
+    /// has collapsed.
     pub(super) fn check(
         &mut self,
         residual: &mut Residual,
@@ -190,7 +193,7 @@ impl CollapseGuard {
         }
     }
 
-    /// Puts the last sound weights back and lowers the rate; the state before.
+    /// Restores the last sound weights and lowers the rate. Returns the previous state.
     pub(super) fn roll_back(&mut self, residual: &mut Residual) -> LearnerStatus {
         if let Some(sound) = &self.sound {
             *residual = sound.clone();
@@ -201,7 +204,7 @@ impl CollapseGuard {
         std::mem::replace(&mut self.memory.state, LearnerStatus::RolledBack)
     }
 
-    /// Changes the state; the one before, where it was another.
+    /// Changes the state. Returns the previous one if it was different.
     pub(super) fn go(&mut self, to: LearnerStatus) -> Option<LearnerStatus> {
         let from = std::mem::replace(&mut self.memory.state, to);
         (from != to).then_some(from)
@@ -214,7 +217,7 @@ impl CollapseGuard {
             _ => (false, String::new()),
         };
         self.memory.misses = if doubt { self.memory.misses + 1 } else { 0 };
-        // What does not come right by itself is put right.
+        // A problem that does not go away by itself counts as a collapse.
         if self.memory.misses >= MISSES {
             GuardFinding::Collapse(format!("{why}, in {MISSES} checks"))
         } else {
@@ -228,7 +231,7 @@ impl CollapseGuard {
         }
         let spread = now.spread / slow.spread;
         let rank = now.rank / slow.rank;
-        // A slow head that is itself uneven is no collapse of the residual.
+        // If the slow head itself is uneven, the residual has not collapsed.
         let uneven = |limit: f64| now.uniformity > limit && now.uniformity > slow.uniformity + 0.5;
         let figures = |what: &str, slow: f64, now: f64| format!("{what} {now:.3}, of the slow head {slow:.3}");
         if spread < 0.5 {

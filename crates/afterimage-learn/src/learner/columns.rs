@@ -1,20 +1,21 @@
-//! What grows with the stream as lists of numbers, a column for each field: a checkpoint's header is for names and shapes.
+//! Stores whatever grows with the stream as arrays, one column per field: the checkpoint's header holds only names and
+//! shapes.
 use crate::error::Result;
 use crate::gate::{HoldoutBlock, HoldoutState};
 use crate::sampling::{BlockBuilderState, OpenBlockState, ReplayBlockState, ReplayState, ViewBufferState};
 use crate::state_dict::{LoadedTensors, Scalar, StateDict};
 
-/// What stands for no number in a column of numbers of blocks; a second column says which are none.
+/// Placeholder for "none" in a column of block numbers; a second column marks which entries are none.
 const NONE: u64 = 0;
 
-/// A column for each of `fields` under `prefix`.
+/// Adds a column for each of `fields` under `prefix`.
 macro_rules! put {
     ($contents:expr, $prefix:expr, $rows:expr, $($name:literal: $field:expr),* $(,)?) => {
         $($contents.list(format!("{}.{}", $prefix, $name), $rows.iter().map($field).collect());)*
     };
 }
 
-/// The replay memory's blocks, neighbours, free rows and frames with views, moved out of `state`.
+/// Moves the replay buffer's blocks, neighbours, free rows and frames with views out of `state`.
 pub(super) fn put_replay(contents: &mut StateDict<'_>, state: &mut ReplayState) {
     put_stored(contents, "replay.fresh", &std::mem::take(&mut state.fresh));
     put_stored(contents, "replay.long", &std::mem::take(&mut state.long));
@@ -27,7 +28,7 @@ pub(super) fn put_replay(contents: &mut StateDict<'_>, state: &mut ReplayState) 
         "blocks": |f| f.0, "cameras": |f| f.1, "segments": |f| f.2, "stamps": |f| f.3);
 }
 
-/// The reverse of [`put_replay`].
+/// The inverse of [`put_replay`].
 pub(super) fn take_replay(stored: &mut LoadedTensors, state: &mut ReplayState) -> Result<()> {
     state.fresh = take_stored(stored, "replay.fresh")?;
     state.long = take_stored(stored, "replay.long")?;
@@ -78,7 +79,7 @@ fn take_stored(stored: &mut LoadedTensors, prefix: &str) -> Result<Vec<ReplayBlo
     Ok(stamps.into_iter().zip(slots).enumerate().map(block).collect())
 }
 
-/// Held-out blocks, moved out of `state`.
+/// Moves the held-out blocks out of `state`.
 pub(super) fn put_held(contents: &mut StateDict<'_>, prefix: &str, state: &mut HoldoutState) {
     let blocks = std::mem::take(&mut state.blocks);
     put!(contents, prefix, blocks,
@@ -88,7 +89,7 @@ pub(super) fn put_held(contents: &mut StateDict<'_>, prefix: &str, state: &mut H
     contents.list(format!("{prefix}.stamps"), blocks.iter().flat_map(|b| b.stamps.iter().copied()).collect());
 }
 
-/// The reverse of [`put_held`].
+/// The inverse of [`put_held`].
 pub(super) fn take_held(stored: &mut LoadedTensors, prefix: &str, state: &mut HoldoutState) -> Result<()> {
     let lengths: Vec<u32> = stored.take_list(&format!("{prefix}.lengths"))?;
     let n = lengths.len();
@@ -107,7 +108,7 @@ pub(super) fn take_held(stored: &mut LoadedTensors, prefix: &str, state: &mut Ho
     Ok(())
 }
 
-/// The frames of the open blocks, moved out of `state`: first of all blocks, how many there are.
+/// Moves the frames of the open blocks out of `state`; the number of frames in each block comes first.
 pub(super) fn put_open(contents: &mut StateDict<'_>, state: &mut BlockBuilderState) {
     let (mut lengths, mut viewed) = (Vec::new(), Vec::new());
     let (mut index, mut stamps, mut views) = (Vec::new(), Vec::new(), Vec::new());
@@ -125,7 +126,7 @@ pub(super) fn put_open(contents: &mut StateDict<'_>, state: &mut BlockBuilderSta
     contents.list("open.views", views);
 }
 
-/// The reverse of [`put_open`].
+/// The inverse of [`put_open`].
 pub(super) fn take_open(stored: &mut LoadedTensors, state: &mut BlockBuilderState) -> Result<()> {
     let blocks = open(state).count();
     let lengths: Vec<u32> = column(stored, "open", "lengths", blocks)?;
@@ -148,7 +149,7 @@ fn column<T: Scalar>(stored: &mut LoadedTensors, prefix: &str, name: &str, n: us
     stored.take(&format!("{prefix}.{name}"), &[n])
 }
 
-/// The list `prefix.name`, cut into parts of these lengths, which must add up to it.
+/// The list `prefix.name`, split into parts of these lengths, which must add up to the whole.
 fn parts<T: Scalar>(stored: &mut LoadedTensors, prefix: &str, name: &str, lengths: &[u32]) -> Result<Vec<Vec<T>>> {
     let total = lengths.iter().map(|&n| n as usize).sum();
     let all: Vec<T> = column(stored, prefix, name, total)?;

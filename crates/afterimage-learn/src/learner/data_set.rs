@@ -1,4 +1,4 @@
-//! What the learner has seen: blocks, statistics, replay memory and holdout.
+//! The learner's data: blocks, statistics, replay buffer and holdout.
 use ndarray::Array2;
 
 use super::latent_layout::LatentLayout;
@@ -10,32 +10,33 @@ use crate::head::ScatterStats;
 use crate::sampling::block_builder::BlockBuilder;
 use crate::sampling::replay::Replay;
 
-/// At most so many training frames stand as distractors in next-frame retrieval.
+/// Maximum number of training frames that serve as distractors in next-frame retrieval.
 const MAX_DISTRACTORS: usize = 2048;
-/// One in so many training frames is a distractor.
+/// Every Nth training frame is a distractor.
 const DISTRACTOR_STEP: usize = 5;
 
-/// Samples as blocks, and what is made of these.
+/// Samples grouped into blocks, and everything derived from them.
 #[derive(Debug, Clone)]
 pub(super) struct DataSet {
     pub(super) blocks: BlockBuilder,
     /// Statistics of the training blocks.
     pub(super) scatter: ScatterStats,
-    /// The same of the held-out blocks; only a head that has passed the gate is fitted on them too.
+    /// Statistics of the held-out blocks. Only a head that has passed the gate is fitted on them too.
     pub(super) holdout_scatter: ScatterStats,
     pub(super) replay: Replay,
     pub(super) holdout: Holdout,
-    /// The oldest held-out blocks, which stay.
+    /// The oldest held-out blocks, which are kept for good.
     pub(super) reference: Holdout,
-    /// First block, segment and camera that no joined learner has.
+    /// The first block, segment and camera number that no joined learner uses.
     pub(super) joined: (u64, u64, u16),
-    /// Still samples so far, and in a row.
+    /// Static samples so far, and in a row.
     pub(super) still_seen: u64,
     pub(super) still_run: u64,
 }
 
 impl DataSet {
-    /// Nothing seen; `promotion`: with as many held-out frames as whole grids leave room for.
+    /// Creates an empty data set. `promotion` has its number of held-out frames already limited to the memory for whole
+    /// grids.
     ///
     /// # Errors
     /// `learn.replay.megabytes` is too small for latents of this size.
@@ -53,15 +54,15 @@ impl DataSet {
         })
     }
 
-    /// Training frames that stand beside the held-out ones in next-frame retrieval.
+    /// Training frames that compete with the held-out ones in next-frame retrieval.
     pub(super) fn distractors(&self) -> Array2<f32> {
         self.replay.references((self.replay.len() / DISTRACTOR_STEP).min(MAX_DISTRACTORS))
     }
 
-    /// The statistics of all blocks, the held-out ones too.
+    /// The statistics of all blocks, including the held-out ones.
     ///
     /// # Errors
-    /// They do not fit together.
+    /// The two sets of statistics do not fit together.
     pub(super) fn all_blocks(&self) -> Result<ScatterStats> {
         let mut all = self.scatter.clone();
         all.merge(&self.holdout_scatter)?;

@@ -1,4 +1,4 @@
-//! What heads measure on the held-out blocks and on the labelled probe, and how two compare.
+//! Scores heads on the held-out blocks and on the labelled probe, and compares two heads.
 use ndarray::ArrayView2;
 
 use super::{GateOutcome, Learner};
@@ -6,10 +6,10 @@ use crate::config::Promotion;
 use crate::gate::{GateResult, Scores, gate, non_inferior, regression, scores};
 use crate::head::Head;
 
-/// What a head measures.
+/// The scores of a head.
 pub(super) struct HeadScores {
     label_free: Scores,
-    /// On the labelled probe, where there is one.
+    /// Scores on the labelled probe, if there is one.
     labelled: Option<Vec<f64>>,
 }
 
@@ -23,17 +23,18 @@ impl Learner {
         measured
     }
 
-    /// Is a head significantly better, on both sides and to the probe?
+    /// Is the candidate significantly better on both tests and on the probe?
     pub(super) fn better(&self, candidate: &HeadScores, reference: &HeadScores) -> GateOutcome {
         self.judgement(candidate, reference, gate, |side| (side.lower_bound > 0.0, "not significantly better"))
     }
 
-    /// May a head that is better than the frozen latents replace one that is as well?
+    /// May a candidate that is better than the frozen latents replace an exported head that also is?
     pub(super) fn replaces(&self, candidate: &HeadScores, exported: &HeadScores) -> GateOutcome {
         self.judgement(candidate, exported, non_inferior, |side| (side.gain() >= 0.0, "worse"))
     }
 
-    /// What speaks for the frozen latents in place of the exported head: it is significantly worse on a side, or to the probe.
+    /// Why the frozen latents should replace the exported head: it is significantly worse on one of the tests or on the
+    /// probe.
     pub(super) fn harmful(&self, exported: &HeadScores, frozen: &HeadScores) -> Option<String> {
         let (config, seed) = (&self.config.promotion, self.config.learn.seed);
         let label_free = regression(&exported.label_free, &frozen.label_free, config, seed);
@@ -43,13 +44,13 @@ impl Learner {
         (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 
-    /// Mean reciprocal rank on the probe, the mean of its class means; `None` without one.
+    /// Mean reciprocal rank on the probe: the mean of the class means. `None` without a probe.
     pub(super) fn on_probe(&self, measured: &HeadScores) -> Option<f64> {
         let (probe, scores) = (self.selection.probe.as_ref()?, measured.labelled.as_ref()?);
         Some(probe.mean(scores))
     }
 
-    /// Both the held-out blocks and, where there is one, the probe must agree.
+    /// The held-out blocks and the probe, if there is one, must both agree.
     fn judgement(
         &self,
         candidate: &HeadScores,

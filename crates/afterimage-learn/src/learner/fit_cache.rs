@@ -1,15 +1,15 @@
-//! Fits that several learners share.
+//! A cache of fits that several learners share.
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::{Arc, Mutex};
 
 use super::candidates::FitOptions;
 use crate::head::{ScatterStats, SfaFit};
 
-/// Fits that are kept: a trial has one or two sets of statistics, each with a few recipes.
+/// Number of cached fits: a trial has one or two sets of statistics, each with a few sets of options.
 const KEPT: usize = 12;
 
-/// Memory of the latest fits, for learners that go through the same stream: their statistics are the same to the bit,
-/// whatever they train by gradient steps, and so are the fits. Nothing that is learned depends on it.
+/// Caches the latest fits for learners that read the same stream. Their statistics are bit-identical whatever they
+/// train by gradient steps, and so are the fits. The cache never affects what is learned.
 #[derive(Debug, Clone, Default)]
 pub struct SharedFitCache(Arc<Mutex<Vec<Entry>>>);
 
@@ -19,10 +19,10 @@ struct Entry {
     fit: Arc<SfaFit>,
 }
 
-/// What a fit depends on.
+/// Everything that a fit depends on.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Key {
-    /// Of the statistics.
+    /// Fingerprint of the statistics.
     pub(super) fingerprint: u64,
     pub(super) recipe: FitOptions,
     pub(super) keep: usize,
@@ -35,7 +35,7 @@ impl SharedFitCache {
         kept.iter().find(|entry| entry.key == key).map(|entry| entry.fit.clone())
     }
 
-    /// Keeps a fit; the oldest goes where there are many.
+    /// Adds a fit and drops the oldest if the cache is full.
     pub(super) fn keep(&self, key: Key, fit: &Arc<SfaFit>) {
         if let Ok(mut kept) = self.0.lock() {
             if kept.len() == KEPT {
@@ -46,7 +46,7 @@ impl SharedFitCache {
     }
 }
 
-/// A number for statistics, to the bit.
+/// A hash of the statistics, exact to the bit.
 pub(super) fn fingerprint(scatter: &ScatterStats) -> u64 {
     let parts = scatter.parts();
     let mut hasher = DefaultHasher::new();

@@ -1,8 +1,10 @@
-//! The learner: samples in, judged heads out. No I/O and no clock: the same samples give the same bits.
+//! The learner: turns samples into heads that pass the promotion gate. No I/O and no clock: the same samples give the
+//! same bits.
 //!
-//! Samples gather into blocks. A held-out block goes to the judge; any other to the scatter of the slow head, to replay
-//! and to gradient steps of the residual MLP. On a growing schedule a fit is made: closed-form slow heads and the
-//! trained residual are candidates, the judge says which (if any) is promoted, and a new [`Snapshot`] is handed out.
+//! Samples are grouped into blocks. Held-out blocks go to the promotion gate; all others go to the scatter statistics
+//! of the slow head, to the replay buffer and to gradient steps of the residual MLP. The learner fits on a growing
+//! schedule: closed-form slow heads and the trained residual are candidates, the gate decides which one (if any) is
+//! promoted, and the learner hands out a new [`Snapshot`].
 mod columns;
 mod data_set;
 mod governor;
@@ -52,61 +54,61 @@ use space_tracker::SpaceTracker;
 pub use space_transition::SpaceTransition;
 pub use trainer::StepBench;
 
-/// Latents that novelty is measured against.
+/// Number of reference latents for novelty.
 const REFERENCES: usize = 256;
 
-/// What was done so far.
+/// Counters of the learner's work so far.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct LearnerCounts {
-    /// Samples in closed blocks, learned from or held out.
+    /// Samples in closed blocks, training and held-out.
     pub samples: u64,
-    /// Those that were held out.
+    /// Held-out samples.
     pub held_out: u64,
-    /// Blocks closed.
+    /// Closed blocks.
     pub blocks: u64,
-    /// Gradient steps.
+    /// Gradient steps taken.
     pub steps: u64,
-    /// Loss of the last gradient step, nats.
+    /// Loss of the last gradient step, in nats.
     pub last_loss: Option<f32>,
-    /// Fits made.
+    /// Number of fits.
     pub fits: u64,
-    /// Heads promoted.
+    /// Number of promoted heads.
     pub promotions: u64,
-    /// Times the residual MLP was put back to its last sound weights.
+    /// How often the collapse guard rolled the residual MLP back to its last sound weights.
     pub rollbacks: u64,
 }
 
-/// What a fit brought.
+/// The result of a fit.
 #[derive(Debug, Clone)]
 pub struct FitOutcome {
-    /// What is exported from `activate_at` on; the head is the one before where nothing was promoted.
+    /// What is exported from `activate_at` on. If nothing was promoted, the head is the previous one.
     pub snapshot: Arc<Snapshot>,
-    /// The figures.
+    /// The candidates with their scores, and the decision.
     pub report: FitReport,
-    /// From the space before to that of a promoted head.
+    /// From the previous space to that of the promoted head.
     pub transition: Option<SpaceTransition>,
 }
 
-/// See the module. A copy measures nothing and never rests, until it gets a governor.
+/// The learner; see the module documentation. A clone measures no CPU time and never rests until it gets a governor.
 #[derive(Debug, Clone)]
 pub struct Learner {
     config: LearnerConfig,
     origin: LatentSpec,
     form: LatentLayout,
-    /// What was seen.
+    /// Blocks, statistics, replay buffer and holdout.
     data: DataSet,
-    /// The residual MLP.
+    /// The residual MLP and its training state.
     trained: ResidualTrainer,
-    /// Which head is tried, tested and promoted, and when.
+    /// Candidates, the gate's baseline and the schedule of fits.
     selection: HeadSelection,
-    /// What is exported, and was.
+    /// Current and earlier snapshots.
     spaces: SpaceTracker,
     counts: LearnerCounts,
     /// Capture time of the newest sample.
     now: Timestamp,
-    /// Newest frame.
+    /// Index of the newest frame.
     frame: u64,
-    /// What happened since it was last asked.
+    /// Events since the last call of `take_events`.
     events: Vec<LearnerEvent>,
     governor: Box<dyn CpuGovernor>,
     spent: CpuTime,
@@ -114,11 +116,11 @@ pub struct Learner {
 }
 
 impl Learner {
-    /// A learner that has seen nothing; the frozen latents are exported.
+    /// Creates a learner that has seen nothing and exports the frozen latents.
     ///
     /// # Errors
-    /// `learn.replay.megabytes` is too small for latents of this size, or `head.candidates` does not fit them, or
-    /// `learn.objective.name` is none, or does not fit the latents.
+    /// `learn.replay.megabytes` is too small for latents of this size, `head.candidates` does not fit the latents, or
+    /// `learn.objective.name` is unknown or does not fit the latents.
     pub fn new(config: &LearnerConfig, origin: LatentSpec, probe: Option<Probe>) -> Result<Self> {
         let form = LatentLayout::new(&origin, config.learn.has_cpc());
         if form.dim() > MAX_DIM {
@@ -164,10 +166,10 @@ impl Learner {
         })
     }
 
-    /// Learns from one sample; sometimes a fit falls due and brings an outcome.
+    /// Learns from one sample. Returns an outcome if a fit was due.
     ///
     /// # Errors
-    /// The latent has not the encoder's dimension.
+    /// The latent's length differs from the encoder's dimension.
     pub fn learn(&mut self, sample: &Sample) -> Result<Option<FitOutcome>> {
         (self.now, self.frame) = (sample.stamp, sample.index);
         let blocks = self.data.blocks.push(&self.form.sample(sample));
@@ -182,10 +184,10 @@ impl Learner {
         self.fit(sample.index, false)
     }
 
-    /// The end of a bounded source: the open block is closed and a last fit made, if there is anything new.
+    /// Ends a bounded source: closes the open block and, if there is anything new, makes a last fit.
     ///
     /// # Errors
-    /// As [`Learner::learn`].
+    /// Same as [`Learner::learn`].
     pub fn finish(&mut self, last_index: u64) -> Result<Option<FitOutcome>> {
         self.data.blocks.finish().into_iter().try_for_each(|block| self.take(block))?;
         if self.counts.samples == self.selection.fitted_samples {
@@ -194,7 +196,8 @@ impl Learner {
         self.fit(last_index, true)
     }
 
-    /// Fits, judges, perhaps promotes; the schedule moves on. `None`, and nothing has changed, where it was broken off.
+    /// Fits, runs the gate, promotes a head if one passes, and advances the schedule. Returns `None`, with nothing
+    /// changed, if the fit was interrupted.
     fn fit(&mut self, index: u64, last: bool) -> Result<Option<FitOutcome>> {
         let begun = self.governor.used();
         let trial = self.trial(index, last);
@@ -228,54 +231,54 @@ impl Learner {
         self.governor = governor;
     }
 
-    /// The place to sleep after work.
+    /// Lets the CPU governor sleep after work.
     pub fn rest(&self) {
         self.governor.rest();
     }
 
-    /// What long work took so far.
+    /// CPU time spent on long work so far.
     pub fn cpu_time(&self) -> CpuTime {
         self.spent
     }
 
-    /// Samples that the next fit still waits for, those of the open block counted in: at 0 the end of that block brings
-    /// the fit.
+    /// Samples still missing until the next fit, after counting those of the open block. At 0, the fit runs when that
+    /// block ends.
     pub fn samples_to_fit(&self) -> u64 {
         self.selection.next_fit.saturating_sub(self.counts.samples + self.data.blocks.open())
     }
 
-    /// What was done so far.
+    /// Counters of the work so far.
     pub fn counts(&self) -> &LearnerCounts {
         &self.counts
     }
 
-    /// Where the residual stands.
+    /// Training state of the residual.
     pub fn state(&self) -> LearnerStatus {
         self.trained.guard.state()
     }
 
-    /// Pairs in the scatter.
+    /// Number of pairs in the scatter statistics.
     pub fn pairs(&self) -> u64 {
         self.data.scatter.pairs()
     }
 
-    /// Augmented views in the scatter.
+    /// Number of augmented views in the scatter statistics.
     pub fn views(&self) -> u64 {
         self.data.scatter.views()
     }
 
-    /// Samples left out: still scenes, and those above `learn.frames_per_sec`.
+    /// Skipped samples: those of static scenes, and those above `learn.frames_per_sec`.
     pub fn left_out(&self) -> (u64, u64) {
         let counts = self.data.blocks.counts();
         (counts.still, counts.rate_limited)
     }
 
-    /// The last decision, where there was one.
+    /// The report of the last fit, if there was one.
     pub fn last(&self) -> Option<&FitReport> {
         self.selection.last.as_ref()
     }
 
-    /// What is exported now.
+    /// The snapshot that is exported now.
     pub fn exported(&self) -> &Arc<Snapshot> {
         &self.spaces.exported
     }
@@ -285,65 +288,67 @@ impl Learner {
         self.data.replay.bytes()
     }
 
-    /// A snapshot of each promoted head that the state keeps, oldest first.
+    /// One snapshot for each promoted head in the state, oldest first.
     pub fn promoted(&self) -> Vec<Arc<Snapshot>> {
         self.spaces.promoted()
     }
 
-    /// It learns from whole grids: its heads and its samples' latents are over grids, not over pooled latents.
+    /// Whether it learns from whole grids: its heads and its samples' latents are then grids instead of pooled latents.
     pub fn takes_grids(&self) -> bool {
         self.form.whole().is_some()
     }
 
-    /// Latents that may wait for it: `learn.queue_latents`, of whole grids no more than `learn.replay.megabytes` hold.
+    /// How many latents may wait in its queue: `learn.queue_latents`, but for whole grids no more than
+    /// `learn.replay.megabytes` can hold.
     pub fn queue(&self) -> usize {
         let learn = &self.config.learn;
         let fit = |grid: Grid| ((learn.replay.megabytes * 1e6) as usize / (4 * grid.numbers())).max(8);
         self.form.whole().map_or(learn.queue_latents, |grid| learn.queue_latents.min(fit(grid)))
     }
 
-    /// The configuration.
+    /// The learner's configuration.
     pub fn config(&self) -> &LearnerConfig {
         &self.config
     }
 
-    /// The snapshots that a stream going on at `next_index` needs, oldest first: the one in use there, and those to come.
-    /// A live stream takes the newest at once.
+    /// The snapshots that a stream resuming at `next_index` needs, oldest first: the one in use there and all later
+    /// ones. A live stream needs only the newest.
     pub fn snapshots_from(&self, next_index: u64, live: bool) -> Vec<Arc<Snapshot>> {
         self.spaces.from(next_index, live)
     }
 
-    /// Takes over a head that was promoted after the state was saved (a live run that was cut off).
+    /// Adopts a head that was promoted after the state was saved (in a live run that was cut off).
     pub fn adopt(&mut self, number: u64, head: Arc<Head>) {
         let head = Arc::new(self.form.head((*head).clone()));
         let space = space_of(&self.origin.encoder_sha256, &self.origin.card_hash, &head).into();
         let references = self.spaces.exported.references.clone();
-        // Its judged twin is lost; the head itself stands in, which makes it the harder to replace.
+        // The copy fitted without the held-out blocks is lost. The head itself stands in for it, which makes it harder
+        // to replace.
         self.selection.judged = head.clone();
         self.spaces.exported = Arc::new(Snapshot { number, head, space, references, activate_at: 0 });
         self.spaces.handed_out = vec![self.spaces.exported.clone()];
     }
 
-    /// Bytes that the file of a head may have, for the reserve on the disk.
+    /// Upper bound on the size of a head file in bytes, for the disk reserve.
     pub fn head_bytes(&self) -> u64 {
         let (d, head) = (self.form.dim() as u64, &self.config.head);
         let k =
             self.selection.candidates.iter().filter_map(|candidate| candidate.dim).fold(head.dim, usize::max) as u64;
         let weights = 4 * (d + d * k + head.hidden as u64 * (2 * k + 3) + k);
-        // The largest map leads to a head beside the frozen latents, or comes from one.
+        // The largest map leads to or from a head that is concatenated with the frozen latents.
         let map = 4 * (d + k) * (k + 1);
         let views = if self.config.learn.augmentation.share > 0.0 { d * (d + 1) / 2 } else { 0 };
         let scatter = 8 * (d + d * (d + 1) + views);
-        // Names, shapes and text, and a line in the journal.
+        // Names, shapes and text, plus a line in the journal.
         weights + map + self.form.context_bytes(k, &self.config) + scatter + 65536
     }
 
-    /// What happened since this was last called, oldest first.
+    /// Takes the events since the last call, oldest first.
     pub fn take_events(&mut self) -> Vec<LearnerEvent> {
         std::mem::take(&mut self.events)
     }
 
-    /// The slow-head statistics so far, held-out blocks left out.
+    /// The scatter statistics of the slow head so far, without held-out blocks.
     pub fn scatter(&self) -> &ScatterStats {
         &self.data.scatter
     }
