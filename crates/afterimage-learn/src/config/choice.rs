@@ -1,7 +1,7 @@
-//! Settings that are one word of a few.
+//! Settings with a fixed set of words.
 
-/// An enum whose variants are words of the configuration: `WORDS` lists them, `as_str` and `Display` give one, `FromStr` and
-/// serde read one. An unknown word is an error that names those that are known.
+/// Defines an enum whose variants are words of the configuration: `WORDS` lists them, `as_str` and `Display` return
+/// one, and `FromStr` and serde parse one. The error for an unknown word lists the known ones.
 #[macro_export]
 macro_rules! choices {
     ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }) => {
@@ -15,12 +15,12 @@ macro_rules! choices {
         $vis enum $name { $($(#[$doc])* #[serde(rename = $word)] $variant,)+ }
 
         impl $name {
-            /// Every word, in the order of the variants.
+            /// All words, in the order of the variants.
             $vis const WORDS: &'static [&'static str] = &[$($word),+];
-            /// Every variant.
+            /// All variants.
             $vis const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
 
-            /// The word.
+            /// The word of this variant.
             $vis fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
             }

@@ -1,4 +1,4 @@
-//! The heads that are tried at every fit, as text: `slow dim=192 views=no`.
+//! The heads that every fit tries, as text: `slow dim=192 views=no`.
 use std::borrow::Cow;
 use std::fmt;
 
@@ -8,16 +8,16 @@ use strsim::levenshtein;
 
 use super::RANGES;
 
-/// What a candidate head is made of.
+/// What a candidate head consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeadKind {
-    /// The slow head in closed form.
+    /// The slow head, in closed form.
     Slow,
-    /// The slow head with the residual that was trained on it.
+    /// The slow head with the residual trained on it.
     SlowMlp,
-    /// The mean of slow head and residual.
+    /// The mean of the slow head and the residual.
     Mean,
-    /// The frozen latent with the slow head beside it.
+    /// The frozen latent, concatenated with the slow head.
     FrozenSlow,
 }
 
@@ -32,41 +32,41 @@ const KINDS: [(&str, HeadKind); 4] = [
 /// The options of a slow head.
 const OPTIONS: [&str; 4] = ["dim", "shrinkage", "views", "part"];
 
-/// One entry of `head.candidates`: a kind and, where a slow head is fitted for it, how.
+/// One entry of `head.candidates`: a kind and, if it needs a slow head, the options of its fit.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct HeadSpec {
-    /// What it is made of.
+    /// What the head consists of.
     pub kind: HeadKind,
-    /// Dimensions; `None`: `head.dim`.
+    /// Dimensions; `None` means `head.dim`.
     pub dim: Option<usize>,
-    /// Shrinkage; `None`: `head.shrinkage`.
+    /// Shrinkage; `None` means `head.shrinkage`.
     pub shrinkage: Option<f64>,
-    /// Augmented views count in the within-pair scatter, where there are any.
+    /// Whether augmented views, if there are any, count in the within-pair scatter.
     pub views: bool,
-    /// Only this part of a latent of several parts, counted from 1; `None`: all of it.
+    /// Use only this part of a latent with several parts, counted from 1; `None` means the whole latent.
     pub part: Option<usize>,
 }
 
 impl HeadKind {
-    /// The kind by its name.
+    /// The name of the kind.
     pub fn name(self) -> &'static str {
         KINDS.iter().find(|(_, kind)| *kind == self).map_or("slow", |(name, _)| name)
     }
 
-    /// Made with the trained residual, which sits on the slow head of `head.dim` and `head.shrinkage`.
+    /// Whether it uses the trained residual, which is based on the slow head with `head.dim` and `head.shrinkage`.
     pub fn trained(self) -> bool {
         matches!(self, HeadKind::SlowMlp | HeadKind::Mean)
     }
 }
 
 impl HeadSpec {
-    /// One without options.
+    /// Creates an entry without options.
     pub fn new(kind: HeadKind) -> Self {
         Self { kind, dim: None, shrinkage: None, views: true, part: None }
     }
 
-    /// Reads `kind option=value ...`.
+    /// Parses `kind option=value ...`.
     ///
     /// # Errors
     /// Every mistake in `text`.
@@ -156,7 +156,7 @@ impl JsonSchema for HeadSpec {
     }
 }
 
-/// All mistakes in `head.candidates`.
+/// Appends all mistakes in `head.candidates` to `problems`.
 pub fn check(texts: &[String], problems: &mut Vec<String>) {
     if texts.is_empty() {
         let names = KINDS.map(|(name, _)| name).join(", ");
@@ -168,7 +168,7 @@ pub fn check(texts: &[String], problems: &mut Vec<String>) {
     }
 }
 
-/// A number in the range of the key of the configuration that it stands for.
+/// Parses a number and checks it against the range of the configuration key `key`.
 fn number(key: &str, value: &str) -> Result<f64, String> {
     let (least, most) = RANGES.iter().find(|(known, _, _)| *known == key).map_or((0.0, 0.0), |r| (r.1, r.2));
     match value.parse::<f64>() {

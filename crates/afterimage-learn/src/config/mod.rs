@@ -1,4 +1,4 @@
-//! The settings of the learner. Each part has the struct that it needs; reading them from text is the caller's.
+//! The settings of the learner. Each part has its own struct; the caller reads them from text.
 mod augmentation;
 mod choice;
 mod cpc;
@@ -21,11 +21,11 @@ pub use ranges::{RANGES, WORDS};
 pub use replay::{ReplayPolicy, ReplaySettings};
 pub use sampling::{FalseNegativeRule, GapRule, SamplingSettings};
 
-/// Everything that decides what is learned and promoted.
+/// All settings that decide what is learned and promoted.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LearnerConfig {
-    /// What is learned, from which pairs, at what pace.
+    /// What is learned, from which pairs, and at what pace.
     pub learn: Training,
     /// The shape of the head.
     pub head: Head,
@@ -89,7 +89,7 @@ impl Default for Training {
 }
 
 impl Training {
-    /// Rows or moments are predicted from those before: a term of the objective is `cpc`.
+    /// Whether a term of the objective is `cpc`, which predicts rows or moments from earlier ones.
     pub fn has_cpc(&self) -> bool {
         self.objective.name.has(Objective::Cpc)
     }

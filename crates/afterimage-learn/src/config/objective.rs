@@ -8,16 +8,16 @@ use strsim::levenshtein;
 
 use super::{CpcEmbedding, ScheduleKind, Training};
 
-/// What can be learned by gradient steps.
+/// An objective of the gradient steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Objective {
     /// SimCLR: the other pairs of the batch are negatives.
     NtXent,
     /// Instance discrimination: an augmented view of the same frame is the positive.
     Instance,
-    /// Momentum contrast: keys of a slower head in a queue are negatives.
+    /// Momentum contrast: the negatives are keys of a slower head in a queue.
     Moco,
-    /// Rows of a grid, or moments, predict those that follow.
+    /// Rows of a grid, or moments, predict the following ones.
     Cpc,
     /// Decoupled contrastive loss.
     Dcl,
@@ -25,11 +25,11 @@ pub enum Objective {
     VicReg,
     /// Cross-correlation towards the identity: no negatives.
     BarlowTwins,
-    /// Predictions of what a slower head says of the partner: no negatives.
+    /// Predicts the output of a slower head for the partner: no negatives.
     Byol,
-    /// Predictions of the partner: no negatives.
+    /// Predicts the partner: no negatives.
     SimSiam,
-    /// Contrast with the segment as the label.
+    /// Contrastive loss with the segment as the label.
     SupCon,
 }
 
@@ -47,7 +47,8 @@ const NAMES: &[(&str, Objective)] = &[
     ("supcon", Objective::SupCon),
 ];
 
-/// Fewer negatives a row than this teach nothing but noise; so do batch statistics over fewer rows.
+/// With fewer negatives per row than this, a loss teaches nothing but noise; the same holds for batch statistics over
+/// fewer rows.
 const LEAST_NEGATIVES: usize = 16;
 
 /// The largest weight of a term.
@@ -56,26 +57,26 @@ const MOST_WEIGHT: f64 = 1e6;
 /// One term of the sum.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Term {
-    /// Its weight, above 0.
+    /// Weight of the term, above 0.
     pub weight: f64,
-    /// What it is.
+    /// Objective of the term.
     pub objective: Objective,
 }
 
 impl Objective {
-    /// Its name in the configuration.
+    /// The name of the objective in the configuration.
     pub fn name(self) -> &'static str {
         NAMES.iter().find(|(_, objective)| *objective == self).map_or("", |(name, _)| name)
     }
 }
 
-/// A weighted sum of objectives; written as text, such as `dcl + 0.1 vicreg`.
+/// A weighted sum of objectives, written as text such as `dcl + 0.1 vicreg`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ObjectiveSum(Vec<Term>);
 
 impl ObjectiveSum {
-    /// The terms, at least one, each objective at most once.
+    /// The terms: at least one, and each objective at most once.
     pub fn terms(&self) -> &[Term] {
         &self.0
     }
@@ -179,8 +180,8 @@ impl Default for ObjectiveSettings {
     }
 }
 
-/// Terms of `text`: names with `+` between them, each with a weight before it where that is not 1, such as
-/// `dcl + 0.1 vicreg`.
+/// Parses `text` into terms: names joined by `+`, each preceded by its weight unless that is 1, such as `dcl + 0.1
+/// vicreg`.
 ///
 /// # Errors
 /// Every mistake, one line each.
@@ -233,7 +234,7 @@ fn unknown(name: &str) -> String {
     }
 }
 
-/// What does not fit together in `learn`, one line each.
+/// Settings in `learn` that do not fit together, one line each.
 pub fn check(learn: &Training) -> Vec<String> {
     let mut problems: Vec<String> =
         learn.objective.name.terms().iter().filter_map(|term| unfit(term.objective, learn)).collect();
@@ -248,7 +249,7 @@ pub fn check(learn: &Training) -> Vec<String> {
     problems
 }
 
-/// Why `objective` cannot work with these settings.
+/// Why `objective` cannot work with these settings, if it cannot.
 fn unfit(objective: Objective, learn: &Training) -> Option<String> {
     let (name, pairs) = (objective.name(), learn.objective.batch_pairs);
     match objective {

@@ -1,9 +1,9 @@
-//! What the settings of [`super::LearnerConfig`] may be.
+//! The allowed values of the settings of [`super::LearnerConfig`].
 
 use super::objective::QueueKind;
 use super::{AugmentationKind, CpcEmbedding, FalseNegativeRule, GapRule, OptimizerKind, ReplayPolicy, ScheduleKind};
 
-/// `(key, least, most)`, both included; a NaN is in no range.
+/// `(key, min, max)`, both inclusive; NaN is never in range.
 pub const RANGES: &[(&str, f64, f64)] = &[
     ("learn.seed", 0.0, 9.0e15),
     ("learn.frames_per_sec", 0.001, 1000.0),
@@ -63,7 +63,7 @@ pub const RANGES: &[(&str, f64, f64)] = &[
     ("promotion.guard_steps", 1.0, 1e6),
 ];
 
-/// `(key, allowed words)` for settings that are a choice, and lists of such.
+/// `(key, allowed words)` for settings that are a choice, and for lists of choices.
 pub const WORDS: &[(&str, &[&str])] = &[
     ("learn.augmentation.kinds", AugmentationKind::WORDS),
     ("learn.sampling.gap", GapRule::WORDS),

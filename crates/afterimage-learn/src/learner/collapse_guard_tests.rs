@@ -38,7 +38,7 @@ fn each_measure_warns_and_rolls_back() {
         (|h| h.uniformity = -0.9, LearnerStatus::RolledBack, "uniformity"),
         (|h| h.finite = false, LearnerStatus::RolledBack, "not finite"),
         (|h| h.retrieval = 0.76, LearnerStatus::Learning, "sound"),
-        // Higher is as good.
+        // A higher value is just as good.
         (|h| h.retrieval = 1.0, LearnerStatus::Learning, "sound"),
     ];
     for (change, to, why) in cases {
@@ -50,7 +50,7 @@ fn each_measure_warns_and_rolls_back() {
         assert_eq!(same(&now, &sound), to == LearnerStatus::RolledBack, "{reason}");
         assert_eq!(watch.memory.rate, if to == LearnerStatus::RolledBack { 0.3 } else { 1.0 });
     }
-    // What is uneven for the slow head itself is no collapse.
+    // If the slow head itself is uneven, that is no collapse.
     let (mut watch, mut now) = (CollapseGuard::new(), residual(2));
     let uneven = health(|h| h.uniformity = -0.5);
     assert_eq!(watch.check(&mut now, &uneven, &uneven), Some((LearnerStatus::Warming, "sound".into())));
@@ -67,7 +67,7 @@ fn doubts_that_stay_are_a_collapse_and_those_that_go_are_none() {
         watch.check(&mut now, &fine, &fine);
     }
     assert_eq!(watch.memory.state, LearnerStatus::Learning);
-    // Doubtful weights are not what one goes back to.
+    // A rollback never returns to doubtful weights.
     let mut later = residual(3);
     assert_eq!(watch.check(&mut later, &low, &fine), None);
     assert_eq!(watch.check(&mut later, &low, &fine), None);

@@ -1,4 +1,4 @@
-//! What a fit came to; goes into the journal as it is.
+//! The report of a fit, written to the journal as it is.
 use serde::Serialize;
 
 use super::Learner;
@@ -6,23 +6,24 @@ use crate::gate::GateResult;
 use crate::gate::probe::ProbeResult;
 use crate::health::EmbeddingHealth;
 
-/// What the judge said: the held-out blocks without labels, and the labelled probe where there is one. Both must agree.
+/// The gate's outcome: label-free scores on the held-out blocks and, if there is one, the labelled probe. Both must
+/// agree.
 #[derive(Debug, Clone, Serialize)]
 pub struct GateOutcome {
-    /// By near and far retrieval on held-out blocks; `passed` and `reason` speak for the probe, too.
+    /// Result of next-frame retrieval and AUC on held-out blocks; `passed` and `reason` also cover the probe.
     #[serde(flatten)]
     result: GateResult,
-    /// By the labelled probe.
+    /// Result of the labelled probe.
     #[serde(skip_serializing_if = "Option::is_none")]
     probe: Option<ProbeResult>,
 }
 
 impl GateOutcome {
-    /// Of the two together.
+    /// Combines the two results.
     pub(super) fn new(mut result: GateResult, probe: Option<ProbeResult>) -> Self {
         if let Some(probe) = &probe {
             result.reason = match (result.passed, probe.passed) {
-                // Only what speaks against it.
+                // Keep only the objections.
                 (false, true) => result.reason,
                 (true, false) => probe.reason.clone(),
                 _ => format!("{}; {}", result.reason, probe.reason),
@@ -32,67 +33,68 @@ impl GateOutcome {
         Self { result, probe }
     }
 
-    /// The candidate may take the place of the reference.
+    /// Whether the candidate may replace the reference.
     pub fn passed(&self) -> bool {
         self.result.passed
     }
 
-    /// Why, in one line with figures.
+    /// The reason in one line, with values.
     pub fn reason(&self) -> &str {
         &self.result.reason
     }
 }
 
-/// The outcome of one fit: which heads were tried, what the judge said of each, and what is exported from now on.
+/// The report of one fit: which heads were tried, how the gate decided on each, and what is exported from now on.
 #[derive(Debug, Clone, Serialize)]
 pub struct FitReport {
-    /// The last frame that the fit knows of.
+    /// Index of the last frame that the fit includes.
     pub frame: u64,
-    /// Samples learned from or held out so far.
+    /// Training and held-out samples so far.
     pub samples: u64,
-    /// Pairs in the scatter.
+    /// Number of pairs in the scatter statistics.
     pub pairs: u64,
-    /// Blocks and frames that were judged on.
+    /// Number of held-out blocks that the gate used.
     pub holdout_blocks: usize,
-    /// Frames that were judged on.
+    /// Number of held-out frames that the gate used.
     pub holdout_frames: usize,
-    /// Gradient steps that the residual MLP had.
+    /// Gradient steps of the residual MLP.
     pub steps: u64,
-    /// Candidates in the order tried. Without a probe the first that passes ends the trial.
+    /// Candidates in the order tried. Without a probe, the trial ends with the first one that passes.
     pub candidates: Vec<CandidateOutcome>,
-    /// Candidates that could not be made, and why.
+    /// Candidates that could not be built, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<String>,
-    /// Which of the candidates passed and was chosen, from 0.
+    /// Index (from 0) of the candidate that passed and was chosen.
     pub chosen: Option<usize>,
-    /// It was not promoted: `promotion.min_interval_secs` were not over, and these are left.
+    /// Seconds left of `promotion.min_interval_secs`, if the chosen candidate was not promoted for that reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_secs: Option<f64>,
-    /// The exported head was found harmful: the frozen latents are promoted in its place, and this is why.
+    /// Why the exported head was found harmful, if it was. The frozen latents are then promoted in its place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub demotion: Option<String>,
-    /// Version of the head that was promoted, or `None`: the exported head stays.
+    /// Version of the promoted head, or `None` if the exported head stays.
     pub promoted: Option<u64>,
     /// Version of the head exported from now on.
     pub exported: u64,
-    /// In one line: why.
+    /// The reason, in one line.
     pub reason: String,
     /// Health of the frozen latents on the held-out frames.
     pub frozen_health: Option<EmbeddingHealth>,
     /// Health of the exported head on the same frames.
     pub exported_health: Option<EmbeddingHealth>,
-    /// How much what is exported from now on differs from what was, see [`crate::health::drift`]; `None`: the same.
+    /// How far the newly exported head has moved from the previous one, see [`crate::health::drift`]; `None` if it is
+    /// the same.
     pub drift: Option<f64>,
-    /// TR@1 of the exported head on the oldest held-out blocks, less that of the frozen latents ...
+    /// TR@1 of the exported head on the oldest held-out blocks, minus that of the frozen latents.
     pub reference_gain: Option<f64>,
-    /// ... and how much less it is than the best so far: what was forgotten.
+    /// How far that gain is below the best one so far: what was forgotten.
     pub forgetting: Option<f64>,
-    /// The exported head against the frozen latents on the same frames; `None` while the frozen ones are exported.
+    /// The exported head against the frozen latents on the same frames; `None` while the frozen latents are exported.
     pub gain: Option<GateOutcome>,
 }
 
 impl FitReport {
-    /// Before any candidate.
+    /// The report before any candidate is tried.
     pub(super) fn begin(learner: &Learner, frame: u64) -> Self {
         Self {
             frame,
@@ -118,7 +120,7 @@ impl FitReport {
         }
     }
 
-    /// In one line: what was promoted, or why nothing was.
+    /// What was promoted, or why nothing was, in one line.
     pub(super) fn tell(&self) -> String {
         if let (Some(why), Some(number)) = (&self.demotion, self.promoted) {
             let before = number - 1;
@@ -143,7 +145,7 @@ impl FitReport {
                 ),
             };
         }
-        // The candidate that came furthest says most.
+        // The candidate that came furthest is the most informative.
         let furthest = self.candidates.iter().find(|c| c.against_frozen.passed()).unwrap_or(tried);
         let (name, dim) = (&furthest.name, furthest.dim);
         match furthest.objection() {
@@ -155,19 +157,19 @@ impl FitReport {
     }
 }
 
-/// Kind, dimensions and options in one.
+/// Joins kind, dimensions and options.
 pub(super) fn label(name: &str, dim: usize, options: &str) -> String {
     let words = [name, &dim.to_string(), options];
     words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 impl CandidateOutcome {
-    /// Kind, dimensions and options in one.
+    /// Kind, dimensions and options as one string.
     pub fn label(&self) -> String {
         label(&self.name, self.dim, &self.options)
     }
 
-    /// What spoke against it first, and against which head.
+    /// The first gate that the candidate failed, with the name of the head it was compared with.
     fn objection(&self) -> Option<(&'static str, &GateOutcome)> {
         [
             ("the frozen latents", Some(&self.against_frozen)),
@@ -179,20 +181,20 @@ impl CandidateOutcome {
     }
 }
 
-/// One head that was tried.
+/// One tried head.
 #[derive(Debug, Clone, Serialize)]
 pub struct CandidateOutcome {
     /// `slow`, `slow+mlp`, `mean` or `frozen+slow`.
     pub name: String,
     /// Dimensions of its embedding.
     pub dim: usize,
-    /// What else `head.candidates` says of it.
+    /// Its other options in `head.candidates`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub options: String,
-    /// Against the frozen latents.
+    /// Comparison with the frozen latents.
     pub against_frozen: GateOutcome,
-    /// Against the exported head, where that is a learned one and the first gate passed.
+    /// Comparison with the exported head, if that is a learned one and the first gate passed.
     pub against_exported: Option<GateOutcome>,
-    /// `slow+mlp` and `mean` only, where no probe chooses: against the slow head of the same fit.
+    /// Comparison with the slow head of the same fit; only for `slow+mlp` and `mean`, and only if no probe chooses.
     pub against_slow: Option<GateOutcome>,
 }

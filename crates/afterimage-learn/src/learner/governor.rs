@@ -1,14 +1,14 @@
-//! The processor time that the learner may take.
+//! Limits the CPU time of the learner.
 use std::time::Duration;
 
-/// Limits the processor time of the learner. Nothing that is learned depends on it, except that a fit that is in the way of
-/// a stop comes later.
+/// Limits the learner's CPU time. It does not affect what is learned, except that a fit interrupted by a stop is done
+/// later.
 pub trait CpuGovernor: std::fmt::Debug + Send {
-    /// Processor time used so far, for [`CpuTime`].
+    /// CPU time used so far, for [`CpuTime`].
     fn used(&self) -> Duration;
-    /// Called between the pieces of long work: the place to sleep.
+    /// Called between the pieces of long work; may sleep.
     fn rest(&self);
-    /// A fit is to be broken off: it falls due again with the next block.
+    /// Whether to interrupt the current fit. It is then due again at the next block.
     fn stops(&self) -> bool;
 }
 
@@ -32,11 +32,11 @@ impl Clone for Box<dyn CpuGovernor> {
     }
 }
 
-/// Processor time that long work took, as [`CpuGovernor::used`] measures it.
+/// CPU time of long work, as [`CpuGovernor::used`] measures it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CpuTime {
-    /// Gradient steps, all together.
+    /// Total of all gradient steps.
     pub steps: Duration,
-    /// Fits with their trials, all together.
+    /// Total of all fits, including their trials.
     pub fits: Duration,
 }

@@ -1,4 +1,4 @@
-//! In which form the learner takes latents that are grids.
+//! How the learner handles latents that are grids.
 use std::borrow::Cow;
 
 use ndarray::{Array2, ArrayView2, s};
@@ -11,12 +11,12 @@ use crate::gate::probe::Probe;
 use crate::head::{Grid, Head};
 use crate::sampling::{Block, Sample, Views};
 
-/// Held-out frames of a block that are kept at least.
+/// Minimum number of held-out frames kept per block.
 const LEAST_HELD: usize = 4;
 
-/// Latents that are vectors stay as they are. Grids are pooled as they come, so that everything after deals with vectors;
-/// only an objective that predicts rows keeps them whole. Then replay and held-out blocks hold whole grids, every head
-/// takes whole grids, and what is about frames (the slow statistics, the references for novelty) pools them on the way.
+/// Vector latents stay as they are. Grids are pooled on arrival, so that everything downstream handles vectors. Only an
+/// objective that predicts rows keeps the grids whole: then the replay buffer and the held-out blocks hold whole grids,
+/// every head takes whole grids, and the statistics per frame (slow-head statistics, references for novelty) pool them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LatentLayout {
     dim: usize,
@@ -25,30 +25,31 @@ pub(super) struct LatentLayout {
 }
 
 impl LatentLayout {
-    /// `whole`: grids are learned from as grids.
+    /// `whole`: learn from grids as grids.
     pub(super) fn new(origin: &LatentSpec, whole: bool) -> Self {
         Self { dim: origin.pooled_dim(), grid: origin.shape(), whole }
     }
 
-    /// Length of a latent, pooled where it is a grid.
+    /// Length of a latent, after pooling if it is a grid.
     pub(super) fn dim(self) -> usize {
         self.dim
     }
 
-    /// The shape of the grids that are learned from.
+    /// The shape of the grids, if whole grids are learned from.
     pub(super) fn whole(self) -> Option<Grid> {
         self.grid.filter(|_| self.whole)
     }
 
-    /// Numbers of a latent in memory.
+    /// Number of values per latent in memory.
     pub(super) fn numbers(self) -> usize {
         self.whole().map_or(self.dim, Grid::numbers)
     }
 
-    /// Held-out frames kept: `promotion.max_frames`, and of whole grids no more than `learn.replay.megabytes` hold as f32.
+    /// Sets the number of held-out frames to `promotion.max_frames`, but for whole grids to no more than
+    /// `learn.replay.megabytes` can hold as f32.
     ///
     /// # Errors
-    /// That is too few for the judge.
+    /// That number is too small for the promotion gate.
     pub(super) fn judge(self, config: &LearnerConfig) -> Result<Promotion> {
         let judge = config.promotion.clone();
         let Some(grid) = self.whole() else { return Ok(judge) };
@@ -67,8 +68,8 @@ impl LatentLayout {
         Ok(Promotion { max_frames: judge.max_frames.min(held), ..judge })
     }
 
-    /// A held-out block as it is kept. Of whole grids only every Nth frame, so that twice the blocks that the judge needs
-    /// fit in.
+    /// A held-out block as it is kept. Of whole grids, only every Nth frame is kept, so that twice the blocks that the
+    /// gate needs fit into memory.
     pub(super) fn held(self, mut block: Block, judge: &Promotion) -> Block {
         block.views = Views::default();
         let most = (judge.max_frames / (2 * judge.min_blocks)).max(LEAST_HELD);
@@ -81,12 +82,13 @@ impl LatentLayout {
         block
     }
 
-    /// Held-out frames that stay for good, to see what is forgotten; of whole grids half as many as are judged on.
+    /// Number of held-out frames that are kept for good to measure forgetting; for whole grids, half as many as the
+    /// gate uses.
     pub(super) fn reference_frames(self, judge: &Promotion) -> usize {
         if self.whole().is_some() { REFERENCE_FRAMES.min(judge.max_frames / 2) } else { REFERENCE_FRAMES }
     }
 
-    /// A sample as it is learned from.
+    /// Converts a sample to the layout that is learned from.
     pub(super) fn sample(self, sample: &Sample) -> Cow<'_, Sample> {
         match self.grid {
             Some(grid) if !self.whole => {
@@ -104,7 +106,7 @@ impl LatentLayout {
         }
     }
 
-    /// A block of samples with its latents pooled.
+    /// A block of samples with pooled latents.
     pub(super) fn pooled(self, block: &Block) -> Cow<'_, Block> {
         let Some(grid) = self.whole() else { return Cow::Borrowed(block) };
         let pool = |rows: &Array2<f32>| {
@@ -115,12 +117,12 @@ impl LatentLayout {
         Cow::Owned(Block { latents: pool(&block.latents), index, stamps, views, ..*block })
     }
 
-    /// Rows in memory as latents of frames.
+    /// Converts rows in memory to latents of frames.
     pub(super) fn latents(self, rows: ArrayView2<'_, f32>) -> Array2<f32> {
         self.whole().map_or_else(|| rows.to_owned(), |grid| grid.pooled(rows))
     }
 
-    /// A labelled probe as the heads of this form take it.
+    /// Converts a labelled probe to the layout that the heads take.
     pub(super) fn probe(self, probe: Probe) -> Probe {
         match self.grid {
             Some(grid) if !self.whole => probe.mapped(|rows| grid.pooled(rows)),
@@ -128,7 +130,7 @@ impl LatentLayout {
         }
     }
 
-    /// Bytes of a context network in the file of a head.
+    /// Size in bytes of a context network in a head file.
     pub(super) fn context_bytes(self, channels: u64, config: &LearnerConfig) -> u64 {
         let learn = &config.learn;
         if self.whole().is_none() || learn.cpc.embedding != CpcEmbedding::Context {
@@ -138,7 +140,7 @@ impl LatentLayout {
         4 * blocks * (2 * width * channels + 5 * width * width + 3 * width + channels)
     }
 
-    /// `head` over (pooled) latents as one that takes rows in memory.
+    /// Wraps `head`, which takes (pooled) latents, so that it takes rows in memory.
     pub(super) fn head(self, head: Head) -> Head {
         match self.whole() {
             Some(grid) => head.pooling(grid),
@@ -147,7 +149,7 @@ impl LatentLayout {
     }
 }
 
-/// Refuses an objective that the latents do not fit.
+/// Rejects an objective that does not fit the latents.
 pub(super) fn fits(config: &LearnerConfig, form: LatentLayout) -> Result<()> {
     let learn = &config.learn;
     if !learn.has_cpc() {

@@ -1,16 +1,16 @@
-//! Several learners joined to one: their statistics add up exactly.
+//! Merges learners: their statistics add up exactly.
 use super::Learner;
 use crate::error::Result;
 use crate::sampling::Block;
 
 impl Learner {
-    /// Takes over what `other`, a learner over the same encoder, has seen: the statistics of the slow head are added, so
-    /// that the next fit is that of one learner that has seen all of it (to the rounding of sums); held-out and replayed
-    /// blocks are taken in as if they came now, as far as memory allows. Blocks, segments and cameras keep apart. Heads
-    /// and a residual of `other` are not taken over, nor is a block that is still open.
+    /// Merges what `other`, a learner over the same encoder, has seen. The slow-head statistics are added, so that the
+    /// next fit equals that of one learner that has seen everything (up to rounding of sums). Held-out and replayed
+    /// blocks are added as if they arrived now, as far as memory allows. Blocks, segments and cameras stay separate.
+    /// Heads, a residual and an open block of `other` are not merged.
     ///
     /// # Errors
-    /// Latents of another length; nothing is taken over then.
+    /// The latents differ in length; nothing is merged then.
     pub fn join(&mut self, other: &Learner) -> Result<()> {
         self.data.scatter.merge(&other.data.scatter)?;
         self.data.holdout_scatter.merge(&other.data.holdout_scatter)?;
@@ -44,7 +44,7 @@ impl Learner {
         Ok(())
     }
 
-    /// Newest frame learned from.
+    /// Index and capture time of the newest frame learned from.
     pub fn newest_frame(&self) -> (u64, crate::Timestamp) {
         (self.frame, self.now)
     }

@@ -1,4 +1,4 @@
-//! Candidates before the judge.
+//! Runs candidates through the promotion gate.
 use std::sync::Arc;
 
 use ndarray::{Array2, ArrayView2};
@@ -11,19 +11,19 @@ use super::{CandidateOutcome, FitReport, GateOutcome, Learner};
 use crate::head::{Head, HeadParams};
 use crate::health::{drift, retrieval_at_1};
 
-/// What a trial promotes.
+/// The head that a trial promotes.
 pub(super) struct Promoted {
-    /// Exported from now on.
+    /// The head exported from now on.
     pub(super) head: Arc<Head>,
-    /// The same without the held-out blocks, for later comparisons on them.
+    /// The same head fitted without the held-out blocks, for later comparisons on them.
     pub(super) judged: Arc<Head>,
 }
 
-/// What candidates are measured against.
+/// The scores that candidates are compared with.
 struct Baselines {
     distractors: Array2<f32>,
     frozen: HeadScores,
-    /// The exported head, where that is a learned one.
+    /// Scores of the exported head, if that is a learned one.
     exported: Option<HeadScores>,
 }
 
@@ -31,13 +31,14 @@ struct Baselines {
 struct Winner {
     rung: CandidateHead,
     measured: HeadScores,
-    /// Mean reciprocal rank on the probe.
+    /// Its mean reciprocal rank on the probe.
     on_probe: Option<f64>,
 }
 
 impl Learner {
-    /// The figures of a fit at `frame`, and what it promotes. The residual starts anew on the new slow head. `last`: no
-    /// fit will follow, so none is waited for. `None` where it was broken off: nothing has changed.
+    /// Runs a trial at `frame`. Returns its report and what it promotes. The residual restarts on the new slow head.
+    /// `last` means that no fit will follow, so the minimum interval does not apply. Returns `None`, with nothing
+    /// changed, if the trial was interrupted.
     pub(super) fn trial(&mut self, frame: u64, last: bool) -> Option<(FitReport, Option<Promoted>)> {
         let mut decision = FitReport::begin(self, frame);
         let mut fits = FitCache::new(self, &self.data.scatter);
@@ -65,7 +66,7 @@ impl Learner {
         Some((decision, promoted))
     }
 
-    /// The residual anew, on a slow head.
+    /// Restarts the residual on a slow head.
     pub(super) fn begin_residual(&mut self, base: HeadParams) {
         let residual = Residual::start(base, &self.config, self.form.whole(), &mut self.trained.rng);
         let began = self.trained.guard.begin(&residual);
@@ -76,7 +77,7 @@ impl Learner {
         }
     }
 
-    /// What is promoted, if anything; `decision` gets the figures. Broken off, it comes to nothing soon.
+    /// Returns what is promoted, if anything, and fills in `decision`. If interrupted, returns `None` soon.
     fn judge(&self, fits: &mut FitCache<'_>, last: bool, decision: &mut FitReport) -> Option<Promoted> {
         let distractors = self.data.distractors();
         let identity = self.form.head(Head::Identity { dim: self.form.dim() });
@@ -91,7 +92,7 @@ impl Learner {
             return None;
         }
         let harm = ground.exported.as_ref().and_then(|exported| self.harmful(exported, &ground.frozen));
-        // Away from a head that does harm there is no waiting.
+        // Leaving a harmful head need not wait.
         let waits = if last || harm.is_some() { None } else { self.selection.secs_to_wait(self.now) };
         let mut measured = ground.exported;
         let promoted = match (winner, waits) {
@@ -115,7 +116,8 @@ impl Learner {
             decision.promoted = Some(self.spaces.exported.number + 1);
             decision.exported = self.spaces.exported.number + 1;
         }
-        // Health and gain are measured with the judged head: the exported one has seen the held-out blocks.
+        // Health and gain are measured with the head fitted without the held-out blocks: the exported one has seen
+        // them.
         let judged = promoted.as_ref().map_or(&*self.selection.judged, |p: &Promoted| &*p.judged);
         decision.gain = measured.map(|measured| self.better(&measured, &ground.frozen));
         (decision.frozen_health, decision.exported_health) = (self.health(&identity), self.health(judged));
@@ -125,8 +127,9 @@ impl Learner {
         promoted
     }
 
-    /// Candidates one by one. Without a probe the first that passes is the winner: no label-free measure ranks heads that
-    /// pass, so searching among them gains nothing. With one, all are tried, and the best on the probe wins.
+    /// Tries the candidates one by one. Without a probe, the first one that passes wins: no label-free measure ranks
+    /// heads that pass, so searching among them gains nothing. With a probe, all are tried and the best on the probe
+    /// wins.
     fn try_candidates(&self, fits: &mut FitCache<'_>, ground: &Baselines, decision: &mut FitReport) -> Option<Winner> {
         let (mut winner, mut slow, mut tried) = (None::<Winner>, None, Vec::new());
         for candidate in self.selection.candidates.iter().take_while(|_| !self.governor.stops()) {
@@ -146,8 +149,8 @@ impl Learner {
                 .filter(|_| against_frozen.passed())
                 .map(|exported| self.replaces(&measured, exported));
             let on_probe = self.on_probe(&measured);
-            // Gradient steps have to add to the closed form, significantly and on both sides, or stay unchosen; a probe compares
-            // them with it like any other.
+            // A trained head must improve on the closed form significantly and on both tests, or it is not chosen. A
+            // probe compares it like any other head.
             let has_to_add = rung.kind.trained() && against_frozen.passed() && on_probe.is_none();
             if has_to_add && slow.is_none() {
                 slow = self.slow_reference(fits).ok().map(|head| self.measure(&head, ground.distractors.view()));
@@ -176,8 +179,9 @@ impl Learner {
         winner
     }
 
-    /// The same head fitted on all blocks, the held-out ones too: a fourth more data. It is exported if it passes as
-    /// well (no proof any more, since it has seen the blocks, but a guard against a bad solve); else the judged one.
+    /// Refits the head on all blocks, including the held-out ones: a quarter more data. The refitted head is exported
+    /// if it passes as well; otherwise the head that the gate scored is. (Passing proves nothing any more, since it has
+    /// seen the blocks, but it guards against a bad solve.)
     fn refit(&self, rung: &CandidateHead, frozen: &HeadScores, distractors: ArrayView2<f32>) -> Promoted {
         let judged = Arc::new(rung.judged.clone());
         let all = || {
@@ -190,7 +194,7 @@ impl Learner {
         Promoted { head: fitted.map_or_else(|| judged.clone(), Arc::new), judged }
     }
 
-    /// How far `head` is from the exported one, on the newest held-out blocks; `None` where it is that one.
+    /// How far `head` is from the exported one on the newest held-out blocks; `None` if it is the exported one.
     fn drift(&self, head: &Head) -> Option<f64> {
         if *head == *self.selection.judged {
             return None;
@@ -201,7 +205,7 @@ impl Learner {
         drift.is_finite().then_some(drift)
     }
 
-    /// TR@1 of `head` on the oldest held-out blocks, less that of the frozen latents.
+    /// TR@1 of `head` on the oldest held-out blocks, minus that of the frozen latents.
     fn reference_gain(&self, head: &Head) -> Option<f64> {
         let (latents, blocks) = newest(&self.data.reference, 2)?;
         let of = |head: &Head| retrieval_at_1(head.embed_rows(latents.view()).view(), &blocks);

@@ -1,4 +1,4 @@
-//! What the hot path uses of the learner: an immutable head with all that belongs to it.
+//! The learner's output for the inference loop: an immutable head with everything that belongs to it.
 use std::sync::Arc;
 
 use ndarray::Array2;
@@ -8,23 +8,23 @@ use crate::head::Head;
 use crate::linalg::dot;
 use crate::spaces::space_of;
 
-/// A head in use, never changed once made.
+/// A head in use; immutable.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
-    /// Version of the head: 0 is the frozen encoder, each promotion adds one.
+    /// Version of the head: 0 is the frozen encoder, and each promotion adds one.
     pub number: u64,
-    /// The head.
+    /// The head that computes the embeddings.
     pub head: Arc<Head>,
-    /// The space of its embeddings.
+    /// Name of the space of its embeddings.
     pub space: Arc<str>,
-    /// `[m, d]` unit rows: latents seen before, for novelty. Empty before the first fit.
+    /// `[m, d]` unit rows: earlier latents as references for novelty. Empty before the first fit.
     pub references: Array2<f32>,
-    /// First frame that may be embedded with it.
+    /// Index of the first frame that may be embedded with it.
     pub activate_at: u64,
 }
 
 impl Snapshot {
-    /// The frozen latents as they are, pooled where they are grids.
+    /// The frozen latents themselves, pooled if they are grids.
     pub fn frozen(latents: &LatentSpec) -> Self {
         let dim = latents.pooled_dim();
         let head = Arc::new(Head::Identity { dim });
@@ -32,7 +32,7 @@ impl Snapshot {
         Self { number: 0, head, space, references: Array2::zeros((0, dim)), activate_at: 0 }
     }
 
-    /// `1 - max_j f . r_j` over the references `r`, 0 (seen before) to 2; `None` before there are references.
+    /// `1 - max_j f . r_j` over the references `r`, from 0 (seen before) to 2; `None` if there are no references yet.
     pub fn novelty(&self, latent: &[f32]) -> Option<f32> {
         let rows = self.references.rows().into_iter();
         let nearest = rows.filter_map(|row| row.to_slice().map(|r| dot(latent, r))).reduce(f32::max)?;

@@ -1,4 +1,4 @@
-//! What is exported, and what was.
+//! Tracks the current and earlier exported snapshots.
 use std::sync::Arc;
 
 use super::Snapshot;
@@ -6,21 +6,21 @@ use super::Snapshot;
 /// The snapshots that a stream may still need.
 #[derive(Debug, Clone)]
 pub(super) struct SpaceTracker {
-    /// In use from its frame on.
+    /// In use from its `activate_at` frame on.
     pub(super) exported: Arc<Snapshot>,
-    /// Handed out and perhaps not in use yet, oldest first; the state keeps them.
+    /// Snapshots that were handed out and may not be in use yet, oldest first; the state keeps them.
     pub(super) handed_out: Vec<Arc<Snapshot>>,
 }
 
 impl SpaceTracker {
-    /// Hands out another one.
+    /// Hands out a new snapshot.
     pub(super) fn push(&mut self, snapshot: &Arc<Snapshot>) {
         self.exported = snapshot.clone();
         self.handed_out.push(snapshot.clone());
     }
 
-    /// The snapshots that a stream going on at `next_index` needs, oldest first: the one in use there, and those to come.
-    /// A live stream takes the newest at once.
+    /// The snapshots that a stream resuming at `next_index` needs, oldest first: the one in use there and all later
+    /// ones. A live stream needs only the newest.
     pub(super) fn from(&self, next_index: u64, live: bool) -> Vec<Arc<Snapshot>> {
         if live {
             return vec![self.exported.clone()];
@@ -29,7 +29,7 @@ impl SpaceTracker {
         self.handed_out[in_use..].to_vec()
     }
 
-    /// A snapshot of each promoted head that is kept, oldest first.
+    /// One snapshot for each promoted head that is kept, oldest first.
     pub(super) fn promoted(&self) -> Vec<Arc<Snapshot>> {
         let mut promoted: Vec<Arc<Snapshot>> = self.handed_out.iter().filter(|s| s.number > 0).cloned().collect();
         promoted.dedup_by_key(|snapshot| snapshot.number);

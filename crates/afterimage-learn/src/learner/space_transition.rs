@@ -1,4 +1,4 @@
-//! From the space before to the one that a promotion opens: the new head is turned onto the old one, and a map is fitted.
+//! From the previous space to the one that a promotion opens: rotates the new head onto the old one and fits a map.
 use std::sync::Arc;
 
 use ndarray::Array2;
@@ -8,29 +8,30 @@ use crate::error::{Error, Result};
 use crate::head::Head;
 use crate::spaces::{FittedMap, RetrievalSplit, fit, procrustes_rotation};
 
-/// Latents that a map is fitted on, at most; of whole grids no more than these numbers in all.
+/// Maximum number of latents to fit a map on; for whole grids, the same number of values in total.
 const REFERENCES: usize = 2048;
 const REFERENCE_NUMBERS: usize = 1 << 24;
 
-/// How embeddings of the space before come into the new one.
+/// How embeddings of the previous space map to the new one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SpaceTransition {
-    /// The space before, and the head that it is of.
+    /// The previous space.
     pub from: Arc<str>,
-    /// Number of that head.
+    /// Version of the head that the previous space belongs to.
     pub from_head: u64,
-    /// The map, and what was measured of it on held-out blocks.
+    /// The map and its scores on held-out blocks.
     pub fitted: FittedMap,
 }
 
 impl Learner {
-    /// The latents that maps are fitted on now, evenly over all that is in memory; no held-out ones.
+    /// The latents that maps are fitted on now, sampled evenly from everything in memory, without held-out ones.
     pub fn map_references(&self) -> Array2<f32> {
         self.data.replay.references((REFERENCE_NUMBERS / self.form.numbers().max(1)).min(REFERENCES))
     }
 
-    /// `head` as it is promoted (turned onto the exported one, where both have an own part of one size and `head.align`
-    /// says so), and the way from the exported one to it. The work does not grow with what was seen.
+    /// Returns `head` as it is promoted, and the transition from the exported head to it. If `head.align` is set and
+    /// both heads have an own part of the same size, the new head is rotated onto the exported one. The cost does not
+    /// grow with the stream.
     pub(super) fn passage_to(&self, head: Arc<Head>) -> (Arc<Head>, Result<SpaceTransition>) {
         let old = &*self.spaces.exported.head;
         let references = self.map_references();

@@ -1,4 +1,4 @@
-//! The learner as text and arrays, to save it and to go on exactly.
+//! Saves the learner as text and arrays, and restores it exactly.
 use std::sync::Arc;
 
 use half::f16;
@@ -19,7 +19,7 @@ use crate::head::Head;
 use crate::sampling::{BlockBuilderState, Replay, ReplayState};
 use crate::state_dict::{LoadedTensors, StateDict, TensorView};
 
-/// Everything of the learner that does not grow with the stream.
+/// The part of the state that does not grow with the stream.
 #[derive(Debug, Serialize, Deserialize)]
 struct Small {
     counts: LearnerCounts,
@@ -34,7 +34,7 @@ struct Small {
     held: HoldoutState,
     /// Whether there is a residual.
     residual: bool,
-    /// Whether there are weights to go back to.
+    /// Whether there are sound weights to roll back to.
     sound: bool,
     watch: GuardState,
     warned: bool,
@@ -54,8 +54,8 @@ struct SmallSnapshot {
 }
 
 impl Learner {
-    /// Saves the learner with `write`, and the arrays `more` beside it; `next_index` is the first frame that it has not seen. What the stream no longer
-    /// needs before that frame is let go.
+    /// Saves the learner with `write`, together with the arrays in `more`. `next_index` is the first frame that the
+    /// learner has not seen; whatever the stream no longer needs before that frame is dropped.
     ///
     /// # Errors
     /// Those of `write`.
@@ -82,7 +82,7 @@ impl Learner {
             fitted_samples: self.selection.fitted_samples,
             now: self.now.0,
             promoted_at: self.selection.promoted_at.map(|stamp| stamp.0),
-            // A seeded stream is far from 2^64 words.
+            // A seeded stream stays far below 2^64 words.
             rng_word: self.trained.rng.get_word_pos() as u64,
             blocks,
             replay,
@@ -124,10 +124,10 @@ impl Learner {
         write(&mut contents)
     }
 
-    /// Goes on as saved. On an error the learner is as before.
+    /// Restores a saved state. On an error, the learner is unchanged.
     ///
     /// # Errors
-    /// Parts that are missing or do not fit together or to the configuration.
+    /// Parts are missing, or do not fit together or the configuration.
     pub fn restore(&mut self, stored: &mut LoadedTensors) -> Result<()> {
         let (form, dim) = (self.form, self.form.dim());
         let mut small: Small = stored.take_json("learner")?;
@@ -193,7 +193,7 @@ impl Learner {
     }
 }
 
-/// A head of the state, which must take the run's latents and make sense: nothing is embedded with it before.
+/// Loads a head of the state. It must take the run's latents and be valid before anything is embedded with it.
 fn own_head(stored: &mut LoadedTensors, form: LatentLayout, prefix: &str) -> Result<Head> {
     let head = form.head(stored.take_head(prefix)?);
     if (head.latent_dim(), head.dim_in()) != (form.dim(), form.numbers()) {
@@ -210,8 +210,8 @@ fn own_head(stored: &mut LoadedTensors, form: LatentLayout, prefix: &str) -> Res
     Ok(head)
 }
 
-/// Every part that says how long its latents are must mean the run's: what is of another length would be taken for the end
-/// of a block, or panic.
+/// Checks that every part with a latent length has the length of the run's latents. Any other length would look like
+/// the end of a block, or would panic.
 fn fits(stored: &LoadedTensors, form: LatentLayout, small: &Small) -> Result<()> {
     let numbers = form.numbers();
     let open = small.blocks.cameras.iter().flat_map(|(_, _, before, open)| before.iter().chain(open));

@@ -5,9 +5,9 @@ use crate::learner::tests::{DIM, Stream, config, origin, run};
 use crate::sampling::Sample;
 use crate::state_dict::test_files::{load, save};
 
-/// More than any of these states has.
+/// More bytes than any of these states has.
 const MAX: u64 = 1 << 28;
-/// Bytes of a header, whatever has been seen: names and shapes alone.
+/// Maximum size of a header in bytes, whatever has been seen: it holds only names and shapes.
 const HEADER: u64 = 1 << 14;
 
 fn saved(learner: &mut Learner, change: impl Fn(&mut StateDict<'_>)) -> (tempfile::NamedTempFile, u64) {
@@ -23,7 +23,7 @@ fn saved(learner: &mut Learner, change: impl Fn(&mut StateDict<'_>)) -> (tempfil
     (file, header)
 }
 
-/// Latents of two numbers, blocks of two frames, many cameras: the most bookkeeping for each megabyte of replay.
+/// Latents of two values, blocks of two frames and many cameras: the most bookkeeping per megabyte of replay.
 fn brim(config: &LearnerConfig, samples: u64) -> Learner {
     let mut learner = Learner::new(config, LatentSpec { dim: 2, ..origin() }, None).unwrap();
     let cameras = 500;
@@ -57,7 +57,7 @@ fn a_header_does_not_grow_with_the_stream() {
     let (file, header) = saved(&mut learner, |_| {});
     assert!(header < HEADER, "{header}");
     let before = saved(&mut brim(&config, 1000), |_| {}).1;
-    // Three numbers a list, of a few more digits each.
+    // Three numbers per list, each with a few more digits.
     assert!(header < before + 1024, "names and shapes, whose digits grow: {before} to {header}");
     let mut other = Learner::new(&config, LatentSpec { dim: 2, ..origin() }, None).unwrap();
     other.restore(&mut load(file.path(), MAX).unwrap()).unwrap();
@@ -65,7 +65,7 @@ fn a_header_does_not_grow_with_the_stream() {
     assert!(std::fs::read(file.path()).unwrap() == std::fs::read(again.path()).unwrap(), "as it was");
 }
 
-/// Sets a number deep in the small part of a state.
+/// Sets a number deep inside the small part of a state.
 fn set(small: &mut serde_json::Value, path: &str, to: u64) {
     *small.pointer_mut(path).unwrap_or_else(|| panic!("there is no {path}")) = to.into();
 }
@@ -81,7 +81,7 @@ fn parts_for_latents_of_another_length_are_refused() {
         let mut other = Learner::new(&config(&[]), origin(), None).unwrap();
         let error = other.restore(&mut load(file.path(), MAX).unwrap());
         let error = error.expect_err(what).chain();
-        // As before: it learns on.
+        // It continues to learn as before.
         run(&mut other, &mut Stream::new(3), 600);
         error
     };
@@ -97,13 +97,13 @@ fn parts_for_latents_of_another_length_are_refused() {
             assert!(error.contains("latents of") || error.contains("do not fit"), "{path} = {to}: {error}");
         }
     }
-    // A judged head that is frozen, of another length: whole by its checksum, and a panic at the next fit.
+    // A frozen gate head of another length: the checksum is valid, but the next fit would panic.
     for dim in [0, 1, DIM - 1, DIM + 1, 1 << 40] {
         let change = move |contents: &mut StateDict<'_>| contents.text("holdout_head.identity", dim);
         let error = refused("holdout_head", &change, &mut learner);
         assert!(error.contains("latents of"), "{dim}: {error}");
     }
-    // Every list one shorter, or of another type.
+    // Every list, one entry shorter or of another type.
     let names: Vec<String> = {
         let mut names = Vec::new();
         saved(&mut learner, |_| {});

@@ -12,14 +12,14 @@ use crate::sampling::Sample;
 
 pub(super) const DIM: usize = 32;
 
-/// A stream of scenes: what they are lies in the first eight entries, and stays; the rest is another for every frame, and
-/// louder.
+/// A stream of scenes. The first eight entries identify the scene and stay constant; the others are new for every frame
+/// and stronger.
 pub(super) struct Stream {
     rng: ChaCha8Rng,
     scene: Vec<f32>,
     pub(super) index: u64,
     frames_per_scene: u64,
-    /// Strength of what stays, and of what does not.
+    /// Strength of the constant part and of the varying part.
     loudness: [f32; 2],
 }
 
@@ -61,7 +61,7 @@ pub(super) fn config(overrides: &[&str]) -> LearnerConfig {
         "learn.optimizer.frames_per_step=2",
         "promotion.min_blocks=4",
     ];
-    // A key that is there twice is an error of TOML; the later one counts here.
+    // TOML rejects a duplicate key; here the later one wins.
     let key = |text: &str| text.split('=').next().map(str::to_owned);
     let all = small.iter().filter(|text| !overrides.iter().any(|other| key(other) == key(text))).chain(overrides);
     toml::from_str(&all.copied().collect::<Vec<_>>().join("\n")).unwrap()
@@ -75,7 +75,7 @@ pub(super) fn learner(overrides: &[&str]) -> Learner {
     Learner::new(&config(overrides), origin(), None).unwrap()
 }
 
-/// Learns from so many frames; what the fits brought.
+/// Learns from this many frames and returns the fit reports.
 pub(super) fn run(learner: &mut Learner, stream: &mut Stream, frames: u64) -> Vec<FitReport> {
     (0..frames).filter_map(|_| learner.learn(&stream.next()).unwrap()).map(|outcome| outcome.report).collect()
 }
@@ -116,12 +116,12 @@ fn a_provoked_collapse_is_rolled_back_and_what_is_exported_stays() {
     }
     let (steps, reason) = rolled_back.unwrap();
     assert!(steps <= 300 && learner.counts().rollbacks > 0, "{reason}");
-    // The exported head is the very one, and numbers are finite in spite of all.
+    // The exported head is bit-identical, and its numbers are finite in spite of everything.
     assert!(exported.number == 1 && **learner.exported() == *exported);
     assert!(learner.trained.residual.as_ref().unwrap().head().finite());
 }
 
-/// A head that keeps the entries of a range only.
+/// A head that keeps only the entries of a range.
 pub(super) fn keeps(range: Range<usize>) -> Head {
     let slow = Array2::from_shape_fn((DIM, range.len()), |(i, j)| f32::from(u8::from(i == range.start + j)));
     Head::Learned(HeadParams { mean: Array1::zeros(DIM), slow, mlp: None, alpha: 1.0, form: EmbeddingKind::Single })
@@ -129,7 +129,7 @@ pub(super) fn keeps(range: Range<usize>) -> Head {
 
 #[test]
 fn a_harmful_head_gives_way_to_the_frozen_latents() {
-    // The only candidate is one that is never made.
+    // The only candidate is one that is never built.
     let (mut learner, mut stream) =
         (learner(&["head.candidates=['slow+mlp']", "learn.optimizer.frames_per_step=0"]), Stream::new(2));
     learner.adopt(1, Arc::new(keeps(8..DIM)));
@@ -167,7 +167,7 @@ fn promotions_keep_their_distance_in_stream_time() {
     assert!(second.reason.contains("promotion.min_interval_secs"), "{}", second.reason);
 }
 
-/// Images of eight classes, told apart by the entries of `range`.
+/// Images of eight classes that differ in the entries of `range`.
 fn probe(range: Range<usize>) -> Probe {
     let mut rng = ChaCha8Rng::seed_from_u64(9);
     let mut noise = || 2.0 * uniform(&mut rng) as f32 - 1.0;
@@ -188,19 +188,19 @@ fn the_probe_forbids_and_chooses() {
         let fits = run(&mut learner, &mut Stream::new(4), 600);
         (fits[0].clone(), serde_json::to_value(&fits[0]).unwrap())
     };
-    // By labels that go with what changes from frame to frame, the slow head is worse: they forbid what the held-out
+    // With labels that follow what changes from frame to frame, the slow head is worse: they veto what the held-out
     // blocks would allow.
     let (fit, json) = of(8..DIM);
     let slow = &json["candidates"][1]["against_frozen"];
     assert!(fit.promoted.is_none() && slow["next_frame"]["lower_bound"].as_f64().unwrap() > 0.0, "{json}");
     assert!(slow["auc"]["lower_bound"].as_f64().unwrap() > 0.0 && slow["probe"]["passed"] == false, "{json}");
-    // By labels that go with the scene both pass; all are tried, and the better on the probe is taken.
+    // With labels that follow the scene, both pass; all are tried, and the better one on the probe wins.
     let (fit, json) = of(0..8);
     let on_probe = |i: usize| json["candidates"][i]["against_frozen"]["probe"]["rank"]["candidate"].as_f64().unwrap();
     assert!((0..2).all(|i| json["candidates"][i]["against_frozen"]["passed"] == true), "{json}");
     assert_eq!(fit.candidates.len(), 2, "all are tried");
     assert_eq!((fit.promoted, fit.chosen), (Some(1), Some(usize::from(on_probe(1) > on_probe(0)))), "{json}");
-    // Without one the first that passes ends it.
+    // Without a probe, the first one that passes ends the trial.
     let mut learner = Learner::new(&config(&two), origin(), None).unwrap();
     let fits = run(&mut learner, &mut Stream::new(4), 600);
     assert_eq!((fits[0].candidates.len(), fits[0].chosen), (1, Some(0)));
@@ -269,7 +269,7 @@ fn joined_learners_fit_as_one_that_has_seen_everything() {
         joined.data.holdout.blocks().len(),
         parts[0].data.holdout.blocks().len() + parts[1].data.holdout.blocks().len()
     );
-    // Which blocks are held out differs, so all of both are compared.
+    // Different blocks are held out, so compare all blocks of both.
     let all = |learner: &Learner| {
         let mut all = learner.data.scatter.clone();
         all.merge(&learner.data.holdout_scatter).unwrap();
@@ -280,14 +280,14 @@ fn joined_learners_fit_as_one_that_has_seen_everything() {
     let close = |a: &f64, b: &f64| (a - b).abs() <= 1e-9 * b.abs().max(1.0);
     assert!(fit.eigenvalues.iter().zip(&right.eigenvalues).all(|(a, b)| close(a, b)));
     assert!(fit.directions.iter().zip(&right.directions).all(|(a, b)| close(a, b)));
-    // Joined, it fits and promotes.
+    // The merged learner fits and promotes.
     let outcome = joined.finish(1199).unwrap().unwrap();
     assert_eq!(outcome.report.promoted, Some(1), "{}", outcome.report.reason);
     let mut other = Learner::new(&config(&plain), LatentSpec { dim: 8, ..origin() }, None).unwrap();
     assert!(other.join(&joined).is_err() && other.counts().samples == 0);
 }
 
-/// Says stop from the moment on that it is told to.
+/// A governor that asks to stop once the flag is set.
 #[derive(Debug)]
 struct Stopping(std::sync::Arc<std::sync::atomic::AtomicBool>);
 

@@ -1,4 +1,4 @@
-//! From a closed block to gradient steps, and the watch over them.
+//! From a closed block to gradient steps, with the collapse guard's checks.
 use ndarray::{Array2, Axis, concatenate};
 
 use super::Learner;
@@ -12,20 +12,20 @@ use crate::linalg::{dot, slices};
 use crate::sampling::Block;
 use crate::sampling::block_builder::held;
 
-/// Health is measured on the newest blocks with so many frames: a floor that a broken head falls through needs no more,
-/// and on all held-out frames it would cost more than the fit itself.
+/// Health is measured on the newest blocks with this many frames. A broken head falls through its floor with no more
+/// frames than these, and measuring on all held-out frames would cost more than the fit itself.
 const HEALTH_FRAMES: usize = 512;
-/// The oldest held-out blocks with so many frames stay for good, to see what is forgotten.
+/// The oldest held-out blocks, up to this many frames, are kept for good to measure forgetting.
 pub(super) const REFERENCE_FRAMES: usize = 512;
-/// A check needs so many frames of at least two blocks.
+/// A check needs this many frames from at least two blocks.
 const LEAST_FRAMES: usize = 32;
-/// A block no frame of which lies further (cosine distance) from what was seen before teaches nothing new.
+/// A block teaches nothing new if no frame of it is further than this cosine distance from what was seen before.
 const NOVELTY: f32 = 0.002;
-/// So many samples of a still scene in a row, and nothing is learned from any more.
+/// After this many samples of a static scene in a row, training pauses.
 const STILL_SAMPLES: u64 = 64;
 
 impl Learner {
-    /// A closed block: held out, or to the statistics, the replay memory and gradient steps.
+    /// Takes a closed block: holds it out, or adds it to the statistics and the replay buffer and takes gradient steps.
     pub(super) fn take(&mut self, block: Block) -> Result<()> {
         let len = block.stamps.len() as u64;
         self.counts.blocks += 1;
@@ -40,7 +40,7 @@ impl Learner {
                 self.data.reference.push(block.clone());
             }
             self.data.holdout.push(block);
-            // What a measure warned of may be over.
+            // The cause of a warning may have passed.
             if self.trained.guard.memory.state == LearnerStatus::Holding {
                 self.check();
             }
@@ -68,8 +68,8 @@ impl Learner {
         Ok(())
     }
 
-    /// One gradient step, and a check where one is due. What is not finite, or a gradient out of all proportion, is not
-    /// followed: the residual goes back to its last sound weights.
+    /// Takes one gradient step, and checks the residual if a check is due. Values that are not finite and gradients out
+    /// of all proportion are not applied: the residual rolls back to its last sound weights.
     fn step(&mut self) {
         if self.trained.guard.memory.state == LearnerStatus::Holding && self.trained.warned {
             return;
@@ -105,7 +105,7 @@ impl Learner {
         }
     }
 
-    /// Measures the residual against the slow head under it on the newest held-out blocks.
+    /// Compares the residual with the slow head under it on the newest held-out blocks.
     fn check(&mut self) {
         let Some((latents, blocks)) = newest(&self.data.holdout, LEAST_FRAMES) else { return };
         let Some(mut residual) = self.trained.residual.take() else { return };
@@ -130,7 +130,7 @@ impl Learner {
         self.governor.rest();
     }
 
-    /// A sample was left out for being still: nothing will be learned until something stirs.
+    /// Counts a sample that was skipped as static. Training pauses until something moves.
     pub(super) fn count_still(&mut self) {
         let still = self.data.blocks.counts().still;
         self.data.still_run = if still > self.data.still_seen { self.data.still_run + 1 } else { 0 };
@@ -150,14 +150,14 @@ impl Learner {
         }
     }
 
-    /// The watch has changed its state, from `from`.
+    /// Records that the guard's state has changed from `from`.
     pub(super) fn tell(&mut self, from: LearnerStatus, reason: String) {
         let (to, rate) = (self.trained.guard.memory.state, self.trained.guard.memory.rate);
         let steps = self.trained.steps();
         self.events.push(LearnerEvent::State { frame: self.frame, steps, from, to, reason, rate });
     }
 
-    /// Some frame of the block differs from all references of the exported snapshot.
+    /// Whether some frame of the block differs from all references of the exported snapshot.
     fn novel(&self, block: &Block) -> bool {
         let references = &self.spaces.exported.references;
         let nearest = |row: &[f32]| slices(references).map(|seen| dot(row, seen)).fold(f32::NEG_INFINITY, f32::max);
@@ -173,7 +173,8 @@ impl Learner {
     }
 }
 
-/// The newest blocks with [`HEALTH_FRAMES`] frames, `[n, d]`, and the block of every row; `None` for fewer than `least`.
+/// The newest blocks with [`HEALTH_FRAMES`] frames, `[n, d]`, and the block of every row; `None` if there are fewer
+/// than `least` frames.
 pub(super) fn newest(held: &Holdout, least: usize) -> Option<(Array2<f32>, Vec<u64>)> {
     let mut frames = 0;
     let newest = held.blocks().iter().rev().take_while(|block| {

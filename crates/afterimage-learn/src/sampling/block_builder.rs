@@ -1,4 +1,5 @@
-//! From samples to blocks: what is worth learning from, cut into pieces that are held out or learned as a whole.
+//! Groups samples into blocks: skips what is not worth learning from, and cuts the rest into units that are held out or
+//! learned from as a whole.
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -10,21 +11,22 @@ use crate::config::{Promotion, Training};
 use crate::error::{Error, Result};
 use crate::linalg::dot;
 
-/// Gathers samples into [`Block`]s, of each camera by itself.
+/// Groups samples into [`Block`]s, separately for each camera.
 ///
-/// - *Rate*: at most `learn.frames_per_sec` samples a second. A sample is kept when its stamp is not more than a
-///   quarter of a period before it is due, and the next is due one period after this one was (or, after a late sample,
-///   three quarters of a period after its stamp). So with a limit of 10, 30 frames a second keep every third, 10 keep
-///   all, jitter included, and 25 keep 10 on average (two or three frames apart); over `t` seconds of a segment never
-///   more than `10 t + 1.25` are kept.
-/// - *Still scenes*: a sample whose cosine distance to the last kept one of its segment is below `learn.sampling.still_distance`
-///   is skipped; so is one of a still scene under noise of any level, see `Stillness` in `stillness.rs`.
-/// - *Blocks* end where the segment changes, before a sample `promotion.block_secs` or more after the block's first, or so
-///   long after the last kept one, and where the stamp steps back. The first sample of a segment, and the one after a
-///   step back, is always kept.
-/// - *Flashes*: a block whose segment ended is held until the next has lasted `learn.sampling.flash_secs`, or ended itself. When
-///   the stream comes back to its segment before that (see [`super::ShotDetector`]), it goes on, and what was gathered in
-///   between is dropped.
+/// - *Rate*: keeps at most `learn.frames_per_sec` samples per second. A sample is kept if its timestamp is at most a
+///   quarter of a period before it is due. The next sample is due one period after this one was due (or, after a late
+///   sample, three quarters of a period after its timestamp). With a limit of 10, 30 frames per second keep every third
+///   frame, 10 keep all of them despite jitter, and 25 keep 10 on average (two or three frames apart). Over `t` seconds
+///   of a segment, never more than `10 t + 1.25` are kept.
+/// - *Static scenes*: skips a sample whose cosine distance to the last kept one of its segment is below
+///   `learn.sampling.still_distance`, and a sample of a static scene under noise of any level; see
+///   `StaticSceneDetector` in `static_scene.rs`.
+/// - *Blocks* end when the segment changes, before a sample that comes `promotion.block_secs` or more after the block's
+///   first sample or after the last kept one, and when the timestamp steps back. The first sample of a segment, and the
+///   first one after a step back, is always kept.
+/// - *Flashes*: when its segment ends, a block is held back until the next segment has lasted
+///   `learn.sampling.flash_secs` or has ended itself. If the stream returns to the old segment before that (see
+///   [`super::ShotDetector`]), the block continues, and the samples in between are dropped.
 #[derive(Debug, Clone)]
 pub struct BlockBuilder {
     period_ns: i64,
@@ -40,51 +42,51 @@ pub struct BlockBuilder {
 /// The blocks of one camera.
 #[derive(Debug, Clone, Default)]
 struct CameraState {
-    /// Blocks closed so far.
+    /// Number of blocks closed so far.
     closed: u64,
-    /// The block before, while it may go on.
+    /// The previous block, while it may still continue.
     before: Option<OpenBlock>,
     open: Option<OpenBlock>,
     still: StaticSceneDetector,
 }
 
-/// What became of the samples.
+/// Counts what happened to the samples.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockCounts {
-    /// In a block.
+    /// Samples added to a block.
     pub kept: u64,
-    /// Skipped: too soon after the one before.
+    /// Skipped samples: too soon after the previous one.
     pub rate_limited: u64,
-    /// Skipped: the scene stood still.
+    /// Skipped samples: the scene was static.
     pub still: u64,
-    /// Dropped: a flash.
+    /// Dropped samples: a flash.
     #[serde(default)]
     pub flashes: u64,
 }
 
-/// What a [`BlockBuilder`] remembers beside the latents of its open blocks, for a checkpoint.
+/// The state of a [`BlockBuilder`] for a checkpoint, without the latents of its open blocks.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct BlockBuilderState {
-    /// Blocks closed so far.
+    /// Number of blocks closed so far.
     pub number: u64,
-    /// The counts.
+    /// Sample counts so far.
     pub counts: BlockCounts,
-    /// Each camera's number, closed blocks, held block and open block; the latents of these follow each other in this
-    /// order.
+    /// Each camera's number, its count of closed blocks, its held-back block and its open block; their latents are
+    /// stored in this order.
     pub cameras: Vec<(u16, u64, Option<OpenBlockState>, Option<OpenBlockState>)>,
-    /// The still scenes of each of these cameras; their latents follow those of the open blocks.
+    /// The static scenes of each of these cameras; their latents follow those of the open blocks.
     #[serde(default)]
     pub still: Vec<StaticSceneState>,
 }
 
-/// True for the blocks that are judged on and never learned from: every `hold_every`th of a camera, its first among
-/// them; `camera_block_index`: [`Block::camera_block_index`].
+/// Whether a block is held out for the promotion gate and never learned from: every `hold_every`th block of a camera,
+/// starting with its first. `turn` is [`Block::camera_block_index`].
 pub fn held(turn: u64, hold_every: u64) -> bool {
     hold_every > 0 && turn.is_multiple_of(hold_every)
 }
 
 impl BlockBuilder {
-    /// Nothing gathered yet.
+    /// Creates an empty builder.
     pub fn new(learn: &Training, judge: &Promotion) -> Self {
         Self {
             period_ns: nanos(1.0 / learn.frames_per_sec),
@@ -98,9 +100,9 @@ impl BlockBuilder {
         }
     }
 
-    /// Takes the next sample of the stream; the blocks that this ends, oldest first.
+    /// Takes the next sample of the stream and returns the blocks that it closes, oldest first.
     ///
-    /// A latent of another length than those of the open block ends it like a cut.
+    /// A latent whose length differs from those of the open block closes it like a scene cut.
     pub fn push(&mut self, sample: &Sample) -> Vec<Block> {
         let mut lane = self.cameras.remove(&sample.camera).unwrap_or_default();
         let mut ended = Vec::new();
@@ -114,7 +116,7 @@ impl BlockBuilder {
         let (stamp, segment) = (sample.stamp.0, sample.segment);
         if let Some(before) = lane.before.take_if(|b| b.state.segment == segment && b.state.dim == sample.latent.len())
         {
-            // Back from a flash: as if it had not been.
+            // The flash is over: continue as if it had not happened.
             let flash = lane.open.replace(before).map_or(0, |flash| flash.state.index.len() as u64);
             self.counts.kept -= flash;
             self.counts.flashes += flash;
@@ -165,7 +167,7 @@ impl BlockBuilder {
         }
     }
 
-    /// The open blocks, at the end of the stream.
+    /// Closes the open blocks at the end of the stream.
     pub fn finish(&mut self) -> Vec<Block> {
         let mut closed = Vec::new();
         for (camera, mut lane) in std::mem::take(&mut self.cameras) {
@@ -176,17 +178,17 @@ impl BlockBuilder {
         closed
     }
 
-    /// The counts so far.
+    /// Sample counts so far.
     pub fn counts(&self) -> BlockCounts {
         self.counts
     }
 
-    /// Samples in the open blocks.
+    /// Number of samples in the open blocks.
     pub fn open(&self) -> u64 {
         self.all_open().map(|open| open.state.index.len() as u64).sum()
     }
 
-    /// What to save: the state, the latents of the open blocks and still scenes, and those of views, row after row.
+    /// The state to save, the latents of open blocks and static scenes, and the latents of views, row after row.
     pub fn save(&self) -> (BlockBuilderState, Vec<f32>, Vec<f32>) {
         let state = |open: &Option<OpenBlock>| open.as_ref().map(|open| open.state.clone());
         let lane =
@@ -198,7 +200,7 @@ impl BlockBuilder {
         (BlockBuilderState { number: self.number, counts: self.counts, cameras, still }, rows, views)
     }
 
-    /// Goes on where `state` and the two lists of rows were saved.
+    /// Restores a saved `state` with its two lists of rows.
     ///
     /// # Errors
     /// The parts do not fit together; nothing is changed then.
@@ -244,7 +246,7 @@ impl BlockBuilder {
     }
 }
 
-/// Seconds in whole nanoseconds.
+/// Converts seconds to whole nanoseconds.
 fn nanos(secs: f64) -> i64 {
     (secs * 1e9).round() as i64
 }

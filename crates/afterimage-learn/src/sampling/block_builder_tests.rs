@@ -6,13 +6,13 @@ use crate::sampling::Views;
 const MILLI: i64 = 1_000_000;
 
 fn blocks(still_distance: f64, block_secs: f64) -> BlockBuilder {
-    // Latents that go round in a circle would be a flicker.
+    // Latents that move in a circle would count as a flicker.
     let sampling = SamplingSettings { still_distance, still_frames: 0, ..SamplingSettings::default() };
     let learn = Training { frames_per_sec: 10.0, sampling, ..Training::default() };
     BlockBuilder::new(&learn, &Promotion { block_secs, ..Promotion::default() })
 }
 
-/// The one open block, at the end.
+/// The one open block at the end.
 fn rest(b: &mut BlockBuilder) -> Option<Block> {
     let mut blocks = b.finish();
     assert!(blocks.len() < 2);
@@ -24,7 +24,7 @@ fn sample(index: u64, stamp: i64, segment: u64, angle: f32) -> Sample {
     Sample { index, stamp: Timestamp(stamp), segment, latent: vec![angle.cos(), angle.sin()], ..Sample::default() }
 }
 
-/// Indices that are kept out of moving frames with these stamps, one segment.
+/// Indices kept from moving frames with these timestamps, in one segment.
 fn kept(stamps: impl IntoIterator<Item = i64>) -> Vec<u64> {
     let mut b = blocks(1e-5, 1e6);
     for (i, stamp) in stamps.into_iter().enumerate() {
@@ -56,7 +56,7 @@ fn the_rate_is_limited_evenly() {
 fn jitter_and_pauses_cost_no_frames_and_bring_no_burst() {
     let jitter = |i: usize| [0, 19, -20, 7, -12][i % 5] * MILLI;
     assert_eq!(kept((0..1000).map(|i| i as i64 * 100 * MILLI + jitter(i))).len(), 1000);
-    // Ten seconds, a pause of a minute, one second: no more than ten are made up for the pause.
+    // Ten seconds, a pause of a minute, one second: at most ten samples are kept after the pause.
     let frames = (0..400).chain(2800..2840).map(|i| i * 25 * MILLI);
     let kept = kept(frames);
     assert!(kept.iter().filter(|&&i| i >= 400).count() <= 12, "{kept:?}");
@@ -66,7 +66,7 @@ fn jitter_and_pauses_cost_no_frames_and_bring_no_burst() {
 fn still_frames_are_skipped_until_something_moves() {
     let mut b = blocks(1e-3, 4.0);
     for i in 0..100 {
-        // One step at frame 50; before and after it the scene stands still.
+        // One step at frame 50; before and after it the scene is static.
         assert_eq!(
             b.push(&sample(i, i as i64 * 100 * MILLI, 0, if i < 50 { 0.0 } else { 1.0 })).len(),
             usize::from(i == 50)
@@ -74,7 +74,7 @@ fn still_frames_are_skipped_until_something_moves() {
     }
     assert_eq!(rest(&mut b).unwrap().index, [50]);
     assert_eq!(b.counts(), BlockCounts { kept: 2, still: 98, ..BlockCounts::default() });
-    // Slow drift is compared with the last kept sample, so it is not skipped for ever.
+    // Slow drift is compared with the last kept sample, so it is not skipped forever.
     let mut b = blocks(1e-3, 1e6);
     for i in 0..100 {
         b.push(&sample(i, i as i64 * 100 * MILLI, 0, 0.01 * i as f32));
@@ -124,7 +124,7 @@ fn odd_stamps_and_lengths_do_no_harm() {
 fn views_stay_with_their_frames() {
     let mut b = blocks(1e-5, 4.0);
     for i in 0..20u64 {
-        // Every second frame is above the rate limit and goes, with its view.
+        // Every second frame exceeds the rate limit and is dropped together with its view.
         let view = if i % 4 < 2 { vec![i as f32, -1.0] } else { Vec::new() };
         b.push(&Sample { view, ..sample(i, i as i64 * 50 * MILLI, 0, i as f32) });
     }
@@ -183,7 +183,7 @@ fn goes_on_from_a_saved_state() {
 fn a_flash_is_left_out_and_the_block_goes_on() {
     let mut b = blocks(1e-5, 4.0);
     let mut closed = Vec::new();
-    // Segment 0 with flashes of one frame and of two, then segment 4 for good.
+    // Segment 0 with flashes of one and of two frames, then segment 4 for good.
     for (i, segment) in [0, 0, 1, 0, 0, 2, 2, 0, 4, 4, 4, 4, 4, 4].into_iter().enumerate() {
         closed.extend(b.push(&sample(i as u64, i as i64 * 100 * MILLI, segment, i as f32)));
         assert_eq!(closed.len(), usize::from(i >= 11), "held until segment 4 has lasted a quarter of a second");
@@ -210,7 +210,7 @@ fn cameras_gather_and_are_held_out_by_themselves() {
     let mut closed = Vec::new();
     for i in 0..100 {
         for camera in [0, 1, 4] {
-            // Camera 1 stands still half of the time; camera 4 gives every second frame.
+            // Camera 1 is static half of the time; camera 4 delivers every second frame.
             if camera < 4 || i % 2 == 0 {
                 let angle = if camera == 1 && i >= 50 { 50.0 } else { i as f32 };
                 let sample = sample(3 * i + u64::from(camera), i as i64 * 100 * MILLI, u64::from(camera), angle);

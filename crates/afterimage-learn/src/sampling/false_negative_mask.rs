@@ -1,23 +1,25 @@
-//! Which pairs of a batch may be each other's negatives. See [`FalseNegativeMask`].
+//! Decides which pairs of a batch may be each other's negatives. See [`FalseNegativeMask`].
 use ndarray::{Array2, ArrayView2};
 
 use crate::Timestamp;
 use crate::config::{FalseNegativeRule, SamplingSettings};
 use crate::linalg::product;
 
-/// Share of the median cosine of positive pairs above which two frames count as the same thing.
+/// Two frames count as the same thing above this share of the median cosine of positive pairs.
 const OF_POSITIVES: f32 = 0.9;
 
-/// Leaves out pairs that show the same thing: as negatives they would push apart what belongs together. By
-/// `learn.sampling.false_negatives`:
+/// Excludes pairs that show the same thing: as negatives, they would push apart what belongs together. By
+/// `learn.sampling.false_negatives`, it excludes:
 ///
-/// - `block`: pairs of the same block only;
-/// - `window`: also those of the same camera within `learn.sampling.false_negative_secs` of each other;
-/// - `segment`: also those of the same segment;
-/// - `similar`: also those with `f . f'` above `learn.sampling.false_negative_similarity`, on the *frozen* latents (by the head's
-///   own output a mistake would feed itself). At 0 the threshold is 0.9 times the median cosine of the batch's pairs.
+/// - `block`: only pairs of the same block;
+/// - `window`: also pairs of the same camera within `learn.sampling.false_negative_secs` of each other;
+/// - `segment`: also pairs of the same segment;
+/// - `similar`: also pairs with `f . f'` above `learn.sampling.false_negative_similarity`, measured on the *frozen*
+///   latents (with the head's own output, a mistake would reinforce itself). At 0, the threshold is 0.9 times the
+///   median cosine of the batch's pairs.
 ///
-/// Measured, no rule is surely better than another for NT-Xent (docs/design/009-false-negative-mask.md), so the simplest is the default.
+/// In measurements, no rule is reliably better than another for NT-Xent (docs/design/009-false-negative-mask.md), so
+/// the simplest is the default.
 #[derive(Debug, Clone)]
 pub(super) struct FalseNegativeMask {
     rule: Rule,
@@ -51,7 +53,8 @@ impl FalseNegativeMask {
         Self { rule }
     }
 
-    /// `[n, n]`, symmetric: pairs `i` and `j` may be each other's negatives. `a`, `b: [n, d]`, unit rows: the pairs.
+    /// `[n, n]`, symmetric: whether pairs `i` and `j` may be each other's negatives. `a` and `b`, both `[n, d]` with
+    /// unit rows, are the pairs.
     pub(super) fn mask(&self, frames: &[PairAnchor], a: ArrayView2<f32>, b: ArrayView2<f32>) -> Array2<bool> {
         let different = |rule: &dyn Fn(usize, usize) -> bool| {
             Array2::from_shape_fn((frames.len(), frames.len()), |(i, j)| {
@@ -75,7 +78,7 @@ impl FalseNegativeMask {
     }
 }
 
-/// Median over the pairs of `a . b`.
+/// Median of `a . b` over the pairs.
 fn median_cosine(a: ArrayView2<f32>, b: ArrayView2<f32>) -> f32 {
     let mut cosines: Vec<f32> = a.rows().into_iter().zip(b.rows()).map(|(a, b)| a.dot(&b)).collect();
     cosines.sort_unstable_by(f32::total_cmp);
@@ -88,7 +91,8 @@ mod tests {
 
     use super::*;
 
-    /// Pairs of blocks 0, 1, ... of (camera, segment, seconds) with latents at these angles, degrees, and 10 further on.
+    /// Pairs of blocks 0, 1, ... with the given (camera, segment, seconds), and latents at these angles in degrees and
+    /// 10 further.
     fn mask(rule: &str, of: &[(u16, u64, i64)], angles: &[f32]) -> Array2<bool> {
         let config = SamplingSettings { false_negatives: rule.parse().unwrap(), ..SamplingSettings::default() };
         let latents = |more: f32| {
@@ -105,7 +109,7 @@ mod tests {
         FalseNegativeMask::new(&config).mask(&frames, latents(0.0).view(), latents(10.0).view())
     }
 
-    /// Which of the pairs are no negatives of the first.
+    /// The pairs that are not negatives of the first one.
     fn of_the_first(mask: &Array2<bool>) -> Vec<usize> {
         assert!(mask.indexed_iter().all(|((i, j), &negative)| negative == mask[[j, i]]), "symmetric");
         (0..mask.nrows()).filter(|&j| !mask[[0, j]]).collect()
@@ -113,14 +117,16 @@ mod tests {
 
     #[test]
     fn each_rule_leaves_out_what_it_says() {
-        // Two pairs of each block. The third is of the same segment; the fifth near in time, the sixth of another camera.
+        // Two pairs per block. The third is of the same segment; the fifth is near in time; the sixth is of another
+        // camera.
         let of = [(0, 0, 0), (0, 0, 1), (0, 0, 50), (0, 1, 90), (0, 1, 29), (1, 2, 0), (0, 3, 900), (0, 3, 901)];
         let angles = [0.0, 5.0, 90.0, 100.0, 110.0, 120.0, 30.0, 60.0];
         for (rule, right) in [
             ("block", vec![0, 1]),
             ("window", vec![0, 1, 4]),
             ("segment", vec![0, 1, 2]),
-            // Cosine of the pairs .985, threshold .886, 27.6 degrees: 10 and 30 are 20 apart, 10 and 60 are not.
+            // The pairs have cosine .985; the threshold is .886, or 27.6 degrees: 10 and 30 are 20 apart, 10 and 60 are
+            // further.
             ("similar", vec![0, 1, 6]),
         ] {
             assert_eq!(of_the_first(&mask(rule, &of, &angles)), right, "{rule}");

@@ -1,4 +1,4 @@
-//! A block that is being gathered.
+//! A block that is still growing.
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
@@ -6,37 +6,37 @@ use super::{Block, Sample, Views};
 use crate::Timestamp;
 use crate::error::{Error, Result};
 
-/// Samples of one segment, gathered so far.
+/// The samples of one segment so far.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct OpenBlock {
     pub(super) state: OpenBlockState,
-    /// Their latents, row after row.
+    /// Latents of the samples, row after row.
     pub(super) rows: Vec<f32>,
-    /// Latents of their views.
+    /// Latents of the augmented views.
     pub(super) view_rows: Vec<f32>,
 }
 
-/// What is remembered of a block that is being gathered, beside its latents.
+/// The state of an open block, without its latents.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenBlockState {
-    /// Its segment.
+    /// The block's segment.
     pub segment: u64,
-    /// Capture time of its first frame in the stream, kept or not: nanoseconds.
+    /// Capture time of its first frame in the stream, kept or not, in nanoseconds.
     pub since: i64,
-    /// Positions of the frames in the source.
+    /// Indices of the frames in the source.
     pub index: Vec<u64>,
-    /// Their capture times, nanoseconds.
+    /// Capture times of the frames, in nanoseconds.
     pub stamps: Vec<i64>,
-    /// For each view of one of them the place of its frame in the block.
+    /// For each augmented view, the row of its frame in the block.
     pub views: Vec<u32>,
-    /// When the next sample is due, nanoseconds.
+    /// When the next sample is due, in nanoseconds.
     pub due: i64,
     /// Length of a latent.
     pub dim: usize,
 }
 
 impl OpenBlock {
-    /// Begins with `sample`; the next is due a period later.
+    /// Starts a block with `sample`; the next sample is due one period later.
     pub(super) fn begin(sample: &Sample, period_ns: i64) -> Self {
         let state = OpenBlockState {
             segment: sample.segment,
@@ -60,7 +60,7 @@ impl OpenBlock {
         }
     }
 
-    /// First and last stamp.
+    /// First and last timestamp.
     pub(super) fn span(&self) -> Option<(i64, i64)> {
         Some((*self.state.stamps.first()?, *self.state.stamps.last()?))
     }
@@ -92,7 +92,7 @@ impl OpenBlock {
         })
     }
 
-    /// As saved: `rows` and `views` begin with its rows, which are taken from them.
+    /// Restores a block. `rows` and `views` start with its rows, which are removed from them.
     pub(super) fn restore(state: OpenBlockState, rows: &mut Vec<f32>, views: &mut Vec<f32>) -> Result<Self> {
         let (n, d) = (state.index.len(), state.dim);
         let rising = state.views.windows(2).all(|w| w[0] < w[1]);

@@ -1,4 +1,4 @@
-//! Which frames of a block make a pair. See [`PairSampler`].
+//! Decides which frames of a block make a pair. See [`PairSampler`].
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
@@ -7,25 +7,25 @@ use super::Block;
 use crate::Timestamp;
 use crate::config::{GapRule, SamplingSettings};
 
-/// Distances between frames a second apart that are remembered.
+/// Number of remembered distances between frames a second apart.
 const MEMORY: usize = 512;
-/// The quantile of them that a pair must reach.
+/// The quantile of these distances that a pair must reach.
 const QUANTILE: f64 = 0.6;
-/// Frames this far apart, seconds, count as a second apart.
+/// Frames count as a second apart if their gap, in seconds, lies in this range.
 const SECOND: (f64, f64) = (0.75, 1.5);
 
-/// Which frames of a block make a pair, by `learn.sampling.gap`; all gaps lie in `learn.sampling.gap_min_secs..gap_max_secs`, to the
-/// microsecond.
+/// Decides which frames of a block make a pair, by `learn.sampling.gap`. All gaps lie in
+/// `learn.sampling.gap_min_secs..gap_max_secs`, to the microsecond.
 ///
 /// - `range`: every pair of frames.
-/// - `adaptive`: for each frame (the anchor) the smallest gap at which the latent has moved: `1 - f_t . f_(t+gap) >=
-///   delta`, and the largest gap where it never does. `delta` is the 60th percentile of that distance over frames one
-///   second apart, of the last 512 seen; before the first, every pair counts. Slow scenes are paired over long gaps and
-///   fast ones over short gaps.
+/// - `adaptive`: for each frame (the anchor), the smallest gap at which the latent has moved, `1 - f_t . f_(t+gap) >=
+///   delta`, or the largest gap if it never does. `delta` is the 60th percentile of that distance over the last 512
+///   pairs of frames one second apart; before the first such pair, every pair counts. Slow scenes are paired over long
+///   gaps, fast ones over short gaps.
 ///
-/// The gaps of one batch or scatter are many and not multiples of each other, so that nothing periodic (key frames of a
-/// video codec, flicker of lamps) is the same in both frames of most pairs: it varies within pairs and is unlearned like
-/// any other noise.
+/// A batch or scatter contains many gaps that are not multiples of each other. So nothing periodic (key frames of a
+/// video codec, flickering lamps) is the same in both frames of most pairs: it varies within pairs and is unlearned
+/// like any other noise.
 #[derive(Debug, Clone)]
 pub struct PairSampler {
     least: i64,
@@ -34,19 +34,19 @@ pub struct PairSampler {
     state: PairSamplerState,
 }
 
-/// What [`PairSampler`] remembers, for a checkpoint.
+/// The state of a [`PairSampler`] for a checkpoint.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PairSamplerState {
-    /// Distances between frames one second apart, the oldest first.
+    /// Distances between frames one second apart, oldest first.
     pub distances: VecDeque<f32>,
-    /// Their quantile.
+    /// Quantile of these distances.
     pub delta: Option<f32>,
 }
 
 impl PairSampler {
-    /// By the configuration; nothing seen yet.
+    /// Creates a sampler from the configuration.
     pub fn new(config: &SamplingSettings) -> Self {
-        // A microsecond wider at both ends: stamps are rounded.
+        // One microsecond wider at both ends, because timestamps are rounded.
         let (least, most) = (config.gap_min_secs - 1e-6, config.gap_max_secs + 1e-6);
         Self {
             least: (least * 1e9).ceil() as i64,
@@ -76,7 +76,7 @@ impl PairSampler {
         self.state.delta = sorted.get((QUANTILE * sorted.len() as f64) as usize).copied();
     }
 
-    /// The pairs `[a, b]` (rows, `a` earlier) of a block that its statistics are made of.
+    /// The pairs `[a, b]` of a block (row numbers, `a` earlier) for its statistics.
     pub fn pairs(&self, block: &Block) -> Vec<[usize; 2]> {
         let stamps: Vec<i64> = block.stamps.iter().map(|s| s.0).collect();
         let partners = self.partners(&stamps).filter(|(_, from, to)| from < to);
@@ -88,12 +88,12 @@ impl PairSampler {
         }
     }
 
-    /// The distance that an adaptive pair has to reach.
+    /// The distance that an adaptive pair must reach.
     pub fn delta(&self) -> Option<f32> {
         self.state.delta
     }
 
-    /// For every frame `i` the range `from..to` of the later frames in the range of gaps.
+    /// For every frame `i`, the range `from..to` of later frames within the range of gaps.
     pub fn partners<'a>(&self, stamps: &'a [i64]) -> impl Iterator<Item = (usize, usize, usize)> + use<'a> {
         let (least, most) = (self.least, self.most);
         let (mut from, mut to) = (0, 0);
@@ -111,12 +111,12 @@ impl PairSampler {
         })
     }
 
-    /// What to save.
+    /// The state to save.
     pub fn save(&self) -> &PairSamplerState {
         &self.state
     }
 
-    /// Goes on where `state` was saved.
+    /// Restores a saved `state`.
     pub fn restore(&mut self, state: PairSamplerState) {
         self.state = state;
     }

@@ -1,4 +1,4 @@
-//! Where one shot ends and the next begins. See [`ShotDetector`].
+//! Detects where one shot ends and the next begins. See [`ShotDetector`].
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -8,19 +8,20 @@ use crate::config::SamplingSettings;
 use crate::error::{Error, Result};
 use crate::linalg::dot;
 
-/// Numbers the segments of a stream: frames of one camera between two scene cuts. Numbers rise from 0 in the order in
-/// which segments begin, over all cameras.
+/// Numbers the segments of a stream: the frames of one camera between two scene cuts. Numbers rise from 0 in the order
+/// in which segments begin, across all cameras.
 ///
-/// Cut where the source says so. Where the source does not mark its cuts, also where both the latents and the pictures
-/// of two neighbouring frames differ: `1 - f . f' > learn.sampling.cut_latent_distance` and mean `|luma - luma'| >
-/// learn.sampling.cut_luma_distance`. Either alone misleads: a lamp changes every pixel of the same scene, and an encoder may
-/// jump on a small thing that moves.
+/// A cut is where the source reports one. If the source does not mark its cuts, a cut is also where both the latents
+/// and the images of two neighbouring frames differ: `1 - f . f' > learn.sampling.cut_latent_distance` and mean `|luma
+/// - luma'| > learn.sampling.cut_luma_distance`. Either one alone is misleading: a lamp changes every pixel of the same
+/// scene, and an encoder may jump when a small thing moves.
 ///
-/// *Flashes* (lightning, a headlight, a broken frame) jump and are undone. A jump begins a new segment at once, so no
-/// embedding and no record waits; but when the next frame, or one within `learn.sampling.flash_secs` of the jump, is back (no jump
-/// from the frame before the flash, and nearer to it than to the frame before itself), it goes on with the *old* segment
-/// and its number. So a flash is a segment of its own with a frame or a few, and the scene around it stays one segment.
-/// [`super::BlockBuilder`] leaves such frames out.
+/// *Flashes* (lightning, a headlight, a broken frame) are jumps that are undone. A jump starts a new segment at once,
+/// so that no embedding and no record has to wait. But if the next frame, or one within `learn.sampling.flash_secs` of
+/// the jump, is back, that frame continues the *old* segment under its number. A frame is back if there is no jump from
+/// the frame before the flash to it, and it is nearer to that frame than to its direct predecessor. So a flash is a
+/// separate segment of one or a few frames, and the scene around it stays one segment. [`super::BlockBuilder`] leaves
+/// flash frames out.
 #[derive(Debug, Clone)]
 pub struct ShotDetector {
     latent_distance: f64,
@@ -29,50 +30,50 @@ pub struct ShotDetector {
     state: ShotDetectorState,
 }
 
-/// What a [`ShotDetector`] remembers, for a checkpoint.
+/// The state of a [`ShotDetector`] for a checkpoint.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ShotDetectorState {
-    /// Number of the next segment that begins.
+    /// Number of the next segment.
     pub next: u64,
-    /// Each camera's place, by its number.
+    /// The state of each camera, by camera number.
     pub cameras: BTreeMap<u16, ShotState>,
 }
 
-/// Where one camera stands.
+/// The state of one camera.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ShotState {
     /// Number of the current segment.
     pub segment: u64,
-    /// The frame before.
+    /// Signature of the previous frame.
     pub last: FrameSignature,
-    /// The segment before, and its last frame, while the jump that ended it may turn out to be a flash.
+    /// The previous segment and its last frame, while the jump that ended it may still turn out to be a flash.
     pub before: Option<PendingShot>,
 }
 
-/// What a frame looked like.
+/// What the detector compares of a frame.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FrameSignature {
-    /// `[d]`, its latent.
+    /// `[d]`, the frame's latent.
     pub latent: Vec<f32>,
-    /// Its luma thumbnail, values from 0 to 1.
+    /// The frame's luma thumbnail, values from 0 to 1.
     pub luma: Vec<f32>,
 }
 
-/// A segment that may go on.
+/// A segment that may still continue.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PendingShot {
-    /// Its number.
+    /// Number of the segment.
     pub segment: u64,
-    /// Its last frame.
+    /// Signature of its last frame.
     pub look: FrameSignature,
-    /// Capture time of the first frame after it, nanoseconds.
+    /// Capture time of the first frame after it, in nanoseconds.
     pub since: i64,
-    /// That frame was the last one.
+    /// Whether that frame is the most recent one.
     pub just: bool,
 }
 
 impl ShotDetectorState {
-    /// The numbers of all remembered frames, latent and luma in turn, to be kept elsewhere than the rest.
+    /// The values of all remembered frames, latent and luma in turn, which are stored separately.
     pub fn looks(&mut self) -> impl Iterator<Item = &mut Vec<f32>> {
         let looks = self.cameras.values_mut().flat_map(|camera| {
             std::iter::once(&mut camera.last).chain(camera.before.as_mut().map(|before| &mut before.look))
@@ -80,10 +81,11 @@ impl ShotDetectorState {
         looks.flat_map(|look| [&mut look.latent, &mut look.luma])
     }
 
-    /// For a state that comes from a file: every remembered latent has `dim` numbers, and all thumbnails are of one size.
+    /// Checks a state read from a file: every remembered latent has `dim` values, and all thumbnails have the same
+    /// size.
     ///
     /// # Errors
-    /// What does not fit.
+    /// Something does not fit.
     pub fn check(&self, dim: usize) -> Result<()> {
         let looks = self
             .cameras
@@ -102,7 +104,7 @@ impl ShotDetectorState {
     }
 }
 
-/// A frame to be given its segment.
+/// A frame that needs a segment.
 #[derive(Debug, Clone, Copy)]
 pub struct ShotInput<'a> {
     /// Number of its camera.
@@ -113,14 +115,14 @@ pub struct ShotInput<'a> {
     pub latent: &'a [f32],
     /// Thumbnail, values from 0 to 1, the same size every time.
     pub luma: &'a [f32],
-    /// The source knows that a shot begins here.
+    /// Whether the source reports that a shot begins here.
     pub source_cut: bool,
-    /// It does so at every cut, so that none is looked for.
+    /// Whether the source marks every cut, so that no cut has to be detected.
     pub marks_cuts: bool,
 }
 
 impl ShotDetector {
-    /// At the start of a stream.
+    /// Creates a detector for the start of a stream.
     pub fn new(config: &SamplingSettings) -> Self {
         Self {
             latent_distance: config.cut_latent_distance,
@@ -130,7 +132,8 @@ impl ShotDetector {
         }
     }
 
-    /// The segment of the next frame. The first frame of a camera begins one, marked or not.
+    /// Returns the segment of the next frame. The first frame of a camera starts a segment, whether it is marked or
+    /// not.
     pub fn step(&mut self, frame: ShotInput<'_>) -> u64 {
         let (latent_distance, luma_distance) = (self.latent_distance, self.luma_distance);
         let jumps = |from: &FrameSignature| {
@@ -168,12 +171,12 @@ impl ShotDetector {
         camera.segment
     }
 
-    /// What to save.
+    /// The state to save.
     pub fn save(&self) -> &ShotDetectorState {
         &self.state
     }
 
-    /// Goes on where `state` was saved.
+    /// Restores a saved `state`.
     pub fn restore(&mut self, state: ShotDetectorState) {
         self.state = state;
     }
@@ -208,7 +211,7 @@ mod tests {
         ShotDetector::new(&config)
     }
 
-    /// A frame of camera 0 whose latent lies at `angle` degrees: the cosine distance of two is `1 - cos` of their
+    /// A frame of camera 0 whose latent is at `angle` degrees: the cosine distance of two is `1 - cos` of their
     /// difference.
     fn step(s: &mut ShotDetector, millis: i64, angle: f32, luma: f32) -> u64 {
         marked(s, 0, millis, angle, luma, (false, false))
@@ -227,7 +230,7 @@ mod tests {
         assert_eq!(step(&mut s, 100, 60.0, 0.55), 0, "the latent alone");
         assert_eq!(step(&mut s, 200, 70.0, 0.9), 0, "the picture alone");
         assert_eq!(step(&mut s, 300, 130.0, 0.5), 1, "both");
-        // Slow drift is no cut, however far it goes.
+        // Slow drift is not a cut, however far it goes.
         for i in 0..20 {
             assert_eq!(step(&mut s, 400 + i * 100, 130.0 + 20.0 * i as f32, 0.5 - 0.02 * i as f32), 1);
         }
@@ -241,7 +244,7 @@ mod tests {
         };
         let (dark, bright) = ((0.0, 0.2), (90.0, 1.0));
         let at = |millis, (angle, luma): (f32, f32)| (millis, angle, luma);
-        // One frame at 1 frame a second, then three frames at 30 a second.
+        // One frame at 1 frame per second, then three frames at 30 per second.
         let one = [at(0, dark), at(1000, bright), at(2000, dark), at(3000, dark)];
         assert_eq!(segments(&one), [0, 1, 0, 0]);
         let three = [at(3033, bright), at(3066, bright), at(3100, (80.0, 0.9)), at(3133, (5.0, 0.25)), at(3166, dark)];
@@ -249,7 +252,7 @@ mod tests {
         // A stroboscope: the scene between its flashes is one segment.
         let strobe = [at(4000, bright), at(4033, dark), at(4066, bright), at(4100, dark)];
         assert_eq!(segments(&strobe), [3, 0, 4, 0]);
-        // Back after a second: the scene was another in between.
+        // Back after a second: too long for a flash, so it counts as another scene.
         let cut = [at(5000, bright), at(5500, bright), at(6000, dark), at(6500, dark)];
         assert_eq!(segments(&cut), [5, 5, 6, 6]);
     }
@@ -280,7 +283,7 @@ mod tests {
         let no = (false, false);
         let mut segments = Vec::new();
         for i in 0..4 {
-            // Camera 0 is cut at its third frame; camera 7 shows something else all along.
+            // Camera 0 has a cut at its third frame; camera 7 shows something else all along.
             let angle = if i < 2 { 0.0 } else { 90.0 };
             segments.push(marked(&mut s, 0, 500 * i, angle, angle / 90.0, no));
             segments.push(marked(&mut s, 7, 500 * i, 180.0, 0.5, no));

@@ -1,4 +1,4 @@
-//! Still scenes under noise. See [`StaticSceneDetector`].
+//! Detects static scenes under noise. See [`StaticSceneDetector`].
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
@@ -6,48 +6,49 @@ use serde::{Deserialize, Serialize};
 use super::Sample;
 use crate::error::{Error, Result};
 
-/// Samples back that a sample is compared with. Noise that a camera smooths over time is alike from one frame to the next,
-/// but not over three.
+/// Each sample is compared with the samples this many steps back. Noise that a camera smooths over time is correlated
+/// from one frame to the next, but not over three.
 const LAGS: [usize; 2] = [1, 3];
-/// Kept back for them.
+/// Number of samples kept for these lags.
 const HISTORY: usize = 3;
-/// `R` up to this is noise. Measured with the bundled encoder: white noise, and exposure that jumps, .9 to 1.1; noise
-/// smoothed over time 1.2; a street 1.8 and more; a slow pan 2.2 and more.
+/// `R` up to this value is noise. Measured with the bundled encoder: white noise and jumping exposure, .9 to 1.1; noise
+/// smoothed over time, 1.2; a street, 1.8 and more; a slow pan, 2.2 and more.
 const NOISE_RATIO: f64 = 1.25;
-/// Samples further apart, nanoseconds, show no motion that could be told from noise.
+/// Samples further apart than this, in nanoseconds, show no motion that could be told from noise.
 const NEAR_NS: i64 = 250_000_000;
-/// A frame belongs to a still scene up to so many standard deviations above the mean squared distance.
+/// A frame belongs to a static scene up to this many standard deviations above the mean squared distance.
 const DEVIATIONS: f64 = 5.0;
-/// A still scene has changed when its mean has moved by so much of the mean squared distance (half of the noise).
+/// A static scene has changed once its mean has moved by this share of the mean squared distance (half of the noise).
 const MOVED: f64 = 0.25;
-/// Still scenes that a camera remembers: a lamp on and off, a door open and shut.
+/// Number of static scenes remembered per camera: a lamp on and off, a door open and shut.
 const SCENES: usize = 4;
 
-/// Tells a still scene under noise (of the sensor, of the exposure) from one that moves, at any level of noise; of one
-/// camera.
+/// Tells a static scene under noise (of the sensor or the exposure) from a moving one, at any noise level. One detector
+/// per camera.
 ///
-/// *Search.* Over every `learn.sampling.still_frames` samples `x_t` of a segment one after another (`m` their mean):
+/// *Search.* Over every `learn.sampling.still_frames` consecutive samples `x_t` of a segment (with mean `m`):
 ///
 /// ```text
 /// S = E |x_t - m|^2      D_k = E |x_t - x_(t-k)|^2 / 2      R = S / max(D_1, D_3)
 /// ```
 ///
-/// Under noise all three are the variance, so `R` is 1 at any level: the ratio of von Neumann (1941, "Distribution of the
-/// ratio of the mean square successive difference to the variance"), turned over. What moves is more alike the nearer in
-/// time it is, and `R` is large. A flicker of 2 to 13 samples per period has `R <= 1.25`, too; a slower one cannot be
-/// told from something that moves to and fro. Where `R` is near 1, pairs teach nothing: frames next to each other differ
-/// as much as any two. Then `m` and the spread around it are remembered as a still scene.
+/// Under noise, all three are the variance, so `R` is 1 at any level: this is the inverse of von Neumann's ratio (1941,
+/// "Distribution of the ratio of the mean square successive difference to the variance"). Moving things are more alike
+/// the closer they are in time, which makes `R` large. A flicker of 2 to 13 samples per period also has `R <= 1.25`; a
+/// slower one cannot be told from something that moves to and fro. If `R` is near 1, pairs teach nothing: neighbouring
+/// frames differ as much as any two. Then `m` and the spread around it are remembered as a static scene.
 ///
-/// *Scenes.* A sample near a remembered scene, `|x - m|^2 <= S + 5 sd`, is still, whatever came between: who walks through
-/// is learned from, the empty scene behind is not. `m` follows slowly. Once it has moved by half of the noise from where
-/// it was found (dusk, a thing that creeps), the scene is forgotten and searched anew, so that some frames of every such
-/// step are learned from. Each camera remembers four scenes, the last seen ones.
+/// *Scenes.* A sample near a remembered scene, `|x - m|^2 <= S + 5 sd`, is static, whatever came in between: a person
+/// who walks through is learned from, the empty scene behind is not. `m` follows the samples slowly. Once it has moved
+/// by half of the noise from where it was found (at dusk, or with something that creeps), the scene is forgotten and
+/// searched again, so that some frames of every such step are learned from. Each camera remembers the four scenes that
+/// it saw last.
 ///
-/// A segment shorter than `learn.sampling.still_frames`, and a stream with less than 4 samples a second, is never judged.
-/// Costs `O(d)` a sample: eight distances at the most.
+/// The search never completes in a segment shorter than `learn.sampling.still_frames`, or in a stream with less than 4
+/// samples per second. Costs `O(d)` per sample: at most eight distances.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct StaticSceneDetector {
-    /// The last seen first.
+    /// The most recently seen scene first.
     scenes: VecDeque<Scene>,
     search: Search,
 }
@@ -63,7 +64,7 @@ struct Spread {
 struct Scene {
     spread: Spread,
     mean: Vec<f32>,
-    /// The mean when it was found.
+    /// The mean when the scene was found.
     anchor: Vec<f32>,
 }
 
@@ -71,14 +72,14 @@ struct Scene {
 struct Search {
     at: SearchState,
     mean: Vec<f32>,
-    /// The last samples, the newest first.
+    /// The last samples, newest first.
     history: VecDeque<Vec<f32>>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 struct SearchState {
     segment: u64,
-    /// Capture time of the last sample, nanoseconds.
+    /// Capture time of the last sample, in nanoseconds.
     stamp: i64,
     seen: u64,
     spread: Spread,
@@ -86,7 +87,7 @@ struct SearchState {
     steps: [f64; LAGS.len()],
 }
 
-/// What a `Stillness` remembers beside its latents, for a checkpoint.
+/// The state of a `StaticSceneDetector` for a checkpoint, without its latents.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StaticSceneState {
     dim: usize,
@@ -96,14 +97,15 @@ pub struct StaticSceneState {
 }
 
 impl StaticSceneState {
-    /// Length of its latents; 0 where there are none.
+    /// Length of its latents; 0 if there are none.
     pub fn dim(&self) -> usize {
         self.dim
     }
 }
 
 impl StaticSceneDetector {
-    /// Whether a sample shows a still scene under noise; `frames`: `learn.sampling.still_frames`, above 0.
+    /// Whether a sample shows a static scene under noise. `frames` is `learn.sampling.still_frames` and must be above
+    /// 0.
     pub(super) fn holds(&mut self, sample: &Sample, frames: u64) -> bool {
         let x = sample.latent.as_slice();
         self.scenes.retain(|scene| scene.mean.len() == x.len());
@@ -129,7 +131,7 @@ impl StaticSceneDetector {
         false
     }
 
-    /// What to save; its latents are put at the end of `rows`.
+    /// The state to save; appends its latents to `rows`.
     pub(super) fn save(&self, rows: &mut Vec<f32>) -> StaticSceneState {
         let Search { at, mean, history } = &self.search;
         let kept = self.scenes.iter().flat_map(|scene| [&scene.mean, &scene.anchor]);
@@ -143,7 +145,7 @@ impl StaticSceneDetector {
         }
     }
 
-    /// As saved: `rows` begins with its latents, which are taken from it.
+    /// Restores a saved state. `rows` starts with its latents, which are removed from it.
     pub(super) fn restore(state: StaticSceneState, rows: &mut Vec<f32>) -> Result<Self> {
         let StaticSceneState { dim, scenes, search: at, history } = state;
         let count = 2 * scenes.len() + usize::from(at.seen > 0) + history;
@@ -169,7 +171,7 @@ impl Scene {
     }
 
     fn follow(&mut self, x: &[f32], rate: f64) {
-        // Four times slower than the mean: the spread of a scene changes with the light, not with what happens.
+        // Four times slower than the mean: the spread of a scene changes with the light, not with events.
         self.spread.take((1.0 - rate) * square(x, &self.mean), rate / 4.0);
         follow(&mut self.mean, x, rate);
     }
@@ -191,7 +193,7 @@ impl Search {
         }
         self.at.stamp = stamp;
         self.at.seen += 1;
-        // Of a plain mean.
+        // The weight of a new value in a plain mean.
         let rate = |seen: u64| 1.0 / seen.max(1) as f64;
         let now = rate(self.at.seen);
         self.at.spread.take((1.0 - now) * square(x, &self.mean), now);

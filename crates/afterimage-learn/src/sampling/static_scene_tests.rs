@@ -11,10 +11,10 @@ use crate::sampling::BlockBuilder;
 const DIM: usize = 32;
 const SECOND: i64 = 1_000_000_000;
 
-/// Makes the frame of a number.
+/// Produces frame number `i`.
 type Show = Box<dyn FnMut(usize, &mut ChaCha8Rng) -> Vec<f32>>;
 
-/// A camera with 10 frames a second, and the dice.
+/// A camera with 10 frames per second, and the random number generator.
 struct Stream {
     blocks: BlockBuilder,
     next: u64,
@@ -39,7 +39,7 @@ impl Stream {
         self.blocks.counts().kept > kept
     }
 
-    /// How many of `n` frames are kept; `show` makes the `i`th with the dice.
+    /// How many of `n` frames are kept; `show` produces the `i`th from the random numbers.
     fn kept(&mut self, n: usize, mut show: impl FnMut(usize, &mut ChaCha8Rng) -> Vec<f32>) -> usize {
         (0..n)
             .filter(|&i| {
@@ -55,7 +55,7 @@ fn normal(dice: &mut ChaCha8Rng) -> f32 {
     ((-2.0 * a.ln()).sqrt() * (std::f64::consts::TAU * b).cos()) as f32
 }
 
-/// `scene` along an axis, and other axes at other weights, with noise of length `level`.
+/// A latent with the given weights along the given axes, and noise of length `level`.
 fn seen(parts: &[(usize, f32)], level: f32, dice: &mut ChaCha8Rng) -> Vec<f32> {
     let mut x: Vec<f32> = (0..DIM).map(|_| level / (DIM as f32).sqrt() * normal(dice)).collect();
     parts.iter().for_each(|&(axis, weight)| x[axis] += weight);
@@ -66,7 +66,7 @@ fn seen(parts: &[(usize, f32)], level: f32, dice: &mut ChaCha8Rng) -> Vec<f32> {
 fn noise_of_any_level_and_kind_is_still_after_a_short_time() {
     const FRAMES: usize = 20_000;
     for level in [0.01, 0.05, 0.2, 1.0] {
-        // Along one axis: exposure that jumps, flickers from frame to frame, flickers slower.
+        // Along one axis: exposure that jumps, flickers from frame to frame, or flickers more slowly.
         let mut smooth = [0.0f32; DIM];
         let mut kinds: Vec<(&str, Show)> = vec![
             ("white", Box::new(move |_, dice| seen(&[(0, 1.0)], level, dice))),
@@ -97,7 +97,7 @@ fn noise_of_any_level_and_kind_is_still_after_a_short_time() {
     }
 }
 
-/// Turns from one axis towards the next.
+/// Rotates from one axis towards the next.
 fn turned(angle: f64) -> [(usize, f32); 2] {
     let quarter = std::f64::consts::FRAC_PI_2;
     let (axis, rest) = ((angle / quarter) as usize, (angle % quarter) as f32);
@@ -107,8 +107,8 @@ fn turned(angle: f64) -> [(usize, f32); 2] {
 #[test]
 fn slow_motion_under_noise_is_learned_from() {
     const NOISE: f64 = 0.1;
-    // Radians a frame: a pan, something that creeps, dusk that falls for an hour. Noise hides the last two from frame to
-    // frame: of them there are at least so many frames, and so much of the way at the most is missed.
+    // Radians per frame: a pan, something that creeps, dusk that falls for an hour. From frame to frame, noise hides
+    // the last two. At least this many of their frames are kept, and at most this much of the way is missed.
     for (speed, frames, least, most_missed) in
         [(0.01, 1000, 990, 2.0 * NOISE), (5e-4, 20_000, 5000, 1.5 * NOISE), (1e-5, 36_000, 200, 1.5 * NOISE)]
     {
@@ -138,7 +138,7 @@ fn what_passes_is_learned_from_and_the_scene_behind_is_known_again() {
             let empty = stream.kept(200, |_, dice| seen(&[(0, 1.0)], 0.1, dice));
             assert!(passing >= 7 && empty <= 2, "seed {seed}, thing {thing}: {passing} of 8, {empty} of 200");
         }
-        // A lamp, on and off for ten seconds each: both scenes are known once both were seen.
+        // A lamp that is on and off for ten seconds each: both scenes are known once both have been seen.
         let lamp = |i: usize, dice: &mut ChaCha8Rng| seen(&[(0, 1.0), (20, (i / 100 % 2) as f32)], 0.1, dice);
         let first = stream.kept(400, lamp);
         let later = stream.kept(4000, lamp);

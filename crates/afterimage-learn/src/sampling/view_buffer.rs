@@ -1,4 +1,4 @@
-//! Frames with an augmented view, for instance discrimination. See [`ViewBuffer`].
+//! Stores frames with an augmented view, for instance discrimination. See [`ViewBuffer`].
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use ndarray::Array2;
@@ -14,34 +14,34 @@ use crate::error::{Error, Result};
 use crate::linalg::random::uniform_below;
 use crate::linalg::{normalise, slices_mut};
 
-/// What it takes of `learn.replay.megabytes` where `learn.objective.name` has `instance`; nothing elsewhere.
+/// Its share of `learn.replay.megabytes` if `learn.objective.name` contains `instance`; otherwise it takes nothing.
 const SHARE: f64 = 0.125;
 
-/// The newest latents that came with the latent of an augmented view of the same frame, and these views, in f16: a ring
-/// in an eighth of `learn.replay.megabytes`.
+/// A ring buffer of the newest latents that came with the latent of an augmented view, together with these views.
+/// Stores f16 in an eighth of `learn.replay.megabytes`.
 #[derive(Debug, Clone)]
 pub struct ViewBuffer {
     dim: usize,
     capacity: usize,
-    /// Latent and view, `[2 d]` each.
+    /// Latent and view, `[2 d]` per row.
     rows: Vec<f16>,
     frames: Vec<PairAnchor>,
-    /// Where the next one goes once the ring is full.
+    /// Index of the next row to overwrite once the ring is full.
     next: usize,
     false_negatives: FalseNegativeMask,
 }
 
-/// Everything a [`ViewBuffer`] remembers beside its rows.
+/// The state of a [`ViewBuffer`], without its rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ViewBufferState {
-    /// Block, camera, segment and capture time (nanoseconds) of each frame.
+    /// Block, camera, segment and capture time (in nanoseconds) of each frame.
     pub frames: Vec<(u64, u16, u64, i64)>,
-    /// Where the next one goes.
+    /// Index of the next row to write.
     pub next: usize,
 }
 
 impl ViewBuffer {
-    /// Empty, for latents of length `dim`.
+    /// Creates an empty buffer for latents of length `dim`.
     pub fn new(config: &Training, dim: usize) -> Self {
         let bytes = config.replay.megabytes * 1e6 * Self::share(config);
         let entry = 2 * dim * size_of::<f16>() + size_of::<PairAnchor>();
@@ -50,12 +50,12 @@ impl ViewBuffer {
         Self { dim, capacity, rows: Vec::new(), frames: Vec::new(), next: 0, false_negatives }
     }
 
-    /// The share of `learn.replay.megabytes` that is kept for it.
+    /// The share of `learn.replay.megabytes` that is reserved for it.
     pub fn share(config: &Training) -> f64 {
         if config.objective.name.has(Objective::Instance) { SHARE } else { 0.0 }
     }
 
-    /// Takes the frames of a block that have views; the oldest ones go.
+    /// Adds the frames of a block that have views; the oldest ones are dropped.
     pub fn insert(&mut self, block: &Block) {
         if block.latents.ncols() != self.dim || block.views.latents.ncols() != self.dim || self.capacity == 0 {
             return;
@@ -79,7 +79,8 @@ impl ViewBuffer {
 
     /// At most `count` different frames (`a`) and their views (`b`); `None` while there are fewer than two.
     ///
-    /// Frames of one block are no negatives of each other, nor those that `learn.sampling.false_negatives` takes for the same.
+    /// Frames of the same block are not each other's negatives, nor are frames that `learn.sampling.false_negatives`
+    /// considers the same.
     pub fn batch(&self, count: usize, rng: &mut ChaCha8Rng) -> Option<Batch> {
         let mut order: Vec<usize> = (0..self.frames.len()).collect();
         let n = count.min(order.len());
@@ -107,16 +108,16 @@ impl ViewBuffer {
         Some(Batch { a, b, negatives, blocks, segments })
     }
 
-    /// What to save: the state, and the rows, latent and view after each other.
+    /// The state to save, and the rows, each a latent followed by its view.
     pub fn save(&self) -> (ViewBufferState, &[f16]) {
         let frames = self.frames.iter().map(|f| (f.block, f.camera, f.segment, f.stamp.0)).collect();
         (ViewBufferState { frames, next: self.next }, &self.rows)
     }
 
-    /// Goes on where `state` and `rows` were saved. More than there is room for now (another configuration) are let go.
+    /// Restores a saved `state` and `rows`. Rows that no longer fit (under another configuration) are dropped.
     ///
     /// # Errors
-    /// They do not fit together.
+    /// The parts do not fit together.
     pub fn restore(&mut self, state: ViewBufferState, rows: Vec<f16>) -> Result<()> {
         let count = state.frames.len();
         if rows.len() != count * 2 * self.dim || state.next > count {
@@ -127,7 +128,7 @@ impl ViewBuffer {
                 self.dim
             )));
         }
-        // A ring of another size has its next place elsewhere.
+        // In a ring of another size, the next row is elsewhere.
         let filling = count < self.capacity && state.next == count;
         let full = count == self.capacity && state.next < count;
         if !filling && !full {
@@ -151,7 +152,7 @@ mod tests {
 
     const DIM: usize = 4;
 
-    /// Frames along axis `number % 4`, every second one with a view along the next axis.
+    /// Frames along axis `number % 4`; every second one has a view along the next axis.
     fn block(number: u64) -> Block {
         let axis = |shift: usize, n: usize| {
             Array2::from_shape_fn((n, DIM), |(_, j)| f32::from(u8::from(j == (number as usize + shift) % DIM)))
@@ -168,7 +169,7 @@ mod tests {
     }
 
     fn viewed(objective: &str) -> ViewBuffer {
-        // An eighth of a megabyte; rows of 16 bytes and their frame.
+        // An eighth of a megabyte; rows of 16 bytes plus their frame.
         let objective = ObjectiveSettings { name: objective.parse().unwrap(), ..ObjectiveSettings::default() };
         let replay = ReplaySettings { megabytes: 0.008, ..ReplaySettings::default() };
         let learn = Training { objective, replay, ..Training::default() };

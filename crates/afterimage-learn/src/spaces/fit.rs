@@ -1,4 +1,4 @@
-//! Maps fitted on references, and the one that finds the most.
+//! Fits space maps on reference latents, and chooses the one with the best hit rate.
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 use super::{HitRate, MapKind, RetrievalSplit, SpaceMap};
@@ -6,32 +6,32 @@ use crate::error::{Error, Result};
 use crate::head::{EmbeddingKind, Head};
 use crate::linalg::{product, semi_orthogonal, solve_symmetric, unit_rows};
 
-/// Strength of the ridge, as a multiple of the mean variance of the old embeddings. Of .01 to .1 on two labelled sets, the
-/// best on both.
+/// Ridge strength, as a multiple of the mean variance of the old embeddings. Among values from .01 to .1, the best on
+/// two labelled sets.
 const STRENGTH: f64 = 0.1;
-/// A rotation is looked for where the smaller of the two sides is at most this: its cost is the cube.
+/// A rotation is fitted only if the smaller of the two dimensions is at most this: its cost is cubic.
 const MAX_SIDE: usize = 1024;
 
-/// A map with what was measured of it.
+/// A map with its measured hit rate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FittedMap {
-    /// The map.
+    /// The fitted map.
     pub map: SpaceMap,
-    /// Latents that it was fitted on.
+    /// Number of latents that it was fitted on.
     pub references: usize,
-    /// On latents that it was not fitted on; `None` where there were too few.
+    /// Hit rate on latents that it was not fitted on; `None` if there were too few.
     pub hits: Option<HitRate>,
-    /// Hits where the old embeddings are taken as they are; `None` where the dimensions differ.
+    /// Hit rate of the old embeddings without any map; `None` if the dimensions differ.
     pub as_is: Option<f64>,
-    /// Queries measured with.
+    /// Number of queries behind the hit rates.
     pub queries: usize,
 }
 
-/// The turn `R: [k, k]` of new embeddings (own parts, `[n, k]` both) onto the old ones: the orthogonal `R` with the least
-/// `|new R - old|`.
+/// The rotation `R: [k, k]` of new embeddings onto the old ones (own parts, both `[n, k]`): the orthogonal `R` that
+/// minimises `|new R - old|`.
 ///
 /// # Errors
-/// Sizes that differ or are too large, or numbers that are not finite.
+/// The sizes differ or are too large, or numbers are not finite.
 pub fn procrustes_rotation(old: ArrayView2<f32>, new: ArrayView2<f32>) -> Result<Array2<f64>> {
     if old.dim() != new.dim() || old.ncols() > MAX_SIDE {
         return Err(Error::runtime(format!("no turn of embeddings {:?} onto {:?}", new.dim(), old.dim())));
@@ -39,14 +39,15 @@ pub fn procrustes_rotation(old: ArrayView2<f32>, new: ArrayView2<f32>) -> Result
     semi_orthogonal(product(wide(new).t(), wide(old).view()).view())
 }
 
-/// A map from the embeddings of the head `old` to those of `new`, fitted on `references` (latents `[n, d]`, as both heads
-/// take them). Of a rotation (orthogonal Procrustes; between sizes that differ semi-orthogonal: an embedding into the larger,
-/// a projection onto the smaller) and a ridge regression with offset, the one with the more hits on `held`; the
-/// regression where they are level or nothing can be measured. From the frozen latents, or a head that has them in its
-/// embeddings, to a head over them: that head, which is exact.
+/// Fits a map from the embeddings of the head `old` to those of `new`, on `references` (latents `[n, d]`, as both heads
+/// take them). The candidates are a rotation (orthogonal Procrustes; between different dimensions semi-orthogonal: an
+/// embedding into the larger one or a projection onto the smaller one) and a ridge regression with an offset. The one
+/// with more hits on `held` wins; the regression wins ties, and also if nothing can be measured. From the frozen
+/// latents, or from a head whose embeddings contain them, to a head over them, the map is that head itself, which is
+/// exact.
 ///
 /// # Errors
-/// No references, numbers that are not finite, or no memory.
+/// There are no references, numbers are not finite, or memory is insufficient.
 pub fn fit(old: &Head, new: &Head, references: ArrayView2<f32>, held: Option<&RetrievalSplit>) -> Result<FittedMap> {
     let measured = held.map(|held| {
         let queries = new.embed_rows(held.queries.view());
@@ -86,11 +87,10 @@ pub fn fit(old: &Head, new: &Head, references: ArrayView2<f32>, held: Option<&Re
     Ok(FittedMap { map, references: references.nrows(), hits, as_is, queries })
 }
 
-/// The maps that [`fit`] chooses of: the regression, which stays where they are level, and the rotation where it is not too
-/// large.
+/// The maps that [`fit`] chooses from: the regression, which wins ties, and the rotation if it is not too large.
 ///
 /// # Errors
-/// As [`fit`].
+/// Same as [`fit`].
 pub fn fitted(old: &Head, new: &Head, references: ArrayView2<f32>) -> Result<Vec<SpaceMap>> {
     let (x, y) = (wide(old.embed_rows(references).view()), wide(new.embed_rows(references).view()));
     let mut maps = vec![affine(x.view(), y.view())?];
@@ -100,10 +100,10 @@ pub fn fitted(old: &Head, new: &Head, references: ArrayView2<f32>) -> Result<Vec
     Ok(maps)
 }
 
-/// Embeddings `[n, p]` of the head `old` as those of `new`, `[n, q]`, by a map that was fitted between the two.
+/// Maps embeddings `[n, p]` of the head `old` to those of `new`, `[n, q]`, with a map fitted between the two.
 ///
 /// # Errors
-/// Rows of another length than the map, or the heads, take.
+/// The rows have another length than the map or the heads take.
 pub fn apply_map(old: &Head, new: &Head, map: &SpaceMap, rows: ArrayView2<f32>) -> Result<Array2<f32>> {
     if map.kind != MapKind::Head {
         return map.apply(rows);
@@ -121,12 +121,12 @@ pub fn apply_map(old: &Head, new: &Head, map: &SpaceMap, rows: ArrayView2<f32>) 
     Ok(head.embed_rows(frozen.view()))
 }
 
-/// The head `new` itself maps the embeddings of `old`: they hold the frozen latents, and it takes these.
+/// Whether the head `new` itself maps the embeddings of `old`: they contain the frozen latents, which are its input.
 pub fn maps_exactly(old: &Head, new: &Head) -> bool {
     holds_frozen(old) && takes_frozen(new)
 }
 
-/// The frozen latent can be read off the head's embeddings.
+/// Whether the frozen latent can be read off the head's embeddings.
 fn holds_frozen(head: &Head) -> bool {
     match head {
         Head::Identity { .. } => true,
@@ -136,7 +136,7 @@ fn holds_frozen(head: &Head) -> bool {
     }
 }
 
-/// The frozen latent, pooled where it is a grid, is all that this head needs.
+/// Whether the head needs nothing but the frozen latent (pooled if it is a grid).
 fn takes_frozen(head: &Head) -> bool {
     !matches!(head, Head::Grid(_))
 }
@@ -150,7 +150,8 @@ fn rotation(x: ArrayView2<f64>, y: ArrayView2<f64>) -> Result<SpaceMap> {
     Ok(SpaceMap { kind: MapKind::Rotation, offset: Array1::zeros(matrix.ncols()), matrix })
 }
 
-/// `A = (X'X + l I)^-1 X'Y` of centred rows, in the form that needs the smaller system, `b` what is left of the means.
+/// `A = (X'X + l I)^-1 X'Y` of centred rows, in the form with the smaller system; `b` is the remaining offset of the
+/// means.
 fn affine(x: ArrayView2<f64>, y: ArrayView2<f64>) -> Result<SpaceMap> {
     let mean = |m: ArrayView2<f64>| m.mean_axis(Axis(0)).ok_or_else(|| Error::runtime("a map needs references"));
     let (mean_x, mean_y) = (mean(x)?, mean(y)?);

@@ -20,7 +20,7 @@ fn slow(d: usize, k: usize, rng: &mut ChaCha8Rng) -> HeadParams {
     HeadParams { mean: Array1::zeros(d), slow: random(d, k, rng), mlp: None, alpha: 1.0, form: EmbeddingKind::Single }
 }
 
-/// Blocks of frames that wander about a place of their own.
+/// Blocks of frames that vary around a centre of their own.
 fn blocks(count: u64, d: usize, rng: &mut ChaCha8Rng) -> Vec<Block> {
     let block = |number| {
         let centre = random(1, d, rng);
@@ -85,7 +85,7 @@ fn both_forms_of_the_ridge_are_one() {
         let right = solve_symmetric(gram.view(), product(a.t(), b.view()).view()).unwrap();
         let found = affine(x.view(), y.view()).unwrap();
         assert!((found.matrix.mapv(f64::from) - &right).iter().all(|d| d.abs() < 1e-5), "{n} x {p}");
-        // The mean goes to the mean.
+        // The mean maps to the mean.
         let mean = x.mean_axis(Axis(0)).unwrap().dot(&right) + found.offset.mapv(f64::from);
         assert!((mean - y.mean_axis(Axis(0)).unwrap()).iter().all(|d| d.abs() < 1e-5));
     }
@@ -102,7 +102,7 @@ fn from_the_frozen_latents_the_head_itself_is_the_map() {
     let back = fit(&new, &frozen, references.view(), Some(&held)).unwrap();
     assert_eq!((back.map.matrix.dim(), back.queries), ((6, 20), held.queries.nrows()));
     assert!(back.hits.unwrap().rate() > 0.3 && back.map.kind != MapKind::Head);
-    // Beside the frozen latents nothing is lost either.
+    // Embeddings next to the frozen latents lose nothing either.
     let beside = Head::Learned(HeadParams { form: EmbeddingKind::BesideFrozen, ..slow(20, 4, rng) });
     for to in [&new, &frozen, &beside.clone().turned(Array2::eye(4).view()).unwrap()] {
         let there = fit(&beside, to, references.view(), Some(&held)).unwrap();

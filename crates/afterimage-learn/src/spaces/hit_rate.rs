@@ -1,29 +1,30 @@
-//! How often the nearest neighbours are of the same thing, within one space and across two.
+//! How often the nearest neighbours show the same thing, within one space and across two.
 use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
 
 use crate::knn::nearest;
 use crate::linalg::product;
 use crate::sampling::Block;
 
-/// Neighbours that are looked at.
+/// Number of neighbours per query.
 const NEIGHBOURS: usize = 5;
 
-/// A gallery and queries, each row with a number for what it shows: a class, or the block of frames that it is of.
+/// A gallery and queries; the label of each row says what it shows: a class, or the block of the frame.
 #[derive(Debug, Clone, Default)]
 pub struct RetrievalSplit {
-    /// `[g, d]`
+    /// Gallery rows, `[g, d]`.
     pub gallery: Array2<f32>,
-    /// `[g]`
+    /// Gallery labels, `[g]`.
     pub gallery_labels: Vec<u64>,
-    /// `[q, d]`
+    /// Query rows, `[q, d]`.
     pub queries: Array2<f32>,
-    /// `[q]`
+    /// Query labels, `[q]`.
     pub query_labels: Vec<u64>,
 }
 
 impl RetrievalSplit {
-    /// Of blocks of frames: the first third of each is gallery, the last third asks; between them lies a third, so that no
-    /// query finds its own neighbour in time. Shorter blocks than two frames are left out. `None` of fewer than two blocks.
+    /// Splits blocks of frames: the first third of each block is the gallery, the last third the queries. The third in
+    /// between keeps a query from finding its own neighbour in time. Blocks with fewer than two frames are left out.
+    /// Returns `None` for fewer than two blocks.
     pub fn of<'a>(blocks: impl IntoIterator<Item = &'a Block>) -> Option<Self> {
         let long: Vec<&Block> = blocks.into_iter().filter(|block| block.latents.nrows() >= 2).collect();
         if long.len() < 2 {
@@ -43,24 +44,25 @@ impl RetrievalSplit {
     }
 }
 
-/// Hits within the new space and across the map to it.
+/// Hit rates within the new space and across the map to it.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct HitRate {
-    /// Queries and gallery by the new head.
+    /// Queries and gallery both embedded by the new head.
     pub within: f64,
-    /// Queries by the new head, gallery by the old one and mapped.
+    /// Queries embedded by the new head, gallery embedded by the old one and mapped.
     pub across: f64,
 }
 
 impl HitRate {
-    /// Across over within: 1 where nothing is lost. 0 where nothing is found within.
+    /// The ratio of across to within: 1 if nothing is lost, 0 if nothing is found within.
     pub fn rate(&self) -> f64 {
         if self.within > 0.0 { self.across / self.within } else { 0.0 }
     }
 }
 
-/// Share of hits among the `k` nearest gallery rows (by inner product) of every query, the mean over the queries: a hit has
-/// the query's label. Unit rows `[g, d]` and `[q, d]`; fewer than `k` gallery rows: all. 0 of no queries or no gallery.
+/// Share of hits among the `k` nearest gallery rows (by inner product) of each query, averaged over the queries. A hit
+/// has the query's label. Takes unit rows `[g, d]` and `[q, d]`; uses all gallery rows if there are fewer than `k`.
+/// Returns 0 without queries or a gallery.
 pub fn hits(
     gallery: ArrayView2<f32>,
     gallery_labels: &[u64],
@@ -84,7 +86,7 @@ pub fn hits(
 }
 
 impl RetrievalSplit {
-    /// [`hits`] of embeddings that stand for the gallery and the queries, with five neighbours.
+    /// [`hits`] for embeddings of the gallery and the queries, with five neighbours.
     pub(super) fn hits(&self, gallery: ArrayView2<f32>, queries: ArrayView2<f32>) -> f64 {
         hits(gallery, &self.gallery_labels, queries, &self.query_labels, NEIGHBOURS)
     }
@@ -101,7 +103,7 @@ mod tests {
         let gallery = array![[1.0, 0.0], [0.8, 0.6], [0.0, 1.0], [-1.0, 0.0]];
         let (labels, queries) = ([7, 8, 7, 9], array![[1.0, 0.0], [0.0, 1.0]]);
         let at = |asked: &[u64], k| hits(gallery.view(), &labels, queries.view(), asked, k);
-        // Of the first: 7, 8, 7, 9 in this order; of the second: 7, 8, 7, 9 too.
+        // Gallery labels by distance, for the first query: 7, 8, 7, 9; for the second also 7, 8, 7, 9.
         assert_eq!((at(&[7, 7], 1), at(&[8, 7], 1), at(&[8, 8], 2), at(&[9, 9], 9)), (1.0, 0.5, 0.5, 0.25));
         assert_eq!(hits(gallery.view(), &labels, queries.slice(s![..0, ..]), &[], 1), 0.0);
         assert_eq!(HitRate { within: 0.5, across: 0.25 }.rate(), 0.5);

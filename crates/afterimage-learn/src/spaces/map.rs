@@ -6,11 +6,11 @@ use ndarray::{Array1, Array2, ArrayView2};
 use crate::error::{Error, Result};
 use crate::linalg::{norm, normalise, product, slices, slices_mut};
 
-/// How a map came about.
+/// How a map was obtained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MapKind {
-    /// The new head itself: what it maps from holds the latents that it takes. Exact.
+    /// The new head itself: the old embeddings contain the latents that it takes. Exact.
     Head,
     /// Semi-orthogonal Procrustes, without an offset.
     Rotation,
@@ -19,7 +19,7 @@ pub enum MapKind {
 }
 
 impl MapKind {
-    /// As in files.
+    /// The name used in files.
     pub fn name(self) -> &'static str {
         match self {
             MapKind::Head => "head",
@@ -37,22 +37,22 @@ impl FromStr for MapKind {
     }
 }
 
-/// `z = normalise(x A + b)`: unit rows `[n, p]` to unit rows `[n, q]`. Of [`MapKind::Head`] there are no weights here.
+/// `z = normalise(x A + b)`: maps unit rows `[n, p]` to unit rows `[n, q]`. [`MapKind::Head`] has no weights here.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SpaceMap {
-    /// How it came about.
+    /// How the map was obtained.
     pub kind: MapKind,
-    /// `A: [p, q]`
+    /// The matrix `A: [p, q]`.
     pub matrix: Array2<f32>,
-    /// `b: [q]`
+    /// The offset `b: [q]`.
     pub offset: Array1<f32>,
 }
 
 impl SpaceMap {
-    /// Every row through the map; one that has no direction, before or after, gives zeros.
+    /// Maps every row. A row without a direction, before or after, gives zeros.
     ///
     /// # Errors
-    /// Rows of another length.
+    /// The rows have another length.
     pub fn apply(&self, rows: ArrayView2<f32>) -> Result<Array2<f32>> {
         let (p, q) = self.matrix.dim();
         if rows.ncols() != p {
@@ -69,10 +69,10 @@ impl SpaceMap {
         Ok(out)
     }
 
-    /// Shapes fit each other and all is finite; for maps that come from a file.
+    /// Checks a map read from a file: the shapes fit each other, and all numbers are finite.
     ///
     /// # Errors
-    /// What does not fit.
+    /// Something does not fit.
     pub fn check(&self) -> Result<()> {
         let (p, q) = self.matrix.dim();
         let sizes = if self.kind == MapKind::Head { (p, q) == (0, 0) } else { p > 0 && q > 0 };

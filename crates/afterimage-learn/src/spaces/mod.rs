@@ -1,5 +1,5 @@
-//! From one space to the next: maps between the embeddings of two heads, and how often neighbours are still found across
-//! one (docs/spaces.md). Mathematics only; the files are in `checkpoint`.
+//! Maps between the embeddings of two heads, from one space to the next, and how often neighbours are still found
+//! across a map (docs/spaces.md). Mathematics only; `checkpoint` reads and writes the files.
 mod fit;
 mod hit_rate;
 mod name;

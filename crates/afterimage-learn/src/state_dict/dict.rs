@@ -1,4 +1,4 @@
-//! Heads and statistics as arrays of a file, under a prefix, so that one file can hold several.
+//! Heads and statistics as arrays of a file, each under a prefix, so that one file can hold several.
 use std::collections::BTreeMap;
 
 use ndarray::{Array, Array1, Array2, Array3, Dimension};
@@ -10,17 +10,17 @@ use super::{LoadedTensors, Scalar, TensorView};
 use crate::error::{Error, Result};
 use crate::head::{Context, EmbeddingKind, Grid, GridHead, Head, HeadParams, MAX_DIM, Mlp, ScatterStats};
 
-/// What will be in a file: text entries, and arrays borrowed from where they are.
+/// The content of a file to be written: text entries, and arrays borrowed from their owners.
 #[derive(Debug, Default)]
 pub struct StateDict<'a> {
-    /// Text entries.
+    /// Text entries, by key.
     pub meta: BTreeMap<String, String>,
-    /// Arrays.
+    /// Named arrays.
     pub tensors: Vec<(String, TensorView<'a>)>,
 }
 
 impl<'a> StateDict<'a> {
-    /// SHA-256 over all of it, 64 hexadecimal digits.
+    /// SHA-256 over the whole content, 64 hexadecimal digits.
     pub fn checksum(&self) -> String {
         let mut sum = Checksum::new(&self.meta);
         for (name, tensor) in &self.tensors {
@@ -29,21 +29,21 @@ impl<'a> StateDict<'a> {
         sum.finish()
     }
 
-    /// A text entry.
+    /// Adds a text entry.
     pub fn text(&mut self, key: impl Into<String>, value: impl ToString) {
         self.meta.insert(key.into(), value.to_string());
     }
 
-    /// A list of numbers that was made for the file.
+    /// Adds a list of numbers made for the file.
     pub fn list<T: Scalar>(&mut self, name: impl Into<String>, values: Vec<T>) {
         self.tensors.push((name.into(), TensorView::list(values)));
     }
 
-    /// Anything that serde knows, as the bytes of its JSON. It is an array and no text entry, since what grows with the
-    /// stream has no place in the header.
+    /// Adds a value that serde can serialise, as the bytes of its JSON. It is stored as an array, not as a text entry,
+    /// because the header must not grow with the stream.
     ///
     /// # Errors
-    /// It has no JSON.
+    /// The value cannot be written as JSON.
     pub fn json(&mut self, name: &str, value: &impl Serialize) -> Result<()> {
         let text =
             serde_json::to_vec(value).map_err(|e| Error::runtime(format!("cannot save {name:?}")).with_source(e))?;
@@ -51,17 +51,19 @@ impl<'a> StateDict<'a> {
         Ok(())
     }
 
-    /// An array. One that is not row-major in memory has no slice, and is refused by [`super::encode`] for its length.
+    /// Adds an array. An array that is not row-major in memory has no slice, so [`super::encode`] rejects it for its
+    /// length.
     pub fn array<D: Dimension>(&mut self, name: String, array: &'a Array<f32, D>) {
         let values = array.as_slice().unwrap_or_default();
         self.tensors.push((name, TensorView::new(array.shape(), values)));
     }
 
-    /// A learned head.
+    /// Adds a learned head.
     pub fn learned(&mut self, prefix: &str, head: &'a HeadParams) {
         self.text(format!("{prefix}alpha"), head.alpha);
         self.text(format!("{prefix}beside_frozen"), head.form == EmbeddingKind::BesideFrozen);
-        // Only where it is so: the space of a head is a hash of its entries, and heads without it keep theirs.
+        // Written only if it applies: the space of a head is a hash of its entries, and heads without the option keep
+        // their spaces.
         if head.form == EmbeddingKind::Mean {
             self.text(format!("{prefix}mean_with_slow"), true);
         }
@@ -72,7 +74,8 @@ impl<'a> StateDict<'a> {
         }
     }
 
-    /// A head of any kind; one over pooled grid latents as what it pools for, which is the same map.
+    /// Adds a head of any kind. A head over pooled grid latents is stored as the head behind the pooling, which is the
+    /// same map.
     pub fn head(&mut self, prefix: &str, head: &'a Head) {
         match head {
             Head::Identity { dim } => self.text(format!("{prefix}identity"), dim),
@@ -89,7 +92,7 @@ impl<'a> StateDict<'a> {
         }
     }
 
-    /// The weights of an MLP, or what has their shapes.
+    /// Adds the weights of an MLP, or values of the same shapes.
     pub fn mlp(&mut self, prefix: &str, mlp: &'a Mlp<f32>) {
         self.array(format!("{prefix}w1"), &mlp.w1);
         self.array(format!("{prefix}b1"), &mlp.b1);
@@ -99,7 +102,7 @@ impl<'a> StateDict<'a> {
         self.array(format!("{prefix}b2"), &mlp.b2);
     }
 
-    /// The weights of a context network, or what has their shapes.
+    /// Adds the weights of a context network, or values of the same shapes.
     pub fn context(&mut self, prefix: &str, context: &'a Context<f32>) {
         self.array(format!("{prefix}w_in"), &context.w_in);
         self.array(format!("{prefix}b_in"), &context.b_in);
@@ -111,7 +114,7 @@ impl<'a> StateDict<'a> {
         self.array(format!("{prefix}b_out"), &context.b_out);
     }
 
-    /// Slow-head statistics.
+    /// Adds slow-head statistics.
     pub fn scatter(&mut self, prefix: &str, scatter: &'a ScatterStats) {
         let parts = scatter.parts();
         self.text(format!("{prefix}frames"), parts.frames);
@@ -127,29 +130,29 @@ impl<'a> StateDict<'a> {
 }
 
 impl LoadedTensors {
-    /// The reverse of [`StateDict::list`].
+    /// The inverse of [`StateDict::list`].
     ///
     /// # Errors
-    /// There is no such array, or it is no list of this type.
+    /// There is no such array, or it is not a list of this type.
     pub fn take_list<T: Scalar>(&mut self, name: &str) -> Result<Vec<T>> {
         let [len] = self.shape(name)?;
         self.take(name, &[len])
     }
 
-    /// The reverse of [`StateDict::json`].
+    /// The inverse of [`StateDict::json`].
     ///
     /// # Errors
-    /// There is no such array, or it says something else.
+    /// There is no such array, or its content is something else.
     pub fn take_json<T: DeserializeOwned>(&mut self, name: &str) -> Result<T> {
         let text: Vec<u8> = self.take_list(name)?;
         serde_json::from_slice(&text)
             .map_err(|e| self.wrong(format!("has no {name:?} that can be read")).with_source(e))
     }
 
-    /// The reverse of [`StateDict::learned`].
+    /// The inverse of [`StateDict::learned`].
     ///
     /// # Errors
-    /// Arrays that are missing or do not fit together.
+    /// Arrays are missing or do not fit together.
     pub fn take_learned(&mut self, prefix: &str) -> Result<HeadParams> {
         let [d, k] = self.shape(&format!("{prefix}slow"))?;
         let mlp = if self.has(&format!("{prefix}mlp.w1")) {
@@ -175,10 +178,10 @@ impl LoadedTensors {
         Ok(learned)
     }
 
-    /// The reverse of [`StateDict::head`].
+    /// The inverse of [`StateDict::head`].
     ///
     /// # Errors
-    /// As [`LoadedTensors::take_learned`].
+    /// Same as [`LoadedTensors::take_learned`].
     pub fn take_head(&mut self, prefix: &str) -> Result<Head> {
         let identity = format!("{prefix}identity");
         if self.meta.contains_key(&identity) {
@@ -205,10 +208,10 @@ impl LoadedTensors {
         Ok(Head::Grid(Box::new(GridHead { grid: Grid { rows, columns, dim }, learned, context })))
     }
 
-    /// The reverse of [`StateDict::mlp`], for inputs of `k_in` and outputs of `k_out`.
+    /// The inverse of [`StateDict::mlp`], for `k_in` inputs and `k_out` outputs.
     ///
     /// # Errors
-    /// As [`LoadedTensors::take_learned`].
+    /// Same as [`LoadedTensors::take_learned`].
     pub fn take_mlp(&mut self, prefix: &str, k_in: usize, k_out: usize) -> Result<Mlp<f32>> {
         let [h, _] = self.shape(&format!("{prefix}w1"))?;
         Ok(Mlp {
@@ -221,10 +224,10 @@ impl LoadedTensors {
         })
     }
 
-    /// The reverse of [`StateDict::context`], for `channels` channels outside.
+    /// The inverse of [`StateDict::context`], for `channels` outer channels.
     ///
     /// # Errors
-    /// As [`LoadedTensors::take_learned`].
+    /// Same as [`LoadedTensors::take_learned`].
     pub fn take_context(&mut self, prefix: &str, channels: usize) -> Result<Context<f32>> {
         let [n, m] = self.shape(&format!("{prefix}b_in"))?;
         let c = channels;
@@ -240,10 +243,10 @@ impl LoadedTensors {
         })
     }
 
-    /// The reverse of [`StateDict::scatter`].
+    /// The inverse of [`StateDict::scatter`].
     ///
     /// # Errors
-    /// As [`LoadedTensors::take_learned`].
+    /// Same as [`LoadedTensors::take_learned`].
     pub fn take_scatter(&mut self, prefix: &str, dim: usize) -> Result<ScatterStats> {
         let triangle = [dim * (dim + 1) / 2];
         let scatter = ScatterStats::from_parts(
@@ -260,28 +263,28 @@ impl LoadedTensors {
         scatter.with_views(self.parse(&format!("{prefix}views"))?, self.take(&format!("{prefix}view"), &triangle)?)
     }
 
-    /// An array of one dimension.
+    /// Takes a one-dimensional array.
     ///
     /// # Errors
-    /// As [`LoadedTensors::take`].
+    /// Same as [`LoadedTensors::take`].
     pub fn take_vector(&mut self, name: &str, n: usize) -> Result<Array1<f32>> {
         self.take(name, &[n]).map(Array1::from_vec)
     }
 
-    /// An array of three dimensions.
+    /// Takes a three-dimensional array.
     ///
     /// # Errors
-    /// As [`LoadedTensors::take`].
+    /// Same as [`LoadedTensors::take`].
     pub fn take_cube(&mut self, name: &str, shape: [usize; 3]) -> Result<Array3<f32>> {
         let values = self.take(name, &shape)?;
         Array3::from_shape_vec(shape, values)
             .map_err(|error| self.wrong(format!("array {name:?} has no such shape")).with_source(error))
     }
 
-    /// An array of two dimensions.
+    /// Takes a two-dimensional array.
     ///
     /// # Errors
-    /// As [`LoadedTensors::take`].
+    /// Same as [`LoadedTensors::take`].
     pub fn take_matrix(&mut self, name: &str, rows: usize, columns: usize) -> Result<Array2<f32>> {
         let values = self.take(name, &[rows, columns])?;
         Array2::from_shape_vec((rows, columns), values)

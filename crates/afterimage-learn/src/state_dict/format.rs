@@ -1,5 +1,5 @@
-//! The layout of a saved state: a `safetensors` file (8 bytes header length, JSON header, the arrays' bytes), with a
-//! SHA-256 over all of it in the header's `__metadata__`.
+//! The layout of a saved state: a `safetensors` file (8 bytes of header length, a JSON header, the bytes of the
+//! arrays), with a SHA-256 over its whole content in the header's `__metadata__`.
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -14,14 +14,14 @@ use super::LoadedTensors;
 use super::tensors::{Checksum, Scalar, TensorData, TensorView};
 use crate::error::{Error, Result};
 
-/// A header is names and shapes, and nothing in it grows with the stream (docs/run-folder.md, "Limits"): a longer one is no
-/// file of ours. Holds for reading and for writing.
+/// Maximum header size, for reading and writing. A header holds names and shapes, and nothing in it grows with the
+/// stream (docs/run-folder.md, "Limits"), so a file with a longer one is not ours.
 pub const MAX_HEADER_BYTES: u64 = 1 << 20;
 
 /// Key of the checksum in the header's `__metadata__`.
 const CHECKSUM: &str = "sha256";
 
-/// Bytes that are ready to be written.
+/// An encoded state, ready to be written.
 #[derive(Debug)]
 pub struct Encoded<'a> {
     header: Vec<u8>,
@@ -31,7 +31,7 @@ pub struct Encoded<'a> {
 }
 
 impl Encoded<'_> {
-    /// Writes all of it.
+    /// Writes the whole file.
     ///
     /// # Errors
     /// Those of `out`.
@@ -42,14 +42,14 @@ impl Encoded<'_> {
     }
 }
 
-/// Lays `meta` and `tensors` out for a file that `path` names in errors. More than `max_bytes` are refused: [`decode`] with
-/// the same bound would not take them.
+/// Encodes `meta` and `tensors` for a file; `path` names it in errors. More than `max_bytes` are rejected, because
+/// [`decode`] with the same limit would not accept them.
 ///
-/// The checksum covers the text entries and the names, types, shapes and bytes of the arrays. Nothing is copied. The same
-/// content gives the same bytes.
+/// The checksum covers the text entries and the names, types, shapes and bytes of the arrays. Nothing is copied. The
+/// same content gives the same bytes.
 ///
 /// # Errors
-/// A shape that does not fit its values, a name used twice, or more bytes than can be read again.
+/// A shape does not fit its values, a name is used twice, or there are more bytes than can be read again.
 pub fn encode<'a>(
     path: &Path,
     meta: &BTreeMap<String, String>,
@@ -98,11 +98,11 @@ pub fn encode<'a>(
     Ok(Encoded { header, tensors, checksum })
 }
 
-/// Reads `size` bytes of [`encode`] from `file`, which `path` names. Lengths are checked against `size` before anything is
-/// allocated.
+/// Decodes `size` bytes written by [`encode`] from `file`; `path` names it in errors. Lengths are checked against
+/// `size` before anything is allocated.
 ///
 /// # Errors
-/// The I/O error, more than `max_bytes`, or what shows that the bytes are damaged: truncated, changed, not ours.
+/// An I/O error, more than `max_bytes`, or bytes that are damaged: truncated, changed or not ours.
 pub fn decode(path: &Path, file: &mut impl Read, size: u64, max_bytes: u64) -> Result<LoadedTensors> {
     let damaged = |why: String| Error::damaged(format!("{} is damaged: {why}", path.display()));
     let failed = |error: std::io::Error| Error::unreadable(path, error);
@@ -130,7 +130,7 @@ pub fn decode(path: &Path, file: &mut impl Read, size: u64, max_bytes: u64) -> R
     let named = meta.remove(CHECKSUM).ok_or_else(|| damaged("it has no checksum".into()))?;
     let mut checksum = Checksum::new(&meta);
     let mut arrays = BTreeMap::new();
-    // In the order in which they were written; empty arrays begin where their neighbour does.
+    // In the order in which they were written; an empty array begins where its neighbour does.
     let mut infos: Vec<(String, &TensorInfo)> = header.tensors().into_iter().collect();
     infos.sort_by(|(a, x), (b, y)| {
         x.data_offsets.cmp(&y.data_offsets).then(y.dtype.cmp(&x.dtype)).then_with(|| a.cmp(b))
@@ -159,7 +159,7 @@ pub fn decode(path: &Path, file: &mut impl Read, size: u64, max_bytes: u64) -> R
     Ok(LoadedTensors { meta, path: path.to_path_buf(), arrays })
 }
 
-/// `bytes` was checked against the size of the file and is a multiple of the size of a `T`.
+/// `bytes` must have been checked against the size of the file, and be a multiple of the size of a `T`.
 fn read<T: Scalar>(file: &mut impl Read, bytes: usize) -> std::io::Result<TensorData> {
     let mut values = vec![T::zeroed(); bytes / size_of::<T>()];
     file.read_exact(bytemuck::cast_slice_mut(&mut values))?;

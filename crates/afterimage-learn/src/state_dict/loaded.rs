@@ -1,4 +1,4 @@
-//! What a saved state held. See [`LoadedTensors`].
+//! The content of a saved state. See [`LoadedTensors`].
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -6,10 +6,10 @@ use std::str::FromStr;
 use super::tensors::{Scalar, TensorData};
 use crate::error::{Error, Result};
 
-/// What a file held. Arrays are taken out one by one, with the shape that they must have.
+/// The content of a file. Arrays are taken out one by one, each with the shape that it must have.
 #[derive(Debug)]
 pub struct LoadedTensors {
-    /// The text entries.
+    /// Text entries, by key.
     pub meta: BTreeMap<String, String>,
     pub(super) path: PathBuf,
     pub(super) arrays: BTreeMap<String, (Vec<usize>, TensorData)>,
@@ -18,13 +18,13 @@ pub struct LoadedTensors {
 impl LoadedTensors {
     /// The text under `key`.
     /// # Errors
-    /// There is none.
+    /// There is no such entry.
     pub fn text(&self, key: &str) -> Result<&str> {
         self.meta.get(key).map(String::as_str).ok_or_else(|| self.wrong(format!("has no entry {key:?}")))
     }
-    /// The text under `key`, read as a `T`.
+    /// The text under `key`, parsed as a `T`.
     /// # Errors
-    /// There is none, or it is no `T`.
+    /// There is no such entry, or it is not a `T`.
     pub fn parse<T: FromStr>(&self, key: &str) -> Result<T> {
         let text = self.text(key)?;
         text.parse()
@@ -32,25 +32,25 @@ impl LoadedTensors {
     }
     /// The run that the file belongs to.
     /// # Errors
-    /// It names none.
+    /// The file names no run.
     pub fn run(&self) -> Result<&str> {
         self.text("run")
     }
-    /// Whether there is an array of this name.
+    /// Whether there is an array with this name.
     pub fn has(&self, name: &str) -> bool {
         self.arrays.contains_key(name)
     }
     /// The shape of the array `name`, which must have `N` dimensions.
     /// # Errors
-    /// There is no such array, or it has other dimensions.
+    /// There is no such array, or it has a different number of dimensions.
     pub fn shape<const N: usize>(&self, name: &str) -> Result<[usize; N]> {
         let (shape, _) = self.arrays.get(name).ok_or_else(|| self.wrong(format!("has no array {name:?}")))?;
         let wrong = |_| self.wrong(format!("array {name:?} has shape {shape:?}, expected {N} dimensions"));
         <[usize; N]>::try_from(shape.as_slice()).map_err(wrong)
     }
-    /// Takes the array `name` out: row-major values.
+    /// Takes the array `name` out, as row-major values.
     /// # Errors
-    /// There is no such array, or its type or shape is another.
+    /// There is no such array, or it has another type or shape.
     pub fn take<T: Scalar>(&mut self, name: &str, shape: &[usize]) -> Result<Vec<T>> {
         let Some((found, values)) = self.arrays.remove(name) else {
             return Err(self.wrong(format!("has no array {name:?}")));

@@ -1,11 +1,11 @@
-//! Typed arrays between memory and disk, and the checksum over them.
+//! Typed arrays in memory and on disk, and the checksum over them.
 use std::collections::BTreeMap;
 
 use half::f16;
 use safetensors::Dtype;
 use sha2::{Digest, Sha256};
 
-/// The bytes of arrays go to and from the disk as they are in memory.
+/// The bytes of arrays are the same in memory and on disk.
 const _: () = assert!(cfg!(target_endian = "little"), "checkpoints are little-endian, as are all boards that we know");
 
 /// The values of one array of a file.
@@ -22,13 +22,13 @@ pub enum TensorData {
     U64(Vec<u64>),
 }
 
-/// A type of number that files can hold.
+/// A numeric type that files can hold.
 pub trait Scalar: bytemuck::Pod {
-    /// The type's name in the format.
+    /// The name of the type in the format.
     const DTYPE: Dtype;
-    /// Values of this type.
+    /// Wraps values of this type.
     fn wrap(values: Vec<Self>) -> TensorData;
-    /// The values, if they are of this type.
+    /// The values, if they have this type.
     fn unwrap(values: TensorData) -> Option<Vec<Self>>;
 }
 
@@ -50,7 +50,7 @@ macro_rules! element {
 }
 element!(u8 U8, u16 U16, u32 U32, f16 F16, f32 F32, f64 F64, i64 I64, u64 U64);
 
-/// An array to be written: type, shape, and values, borrowed from where they are or made for the file.
+/// An array to be written: type, shape and values, either borrowed or made for the file.
 #[derive(Debug, Clone)]
 pub struct TensorView<'a> {
     pub(super) dtype: Dtype,
@@ -65,11 +65,11 @@ enum Bytes<'a> {
 }
 
 impl<'a> TensorView<'a> {
-    /// `values` in row-major order; [`encode`](super::encode) refuses a `shape` that does not fit them.
+    /// Borrows `values` in row-major order; [`encode`](super::encode) rejects a `shape` that does not fit them.
     pub fn new<T: Scalar>(shape: &[usize], values: &'a [T]) -> Self {
         Self { dtype: T::DTYPE, shape: shape.to_vec(), bytes: Bytes::Borrowed(bytemuck::cast_slice(values)) }
     }
-    /// A list that was made for the file.
+    /// Owns a list made for the file.
     pub fn list<T: Scalar>(values: Vec<T>) -> Self {
         Self { dtype: T::DTYPE, shape: vec![values.len()], bytes: Bytes::Owned(T::wrap(values)) }
     }
@@ -96,7 +96,8 @@ impl TensorData {
     }
 }
 
-/// SHA-256 over everything that a file says; every part comes after its length, so that no two contents run together.
+/// SHA-256 over the whole content of a file. Every part follows its length, so that different contents cannot run
+/// together.
 pub(super) struct Checksum(Sha256);
 
 impl Checksum {

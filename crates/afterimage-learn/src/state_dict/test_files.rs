@@ -1,4 +1,4 @@
-//! States as files, for tests.
+//! Saved states as files, for tests.
 use std::collections::BTreeMap;
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! BYOL and SimSiam: a predictor foretells what a head says of the partner.
+//! BYOL and SimSiam: a predictor predicts the head's output for the partner.
 use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
 use rand_chacha::ChaCha8Rng;
 
@@ -11,20 +11,21 @@ use crate::objective::{byol, simsiam};
 use crate::optimizer::{Parameters, Schedule, average};
 use crate::state_dict::{LoadedTensors, StateDict};
 
-/// With `z` the head's outputs and `p = predictor(z)`, an MLP of its own: `p` of each frame is brought near the target
-/// of its partner, in both directions; no gradient goes into a target.
+/// Let `z` be the head's outputs and `p = predictor(z)`, where the predictor is an MLP of its own. The `p` of each
+/// frame is pulled towards the target of its partner, in both directions; targets get no gradient.
 ///
-/// - BYOL (Grill et al. 2020): targets are outputs of a slower head, `slower = m slower + (1 - m) head`; `m` rises to 1
-///   where the number of steps is known (`learn.optimizer.schedule = "cosine"`); the losses of both directions are added.
-/// - SimSiam (Chen, He 2021): targets are the outputs themselves; the mean of both directions.
+/// - BYOL (Grill et al. 2020): targets are the outputs of a slower head, `slower = m slower + (1 - m) head`. `m` rises
+///   to 1 if the number of steps is known (`learn.optimizer.schedule = "cosine"`). The losses of both directions are
+///   added.
+/// - SimSiam (Chen, He 2021): targets are the outputs themselves; the loss is the mean of both directions.
 ///
-/// The predictor has a LayerNorm where the papers have batch normalisation, which leaks between the correlated rows of
-/// a stream.
+/// The predictor uses LayerNorm instead of the papers' batch normalisation, which leaks information between the
+/// correlated rows of a stream.
 #[derive(Debug, Clone)]
 pub(super) struct Predictive {
     predictor: Mlp<f32>,
     grads: Mlp<f32>,
-    /// BYOL only.
+    /// Only for BYOL.
     slower: Option<Slower>,
 }
 
@@ -100,7 +101,7 @@ impl TrainingObjective for Predictive {
     }
 }
 
-/// The later rows over the earlier ones: the partner of each row.
+/// Swaps the two halves: each row is replaced by its partner.
 fn swapped(rows: ArrayView2<f32>) -> Array2<f32> {
     let n = rows.nrows() / 2;
     concatenate![Axis(0), rows.slice(s![n.., ..]), rows.slice(s![..n, ..])]

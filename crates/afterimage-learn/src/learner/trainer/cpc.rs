@@ -1,4 +1,4 @@
-//! CPC: rows of a grid, or moments of a sequence, predict those that follow.
+//! CPC: rows of a grid, or moments of a sequence, predict the following ones.
 use rand_chacha::ChaCha8Rng;
 
 use super::{BatchKind, ForwardBatch, LossGrad, TrainingObjective};
@@ -9,11 +9,11 @@ use crate::objective::{CpcNetwork, CpcSizes, InfoNce};
 use crate::optimizer::Parameters;
 use crate::state_dict::{LoadedTensors, StateDict};
 
-/// The objective of [`crate::objective::CpcNetwork`] on what the residual makes of cells or moments.
+/// The objective of [`crate::objective::CpcNetwork`] on the residual's outputs for cells or moments.
 ///
-/// Over grids (`learn.cpc.batch` of them, each of another block as far as there are enough) the rows of the image are the
-/// rows; over vectors, the moments of `learn.cpc.batch` sequences. Either way the residual gets the gradients of targets
-/// and contexts both: what it makes of a cell is to be predictable and to help predict.
+/// Over grids (`learn.cpc.batch` of them, each from a different block if there are enough), the rows are those of the
+/// image; over vectors, they are the moments of `learn.cpc.batch` sequences. Either way, the residual gets the
+/// gradients of both targets and contexts: its output for a cell should be predictable and should help to predict.
 #[derive(Debug, Clone)]
 pub(super) struct Cpc {
     network: CpcNetwork<f32>,
@@ -28,7 +28,7 @@ pub(super) struct Cpc {
 }
 
 impl Cpc {
-    /// With fresh networks, over rows of `channels` numbers; `grid`: the shape of latents that are grids.
+    /// Creates new networks over rows of `channels` values. `grid` is the shape of the latents if they are grids.
     pub(super) fn new(config: &CpcSettings, grid: Option<Grid>, channels: usize, rng: &mut ChaCha8Rng) -> Self {
         let rows = grid.map_or(config.moments, |grid| grid.rows);
         let last = config.steps.min(rows.saturating_sub(1));

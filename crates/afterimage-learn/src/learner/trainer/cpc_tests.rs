@@ -25,7 +25,7 @@ fn config() -> LearnerConfig {
     config
 }
 
-/// Six patterns that hide in the rows: which one a column shows decides what stands in each of its rows. Noise on top.
+/// Six patterns hidden in the rows: the pattern of a column determines each of its rows. Noise is added.
 struct World {
     looks: Array2<f32>,
     rng: ChaCha8Rng,
@@ -45,7 +45,7 @@ impl World {
         look.mapv(|x| x + 0.3 * (uniform(&mut self.rng) - 0.5) as f32)
     }
 
-    /// Frames of one scene: a pattern for each column.
+    /// Frames of one scene, with one pattern per column.
     fn grids(&mut self, number: u64, frames: usize) -> Block {
         let patterns: Vec<usize> = (0..GRID.columns).map(|_| uniform_below(&mut self.rng, Self::PATTERNS)).collect();
         let mut latents = Array2::zeros((frames, GRID.numbers()));
@@ -59,7 +59,7 @@ impl World {
         block(number, latents)
     }
 
-    /// Moments of one scene: the rows of one pattern one after another.
+    /// Moments of one scene: the rows of one pattern, one after another.
     fn sequence(&mut self, number: u64, frames: usize) -> Block {
         let pattern = uniform_below(&mut self.rng, Self::PATTERNS);
         let mut latents = Array2::zeros((frames, 12));
@@ -92,7 +92,7 @@ fn memory(config: &LearnerConfig, grid: Option<Grid>, world: &mut World, blocks:
     replay
 }
 
-/// Share of the cells with a row `k` below whose prediction finds the right one among all of the batch.
+/// Share of the cells with a row `k` below whose prediction finds the right cell among all of the batch.
 fn found(cpc: &Cpc, drawn: &TrainingBatch, k: usize) -> f64 {
     let (rows, columns) = cpc.grid.map_or((cpc.moments, 1), |grid| (grid.rows, grid.columns));
     let cells = GridShape { frames: drawn.segments.len(), rows, columns };
@@ -112,7 +112,7 @@ fn found(cpc: &Cpc, drawn: &TrainingBatch, k: usize) -> f64 {
     right as f64 / f64::from(all)
 }
 
-/// The loss of a batch, latents going in as they are.
+/// The loss of a batch whose latents are used as they are.
 fn turn(cpc: &mut Cpc, drawn: &TrainingBatch) -> f32 {
     let head = Mlp::start(12, 1, &mut ChaCha8Rng::seed_from_u64(0));
     let rows = drawn.latents.view();
@@ -145,7 +145,7 @@ fn learns_what_stands_below_and_what_comes_later() {
         let after = (loss(&cpc), found(&cpc, &never_seen, 1), found(&cpc, &never_seen, 3));
         println!("{grid:?}: uniform {uniform_loss}, before {before:?}, after {after:?}");
         assert!(after.0 < 0.8 * uniform_loss, "{grid:?}: {before:?} to {after:?}, uniform is {uniform_loss}");
-        // Scenes that show the same pattern cannot be told apart: a quarter is much, chance is one in 64 or 120.
+        // Scenes with the same pattern are indistinguishable: a quarter is a lot, chance is one in 64 or 120.
         assert!(after.1 > 0.1 && after.1 > 2.0 * before.1, "{grid:?}: {before:?} to {after:?}");
         assert!(after.2 > 0.1 && after.2 > 2.0 * before.2, "{grid:?}: {before:?} to {after:?}");
     }

@@ -10,14 +10,15 @@ use crate::objective::moco;
 use crate::optimizer::average;
 use crate::state_dict::{LoadedTensors, StateDict};
 
-/// MoCo (He et al. 2020, algorithm 1) with the head in the place of the encoder: queries are the earlier frames through
-/// the head that is trained, keys the later ones through a slower head, `slower = m slower + (1 - m) head`. The slower
-/// head moves first, then come the keys, then the loss against the queue as it is, then the keys go into the queue. One
-/// way, as in the paper.
+/// MoCo (He et al. 2020, algorithm 1) with the head in place of the encoder. Queries are the earlier frames through the
+/// trained head; keys are the later frames through a slower head, `slower = m slower + (1 - m) head`. Each step updates
+/// the slower head, computes the keys, computes the loss against the queue, and then pushes the keys into the queue.
+/// One direction only, as in the paper.
 ///
-/// The encoder is frozen, so that a queue can hold what keys are made of instead of keys (`learn.objective.queue = "latents"`):
-/// these are projected anew by the slower head, each once, half way through the queue. Entries of the block of a query
-/// (with `learn.sampling.false_negatives = "segment"`: of its segment) are no negatives of it; the rules `window` and `similar`
+/// The encoder is frozen, so a queue can hold the latents behind the keys instead of the keys (`learn.objective.queue =
+/// "latents"`). The slower head projects these again, each once, halfway through the queue. Entries of a query's block
+/// (with `learn.sampling.false_negatives = "segment"`: of its segment) are not its negatives; the rules `window` and
+/// `similar` apply within a batch only.
 /// hold within a batch only.
 #[derive(Debug, Clone)]
 pub(super) struct Moco {

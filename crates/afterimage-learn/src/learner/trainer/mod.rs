@@ -1,8 +1,8 @@
-//! What trains the residual MLP: one [`TrainingObjective`] for each objective, and [`Residual`], which feeds them and takes the
+//! Trains the residual MLP: one [`TrainingObjective`] per objective, and [`Residual`], which feeds them and takes the
 //! steps.
 //!
-//! A method sees rows that went through the residual and gives a loss with its gradient. What has no state is a pure
-//! loss over pairs ([`Pairwise`]); what has state or networks of its own keeps them here.
+//! An objective receives rows that have passed through the residual and returns a loss with its gradient. A stateless
+//! objective is a pure loss over pairs ([`Pairwise`]); objectives with state or networks of their own keep them here.
 mod cpc;
 mod optimizer_step;
 mod sampling;
@@ -33,7 +33,7 @@ use crate::objective::{BarlowTwins, Dcl, NtXent, Objective, SupCon, VicReg};
 use crate::optimizer::Parameters;
 use crate::state_dict::{LoadedTensors, StateDict};
 
-/// The MLP that was saved under `prefix`, which must be of the size of `like`.
+/// Loads the MLP saved under `prefix`, which must have the size of `like`.
 fn same_size(stored: &mut LoadedTensors, prefix: &str, like: &Mlp<f32>) -> Result<Mlp<f32>> {
     let (hidden, k) = like.w1.dim();
     let mlp = stored.take_mlp(prefix, k, like.b2.len())?;
@@ -44,69 +44,72 @@ fn same_size(stored: &mut LoadedTensors, prefix: &str, like: &Mlp<f32>) -> Resul
         .wrong(format!("has a network {prefix:?} of {} hidden units, of {hidden} by head.hidden", mlp.w1.nrows())))
 }
 
-/// Rows of one draw, and what the residual made of them.
+/// The rows of one draw, and the residual's output for them.
 pub(super) struct ForwardBatch<'a> {
-    /// What was drawn: latents `[m, d]` and what is known of them.
+    /// The drawn batch: latents `[m, d]` and their metadata.
     pub(super) drawn: &'a TrainingBatch,
-    /// `y`, the slow head of the latents: `[m, k]`.
+    /// `y`, the slow head's output for the latents: `[m, k]`.
     pub(super) slow: ArrayView2<'a, f32>,
-    /// `y + alpha mlp(y)`: `[m, k]`; for a method that is [`TrainingObjective::one_way`] perhaps the first half only.
+    /// `y + alpha mlp(y)`: `[m, k]`; possibly only the first half for an objective that is
+    /// [`TrainingObjective::one_way`].
     pub(super) out: ArrayView2<'a, f32>,
-    /// The residual.
+    /// The residual MLP.
     pub(super) head: &'a Mlp<f32>,
-    /// Its weight.
+    /// Weight of the residual MLP.
     pub(super) alpha: f32,
-    /// Steps taken before this one.
+    /// Number of steps before this one.
     pub(super) step: u64,
 }
 
-/// What a method makes of its rows.
+/// An objective's loss and gradient for a batch.
 #[derive(Debug)]
 pub(super) struct LossGrad {
     /// The loss.
     pub(super) value: f32,
-    /// Its gradient with respect to [`ForwardBatch::out`], of the same shape.
+    /// The gradient with respect to [`ForwardBatch::out`], with the same shape.
     pub(super) grad: Array2<f32>,
 }
 
-/// One objective with all that it needs; see the module.
+/// One objective with all its state; see the module documentation.
 pub(super) trait TrainingObjective: std::fmt::Debug + Send {
     /// Its name in configuration and messages.
     fn name(&self) -> &'static str;
 
-    /// The rows that it learns from.
+    /// The kind of rows that it learns from.
     fn need(&self) -> BatchKind;
 
-    /// It does not look at what the head makes of the second half of its rows.
+    /// Whether it ignores the head's output for the second half of its rows.
     fn one_way(&self) -> bool {
         false
     }
 
-    /// Loss and gradients; those of its own networks are left in what [`TrainingObjective::networks`] gives.
+    /// Computes loss and gradients. Gradients of its own networks are left in [`TrainingObjective::networks`].
     fn turn(&mut self, rows: &ForwardBatch<'_>) -> LossGrad;
 
-    /// Its own networks with the gradients of the last turn, where it has some: they are trained with the residual.
+    /// Its own networks, if any, with the gradients of the last call of `turn`; they are trained together with the
+    /// residual.
     fn networks(&mut self) -> Option<[&mut dyn Parameters<f32>; 2]> {
         None
     }
 
-    /// The head that it trains for, made of the residual's: the same, unless the embedding is made of cells.
+    /// The head that it trains, built from the residual's parameters. It differs only if the embedding is made of
+    /// cells.
     fn head(&self, learned: HeadParams) -> Head {
         Head::Learned(learned)
     }
 
-    /// Saves what it remembers, under `prefix`.
+    /// Saves its state under `prefix`.
     fn save<'a>(&'a self, _contents: &mut StateDict<'a>, _prefix: &str) {}
 
-    /// Goes on as saved; it was started with the same configuration.
+    /// Restores a saved state. `self` must have been created with the same configuration.
     ///
     /// # Errors
-    /// Parts that are missing or do not fit.
+    /// Parts are missing or do not fit.
     fn restore(&mut self, _stored: &mut LoadedTensors, _prefix: &str) -> Result<()> {
         Ok(())
     }
 
-    /// A copy.
+    /// Clones the objective.
     fn boxed(&self) -> Box<dyn TrainingObjective>;
 }
 
@@ -116,8 +119,8 @@ impl Clone for Box<dyn TrainingObjective> {
     }
 }
 
-/// The terms of `learn.objective.name`, fresh, for a residual that begins as `head`. `grid`: what is
-/// learned from are whole grids.
+/// The terms of `learn.objective.name`, newly initialised, for a residual that starts as `head`. `grid` is given if
+/// whole grids are learned from.
 fn terms(config: &LearnerConfig, head: &Mlp<f32>, grid: Option<Grid>, rng: &mut ChaCha8Rng) -> Vec<Term> {
     let term = |term: &objective::Term| Term {
         weight: term.weight as f32,
@@ -139,8 +142,8 @@ fn method(
     let need = if of == Of::Instance { BatchKind::Views } else { BatchKind::Pairs };
     let over_pairs = |objective: Arc<dyn Objective<f32>>| Box::new(Pairwise { name: of.name(), need, objective });
     match of {
-        // Instance discrimination: the positive is an augmented view of the same frame (Wu et al. 2018; the loss that of
-        // Chen et al. 2020).
+        // Instance discrimination: the positive is an augmented view of the same frame (Wu et al. 2018; with the loss
+        // of Chen et al. 2020).
         Of::NtXent | Of::Instance => over_pairs(Arc::new(NtXent { temperature })),
         Of::Dcl => over_pairs(Arc::new(Dcl { temperature })),
         Of::SupCon => over_pairs(Arc::new(SupCon { temperature })),
@@ -153,7 +156,7 @@ fn method(
     }
 }
 
-/// A method and its weight in the sum.
+/// An objective and its weight in the sum.
 #[derive(Debug, Clone)]
 struct Term {
     weight: f32,

@@ -1,4 +1,4 @@
-//! From gradients to steps, as configured: clipping, orthogonal gradients, optimizer, schedule.
+//! From gradients to steps, as configured: clipping, orthogonal gradients, optimizer and schedule.
 use super::StepLimits;
 use crate::config::{OptimizerKind, ScheduleKind, Training};
 use crate::error::Result;
@@ -7,7 +7,7 @@ use crate::optimizer::{
 };
 use crate::state_dict::{LoadedTensors, StateDict, TensorView};
 
-/// What the steps remember.
+/// The optimizer's state between steps.
 #[derive(Debug, Clone)]
 pub(super) struct OptimizerState {
     steps: u64,
@@ -23,7 +23,7 @@ enum Rule {
 }
 
 impl OptimizerState {
-    /// Before the first step of `params`.
+    /// The state before the first step of `params`.
     pub(super) fn new(learn: &Training, params: &ParamGroup<'_, f32>) -> Self {
         let rule = match learn.optimizer.name {
             OptimizerKind::Sgd => Rule::Sgd(SgdState::new(params)),
@@ -34,13 +34,13 @@ impl OptimizerState {
         Self { steps: 0, rule, orthogonal: (beta > 0.0).then(|| Orthogonal::new(beta, params)) }
     }
 
-    /// Steps taken.
+    /// Number of steps taken.
     pub(super) fn steps(&self) -> u64 {
         self.steps
     }
 
-    /// One step of `params`; the length of the gradient before it was clipped, and whether the step was taken. Where the
-    /// length is not finite or too much for `pace`, it is not, and nothing is remembered of it.
+    /// Takes one step of `params`. Returns the norm of the gradient before clipping, and whether the step was taken. If
+    /// the norm is not finite or exceeds the limit of `pace`, the step is skipped and leaves no trace in the state.
     pub(super) fn step<'a>(
         &mut self,
         learn: &Training,
@@ -49,7 +49,7 @@ impl OptimizerState {
         grads: &mut ParamGroup<'a, f32>,
     ) -> (f64, bool) {
         let whole = clip_norm(grads, f64::INFINITY);
-        // Written so that a NaN on either side is too much.
+        // Written so that a NaN on either side counts as too large.
         let followed = whole.is_finite() && whole <= pace.most_norm;
         if !followed {
             return (whole, false);
@@ -89,10 +89,10 @@ impl OptimizerState {
         }
     }
 
-    /// Goes on as saved; it was made with the same configuration.
+    /// Restores a saved state. `self` must have been created with the same configuration.
     ///
     /// # Errors
-    /// Parts that are missing or do not fit.
+    /// Parts are missing or do not fit.
     pub(super) fn restore(&mut self, stored: &mut LoadedTensors, prefix: &str) -> Result<()> {
         let mut take = |name: &str, values: &mut Vec<f32>| -> Result<()> {
             *values = stored.take(&format!("{prefix}{name}"), &[values.len()])?;
@@ -125,7 +125,7 @@ impl OptimizerState {
     }
 }
 
-/// The schedule of the configuration.
+/// The configured schedule.
 pub(super) fn schedule(learn: &Training) -> Schedule {
     match learn.optimizer.schedule {
         ScheduleKind::Cosine => Schedule::Cosine { steps: learn.optimizer.schedule_steps },

@@ -1,4 +1,4 @@
-//! A loss over pairs that has no state: of neighbours in time, or of frames and their views.
+//! A stateless loss over pairs: of temporal neighbours, or of frames and their augmented views.
 use std::sync::Arc;
 
 use ndarray::{Axis, concatenate, s};

@@ -5,24 +5,24 @@ use crate::error::Result;
 use crate::linalg::unit_rows;
 use crate::state_dict::{LoadedTensors, StateDict, TensorView};
 
-/// Keys of the past, first in first out, in a ring: the newest overwrite the oldest, across the end where a batch does
-/// not fit before it.
+/// Keys of earlier steps, first in, first out, in a ring buffer: the newest overwrite the oldest, and a batch wraps
+/// around at the end.
 #[derive(Debug, Clone)]
 pub(super) struct Queue {
     /// `[len, k]`, unit rows.
     keys: Array2<f32>,
-    /// `[len, k]`, what the keys were made of: slow heads of latents. None in a queue of keys.
+    /// `[len, k]`, the slow-head outputs that the keys were computed from. `None` in a queue of keys.
     slow: Option<Array2<f32>>,
-    /// The block or segment of each entry: entries of a query's own are no negatives of it.
+    /// The block or segment of each entry: entries of a query's own group are not its negatives.
     groups: Vec<u64>,
-    /// Entries that hold something.
+    /// Number of entries in use.
     filled: usize,
-    /// Where the next one goes.
+    /// Index of the next entry to write.
     next: usize,
 }
 
 impl Queue {
-    /// Empty.
+    /// Creates an empty queue.
     pub(super) fn new(len: usize, k: usize, latents: bool) -> Self {
         Self {
             keys: Array2::zeros((len, k)),
@@ -38,7 +38,7 @@ impl Queue {
         self.keys.slice(s![..self.filled, ..])
     }
 
-    /// The entries that are of the same group as one of `groups`: `(place in groups, entry)`.
+    /// All entries in the same group as one of `groups`, as `(index into groups, entry)`.
     pub(super) fn of_groups(&self, groups: &[u64]) -> Vec<(usize, usize)> {
         let mut found = Vec::new();
         for (i, group) in groups.iter().enumerate() {
@@ -49,8 +49,8 @@ impl Queue {
         found
     }
 
-    /// Takes keys `[n, k]` (made unit length) with what they were made of, and their groups. Of more than there is room
-    /// for, the last ones stay.
+    /// Pushes keys `[n, k]` (normalised to unit length) with the rows they were computed from and their groups. If
+    /// there are more than fit, the last ones stay.
     pub(super) fn push(&mut self, keys: &Array2<f32>, slow: ArrayView2<f32>, groups: &[u64]) {
         let len = self.groups.len();
         if len == 0 {
@@ -68,12 +68,13 @@ impl Queue {
         }
     }
 
-    /// Projects `count` entries of a queue of latents anew: those whose turn in it is half over. `project` makes keys of
-    /// slow rows.
+    /// Projects `count` entries of a queue of latents again: those that are halfway through the queue. `project`
+    /// computes keys from slow-head rows.
     ///
-    /// Called before each [`Queue::push`] of as many rows, it takes every entry once, so that no key is older than half a
-    /// turn (4096 entries, 64 a step: 32 steps, in which a head that remembers 250 hardly moves). All entries at every
-    /// step would cost several times what the rest of the step does (4096 through 256 - 512 - 256: 2 GFLOP).
+    /// Called before each [`Queue::push`] of as many rows, this refreshes every entry once, so that no key is older
+    /// than half a pass through the queue (4096 entries, 64 per step: 32 steps, in which a head that averages over 250
+    /// hardly moves). Refreshing all entries at every step would cost several times as much as the rest of the step
+    /// (4096 through 256 - 512 - 256: 2 GFLOP).
     pub(super) fn refresh(&mut self, count: usize, project: impl Fn(ArrayView2<f32>) -> Array2<f32>) {
         let (len, Some(slow)) = (self.groups.len(), &self.slow) else { return };
         if len == 0 {
@@ -99,10 +100,10 @@ impl Queue {
         contents.tensors.push((format!("{prefix}groups"), TensorView::new(&[self.groups.len()], &self.groups)));
     }
 
-    /// Goes on as saved; it was made with the same configuration.
+    /// Restores a saved state. `self` must have been created with the same configuration.
     ///
     /// # Errors
-    /// Parts that are missing or do not fit.
+    /// Parts are missing or do not fit.
     pub(super) fn restore(&mut self, stored: &mut LoadedTensors, prefix: &str) -> Result<()> {
         let (len, k) = self.keys.dim();
         let places = stored.text(&format!("{prefix}places"))?.to_owned();
@@ -127,7 +128,7 @@ impl Queue {
 mod tests {
     use super::*;
 
-    /// Keys along the axes 0, 1, 2 in turn, their length one more than their number.
+    /// Keys along the axes 0, 1 and 2 in turn, each with a length of its number plus one.
     fn rows(numbers: std::ops::Range<usize>) -> Array2<f32> {
         let from = numbers.start;
         Array2::from_shape_fn(
@@ -150,7 +151,7 @@ mod tests {
                 let seen = (step + 1) * batch;
                 let kept = seen.saturating_sub(len)..seen;
                 assert_eq!(queue.keys().nrows(), kept.len());
-                // Entry `n` lies at `n % len`; nothing is lost and nothing is there twice.
+                // Entry `n` is at `n % len`; nothing is lost or duplicated.
                 for n in kept {
                     assert_eq!(queue.groups[n % len], n as u64 / 2, "{len} {batch} {step}");
                     assert!((queue.keys()[[n % len, n % 3]] - 1.0).abs() < 1e-6);
@@ -165,13 +166,13 @@ mod tests {
         let mut queue = Queue::new(6, 3, false);
         push(&mut queue, 0..5);
         assert_eq!(queue.of_groups(&[1, 7, 2]), [(0, 2), (0, 3), (2, 4)]);
-        // What holds nothing yet is of no group.
+        // Empty entries belong to no group.
         assert_eq!(queue.of_groups(&[0]), [(0, 0), (0, 1)]);
     }
 
     #[test]
     fn latents_are_projected_anew_when_their_turn_is_half_over() {
-        // Keys are positive as they come and negative once they were projected anew.
+        // Keys are positive when pushed and negative after they were projected again.
         let turned = |slow: ArrayView2<f32>| -> Array2<f32> { -slow.to_owned() };
         for (len, batch) in [(40, 5), (41, 7), (6, 3)] {
             let (mut latents, mut keys) = (Queue::new(len, 3, true), Queue::new(len, 3, false));

@@ -1,4 +1,4 @@
-//! The residual MLP on a slow head, trained by one or several methods.
+//! The residual MLP on a slow head, trained by one or several objectives.
 use ndarray::{Array2, ArrayView2, Axis, concatenate, s};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -14,7 +14,8 @@ use crate::optimizer::{ParamGroup, average, average_decay};
 use crate::sampling::Replay;
 use crate::state_dict::{LoadedTensors, StateDict};
 
-/// `y + alpha * mlp(y)` with `y = W'(f - mu)`, `W` and `mu` fixed; starts as the slow head (last layer zero).
+/// `y + alpha * mlp(y)` with `y = W'(f - mu)`, where `W` and `mu` are fixed. Starts as the slow head (the last layer is
+/// zero).
 #[derive(Debug, Clone)]
 pub(in crate::learner) struct Residual {
     pub(in crate::learner) base: HeadParams,
@@ -22,39 +23,39 @@ pub(in crate::learner) struct Residual {
     grads: Mlp<f32>,
     terms: Vec<Term>,
     descent: OptimizerState,
-    /// The shape of the latents in memory, where these are whole grids.
+    /// The shape of the latents in memory, if they are whole grids.
     grid: Option<Grid>,
-    /// The average of the weights, where `learn.optimizer.ema` asks for one.
+    /// The moving average of the weights, if `learn.optimizer.ema` is set.
     averaged: Option<Mlp<f32>>,
-    /// What of the configuration decides which arrays there are, and what they mean.
+    /// The part of the configuration that decides which arrays there are, and what they mean.
     form: String,
 }
 
-/// How a step is taken; the watch decides.
+/// Limits on a step, set by the collapse guard.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::learner) struct StepLimits {
-    /// Learning rate, of the configured one.
+    /// Learning rate relative to the configured one.
     pub(in crate::learner) rate: f64,
-    /// A gradient longer than this is not followed.
+    /// Gradients with a larger norm are skipped.
     pub(in crate::learner) most_norm: f64,
 }
 
 impl StepLimits {
-    /// As configured, however long the gradient.
+    /// The configured rate, with no limit on the gradient.
     pub(in crate::learner) const FREE: Self = Self { rate: 1.0, most_norm: f64::INFINITY };
 }
 
-/// A step that was taken.
+/// The result of a step.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::learner) struct Stepped {
-    /// The loss before it.
+    /// The loss before the step.
     pub(in crate::learner) loss: f32,
-    /// Length of the gradient before clipping.
+    /// Norm of the gradient before clipping.
     pub(in crate::learner) norm: f64,
 }
 
 impl Residual {
-    /// On a slow head, with fresh weights.
+    /// Starts on a slow head, with new weights.
     pub(in crate::learner) fn start(
         base: HeadParams,
         config: &LearnerConfig,
@@ -70,11 +71,11 @@ impl Residual {
         Self { base, mlp, grads, terms, descent, grid, averaged, form }
     }
 
-    /// One gradient step on rows of `replay`; the loss before it, or `None` while the memory does not hold enough.
-    /// `exported` is what the anchor holds to.
+    /// Takes one gradient step on rows of `replay`. Returns the loss before it, or `None` while the replay buffer does
+    /// not hold enough. `exported` is the reference of relational distillation.
     ///
     /// # Errors
-    /// The loss or a gradient is not finite; the weights are as before.
+    /// The loss or a gradient is not finite; the weights are unchanged.
     pub(in crate::learner) fn step(
         &mut self,
         replay: &mut Replay,
@@ -87,7 +88,7 @@ impl Residual {
         if draws.is_empty() { Ok(None) } else { self.step_on(&draws, exported, &config.learn, pace).map(Some) }
     }
 
-    /// The rows that the terms need, each kind once; kinds that the memory does not hold are left out.
+    /// Draws the rows that the terms need, each kind once. Kinds that the replay buffer cannot provide are left out.
     fn draw(
         &self,
         replay: &mut Replay,
@@ -103,7 +104,7 @@ impl Residual {
         Ok(draws)
     }
 
-    /// One step on these rows.
+    /// Takes one step on these rows.
     fn step_on(
         &mut self,
         draws: &[(BatchKind, TrainingBatch)],
@@ -118,7 +119,7 @@ impl Residual {
             (learn.objective.relational_weight > 0.0).then(|| exported.of_cells().embed_rows(latents.view()));
         latents -= &self.base.mean;
         let y = product(latents.view(), self.base.slow.view());
-        // What only gives targets need not go through the head that is trained.
+        // Rows that only provide targets need not pass through the trained head.
         let one_way = draws.len() == 1 && reference.is_none() && self.terms.iter().all(|term| term.method.one_way());
         let trained = if one_way { y.nrows() / 2 } else { y.nrows() };
         let (mut z, cache) = self.mlp.forward(y.slice(s![..trained, ..]));
@@ -159,7 +160,7 @@ impl Residual {
         self.descend(value, learn, pace)
     }
 
-    /// A step of all networks along their gradients.
+    /// Takes a step of all networks along their gradients.
     fn descend(&mut self, loss: f32, learn: &Training, pace: StepLimits) -> Result<Stepped> {
         let [mut params, mut grads] = joint(&mut self.mlp, &mut self.grads, &mut self.terms);
         let pace = if loss.is_finite() { pace } else { StepLimits { most_norm: f64::NAN, ..pace } };
@@ -180,24 +181,24 @@ impl Residual {
         )))
     }
 
-    /// Gradient steps since it was started.
+    /// Gradient steps since the start.
     pub(in crate::learner) fn steps(&self) -> u64 {
         self.descent.steps()
     }
 
-    /// The head of the weights that are trained, not of their average: what goes wrong shows there first.
+    /// The head with the trained weights, not their average: problems show up there first.
     pub(in crate::learner) fn live(&self) -> Head {
         self.head_of(&self.mlp)
     }
 
-    /// The head as it stands: of the averaged weights, where there are some.
+    /// The current head, with the averaged weights if there are any.
     pub(in crate::learner) fn head(&self) -> Head {
         self.head_of(self.averaged.as_ref().unwrap_or(&self.mlp))
     }
 
     fn head_of(&self, mlp: &Mlp<f32>) -> Head {
         let learned = HeadParams { mlp: Some(mlp.clone()), ..self.base.clone() };
-        // What looks at cells decides how they become one embedding.
+        // An objective over cells decides how they are combined into one embedding.
         let over_cells = self.terms.iter().find(|term| matches!(term.method.need(), BatchKind::Grids { .. }));
         match over_cells {
             Some(term) => term.method.head(learned),
@@ -205,7 +206,7 @@ impl Residual {
         }
     }
 
-    /// Saves all of it under `prefix`.
+    /// Saves everything under `prefix`.
     pub(in crate::learner) fn save<'a>(&'a self, contents: &mut StateDict<'a>, prefix: &str) {
         contents.text(format!("{prefix}form"), &self.form);
         contents.learned(&format!("{prefix}base."), &self.base);
@@ -219,11 +220,11 @@ impl Residual {
         }
     }
 
-    /// Goes on as saved, over latents of `dim`. Where the configuration now asks for other networks or another optimizer (a live run may change
-    /// it), training starts anew on the saved slow head.
+    /// Restores a saved state over latents of length `dim`. If the configuration now asks for other networks or another
+    /// optimizer (which a live run may change), training restarts on the saved slow head.
     ///
     /// # Errors
-    /// Parts that are missing or do not fit together.
+    /// Parts are missing or do not fit together.
     pub(in crate::learner) fn restore(
         stored: &mut LoadedTensors,
         config: &LearnerConfig,
@@ -237,7 +238,7 @@ impl Residual {
             let found = base.slow.dim();
             return Err(stored.wrong(format!("has a slow head {found:?} under a residual, over latents of {dim}")));
         }
-        // What is drawn for the fresh weights is of no account: all are replaced.
+        // The random numbers for the new weights do not matter: all weights are replaced.
         let mut residual = Self::start(base, config, grid, &mut ChaCha8Rng::seed_from_u64(0));
         if stored.text(&format!("{prefix}form"))? != residual.form {
             return Ok(residual);
@@ -295,7 +296,7 @@ fn joint<'a>(mlp: &'a mut Mlp<f32>, grads: &'a mut Mlp<f32>, terms: &'a mut [Ter
     [params, gradients]
 }
 
-/// Brings the gradients of a term's own networks to its weight.
+/// Scales the gradients of a term's own networks by its weight.
 fn scale_own(term: &mut Term) {
     let Some([_, grads]) = term.method.networks() else { return };
     if term.weight != 1.0 {

@@ -1,4 +1,4 @@
-//! What a step is fed with: rows of the replay memory.
+//! Draws the batches for gradient steps from the replay buffer.
 use ndarray::{Array2, Axis, concatenate};
 use rand_chacha::ChaCha8Rng;
 
@@ -7,43 +7,44 @@ use crate::error::{Error, Result};
 use crate::head::Grid;
 use crate::sampling::{Batch, Replay, SequenceBatch};
 
-/// The kind of rows that a method learns from.
+/// The kind of rows that an objective learns from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::learner) enum BatchKind {
-    /// Pairs of latents that lie close in time: the `n` earlier ones over the `n` later ones.
+    /// Pairs of latents that are close in time: the `n` earlier ones, then the `n` later ones.
     Pairs,
-    /// Latents of frames over those of augmented views of the same frames.
+    /// Latents of frames, then latents of augmented views of the same frames.
     Views,
-    /// Sequences of `len` learned frames: the moments of one after those of another.
+    /// Sequences of `len` learned frames: the moments of one sequence after those of another.
     Sequences {
-        /// Sequences.
+        /// Number of sequences.
         count: usize,
-        /// Moments of one.
+        /// Moments per sequence.
         len: usize,
     },
-    /// Grids: the cells of one after those of another, scaled as [`Grid::cells_of`] says.
+    /// Grids: the cells of one grid after those of another, scaled by [`Grid::cells_of`].
     Grids {
-        /// Grids.
+        /// Number of grids.
         count: usize,
     },
 }
 
-/// Rows of one kind.
+/// A batch of rows of one kind.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::learner) struct TrainingBatch {
     /// `[m, d]`, unit rows.
     pub(in crate::learner) latents: Array2<f32>,
-    /// `[n, n]`: pairs `i` and `j` may be each other's negatives; `[0, 0]` of sequences and grids.
+    /// `[n, n]`: whether pairs `i` and `j` may be each other's negatives; `[0, 0]` for sequences and grids.
     pub(in crate::learner) negatives: Array2<bool>,
-    /// `[n]`, the block of each pair; empty of sequences and grids.
+    /// `[n]`, the block of each pair; empty for sequences and grids.
     pub(in crate::learner) blocks: Vec<u64>,
     /// `[n]`, the segment of each pair, sequence or grid.
     pub(in crate::learner) segments: Vec<u64>,
 }
 
 impl BatchKind {
-    /// Draws `learn.objective.batch_pairs`, or as many as are said, of the kind; `None` while the memory does not hold enough.
-    /// `grid`: the memory holds whole grids of that shape; pairs and sequences are then of their pooled latents.
+    /// Draws a batch of this kind: `learn.objective.batch_pairs` pairs, or the kind's own count. Returns `None` while
+    /// the replay buffer does not hold enough. If it holds whole grids of shape `grid`, pairs and sequences consist of
+    /// their pooled latents.
     ///
     /// # Errors
     /// The two sides of a batch differ in shape.
@@ -80,17 +81,17 @@ impl BatchKind {
 }
 
 impl TrainingBatch {
-    /// The rows of a batch, `a` over `b`.
+    /// The rows of a batch, `a` followed by `b`.
     ///
     /// # Errors
-    /// They differ in shape.
+    /// `a` and `b` differ in shape.
     pub(super) fn of(batch: Batch) -> Result<Self> {
         let latents = concatenate(Axis(0), &[batch.a.view(), batch.b.view()])
             .map_err(|e| Error::runtime("the two sides of a batch differ in shape").with_source(e))?;
         Ok(Self { latents, negatives: batch.negatives, blocks: batch.blocks, segments: batch.segments })
     }
 
-    /// The frames of runs, one after another, made rows by `rows`.
+    /// The frames of all sequences, one after another, converted by `rows`.
     fn runs(runs: SequenceBatch, rows: impl FnOnce(Array2<f32>) -> Array2<f32>) -> Self {
         let (count, len, dim) = runs.latents.dim();
         let frames = runs.latents.into_shape_with_order((count * len, dim)).unwrap_or_default();

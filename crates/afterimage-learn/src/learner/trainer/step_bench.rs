@@ -1,4 +1,4 @@
-//! A residual in training on made-up latents: what a gradient step costs, for `bench step`.
+//! Trains a residual on synthetic latents to measure the cost of a gradient step, for `bench step`.
 use ndarray::{Array1, Array2};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -12,11 +12,11 @@ use crate::linalg::random::uniform;
 use crate::linalg::{normalise, slices_mut};
 use crate::sampling::{Block, Replay};
 
-/// Segments of made-up latents, and latents in each.
+/// Number of segments of synthetic latents, and of latents per segment.
 const SEGMENTS: usize = 512;
 const FRAMES: usize = 4;
 
-/// Replay memory, slow head and residual of their usual sizes, filled with random numbers; steps as in a run.
+/// A replay buffer, slow head and residual of their usual sizes, filled with random numbers; steps work as in a run.
 #[derive(Debug)]
 pub struct StepBench {
     config: LearnerConfig,
@@ -27,15 +27,15 @@ pub struct StepBench {
 }
 
 impl StepBench {
-    /// For latents of length `dim` and the objective, optimizer and sizes of `config`.
+    /// Creates a benchmark for latents of length `dim` and the objective, optimizer and sizes of `config`.
     ///
     /// # Errors
     /// Latents of this size do not fit into `learn.replay.megabytes`.
     pub fn new(config: &LearnerConfig, dim: usize) -> Result<Self> {
         let mut config = config.clone();
-        // The same latents for ever.
+        // Never let latents rest: every step uses the same ones.
         config.learn.replay.max_uses = u32::MAX;
-        // Long enough for what predicts in time.
+        // Long enough for objectives that predict in time.
         let frames = if config.learn.has_cpc() { config.learn.cpc.moments } else { FRAMES };
         let mut rng = ChaCha8Rng::seed_from_u64(config.learn.seed);
         let mut replay = Replay::new(&config.learn, dim)?;
@@ -55,7 +55,7 @@ impl StepBench {
         Ok(Self { config, exported: Head::Identity { dim }, replay, residual, rng })
     }
 
-    /// One gradient step, from drawing the batch to the new weights; the loss.
+    /// Takes one gradient step, from drawing the batch to the new weights, and returns the loss.
     ///
     /// # Errors
     /// There is no batch for this objective, or the loss is not finite.

@@ -12,12 +12,12 @@ use crate::linalg::{dot, normalise, slices, slices_mut};
 use crate::sampling::{Block, Replay, Views};
 use crate::state_dict::test_files::{load, save};
 
-/// Dimensions of a latent: the first ones tell the cause, the others are noise that changes with every frame.
+/// Dimensions of a latent: the first ones encode the cause, the others are noise that changes with every frame.
 const DIM: usize = 32;
 const TELLING: usize = 20;
 const CAUSES: usize = 40;
 
-/// Segments of ten frames, each of one hidden cause; most of a latent is noise in directions of its own.
+/// Segments of ten frames, each with one hidden cause. Most of a latent is noise in separate directions.
 fn segments(count: usize, seed: u64) -> Vec<(usize, Block)> {
     let causes = Array2::from_shape_simple_fn((CAUSES, TELLING), {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
@@ -26,7 +26,7 @@ fn segments(count: usize, seed: u64) -> Vec<(usize, Block)> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut segment = |number: usize| {
         let cause = uniform_below(&mut rng, CAUSES);
-        // The last five are views of every second frame: the same cause, other noise.
+        // The last five rows are views of every second frame: same cause, different noise.
         let mut latents = Array2::zeros((15, DIM));
         for row in slices_mut(&mut latents) {
             let (telling, noise) = row.split_at_mut(TELLING);
@@ -78,7 +78,7 @@ impl Setup {
         Self { config, replay, residual, rng }
     }
 
-    /// The losses of so many steps.
+    /// The losses of this many steps.
     fn run(&mut self, steps: usize) -> Vec<f32> {
         let exported = Head::Identity { dim: DIM };
         let mut step = |_| {
@@ -91,7 +91,7 @@ impl Setup {
         (0..steps).map(&mut step).collect()
     }
 
-    /// Share of frames whose nearest neighbour in another segment has the same cause, on segments of their own.
+    /// Share of frames whose nearest neighbour in another segment has the same cause, on separate test segments.
     fn retrieval(&self) -> f64 {
         let held = segments(120, 9);
         let rows: Vec<Array2<f32>> =
@@ -109,7 +109,7 @@ impl Setup {
         right as f64 / held.len() as f64
     }
 
-    /// As it comes back from a file.
+    /// The residual after a round trip through a file.
     fn saved_and_restored(&self) -> Residual {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut contents = StateDict::default();
@@ -119,7 +119,7 @@ impl Setup {
     }
 }
 
-/// Trains with `config`; the mean loss must fall from the first ten steps to the last ten, and retrieval must rise.
+/// Trains with `config`. The mean loss must fall from the first ten steps to the last ten, and retrieval must rise.
 fn learns(config: LearnerConfig, least_gain: f64) {
     let name = config.learn.objective.name.clone();
     let mut setup = Setup::new(config);
@@ -145,7 +145,7 @@ fn every_objective_learns() {
 
 #[test]
 fn moco_learns_with_both_queues() {
-    // The loss rises while the queue fills; it is compared with a full one.
+    // The loss rises while the queue fills, so compare with a full queue.
     for queue in ["latents", "keys"] {
         let mut config = config("moco");
         config.learn.objective.queue = queue.parse().unwrap();
@@ -267,7 +267,7 @@ fn a_gradient_out_of_proportion_is_not_followed() {
     let step = setup.residual.step(&mut setup.replay, &exported, &setup.config, tight, &mut setup.rng);
     let why = step.unwrap_err().to_string();
     assert!(why.contains("at most 1.000e-9 is followed"), "{why}");
-    // Neither the weights nor what the optimizer remembers have changed: the next step is as if nothing had been.
+    // Neither the weights nor the optimizer's state have changed: the next step is as if nothing had happened.
     let mut replay = setup.replay.clone();
     let next = |residual: &mut Residual, replay: &mut Replay, rng: &mut ChaCha8Rng| {
         residual.step(replay, &exported, &setup.config, StepLimits::FREE, rng).unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! Where replayed latents lie: rows of f16 in memory that is reserved once.
+//! Storage of replayed latents: rows of f16 in memory that is reserved once.
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use ndarray::Array2;
@@ -6,18 +6,18 @@ use ndarray::Array2;
 use crate::error::{Error, Result};
 use crate::linalg::{normalise, slices_mut};
 
-/// Rows `[d]` of f16, taken and given back one by one.
+/// Rows `[d]` of f16, taken and released one by one.
 #[derive(Debug, Clone)]
 pub(super) struct Arena {
     pub(super) dim: usize,
     /// `[rows, d]`, row after row; never more than were reserved.
     pub(super) rows: Vec<f16>,
-    /// Rows that hold nothing.
+    /// Indices of free rows.
     pub(super) free: Vec<u32>,
 }
 
 impl Arena {
-    /// Room for `capacity` rows of `dim` numbers.
+    /// Reserves space for `capacity` rows of `dim` values.
     ///
     /// # Errors
     /// The memory cannot be allocated.
@@ -29,7 +29,7 @@ impl Arena {
         Ok(Self { dim, rows, free })
     }
 
-    /// Writes a latent into a free row, or a new one; which.
+    /// Writes a latent into a free row or a new one, and returns its index.
     pub(super) fn place(&mut self, latent: impl Iterator<Item = f32>) -> u32 {
         let row = latent.map(f16::from_f32);
         match self.free.pop() {
@@ -46,26 +46,26 @@ impl Arena {
         }
     }
 
-    /// These rows hold nothing any more.
+    /// Releases these rows.
     pub(super) fn release(&mut self, slots: &[u32]) {
         self.free.extend_from_slice(slots);
     }
 
-    /// One latent `[d]`, made unit again after its time as f16.
+    /// Reads one latent `[d]` and normalises it to unit length again after its storage as f16.
     pub(super) fn read(&self, slot: u32, row: &mut [f32]) {
         let start = slot as usize * self.dim;
         self.rows[start..start + self.dim].convert_to_f32_slice(row);
         normalise(row);
     }
 
-    /// `[n, d]`, each as [`Arena::read`] gives it.
+    /// Reads several latents as `[n, d]`, each as [`Arena::read`] does.
     pub(super) fn gather(&self, slots: impl ExactSizeIterator<Item = u32>) -> Array2<f32> {
         let mut out = Array2::zeros((slots.len(), self.dim));
         slices_mut(&mut out).zip(slots).for_each(|(row, slot)| self.read(slot, row));
         out
     }
 
-    /// The key of a block: the unit mean of its latents, `[d]`. `row` is working memory of the same length.
+    /// The key of a block: the unit mean of its latents, `[d]`. `row` is a scratch buffer of the same length.
     pub(super) fn key(&self, slots: &[u32], key: &mut [f32], row: &mut [f32]) {
         let Some((first, others)) = slots.split_first() else { return key.fill(0.0) };
         self.read(*first, key);

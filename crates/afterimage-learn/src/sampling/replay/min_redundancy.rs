@@ -1,4 +1,4 @@
-//! The long-term part of the replay memory: which blocks of the past are kept. See [`MinRedundancyBuffer`].
+//! The long-term part of the replay buffer: decides which past blocks to keep. See [`MinRedundancyBuffer`].
 use std::collections::BTreeMap;
 
 use super::arena::Arena;
@@ -6,57 +6,57 @@ use super::replay_block::ReplayBlock;
 use super::top_k::{LEN, Sketch, Sketcher, TopK, similarity};
 use crate::linalg::dot;
 
-/// Candidates for the nearest neighbour, found by their sketches, that are compared exactly.
+/// Number of candidates for the nearest neighbour that are found by their sketches and compared exactly.
 pub(super) const FINALISTS: usize = 16;
-/// Unit of [`similarity`].
+/// The scale of [`similarity`].
 const SKETCH_UNIT: f32 = 127.0 * 127.0;
 
-/// Blocks that were the newest once, in at most `capacity` rows.
+/// Blocks that have left the newest part, in at most `capacity` rows.
 #[derive(Debug, Clone)]
 pub(super) struct MinRedundancyBuffer {
     pub(super) blocks: Vec<ReplayBlock>,
     pub(super) rows: usize,
     capacity: usize,
-    /// Where redundant blocks go first; `None`: a reservoir.
+    /// For min-redundancy, the table of neighbours; `None` for a reservoir.
     pub(super) table: Option<Table>,
 }
 
-/// What is known of each block's nearest neighbour, side by side with [`MinRedundancyBuffer::blocks`].
+/// The nearest neighbour of each block, parallel to [`MinRedundancyBuffer::blocks`].
 #[derive(Debug, Clone)]
 pub(super) struct Table {
     sketcher: Sketcher,
     sketches: Vec<Sketch>,
     pub(super) nearest: Vec<Nearest>,
-    /// The stratum of each block, and the rows that each stratum holds.
+    /// The stratum of each block, and the number of rows in each stratum.
     strata: Vec<u32>,
     rows_of: BTreeMap<u32, usize>,
-    /// Candidates compared exactly.
+    /// Number of candidates compared exactly.
     pub(super) finalists: usize,
 }
 
 /// A block's nearest neighbour: the block whose key has the largest cosine with its own.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Nearest {
-    /// That cosine; where the neighbour is gone, no less than the cosine with the next one.
+    /// That cosine; if the neighbour has been dropped, an upper bound on the cosine with the next one.
     pub(super) cosine: f32,
-    /// Number of the neighbour; `None`: gone, to be looked for when the block comes into question.
+    /// Number of the neighbour; `None` if it was dropped and must be searched when this block may be dropped itself.
     pub(super) of: Option<u64>,
 }
 
 impl Nearest {
-    /// Not looked for yet.
+    /// Not searched yet.
     pub(super) const UNKNOWN: Self = Self { cosine: f32::INFINITY, of: None };
     /// There is no other block.
     pub(super) const NONE: Self = Self { cosine: f32::NEG_INFINITY, of: Some(u64::MAX) };
 }
 
 impl MinRedundancyBuffer {
-    /// Bytes of a block beside what [`ReplayBlock`] points to.
+    /// Bytes per block besides what [`ReplayBlock`] points to.
     pub(super) const BLOCK_BYTES: usize = size_of::<ReplayBlock>() + LEN + size_of::<Nearest>() + size_of::<u32>();
 
-    /// Empty. `sketcher`: for the least redundant blocks; `None` for a reservoir.
+    /// Creates an empty buffer; min-redundancy with a `sketcher`, a reservoir with `None`.
     pub(super) fn new(capacity: usize, sketcher: Option<Sketcher>) -> Self {
-        // Room for blocks of one row each, and one that comes before another goes.
+        // Space for blocks of one row each, plus one that arrives before another is dropped.
         let room = capacity + 1;
         let table = sketcher.map(|sketcher| Table {
             sketcher,
@@ -69,7 +69,7 @@ impl MinRedundancyBuffer {
         Self { blocks: Vec::with_capacity(room), rows: 0, capacity, table }
     }
 
-    /// Takes a block, and lets others go (or the same one) until all fit; their rows in `arena` are free then.
+    /// Adds a block and drops others (or this one) until all fit; their rows in `arena` become free.
     pub(super) fn admit(&mut self, block: ReplayBlock, arena: &mut Arena) {
         self.rows += block.slots.len();
         self.push(block, None, arena);
@@ -80,7 +80,7 @@ impl MinRedundancyBuffer {
         }
     }
 
-    /// Adds a block at the end; `known`: its nearest neighbour, where that was saved.
+    /// Appends a block; `known` is its nearest neighbour if that was saved.
     pub(super) fn push(&mut self, block: ReplayBlock, known: Option<Nearest>, arena: &Arena) {
         if let Some(table) = &mut self.table {
             let key = Key::of(&block, arena);
@@ -111,7 +111,7 @@ impl MinRedundancyBuffer {
         gone
     }
 
-    /// Where the block lies that goes next; of equal ones the oldest.
+    /// Index of the block to drop next; among equals, the oldest.
     fn worst(&mut self, arena: &Arena) -> Option<usize> {
         let Some(table) = &mut self.table else {
             return (0..self.blocks.len()).min_by_key(|&i| (self.blocks[i].priority, self.blocks[i].number));
@@ -128,13 +128,13 @@ impl MinRedundancyBuffer {
             if table.nearest[worst].of.is_some() {
                 return Some(worst);
             }
-            // Its cosine was an upper bound, so that a block that is not the worst by it needs no search.
+            // Its cosine was an upper bound, so only a block that is the worst by this bound needs a search.
             table.nearest[worst] = table.search(&self.blocks, worst, arena);
         }
     }
 }
 
-/// The key of a block, and working memory.
+/// The key of a block, and scratch buffers.
 struct Key {
     key: Vec<f32>,
     other: Vec<f32>,
@@ -155,7 +155,8 @@ impl Key {
 }
 
 impl Table {
-    /// A new block meets all others: its nearest neighbour; those that it is nearest to learn of it.
+    /// Compares a new block with all others: returns its nearest neighbour, and updates the blocks that it is nearest
+    /// to.
     fn meet(
         &mut self,
         blocks: &[ReplayBlock],
@@ -185,7 +186,7 @@ impl Table {
         nearest
     }
 
-    /// The nearest neighbour of the block at `at`.
+    /// Searches the nearest neighbour of the block at `at`.
     fn search(&self, blocks: &[ReplayBlock], at: usize, arena: &Arena) -> Nearest {
         let mut best = TopK::new(self.finalists);
         for (i, other) in self.sketches.iter().enumerate().filter(|(i, _)| *i != at) {
@@ -201,7 +202,7 @@ impl Table {
 }
 
 impl Nearest {
-    /// Block `number` with this cosine may be the neighbour; of equal ones the oldest is.
+    /// Takes block `number` as the neighbour if its cosine is larger; among equals, the oldest wins.
     fn meet(&mut self, cosine: f32, number: u64) {
         let nearer = match self.of {
             Some(of) => cosine > self.cosine || (cosine == self.cosine && number < of),

@@ -11,7 +11,7 @@ use crate::sampling::{Block, Replay};
 
 const HOUR: i64 = 3600 * 1_000_000_000;
 
-/// A long-term part with room for `capacity` rows of `dim` and its arena; all comparisons exact.
+/// A long-term part with space for `capacity` rows of `dim`, and its arena; all comparisons are exact.
 fn exact(capacity: usize, dim: usize) -> (MinRedundancyBuffer, Arena) {
     let mut long = MinRedundancyBuffer::new(capacity, Some(Sketcher::new(dim, 1, 2)));
     long.table.as_mut().unwrap().finalists = usize::MAX;
@@ -54,7 +54,7 @@ fn the_most_redundant_goes_first() {
     assert_eq!(gone, [5, 7, 1, 0, 4, 9]);
 }
 
-/// The nearest neighbour by looking at all.
+/// The nearest neighbour by exhaustive search.
 fn brute_force(long: &MinRedundancyBuffer, at: usize, arena: &Arena) -> Nearest {
     let mut key = Key::of(&long.blocks[at], arena);
     let mut nearest = Nearest::NONE;
@@ -80,7 +80,7 @@ fn the_table_is_what_looking_at_all_gives() {
         });
         let before: Vec<u64> = long.blocks.iter().map(|b| b.number).collect();
         let block = stored(number, &unit_rows(&latents).0, &mut arena);
-        // What would go, by looking at all: the new block among the others.
+        // The block to drop by exhaustive search, with the new block among the others.
         let mut all = long.clone();
         all.rows += block.slots.len();
         all.push(block.clone(), None, &arena);
@@ -116,7 +116,7 @@ fn the_table_is_what_looking_at_all_gives() {
     assert!(gone > 200, "{gone}");
 }
 
-/// Blocks of one row, 128 numbers, near one of `places`; `spread`: how far from it.
+/// Blocks of one row, 128 values, near one of the `places`; `spread` is the distance from it.
 fn near(place: usize, spread: f64, rng: &mut ChaCha8Rng) -> Array2<f32> {
     let row = |j: usize, x: f64| (((place * 131 + j * 7 + 1) as f64).sin() + spread * x) as f32;
     unit_rows(&Array2::from_shape_fn((1, 128), |(_, j)| row(j, uniform(rng) - 0.5))).0
@@ -131,7 +131,7 @@ fn a_still_scene_fills_the_memory_once_and_rare_things_stay() {
     let mut rng = ChaCha8Rng::seed_from_u64(4);
     let mut replay = Replay::new(&config(0.1), 128).unwrap();
     for number in 0..4000u64 {
-        // One thing in forty is another; the rest is one scene and its noise.
+        // One in forty is something else; the rest is one scene with its noise.
         let place = if number % 40 == 0 && number < 2000 { 1 + number as usize } else { 0 };
         let (latents, stamps) = (near(place, 0.1, &mut rng), vec![Timestamp(number as i64)]);
         replay.insert(&Block { number, segment: number, index: vec![number], stamps, latents, ..Block::default() });
@@ -146,7 +146,7 @@ fn no_stratum_is_squeezed_out() {
     let mut replay = Replay::new(&config(0.2), 128).unwrap();
     let long = replay.capacity() - replay.capacity() / 4;
     for number in 0..6000u64 {
-        // An hour of night, all frames alike, then days that differ from frame to frame.
+        // An hour of night whose frames are all alike, then days that differ from frame to frame.
         let (place, hour) = if number < 1000 { (0, 2) } else { (number as usize, 10 + (number as i64) % 3) };
         let latents = near(place, 0.05, &mut rng);
         let stamps = vec![Timestamp(HOUR * hour + number as i64)];

@@ -1,4 +1,4 @@
-//! Latents of the past in fixed memory, so that every batch mixes what is new with what was long ago. See [`Replay`].
+//! Past latents in fixed memory, so that every batch mixes recent and long-past frames. See [`Replay`].
 mod arena;
 mod sampling;
 mod min_redundancy;
@@ -25,27 +25,31 @@ use sampling::{SampledRows, choose, pick};
 pub use state::{ReplayBlockState, ReplayState};
 use top_k::Sketcher;
 
-/// Blocks of f16 latents in `learn.replay.megabytes` (a megabyte is 10^6 bytes), bookkeeping included.
+/// The replay buffer: blocks of f16 latents in `learn.replay.megabytes` (a megabyte is 10^6 bytes), bookkeeping
+/// included.
 ///
-/// The memory is counted in rows and decided at the start: a row costs its latent, its stamp, its place, and a block's
-/// bookkeeping, as if every block had one row. All is reserved at once and touched as it fills; nothing grows beyond. A
-/// quarter of the rows holds the newest blocks. A block that leaves it competes for the rest by `learn.replay.policy`:
+/// The memory is counted in rows and fixed at the start: a row costs its latent, its timestamp, its index, and a
+/// block's bookkeeping, as if every block had one row. Everything is reserved at once and touched as it fills; nothing
+/// grows beyond that. A quarter of the rows holds the newest blocks. A block that leaves this quarter competes for the
+/// rest by `learn.replay.policy`:
 ///
-/// - `min-redundancy` (Purushwalkam, Morgado, Gupta 2022, arXiv 2203.12710): of all blocks the one goes whose nearest
-///   neighbour is nearest, by the cosine of their keys; of the two, the older. The key of a block is the unit mean of its
-///   latents; the encoder is frozen, so keys never grow stale. So a scene that stays the same for hours fills the memory
-///   once. The neighbours are a table that grows with each block: a new one is compared with all others by sketches of
-///   64 bytes, exactly with the best 16; when a neighbour goes, its place is looked up only when it matters. *Strata*
-///   (one per camera and hour of the day) have equal claims: only those above an even share give blocks away, and the
-///   long-term half of a batch is drawn evenly over strata, so that a night is not squeezed out by the days around it.
-/// - `reservoir`: every block draws a random priority when it comes, and the blocks with the largest priorities stay:
-///   every block of the past is there with the same chance (Efraimidis & Spirakis 2006 with equal weights).
+/// - `min-redundancy` (Purushwalkam, Morgado, Gupta 2022, arXiv 2203.12710): drops the block whose nearest neighbour is
+///   nearest, by the cosine of their keys; of the two, the older. The key of a block is the unit mean of its latents;
+///   the encoder is frozen, so keys never become stale. A scene that stays the same for hours thus fills the memory
+///   only once. The neighbours are a table that is updated with each block: a new block is compared with all others by
+///   64-byte sketches, and exactly with the best 16. If a neighbour is dropped, its replacement is looked up only when
+///   it matters. *Strata* (one per camera and hour of the day) have equal claims: only those above an even share give
+///   up blocks, and the long-term half of a batch is drawn evenly over strata, so that the days around a night do not
+///   squeeze it out.
+/// - `reservoir`: every block draws a random priority on arrival, and the blocks with the largest priorities stay.
+///   Every past block is kept with the same probability (Efraimidis & Spirakis 2006 with equal weights).
 ///
-/// *Reuse is bounded*: a block that was drawn `learn.replay.max_uses` times per row rests until the memory has taken in as
-/// many rows as it holds. Where all blocks rest there is no batch: nothing is left to learn until something new comes.
+/// *Reuse is bounded*: a block that was drawn `learn.replay.max_uses` times per row rests until the memory has taken in
+/// as many rows as it holds. If all blocks rest, there is no batch: nothing is left to learn until something new
+/// arrives.
 #[derive(Debug, Clone)]
 pub struct Replay {
-    /// Rows in all, and of these for the newest blocks.
+    /// Number of rows in total, and of those for the newest blocks.
     capacity: usize,
     fresh_capacity: usize,
     arena: Arena,
@@ -53,37 +57,37 @@ pub struct Replay {
     fresh: VecDeque<ReplayBlock>,
     fresh_rows: usize,
     long: MinRedundancyBuffer,
-    /// Frames with augmented views; shares the memory.
+    /// Frames with augmented views; they share the memory.
     viewed: ViewBuffer,
     gaps: PairSampler,
     false_negatives: FalseNegativeMask,
     positives: usize,
-    /// Times that a block is drawn per row in one turnover.
+    /// How often a block may be drawn per row in one turnover.
     uses: u32,
-    /// Rows taken in so far: every `capacity` are a turnover.
+    /// Rows taken in so far; every `capacity` rows are one turnover.
     taken: u64,
-    /// Draws the priorities.
+    /// Generator of the priorities.
     rng: ChaCha8Rng,
 }
 
-/// Which of the run's random streams draws the priorities, and which the sketches.
+/// The random streams of the run for the priorities and the sketches.
 const STREAMS: [u64; 2] = [0x7265_706c_6179, 0x736b_6574_6368];
 /// Bytes of a block: its record, once among the newest and once among the others, and two small allocations.
 const BLOCK_BYTES: usize = MinRedundancyBuffer::BLOCK_BYTES + size_of::<ReplayBlock>() / 4 + 32;
-/// Bytes of a row beside its latent: stamp, place, and an entry among the free rows.
+/// Bytes of a row besides its latent: timestamp, index, and an entry in the list of free rows.
 const ROW_BYTES: usize = size_of::<i64>() + size_of::<u32>() + size_of::<u32>();
-/// Fewer rows than this make no batches.
+/// Fewer rows than this make no batch.
 const LEAST_ROWS: usize = 16;
 
 impl Replay {
-    /// Empty, for latents of length `dim`.
+    /// Creates an empty buffer for latents of length `dim`.
     ///
     /// # Errors
-    /// The memory holds fewer than 16 latents, or cannot be had.
+    /// The memory holds fewer than 16 latents, or cannot be allocated.
     pub fn new(config: &Training, dim: usize) -> Result<Self> {
         let bytes = (config.replay.megabytes * 1e6 * (1.0 - ViewBuffer::share(config))) as usize;
         let row = dim.saturating_mul(size_of::<f16>()).saturating_add(ROW_BYTES + BLOCK_BYTES);
-        // The sketches' own table has a byte a coordinate.
+        // The sketches' own table takes one byte per coordinate.
         let capacity = (bytes.saturating_sub(dim) / row).min(u32::MAX as usize);
         if capacity < LEAST_ROWS {
             return Err(Error::config(format!(
@@ -115,10 +119,10 @@ impl Replay {
         })
     }
 
-    /// Takes a training block; older ones go as needed.
+    /// Adds a training block and drops older ones as needed.
     ///
-    /// Of a block with more rows than a quarter of the memory, the first that fit are kept. A block whose latents have
-    /// another length is left out.
+    /// Of a block with more rows than a quarter of the memory, the first rows that fit are kept. A block whose latents
+    /// have another length is skipped.
     pub fn insert(&mut self, block: &Block) {
         let rows = block.stamps.len().min(block.latents.nrows()).min(self.fresh_capacity);
         if rows == 0 || block.latents.ncols() != self.arena.dim {
@@ -147,13 +151,13 @@ impl Replay {
         self.taken += rows as u64;
     }
 
-    /// Pairs of latents for one step, or `None` where fewer than two blocks hold a pair and do not rest.
+    /// Draws pairs of latents for one step. Returns `None` if fewer than two blocks contain a pair and do not rest.
     ///
-    /// Half of the pairs are of the newest blocks and half of the long-term ones (evenly over strata); where one half has
-    /// too few blocks, the other gives more. Every anchor is of another block, if possible of another segment; with
-    /// fewer blocks than anchors the blocks are gone through again. The earlier frame of a pair (the anchor) is drawn
-    /// evenly from those that have a partner; it gets `learn.sampling.positives` partners as [`PairSampler`] says, or all it has and the
-    /// rest goes to another anchor of the block.
+    /// Half of the pairs come from the newest blocks and half from the long-term ones (evenly over strata); if one half
+    /// has too few blocks, the other provides more. Every anchor comes from a different block, if possible from a
+    /// different segment; with fewer blocks than anchors, the blocks are used repeatedly. The earlier frame of a pair
+    /// (the anchor) is drawn uniformly from those that have a partner. It gets `learn.sampling.positives` partners,
+    /// chosen by [`PairSampler`]; if it has fewer, it gets all of them, and another anchor of the block gets the rest.
     ///
     /// The same state and `rng` give the same batch.
     pub fn batch(&mut self, pairs: usize, rng: &mut ChaCha8Rng) -> Option<Batch> {
@@ -200,17 +204,18 @@ impl Replay {
         Some(Batch { a, b, negatives, blocks, segments })
     }
 
-    /// Frames and augmented views of them, at most `count`, for `instance`; `None` while there are fewer than two. See
-    /// [`ViewBuffer::batch`].
+    /// Draws at most `count` frames with their augmented views, for `instance`; `None` while there are fewer than two.
+    /// See [`ViewBuffer::batch`].
     pub fn views(&self, count: usize, rng: &mut ChaCha8Rng) -> Option<Batch> {
         self.viewed.batch(count, rng)
     }
 
-    /// Runs of frames for objectives that predict the future: `count` of `len` consecutive kept frames of one block.
-    /// `None` where no block is that long (and does not rest).
+    /// Draws sequences for predictive objectives: `count` sequences of `len` consecutive kept frames of one block.
+    /// Returns `None` if no block is that long (and does not rest).
     ///
-    /// Half of the runs are of the newest blocks and half of the long-term ones, each of another block as far as there
-    /// are enough; the first frame of a run is drawn evenly. The same state and `rng` give the same runs.
+    /// Half of the sequences come from the newest blocks and half from the long-term ones, each from a different block
+    /// if there are enough; the first frame of a sequence is drawn uniformly. The same state and `rng` give the same
+    /// sequences.
     pub fn sequences(&mut self, count: usize, len: usize, rng: &mut ChaCha8Rng) -> Option<SequenceBatch> {
         let turn = self.turn();
         let blocks: Vec<&ReplayBlock> = self.fresh.iter().chain(&self.long.blocks).collect();
@@ -230,7 +235,7 @@ impl Replay {
         Some(SequenceBatch { latents, segments })
     }
 
-    /// At most `count` latents, evenly spread over everything in memory in the order of the stream: `[n, d]`, unit rows.
+    /// At most `count` latents, spread evenly over everything in memory in stream order: `[n, d]`, unit rows.
     pub fn references(&self, count: usize) -> Array2<f32> {
         let mut blocks: Vec<&ReplayBlock> = self.long.blocks.iter().chain(&self.fresh).collect();
         blocks.sort_unstable_by_key(|b| b.number);
@@ -239,7 +244,7 @@ impl Replay {
         self.arena.gather((0..count).map(|k| all[k * all.len() / count]))
     }
 
-    /// Everything in memory as blocks (without the frames' positions and views), in the order of the stream.
+    /// Everything in memory as blocks in stream order, without the frames' indices and views.
     pub fn blocks(&self) -> Vec<Block> {
         let mut blocks: Vec<&ReplayBlock> = self.long.blocks.iter().chain(&self.fresh).collect();
         blocks.sort_unstable_by_key(|b| b.number);
@@ -255,32 +260,32 @@ impl Replay {
         blocks.iter().map(block).collect()
     }
 
-    /// Which frames make a pair.
+    /// The sampler that decides which frames make a pair.
     pub fn gaps(&self) -> &PairSampler {
         &self.gaps
     }
 
-    /// Latents in memory.
+    /// Number of latents in memory.
     pub fn len(&self) -> usize {
         self.fresh_rows + self.long.rows
     }
 
-    /// True before the first block.
+    /// Whether no block has been added yet.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Latents that fit.
+    /// Number of latents that fit.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// The most memory this ever takes, bytes.
+    /// The maximum memory that this ever takes, in bytes.
     pub fn bytes(&self) -> usize {
         self.capacity * (self.arena.dim * size_of::<f16>() + ROW_BYTES + BLOCK_BYTES) + self.arena.dim
     }
 
-    /// The blocks as [`choose`] wants them: the newest, then the long-term ones by stratum.
+    /// The blocks as [`choose`] expects them: the newest, then the long-term ones by stratum.
     fn halves(&self) -> [Vec<Vec<usize>>; 2] {
         let fresh = (0..self.fresh.len()).collect();
         let mut strata = std::collections::BTreeMap::<u32, Vec<usize>>::new();
@@ -291,7 +296,7 @@ impl Replay {
         [vec![fresh], strata.into_values().collect()]
     }
 
-    /// How often the memory was filled anew.
+    /// How often the memory has been refilled.
     fn turn(&self) -> u32 {
         (self.taken / self.capacity as u64) as u32
     }
@@ -300,7 +305,7 @@ impl Replay {
         block.uses_in(turn) as usize >= (self.uses as usize).saturating_mul(block.slots.len())
     }
 
-    /// Block `at` of the newest and then the long-term ones was drawn.
+    /// Records that block `at` (counting the newest blocks first, then the long-term ones) was drawn.
     fn used(&mut self, at: usize, turn: u32) {
         let block = match at.checked_sub(self.fresh.len()) {
             None => self.fresh.get_mut(at),

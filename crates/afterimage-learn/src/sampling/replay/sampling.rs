@@ -1,4 +1,4 @@
-//! Which blocks, and which frames of them, make a batch.
+//! Chooses the blocks, and the frames of them, that make a batch.
 use std::collections::BTreeSet;
 
 use rand_chacha::ChaCha8Rng;
@@ -8,16 +8,16 @@ use super::replay_block::ReplayBlock;
 use crate::linalg::random::uniform_below;
 use crate::sampling::PairSampler;
 
-/// A block that was drawn.
+/// A drawn block.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SampledRows {
-    /// Its place among the blocks.
+    /// Its index among the blocks.
     pub(super) at: usize,
     pub(super) number: u64,
 }
 
-/// The places of at most `count` different blocks that are `fit`: half of each of the two `halves` while both have
-/// enough, evenly over the groups of a half, of different segments while there are enough.
+/// Indices of at most `count` different blocks that are `fit`: half from each of the two `halves` while both have
+/// enough, evenly over the groups of a half, and from different segments while there are enough.
 pub(super) fn choose(
     blocks: &[&ReplayBlock],
     halves: [Vec<Vec<usize>>; 2],
@@ -37,20 +37,20 @@ pub(super) fn choose(
     chosen.places
 }
 
-/// What a batch has so far: one block an anchor.
+/// The batch so far: one block per anchor.
 struct Chosen<'a> {
     blocks: &'a [&'a ReplayBlock],
     places: Vec<usize>,
     segments: BTreeSet<u64>,
 }
 
-/// Blocks that are drawn one by one without putting back, from one group after another.
+/// Draws blocks one by one without replacement, from one group after another.
 struct Deck {
-    /// None is empty.
+    /// The groups; none is empty.
     groups: Vec<Vec<usize>>,
-    /// The group that is drawn from next.
+    /// Index of the next group to draw from.
     turn: usize,
-    /// Drawn, fit, and left for want of another segment.
+    /// Fit blocks that were drawn but set aside because their segment was already chosen.
     left: Vec<usize>,
 }
 
@@ -77,7 +77,7 @@ impl Deck {
         Some(drawn)
     }
 
-    /// Chooses `quota` more blocks that are `fit`: of segments not chosen yet while there are any, then of the others.
+    /// Chooses `quota` more blocks that are `fit`: from new segments while there are any, then from the others.
     fn fill(
         &mut self,
         chosen: &mut Chosen<'_>,
@@ -105,8 +105,8 @@ impl Deck {
     }
 }
 
-/// `count` pairs of rows of a block that holds a pair: an anchor drawn evenly from the rows that have partners, with as
-/// many of these as are wanted or there are; then another anchor.
+/// `count` pairs of rows of a block that contains a pair: draws an anchor uniformly from the rows that have partners,
+/// with as many partners as are wanted or available; then another anchor.
 pub(super) fn pick(
     block: &ReplayBlock,
     count: usize,
@@ -135,7 +135,7 @@ pub(super) fn pick(
     pairs
 }
 
-/// The first of the rows `from..to` that lies `delta` or more from row `i`; the last where none does.
+/// The first of the rows `from..to` at distance `delta` or more from row `i`; the last one if there is none.
 fn first_apart(block: &ReplayBlock, i: usize, from: usize, to: usize, delta: f32, arena: &Arena) -> usize {
     let rows = arena.gather(
         [block.slots[i]].into_iter().chain(block.slots[from..to].iter().copied()).collect::<Vec<_>>().into_iter(),

@@ -1,4 +1,4 @@
-//! The replay memory as plain values, for a checkpoint.
+//! The replay buffer as plain values, for a checkpoint.
 use std::collections::BTreeSet;
 
 use half::f16;
@@ -12,50 +12,50 @@ use crate::error::{Error, Result};
 use crate::sampling::ViewBufferState;
 use crate::sampling::pair_sampler::PairSamplerState;
 
-/// Everything a [`Replay`] remembers beside its rows.
+/// The state of a [`Replay`], without its rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReplayState {
     /// Length of a latent.
     pub dim: usize,
     /// The newest blocks, oldest first.
     pub fresh: Vec<ReplayBlockState>,
-    /// The long-term blocks, in the order in which they lie in memory.
+    /// The long-term blocks, in memory order.
     pub long: Vec<ReplayBlockState>,
-    /// The nearest neighbour of each of these: the bits of its cosine and its number; empty for a reservoir.
+    /// The nearest neighbour of each long-term block: the bits of its cosine and its number; empty for a reservoir.
     pub nearest: Vec<(u32, Option<u64>)>,
-    /// Rows that hold nothing, in the order in which they became free.
+    /// Free rows, in the order in which they became free.
     pub free: Vec<u32>,
     /// Rows taken in so far.
     pub taken: u64,
     /// Frames with augmented views.
     pub viewed: ViewBufferState,
-    /// How fast latents move.
+    /// State of the pair sampler: how fast latents move.
     pub gaps: PairSamplerState,
-    /// Position of the random numbers, in words.
+    /// Position of the random number generator, in words.
     pub word_pos: u64,
 }
 
 /// One block of a [`ReplayState`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayBlockState {
-    /// Its lot.
+    /// Random priority in a reservoir.
     pub priority: u64,
     /// Number of the block in the stream.
     pub number: u64,
-    /// Its camera.
+    /// The block's camera.
     pub camera: u16,
-    /// Its segment.
+    /// The block's segment.
     pub segment: u64,
-    /// Times it was drawn, and the turnover of the memory that they count in.
+    /// How often it was drawn, and the turnover of the memory that this count refers to.
     pub uses: (u32, u32),
-    /// Capture times, nanoseconds.
+    /// Capture times, in nanoseconds.
     pub stamps: Vec<i64>,
-    /// Its rows.
+    /// Its rows in the arena.
     pub slots: Vec<u32>,
 }
 
 impl Replay {
-    /// What to save: the state, and the rows `[rows, d]` one after another.
+    /// The state to save, and the rows `[rows, d]` one after another.
     pub fn save(&self) -> (ReplayState, &[f16]) {
         let state = |s: &ReplayBlock| ReplayBlockState {
             priority: s.priority,
@@ -81,21 +81,21 @@ impl Replay {
         (state, &self.arena.rows)
     }
 
-    /// The rows of the frames with augmented views, to save beside [`Replay::save`].
+    /// The rows of the frames with augmented views, to save together with [`Replay::save`].
     pub fn view_rows(&self) -> &[f16] {
         self.viewed.save().1
     }
 
-    /// Goes on with these frames with augmented views, beside [`Replay::restore`].
+    /// Restores the frames with augmented views, in addition to [`Replay::restore`].
     ///
     /// # Errors
-    /// As [`ViewBuffer::restore`](crate::sampling::ViewBuffer::restore).
+    /// Same as [`ViewBuffer::restore`](crate::sampling::ViewBuffer::restore).
     pub fn restore_views(&mut self, state: ViewBufferState, rows: Vec<f16>) -> Result<()> {
         self.viewed.restore(state, rows)
     }
 
-    /// Goes on where `state` and `rows` were saved; `config` is that of the run. What a reservoir has kept, a memory
-    /// with the least redundancy takes over, and the other way round.
+    /// Restores a saved `state` and `rows`; `config` is that of the run. A min-redundancy buffer takes over what a
+    /// reservoir has kept, and vice versa.
     ///
     /// # Errors
     /// The parts do not fit together, or not into `learn.replay.megabytes`.
@@ -142,7 +142,7 @@ impl Replay {
     }
 }
 
-/// The nearest neighbours as saved; unknown ones where a reservoir was saved.
+/// The saved nearest neighbours; unknown ones if a reservoir was saved.
 fn neighbours(state: &ReplayState) -> Result<Vec<Nearest>> {
     if state.nearest.is_empty() {
         return Ok(vec![Nearest::UNKNOWN; state.long.len()]);
@@ -159,13 +159,14 @@ fn neighbours(state: &ReplayState) -> Result<Vec<Nearest>> {
     state.nearest.iter().map(nearest).collect()
 }
 
-/// Which rows of the arena are not taken yet.
+/// The rows of the arena that are not assigned yet.
 struct Places {
     free: Vec<bool>,
 }
 
 impl Places {
-    /// Checks that every row is in exactly one place; the rows of the newest blocks and of the long-term ones.
+    /// Checks that every row is used exactly once. Returns the number of rows of the newest blocks and of the long-term
+    /// ones.
     fn take_all(mut self, state: &ReplayState) -> Result<(usize, usize)> {
         let fresh = self.take_blocks(&state.fresh)?;
         let long = self.take_blocks(&state.long)?;

@@ -8,14 +8,14 @@ use crate::Timestamp;
 
 const DIM: usize = 8;
 
-/// Enough for `rows` latents of [`DIM`] numbers.
+/// Enough memory for `rows` latents of [`DIM`] values.
 fn config(rows: usize) -> Training {
     let bytes = rows * (2 * DIM + ROW_BYTES + BLOCK_BYTES) + DIM;
     let replay = ReplaySettings { megabytes: (bytes as f64 + 0.5) * 1e-6, ..ReplaySettings::default() };
     Training { replay, ..Training::default() }
 }
 
-/// The same with an even sample of the past.
+/// The same with the reservoir policy.
 fn reservoir(rows: usize) -> Training {
     let config = config(rows);
     Training { replay: ReplaySettings { policy: ReplayPolicy::Reservoir, ..config.replay }, ..config }
@@ -38,11 +38,11 @@ fn between(rows: usize, least: f64, most: f64) -> Replay {
     replay
 }
 
-/// Frames 0.1 s apart; row `i` of block `number` can be told from all others: see [`origin`].
+/// Frames 0.1 s apart; row `i` of block `number` can be told from all others, see [`origin`].
 fn block(number: u64, segment: u64, rows: usize) -> Block {
     let mut latents = Array2::zeros((rows, DIM));
     for (i, mut row) in latents.rows_mut().into_iter().enumerate() {
-        // Two angles, each a quarter circle at most, coarse enough for f16.
+        // Two angles, each at most a quarter circle, coarse enough for f16.
         let (a, b) = (number as f32 / 1000.0 * 1.5, i as f32 / 100.0 * 1.5);
         row.assign(&ndarray::arr1(&[a.cos(), a.sin(), b.cos(), b.sin(), 0.0, 0.0, 0.0, 0.0]));
     }
@@ -69,7 +69,7 @@ fn rng(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
 }
 
-/// Numbers of the blocks in memory: the newest, and the reservoir.
+/// Numbers of the blocks in memory: the newest, and those in the reservoir.
 fn numbers(replay: &Replay) -> (Vec<u64>, Vec<u64>) {
     let mut long: Vec<u64> = replay.long.blocks.iter().map(|b| b.number).collect();
     long.sort_unstable();
@@ -101,7 +101,7 @@ fn memory_is_exact_and_its_content_right() {
 
 #[test]
 fn the_reservoir_is_an_even_sample_of_the_stream() {
-    // 400 blocks of one row, 10 fresh, 30 in the reservoir: each of the 390 others with chance 1/13.
+    // 400 blocks of one row, 10 fresh, 30 in the reservoir: each of the 390 others is kept with probability 1/13.
     let mut tenths = [0usize; 10];
     for seed in 0..200 {
         let mut r = Replay::new(&Training { seed, ..reservoir(40) }, DIM).unwrap();
@@ -111,7 +111,7 @@ fn the_reservoir_is_an_even_sample_of_the_stream() {
         assert_eq!(long.len(), 30);
         long.iter().for_each(|&n| tenths[(n / 39) as usize] += 1);
     }
-    // 600 expected in each; five standard errors are 112.
+    // 600 are expected in each; five standard errors are 112.
     assert!(tenths.iter().all(|&n| n.abs_diff(600) < 112), "{tenths:?}");
 }
 
@@ -141,8 +141,8 @@ fn a_batch_is_half_fresh_half_replayed_and_of_different_segments() {
         assert!(batch.negatives.indexed_iter().all(|((i, j), &n)| n == (i != j)));
     }
     assert_eq!(gaps.iter().sum::<usize>(), gaps[3] + gaps[4] + gaps[5]);
-    // Anchors with fewer partners give each of them more weight: expected 2400 times (7 frames: 5 with three partners,
-    // one with two, one with one) 5/21 + 1/14 + 1/7, 5/21 + 1/14, 5/21.
+    // Anchors with fewer partners give each of them more weight. Expected counts: 2400 times (7 frames: 5 with three
+    // partners, one with two, one with one) 5/21 + 1/14 + 1/7, 5/21 + 1/14, 5/21.
     let right = [1085.7, 742.9, 571.4];
     assert!((0..3).all(|k| (gaps[k + 3] as f64 - right[k]).abs() < 130.0), "{gaps:?}");
 }

@@ -1,27 +1,27 @@
-//! Short sketches of keys, to find near ones without reading every latent.
+//! Short sketches of keys, to find similar ones without reading every latent.
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::linalg::normalise;
 
-/// Numbers in a sketch.
+/// Number of values in a sketch.
 pub(super) const LEN: usize = 64;
 /// A sketch: a unit vector in 127ths.
 pub(super) type Sketch = [i8; LEN];
 
-/// Makes sketches by feature hashing (Weinberger et al. 2009): each coordinate of a key is added, with a random sign, to
-/// one of 64 sums, and the sums are made unit length.
+/// Makes sketches by feature hashing (Weinberger et al. 2009): each coordinate of a key is added, with a random sign,
+/// to one of 64 sums, and the sums are normalised to unit length.
 ///
 /// The cosine of two sketches is that of the keys with a standard error near `(1 - cos^2) / 8`: small where it matters,
 /// for keys that are near each other.
 #[derive(Debug, Clone)]
 pub(super) struct Sketcher {
-    /// `[d]`: where a coordinate goes (6 bits) and its sign (the seventh).
+    /// `[d]`: the target sum of each coordinate (6 bits) and its sign (the seventh bit).
     places: Vec<u8>,
 }
 
 impl Sketcher {
-    /// For keys of length `dim`. The same seed makes the same sketches.
+    /// Creates a sketcher for keys of length `dim`. The same seed gives the same sketches.
     pub(super) fn new(dim: usize, seed: u64, stream: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(stream);
@@ -45,7 +45,7 @@ pub(super) fn similarity(a: &Sketch, b: &Sketch) -> i32 {
     a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
 }
 
-/// The best of many scores with what they belong to, best first; of equal ones the first offered.
+/// The best of many scores with their indices, best first; among equals, the one offered first.
 #[derive(Debug)]
 pub(super) struct TopK {
     keep: usize,
