@@ -124,7 +124,7 @@ fn decide(
 }
 
 impl PairedBootstrap {
-    /// Mean difference.
+    /// Mean difference (candidate - reference).
     pub fn gain(&self) -> f64 {
         self.candidate - self.reference
     }

@@ -67,7 +67,7 @@ pub enum LearnerEvent {
         /// Health of the slow head under it, on the same frames.
         slow: EmbeddingHealth,
     },
-    /// A change of state.
+    /// The training state has changed.
     State {
         /// Index of the newest frame learned from.
         frame: u64,

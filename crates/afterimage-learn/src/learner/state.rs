@@ -58,7 +58,7 @@ impl Learner {
     /// learner has not seen; whatever the stream no longer needs before that frame is dropped.
     ///
     /// # Errors
-    /// Those of `write`.
+    /// Any error of `write`.
     pub fn save(
         &mut self,
         next_index: u64,

@@ -56,7 +56,7 @@ fn the_rate_is_limited_evenly() {
 fn jitter_and_pauses_cost_no_frames_and_bring_no_burst() {
     let jitter = |i: usize| [0, 19, -20, 7, -12][i % 5] * MILLI;
     assert_eq!(kept((0..1000).map(|i| i as i64 * 100 * MILLI + jitter(i))).len(), 1000);
-    // Ten seconds, a pause of a minute, one second: at most ten samples are kept after the pause.
+    // Ten seconds, a pause of a minute, one second: about ten samples are kept after the pause, without a burst.
     let frames = (0..400).chain(2800..2840).map(|i| i * 25 * MILLI);
     let kept = kept(frames);
     assert!(kept.iter().filter(|&&i| i >= 400).count() <= 12, "{kept:?}");

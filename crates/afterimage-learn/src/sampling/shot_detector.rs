@@ -11,10 +11,10 @@ use crate::linalg::dot;
 /// Numbers the segments of a stream: the frames of one camera between two scene cuts. Numbers rise from 0 in the order
 /// in which segments begin, across all cameras.
 ///
-/// A cut is where the source reports one. If the source does not mark its cuts, a cut is also where both the latents
-/// and the images of two neighbouring frames differ: `1 - f . f' > learn.sampling.cut_latent_distance` and mean `|luma
-/// - luma'| > learn.sampling.cut_luma_distance`. Either one alone is misleading: a lamp changes every pixel of the same
-/// scene, and an encoder may jump when a small thing moves.
+/// The source may report a cut. If it does not mark its cuts, there is also a cut where both the latents and the images
+/// of two neighbouring frames differ: `1 - f . f'` is above `learn.sampling.cut_latent_distance`, and the mean of
+/// `|luma - luma'|` is above `learn.sampling.cut_luma_distance`. Either one alone is misleading: a lamp changes every
+/// pixel of the same scene, and an encoder may jump when a small thing moves.
 ///
 /// *Flashes* (lightning, a headlight, a broken frame) are jumps that are undone. A jump starts a new segment at once,
 /// so that no embedding and no record has to wait. But if the next frame, or one within `learn.sampling.flash_secs` of
@@ -109,11 +109,11 @@ impl ShotDetectorState {
 pub struct ShotInput<'a> {
     /// Number of its camera.
     pub camera: u16,
-    /// Its capture time.
+    /// Capture time of the frame.
     pub stamp: Timestamp,
-    /// `[d]`, unit length.
+    /// The frame's latent: `[d]`, unit length.
     pub latent: &'a [f32],
-    /// Thumbnail, values from 0 to 1, the same size every time.
+    /// Luma thumbnail of the frame: values from 0 to 1, always the same size.
     pub luma: &'a [f32],
     /// Whether the source reports that a shot begins here.
     pub source_cut: bool,

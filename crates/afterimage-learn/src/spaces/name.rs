@@ -1,4 +1,4 @@
-//! The name of a space.
+//! Names the space of a head.
 use crate::head::Head;
 use crate::state_dict::StateDict;
 

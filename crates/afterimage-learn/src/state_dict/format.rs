@@ -34,7 +34,7 @@ impl Encoded<'_> {
     /// Writes the whole file.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Any I/O error of `out`.
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         out.write_all(&(self.header.len() as u64).to_le_bytes())?;
         out.write_all(&self.header)?;

@@ -64,7 +64,7 @@ pub(super) struct ForwardBatch<'a> {
 /// An objective's loss and gradient for a batch.
 #[derive(Debug)]
 pub(super) struct LossGrad {
-    /// The loss.
+    /// The value of the loss.
     pub(super) value: f32,
     /// The gradient with respect to [`ForwardBatch::out`], with the same shape.
     pub(super) grad: Array2<f32>,

@@ -1,4 +1,4 @@
-//! The queue of MoCo.
+//! The key queue of MoCo.
 use ndarray::{Array2, ArrayView2, s};
 
 use crate::error::Result;
