@@ -1,18 +1,19 @@
-//! Several images in one run of the model.
+//! Runs several images through the model at once.
 use super::first_run::fixed_image;
 use super::session::Encoder;
 use crate::error::{Error, Result};
 use crate::linalg::dot;
 
-/// Least cosine between the latent of an image by itself and as one of several.
+/// Minimum cosine between the latent of an image alone and in a batch.
 const LEAST_COSINE: f64 = 0.999_999;
 
 impl Encoder {
-    /// Looks whether `most` images may go through the model at once: whether it takes so many, and gives each the latent
-    /// that it has by itself (a model that scales its numbers by the largest of all images does not).
+    /// Checks whether the model takes `most` images at once and still gives each image the latent that it has alone.
+    /// (A model that scales its values by the maximum over all images does not.)
     ///
     /// # Errors
-    /// Usage: it says that it does not take so many. Refused: it does not, or the latents are others. The inference's.
+    /// A usage error if the model declares that it does not take that many images. Refused if it fails on them or the
+    /// latents differ. Inference errors.
     pub fn allow_batch(&mut self, most: usize) -> Result<()> {
         if most <= 1 {
             return Ok(());
@@ -24,7 +25,7 @@ impl Encoder {
             return Err(Error::usage(format!("--batch {most} with {what}: {why}; make it smaller, or leave it out")));
         }
         let image = fixed_image(self.size);
-        // Of different brightness, so that what one does to another is seen.
+        // The brightness differs, so that any influence between images shows.
         let images: Vec<f32> = (0..most).flat_map(|n| image.iter().map(move |x| x * scale(n))).collect();
         let mut together = vec![0.0; most * self.dim];
         if let Err(error) = self.encode_batch(&images, &mut together) {
@@ -51,11 +52,11 @@ impl Encoder {
         )))
     }
 
-    /// The latents of several prepared images, as [`Encoder::encode`] gives that of one: `tensors` `[n, 3, height, width]`,
-    /// `out` `[n, dim]`. ONNX Runtime brings its own memory for each run.
+    /// Computes the latents of several preprocessed images, as [`Encoder::encode`] does for one: `tensors` is `[n, 3,
+    /// height, width]`, `out` is `[n, dim]`. ONNX Runtime allocates its own memory for each run.
     ///
     /// # Errors
-    /// Lengths that do not fit, and the inference's.
+    /// Lengths that do not match, and inference errors.
     pub fn encode_batch(&mut self, tensors: &[f32], out: &mut [f32]) -> Result<()> {
         let (values, dim) = (self.size.values(), self.dim);
         let images = tensors.len() / values.max(1);
@@ -78,7 +79,7 @@ impl Encoder {
     }
 }
 
-/// 1, -.5, .25, 2, and round.
+/// Cycles through 1, -.5, .25 and 2.
 fn scale(n: usize) -> f32 {
     [1.0, -0.5, 0.25, 2.0][n % 4]
 }

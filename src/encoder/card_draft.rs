@@ -1,4 +1,4 @@
-//! Cards that may fit a model, told from its graph: which input takes the image, which output is the latent, which sizes.
+//! Drafts model cards from a model's graph: finds the image input, the latent output and the input size.
 use std::path::Path;
 
 use prost::Message;
@@ -16,38 +16,38 @@ use crate::error::{Error, Result};
 use crate::files::{read_bounded, sha256_hex};
 use crate::onnx::proto::ModelView;
 
-/// Sides that models are trained with, the likeliest first.
+/// Common training resolutions, the most likely first.
 const SIDES: [u32; 8] = [224, 96, 112, 128, 160, 192, 256, 384];
-/// Names of outputs that are latents, and of those that are not.
+/// Output names that suggest a latent, and names that rule it out.
 const GOOD: [&str; 8] = ["pool", "embed", "feat", "latent", "repr", "descriptor", "encod", "vector"];
 const BAD: [&str; 9] = ["logit", "prob", "score", "class", "softmax", "label", "text", "loss", "argmax"];
 
-/// A card for a model, not tried yet.
+/// A drafted card that has not been tried yet.
 #[derive(Debug, Clone)]
 pub struct CardDraft {
-    /// The text of the file.
+    /// Text of the card file.
     pub text: String,
-    /// The card that it is.
+    /// The parsed card.
     pub card: ModelCard,
-    /// Why it is so, for people.
+    /// Reasons for the choices in it, as readable text.
     pub why: Vec<String>,
 }
 
-/// What is known of a model beforehand.
+/// What the user already knows about the model.
 #[derive(Debug, Clone, Default)]
 pub struct CardRequest {
     /// Name of a preset.
     pub preset: Option<String>,
-    /// Size of the input.
+    /// Input size.
     pub size: Option<Size>,
-    /// Name of the tensor that is the latent.
+    /// Name of the tensor that holds the latent.
     pub output: Option<String>,
 }
 
-/// Cards for `model`, the likeliest first.
+/// Drafts cards for `model`, the most likely first.
 ///
 /// # Errors
-/// It is no ONNX file, has its weights elsewhere, or has no input for images or no output that could be a latent.
+/// The file is not ONNX, keeps its weights in other files, or has no image input or no output that could be a latent.
 pub fn draft(model: &Path, wish: &CardRequest) -> Result<Vec<CardDraft>> {
     regular_file(model)?;
     let bytes = read_bounded(model, MAX_MODEL_BYTES)?;
@@ -82,7 +82,7 @@ pub fn draft(model: &Path, wish: &CardRequest) -> Result<Vec<CardDraft>> {
     Ok(all)
 }
 
-/// The input that takes images.
+/// Finds the input that takes images.
 fn image<'a>(outline: &'a ModelSignature, what: &str) -> Result<(&'a TensorSpec, InputAdapter)> {
     let mut reasons = Vec::new();
     let mut found = Vec::new();
@@ -92,7 +92,7 @@ fn image<'a>(outline: &'a ModelSignature, what: &str) -> Result<(&'a TensorSpec,
             Err(why) => reasons.push(why),
         }
     }
-    // Where there are several, one that says it has three channels.
+    // If there are several, prefer one that declares three channels.
     found.sort_by_key(|(port, _)| port.shape.is_none());
     found.into_iter().next().ok_or_else(|| {
         let reasons = if reasons.is_empty() { "it has no input".into() } else { reasons.join("; ") };
@@ -109,7 +109,7 @@ fn side(height: i64, width: i64, what: &str) -> Result<Size> {
     })
 }
 
-/// The preset, and why.
+/// Chooses the preset and gives the reason.
 fn recipe(
     bytes: &[u8],
     form: InputAdapter,
@@ -150,7 +150,7 @@ fn recipe(
     Ok(("imagenet", "preset imagenet, a guess: no graph says it; another with --preset".into()))
 }
 
-/// Outputs (and taps) that may be the latent, the likeliest first, and why.
+/// Lists the outputs (and taps) that may be the latent, the most likely first, with reasons.
 fn latents(
     bytes: &[u8],
     outline: &ModelSignature,
@@ -180,9 +180,9 @@ fn latents(
         found.push((worth, port.name.clone(), taps, format!("output {port}")));
         if let Some((why, better)) = scores {
             let told = format!("tensor {better:?} instead of output {}: {why}", port.name);
-            // Shares of classes are no embedding; logits may be one, and what is before them is a guess.
+            // Class probabilities are not an embedding. Logits may be one, and the tensor before them is a guess.
             let worth = if of.gives_shares() { worth + 150 } else { worth - 1000 };
-            // Scores of each cell or token are of its features.
+            // Scores per cell or token are computed from its features.
             let pooling = if of_each { "mean" } else { "as-is" };
             found.push((worth, port.name.clone(), vec![format!("{better}:{pooling}")], told));
         }
@@ -197,7 +197,8 @@ fn latents(
     Ok(found.into_iter().map(|(_, output, taps, why)| (output, taps, why)).collect())
 }
 
-/// How likely an output of this shape is a latent, and what is read of it: a vector as it is, maps and tokens pooled.
+/// Rates how likely an output of this shape is a latent, and how to read it: vectors as they are, maps and tokens
+/// pooled.
 fn read_as(port: &TensorSpec) -> (i64, Vec<String>) {
     let Some(dims) = &port.shape else { return (0, Vec::new()) };
     let more = dims.iter().skip(1).filter(|dim| dim.fixed != Some(1)).count();

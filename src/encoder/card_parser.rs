@@ -1,4 +1,4 @@
-//! The text of a model card: read with all its mistakes, and shown where there is none.
+//! Parses a model card and reports all its mistakes at once; drafts one when it is missing.
 use std::path::Path;
 
 use toml::{Table, Value};
@@ -18,7 +18,7 @@ use crate::files::read_bounded;
 /// Keys of a card.
 const KEYS: &str = "name kind layout input output taps size multiple_of preset channels mean std fit exposure cell_first cell_step source licence sha256 reference reference_sha256";
 
-/// Reads the text of a card; `what` names it in errors.
+/// Parses the text of a card; `what` names it in errors.
 pub(super) fn parse(text: &str, what: &str) -> Result<ModelCard> {
     let table: Table = toml::from_str(text)
         .map_err(|e| Error::config(format!("model card {what} is not TOML: {}", e.to_string().trim())))?;
@@ -95,7 +95,7 @@ pub(super) fn parse(text: &str, what: &str) -> Result<ModelCard> {
     }
 }
 
-/// What to say when there is no card, after what may be wrong with the model itself.
+/// Explains what to do when there is no card, after any problem with the model itself.
 pub(super) fn missing(model: &Path, path: &Path) -> Error {
     let looked = read_bounded(model, MAX_MODEL_BYTES).and_then(|bytes| {
         let outline = ModelSignature::read(&bytes, &model.display().to_string())?;
@@ -113,14 +113,14 @@ pub(super) fn missing(model: &Path, path: &Path) -> Error {
     ))
 }
 
-/// Takes checked values out of a table and notes every mistake.
+/// Takes validated values out of a table and records every mistake.
 struct CardReader {
     table: Table,
     mistakes: Vec<String>,
 }
 
 impl CardReader {
-    /// Notes that `key` must be what `must` says, with what is there.
+    /// Records that `key` must be what `must` describes, together with its current value.
     fn mistake(&mut self, key: &str, must: &str) {
         self.mistakes.push(match self.table.get(key) {
             None => format!("{key} is missing: {must}"),
@@ -152,7 +152,7 @@ impl CardReader {
         }
     }
 
-    /// The recipe that is named instead of `mean` and `std`.
+    /// The preset that the card names instead of `mean` and `std`.
     fn preset(&mut self) -> Option<Preset> {
         let value = self.table.get("preset")?;
         let found = value.as_str().and_then(preset::named);
@@ -237,7 +237,7 @@ impl CardReader {
         level
     }
 
-    /// Both keys or neither.
+    /// Both keys must be present, or neither.
     fn cells(&mut self) -> Option<[f64; 2]> {
         let keys = ["cell_first", "cell_step"];
         if !keys.iter().any(|key| self.table.contains_key(*key)) {

@@ -1,7 +1,7 @@
-//! Whether a file can be a library for this machine, read from its ELF headers before it is loaded.
+//! Checks from its ELF headers whether a file can be a library for this machine, before it is loaded.
 //!
-//! The loader reports "No such file or directory" for a library of another machine, and a truncated library kills the
-//! process when its missing pages are touched; so this checks both.
+//! The loader reports "No such file or directory" for a library built for another machine, and a truncated library
+//! kills the process when a missing page is touched. This check catches both.
 use std::fs::File;
 use std::path::Path;
 
@@ -14,14 +14,14 @@ use object::{Endianness, ReadCache, ReadRef};
 
 use crate::files;
 
-/// Byte order of every machine that this program is built for.
+/// Byte order of every machine that this program supports.
 pub(super) const ORDER: Endianness = Endianness::Little;
 /// Size of a program header, bytes.
 const SEGMENT: usize = size_of::<ProgramHeader64<Endianness>>();
-/// More program headers than any library has.
+/// An upper bound on the program headers of any library.
 const MAX_SEGMENTS: u16 = 512;
 
-/// A file of which only the parts that are asked for are read.
+/// A file that is read only in the parts that are needed.
 pub(super) type ElfFile = ReadCache<File>;
 
 /// Returns `Ok` when `path` is a complete 64-bit shared library for this machine; otherwise the error completes the
@@ -80,10 +80,10 @@ fn check_machine(header: &FileHeader64<Endianness>) -> Result<(), String> {
     Err(format!("is for {}{width}{order}; this program runs on {}", name(machine), name(HOST)))
 }
 
-/// Why there are no program headers.
+/// Why the program headers cannot be read.
 #[derive(Debug)]
 pub(super) enum SegmentsError {
-    /// There are too many, or they have another size.
+    /// There are too many, or their size is wrong.
     Damaged,
     /// The file ends before they do.
     CutOff,
@@ -138,7 +138,7 @@ mod tests {
         check(file.path()).unwrap_err()
     }
 
-    /// This program is ELF for this machine, and being position-independent it is `ET_DYN` like a library.
+    /// This program is an ELF file for this machine. It is position-independent, so it is `ET_DYN` like a library.
     fn own_bytes() -> Vec<u8> {
         std::fs::read(std::env::current_exe().unwrap()).unwrap()
     }
@@ -181,7 +181,7 @@ mod tests {
         assert!(check(folder.path()).unwrap_err().contains("is a folder"));
         assert!(check(&folder.path().join("none")).unwrap_err().contains("No such file"));
         assert!(check(Path::new("/dev/null")).unwrap_err().contains("not a regular file"));
-        // Nobody writes to it: opening it would block for ever.
+        // The pipe has no writer, so opening it would block forever.
         let pipe = folder.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         assert!(check(&pipe).unwrap_err().contains("not a regular file"));

@@ -1,4 +1,4 @@
-//! Which libraries a shared library needs, read from its dynamic section.
+//! Reads the dependencies of a shared library from its dynamic section.
 use std::path::{Path, PathBuf};
 
 use object::ReadRef;
@@ -8,27 +8,27 @@ use object::read::elf::{Dyn as _, ProgramHeader as _};
 
 use super::elf::{self, ElfFile, ORDER};
 
-/// More than the dynamic section of any library, bytes.
+/// An upper bound on the size of a dynamic section, bytes.
 const MAX_DYNAMIC: u64 = 1 << 16;
 
-/// What a library asks of the loader.
+/// What a library asks the loader for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct DynamicDeps {
-    /// Names of libraries.
+    /// Names of the required libraries.
     pub(super) libraries: Vec<String>,
-    /// Folders to search first.
+    /// Directories to search first.
     pub(super) paths: Vec<PathBuf>,
 }
 
-/// Reads the dependencies of `path`, a library for this machine ([`elf::check`]). The error completes the sentence "the
-/// file ...".
+/// Reads the dependencies of `path`, a library for this machine ([`elf::check`]). The error completes the sentence
+/// "the file ...".
 pub(super) fn read(path: &Path) -> Result<DynamicDeps, String> {
     let file = elf::open(path)?;
     let origin = path.parent().unwrap_or(Path::new("/")).display().to_string();
     parse(&file, &origin).ok_or_else(|| "has a damaged dynamic section".to_owned())
 }
 
-/// The dependencies of `file`, which lies in the folder `origin`; `None` where the dynamic section is damaged.
+/// Reads the dependencies of `file`, which is in the directory `origin`; `None` if the dynamic section is damaged.
 fn parse(file: &ElfFile, origin: &str) -> Option<DynamicDeps> {
     let segments = elf::segments(file).ok()?;
     let mut deps = DynamicDeps::default();
@@ -40,7 +40,7 @@ fn parse(file: &ElfFile, origin: &str) -> Option<DynamicDeps> {
     let entries =
         || entries.iter().map(|entry| (entry.tag(ORDER), entry.val(ORDER))).take_while(|(tag, _)| *tag != DT_NULL);
     let (_, address) = entries().find(|(tag, _)| *tag == DT_STRTAB)?;
-    // The segment that holds the address in memory gives its offset in the file.
+    // The segment that contains the memory address gives the offset in the file.
     let strings = segments.iter().filter(|segment| segment.p_type(ORDER) == PT_LOAD).find_map(|segment| {
         let offset = address.checked_sub(segment.p_vaddr(ORDER)).filter(|offset| *offset < segment.p_filesz(ORDER))?;
         offset.checked_add(segment.p_offset(ORDER))
@@ -75,7 +75,7 @@ mod tests {
         let pipe = folder.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         assert!(read(&pipe).unwrap_err().contains("not a regular file"));
-        // Any damage gives an error or a shorter list, never a panic.
+        // Damage gives an error or a shorter list, never a panic.
         let whole = std::fs::read(&own).unwrap();
         let headers = usize::try_from(u64::from_le_bytes(whole[32..40].try_into().unwrap())).unwrap();
         let count = usize::from(u16::from_le_bytes([whole[56], whole[57]]));

@@ -1,10 +1,11 @@
-//! Exposure: every frame brought to the same mean brightness, so that light that changes between visits matters less.
+//! Exposure normalisation: brings every frame to the same mean brightness, so that light that changes between visits
+//! matters less.
 
-/// No frame is made brighter than this many times: what is nearly black is noise.
+/// Upper bound on the gain: a nearly black frame holds only noise.
 pub const MAX_GAIN: f32 = 8.0;
 
-/// `g = min(level / mean(x), 8)` for `x = value / 255` over all `pixels` (of all channels): the factor that brings their
-/// mean to `level`, before what exceeds 1 is cut off. Black pixels, and none, give 8.
+/// `g = min(level / mean(x), 8)` for `x = value / 255` over all `pixels` (of all channels): the gain that brings
+/// their mean to `level`, before values above 1 are clipped. Black pixels, or no pixels, give 8.
 pub(super) fn gain(level: f32, pixels: &[u8]) -> f32 {
     let sum = sum(pixels);
     if sum == 0 {
@@ -14,7 +15,7 @@ pub(super) fn gain(level: f32, pixels: &[u8]) -> f32 {
     (f64::from(level) / mean).min(f64::from(MAX_GAIN)) as f32
 }
 
-/// Sum of all values; parts of them are summed in 32 bits, which makes vector code.
+/// Sums all values. Partial sums are kept in 32 bits, so that the loop vectorises.
 pub(super) fn sum(pixels: &[u8]) -> u64 {
     pixels.chunks(1 << 16).map(|part| u64::from(part.iter().map(|v| u32::from(*v)).sum::<u32>())).sum()
 }

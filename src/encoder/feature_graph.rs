@@ -1,8 +1,9 @@
-//! A model made to give the latent itself: pooled taps, joined, or a grid laid out in one row.
+//! Rewrites a model so that its output is the latent itself: pooled and concatenated taps, or a flattened grid.
 //!
-//! With taps `t` of tensors `x_t`, the output is `f = unit([unit(pool_t(x_t)) for each t])`, `[n, d]`: each part has the
-//! same weight whatever its scale. A grid becomes `[n, h * w * d]`, row by row of cells. The nodes are appended to the
-//! graph (`crate::onnx`), so a frame still costs one pass. Shapes are found by running one image, not read from the file.
+//! With taps `t` of tensors `x_t`, the output is `f = unit([unit(pool_t(x_t)) for each t])`, `[n, d]`: each part has
+//! the same weight whatever its scale. A grid becomes `[n, h * w * d]`, in row-major order of cells. The nodes are
+//! appended to the graph (`crate::onnx`), so a frame still costs one pass. Shapes come from running one image, not
+//! from the file.
 use ndarray::{ArrayView1, Axis};
 
 use super::FeatureSlice;
@@ -19,29 +20,29 @@ use crate::onnx::Found;
 use crate::onnx::graph_builder::GraphBuilder;
 use crate::onnx::graph_editor::{GraphEdit, GraphEditor, any_rows, sized, tensor_of};
 
-/// Values below this are raised to it before [`Pooling::Gem`] takes their power.
+/// Lower bound on values before [`Pooling::Gem`] raises them to its power.
 const GEM_FLOOR: f32 = 1e-6;
 
 /// A model whose output is the latent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeatureModel {
-    /// The ONNX file; the one that was given where nothing had to be added.
+    /// The ONNX file; unchanged if nothing had to be added.
     pub bytes: Vec<u8>,
     /// Name of the output, `[n, d]`.
     pub output: String,
-    /// What the latent is joined from; empty where nothing was added, since only running tells the length then.
+    /// The parts that the latent consists of; empty if nothing was added, because only a run then reveals the length.
     pub parts: Vec<FeatureSlice>,
-    /// `[h, w, d]` where the latent is a grid.
+    /// `[h, w, d]` if the latent is a grid.
     pub grid: Option<[usize; 3]>,
 }
 
 impl FeatureModel {
-    /// Adds to the model in `bytes` what `card` (with the size and taps that are used, [`ModelCard::with`]) asks for. `what`
-    /// names it in errors.
+    /// Adds to the model in `bytes` the nodes that `card` (with the size and taps in use, [`ModelCard::with`]) asks
+    /// for. `what` names the model in errors.
     ///
     /// # Errors
-    /// Refused: tensors that the graph has not, or that do not fit their pooling or kind; models that cannot be added to
-    /// (older than opset 9, weights in other files).
+    /// Refused: tensors that the graph does not have or that do not match their pooling or kind, and models that
+    /// cannot be extended (opset below 9, weights in other files).
     pub fn new(runtime: &Runtime, bytes: Vec<u8>, card: &ModelCard, what: &str) -> Result<Self> {
         let refused = |why: String| Error::check_failed(format!("{what}: {why}"));
         if !card.changes_model() && is_usual(&bytes, card, what)? {
@@ -63,7 +64,7 @@ impl FeatureModel {
         Self::over(runtime, &adapted, card, &taps, &tensors).map_err(refused)
     }
 
-    /// `taps` of a model with the usual input, which read `tensors`.
+    /// Pools the `taps`, which read `tensors`, of a model with the usual input.
     fn over(
         runtime: &Runtime,
         adapted: &AdaptedGraph,
@@ -86,7 +87,7 @@ impl FeatureModel {
         } else if card.taps.is_empty() {
             let (row, len) = pool(&mut graph, &tensors[0], &shapes[0], Pooling::AsIs, card.layout)
                 .ok_or_else(|| format!("output {} is {:?} for one image: {NEEDS_VECTOR}", card.output, shapes[0]))?;
-            // A node of its own, so that the output can be declared anew.
+            // A separate node, so that the output can be declared anew.
             (graph.node("Identity", &[&row]), vec![FeatureSlice { name: taps[0].to_string(), len }], None)
         } else {
             let (row, parts) = joined(&mut graph, taps, &tensors, &shapes, card.layout)?;
@@ -94,7 +95,7 @@ impl FeatureModel {
         };
         let dim = parts.iter().map(|part| part.len).sum();
         let (nodes, weights) = graph.finish(&output);
-        // Without a dimension for images in what the graph computes, it can have no more than one.
+        // If nothing the graph computes has a batch dimension, the model cannot take more than one image.
         let alone = adapted.images == BatchKind::Free && seen.iter().any(|seen| seen.shape.len() == 1);
         let [height, width] = card.size.dims();
         let input = alone.then(|| tensor_of(&card.input, sized(1), &[3, height, width]));
@@ -104,7 +105,7 @@ impl FeatureModel {
     }
 }
 
-/// The model gives the latent as it stands: one usual input, and the output declared as rows of 32-bit floats.
+/// True if the model already outputs the latent: one usual input, and an output declared as rows of 32-bit floats.
 fn is_usual(bytes: &[u8], card: &ModelCard, what: &str) -> Result<bool> {
     let outline = ModelSignature::read(bytes, what)?;
     let output = outline.outputs.iter().find(|output| output.name == card.output);
@@ -117,7 +118,8 @@ fn is_usual(bytes: &[u8], card: &ModelCard, what: &str) -> Result<bool> {
     )
 }
 
-/// The tensor `name`, as it was `seen`, in 32-bit floats and with one image in its first dimension; and its shape.
+/// Converts the tensor `name`, with the shape `seen`, to 32-bit floats with a first dimension for one image; returns
+/// its name and shape.
 fn of_one_image(
     graph: &mut GraphBuilder,
     name: &str,
@@ -148,7 +150,7 @@ fn of_one_image(
     Ok((x, shape))
 }
 
-/// Every tap pooled and made unit length, beside each other, and the whole made unit length.
+/// Pools every tap, normalises each, concatenates them, and normalises the result.
 fn joined(
     graph: &mut GraphBuilder,
     taps: &[FeatureTap],
@@ -171,7 +173,8 @@ fn joined(
     Ok((graph.unit(&all, dim), parts))
 }
 
-/// `tensor` of `shape` (for one image) as `[n, d]`, and `d`; `None` where the pooling does not take such a shape.
+/// Pools `tensor` of `shape` (for one image) to `[n, d]` and returns `d`; `None` if the pooling does not accept such
+/// a shape.
 fn pool(
     graph: &mut GraphBuilder,
     tensor: &str,
@@ -181,7 +184,7 @@ fn pool(
 ) -> Option<(String, usize)> {
     Some(match (shape, pooling) {
         (&[1, d], Pooling::AsIs) => (tensor.to_owned(), d),
-        // `[n, d, 1, 1]` and the like.
+        // `[n, d, 1, 1]` and similar shapes.
         ([1, dims @ ..], Pooling::AsIs) if dims.iter().filter(|n| **n > 1).count() <= 1 => {
             (graph.flatten(tensor), dims.iter().product())
         }
@@ -207,8 +210,8 @@ fn pool(
     })
 }
 
-/// `[n, t, d]` to `[n, d]`: the sum of tokens, each times its share. (`Slice` and `Gather` would have to follow the
-/// opset; a product has had one form since the first.)
+/// `[n, t, d]` to `[n, d]`: the weighted sum of the tokens. (`Slice` and `Gather` would depend on the opset; a
+/// product has had the same form since the first one.)
 fn weighted(graph: &mut GraphBuilder, tensor: &str, shares: &[f32]) -> String {
     let shares = graph.matrix(ArrayView1::from(shares).insert_axis(Axis(0)));
     let sum = graph.node("MatMul", &[&shares, tensor]);
@@ -224,7 +227,7 @@ fn over_cells(graph: &mut GraphBuilder, cells: &str, pooling: Pooling) -> String
     };
     let floor = graph.scalar(GEM_FLOOR);
     let positive = graph.node("Max", &[cells, &floor]);
-    // Small whole powers as products: exact, and fast wherever the model runs.
+    // Small integer powers become products: exact, and fast on every provider.
     let raised = match p {
         1.0 => positive,
         2.0 => graph.node("Mul", &[&positive, &positive]),
@@ -243,7 +246,7 @@ fn over_cells(graph: &mut GraphBuilder, cells: &str, pooling: Pooling) -> String
     graph.node("Pow", &[&mean, &root])
 }
 
-/// A grid of `shape` as `[n, h * w * d]`, and `[h, w, d]`.
+/// Flattens a grid of `shape` to `[n, h * w * d]` and returns `[h, w, d]`.
 fn flat_grid(
     graph: &mut GraphBuilder,
     tensor: &str,
@@ -263,7 +266,7 @@ fn flat_grid(
     Ok((graph.flatten(&cells), grid))
 }
 
-/// What to say of a tap whose pooling does not take the tensor's shape.
+/// Explains that the pooling of a tap does not accept the shape of the tensor.
 fn misfit(tap: &FeatureTap, shape: &[usize]) -> String {
     let fits = match shape {
         [1, _] => "as-is",

@@ -28,7 +28,7 @@ fn open(card: &ModelCard) -> Result<Encoder> {
     Encoder::open(&runtime(), &data("taps.onnx"), card, &config)
 }
 
-/// What the encoder gives for the picture of the golden values.
+/// The latent that the encoder computes for the picture of the golden values.
 fn latent(encoder: &mut Encoder) -> Vec<f32> {
     let mut out = vec![0.0; encoder.dim()];
     encoder.encode(&fixed_image(Size::square(SIDE)), &mut out).unwrap();
@@ -68,7 +68,7 @@ fn a_map_whose_channels_come_last_is_pooled_the_same() {
     for pooling in ["mean", "max", "gem3"] {
         let first = latent(&mut open(&card(&[&format!("map:{pooling}")])).unwrap());
         let last = ModelCard { layout: TensorLayout::Hwd, ..card(&[&format!("map_last:{pooling}")]) };
-        // `map` is `map_last` with the values below zero raised to it, which only the mean sees.
+        // `map` is `map_last` with values below the floor raised to it, which only the mean sees.
         let last = latent(&mut open(&last).unwrap());
         assert_eq!(near(&first, &last), pooling != "mean", "{pooling}: {first:?} {last:?}");
     }
@@ -147,7 +147,7 @@ fn what_no_tap_needs_is_not_computed() {
     let map = GraphEditor::read(&map).unwrap();
     let (tensors, weights) = (map.graph().tensors(), map.graph().initializer.len());
     assert!(tensors.contains(&"map") && !tensors.contains(&"tokens") && !tensors.contains(&"latent"), "{tensors:?}");
-    // Two weights of the convolution and two of what makes the row unit length; the shape of `Reshape` is gone.
+    // Two weights of the convolution and two for the unit length; the shape of `Reshape` is gone.
     assert_eq!(weights, 4);
     let tokens = model(&["tokens:cls", "output"]);
     let tokens = GraphEditor::read(&tokens).unwrap().graph().tensors().join(" ");

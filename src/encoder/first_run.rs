@@ -1,4 +1,5 @@
-//! The first runs of an opened model, on a fixed image: what it gives, and whether fixed buffers give the same.
+//! The first runs of an opened model on a fixed image: find its output, and check that fixed buffers give the same
+//! one.
 use std::time::Instant;
 
 use ort::session::SessionInputValue;
@@ -14,10 +15,10 @@ use crate::config::Size;
 use crate::config::taps::{OUTPUT, Pooling};
 use crate::error::{Error, Result};
 
-/// Makes the buffers of an encoder.
+/// Creates the buffers of an encoder.
 pub(super) type Bind<'a> = dyn Fn(&Encoder) -> std::result::Result<Option<BoundIo>, String> + 'a;
 
-/// The values of a latent of one image.
+/// Number of values in the latent of one image.
 fn vector(output: &str, shape: &[i64], values: &[f32]) -> std::result::Result<Vec<f32>, String> {
     match *shape {
         [1, _] => Ok(values.to_vec()),
@@ -25,14 +26,15 @@ fn vector(output: &str, shape: &[i64], values: &[f32]) -> std::result::Result<Ve
     }
 }
 
-/// Two runs of one model on one image: the same bits on a CPU, nearly so on a GPU.
+/// Compares two runs of one model on one image: bit-identical on a CPU, nearly equal on a GPU.
 fn near(a: &[f32], b: &[f32]) -> bool {
     let largest = a.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
     a.iter().zip(b).all(|(a, b)| (a - b).abs() <= 1e-2 * largest)
 }
 
 impl Encoder {
-    /// One inference on a fixed image: its latent. Finds the dimension and refuses what could not be learned from.
+    /// Computes the latent of a fixed image. Determines the dimension and refuses outputs that cannot be learned
+    /// from.
     pub(super) fn try_out(&mut self, output: &str) -> Result<Vec<f32>> {
         let image = fixed_image(self.size);
         let start = Instant::now();
@@ -41,7 +43,7 @@ impl Encoder {
         self.look_at(&latent).map(|()| latent)
     }
 
-    /// Takes the dimension from the latent of a fixed image, and refuses what could not be learned from.
+    /// Takes the dimension from the latent of a fixed image, and refuses outputs that cannot be learned from.
     fn look_at(&mut self, latent: &[f32]) -> Result<()> {
         let bad = latent.iter().filter(|v| !v.is_finite()).count();
         if bad > 0 || latent.iter().all(|v| *v == 0.0) {
@@ -61,8 +63,9 @@ impl Encoder {
         Ok(())
     }
 
-    /// Takes buffers into use where they give the same latent of the fixed image as a run without, `expected`. Where they cannot be had, or do not, that
-    /// is said, and ONNX Runtime goes on with its own for each run: slower, no less right.
+    /// Uses fixed buffers if they give the same latent of the fixed image as the run without them, `expected`. If
+    /// they cannot be allocated or give another latent, this logs a warning, and ONNX Runtime keeps allocating its
+    /// own for each run, which is slower but just as correct.
     pub(super) fn settle(&mut self, bind: &Bind, expected: &[f32]) {
         let settled = bind(self).and_then(|buffers| {
             let Some(mut buffers) = buffers else { return Ok(None) };
@@ -76,8 +79,8 @@ impl Encoder {
         }
     }
 
-    /// With a CUDA graph: finds the dimension on the CPU, binds, and captures. A graph that gives the same latent for two
-    /// images reads what it read at first, and is refused.
+    /// With a CUDA graph: finds the dimension on the CPU, binds the buffers, and captures the graph. A graph that
+    /// gives the same latent for two images reads its first input again, and is refused.
     pub(super) fn capture(&mut self, runtime: &Runtime, part: &ModelSlice, bind: &Bind) -> Result<()> {
         let (what, provider) = (self.what.clone(), self.provider);
         let failed = |why: String| {
@@ -116,7 +119,7 @@ impl Encoder {
     }
 }
 
-/// A smooth picture of ordinary values, -1 to 1: the same for every model of this size.
+/// A smooth image of ordinary values, -1 to 1: the same for every model of this size.
 pub(super) fn fixed_image(size: Size) -> Vec<f32> {
     let [height, width] = size.dims();
     let value = |i: usize| {
@@ -160,7 +163,8 @@ mod tests {
         encoder.buffers = None;
         encoder.encode(&image, &mut without).unwrap();
         assert_eq!(with, without, "the same bits");
-        // Buffers that cannot be had, or that belong to something else, are left out; the encoder works as before.
+        // Buffers that cannot be allocated, or that belong to another session, are skipped; the encoder works as
+        // before.
         encoder.settle(&|_| Err("no memory".into()), &expected);
         assert!(encoder.buffers.is_none());
         encoder.settle(&|encoder| bind(encoder, ["image", "latent"], 31), &expected);
@@ -173,7 +177,7 @@ mod tests {
         assert!(encoder.buffers.is_some());
     }
 
-    /// A session on the CPU stands for one on a GPU: what is asked of it is the same.
+    /// A CPU session stands in for a GPU session: the calls are the same.
     #[test]
     fn a_graph_is_captured_from_the_first_run_on() {
         let (bytes, runtime) = (bytes("tiny"), runtime());

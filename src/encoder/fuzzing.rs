@@ -1,11 +1,11 @@
-//! What of this module reads bytes of others, for [`crate::fuzzing`].
+//! Entry points of this module that read untrusted bytes, for [`crate::fuzzing`].
 use std::path::Path;
 
 use super::onnx_signature::ModelSignature;
 use super::{card_parser, elf, elf_deps};
 use crate::config::Size;
 
-/// The signature of an ONNX model.
+/// Reads the signature of an ONNX model.
 pub(crate) fn outline(model: &[u8]) -> bool {
     let Ok(outline) = ModelSignature::read(model, "the model") else { return false };
     outline.describe();
@@ -13,22 +13,22 @@ pub(crate) fn outline(model: &[u8]) -> bool {
     true
 }
 
-/// A model card.
+/// Parses a model card.
 pub(crate) fn card(text: &str) -> bool {
     let Ok(card) = card_parser::parse(text, "the card") else { return false };
     card.hash();
-    // A small input size, a large one and a narrow one; any may be refused, none may panic.
+    // A small input size, a large one and a narrow one; any of them may be refused, none may panic.
     let sizes = [Size::square(32), Size::square(4096), Size { height: 8, width: 4096 }];
     let _ = sizes.map(|size| card.clone().sized(size));
     true
 }
 
-/// The card that is proposed for a model without one.
+/// Drafts a card for a model without one.
 pub(crate) fn proposed_card(model: &Path) {
     card_parser::missing(model, Path::new("model.toml"));
 }
 
-/// A shared library's headers and the libraries that it needs.
+/// Reads the headers of a shared library and its dependencies.
 pub(crate) fn library(path: &Path) -> bool {
     let whole = elf::check(path).is_ok();
     elf_deps::read(path).is_ok() && whole

@@ -1,7 +1,8 @@
-//! The input of a model brought to the form that everything else deals with: one image input `[n, 3, h, w]` in 32-bit floats.
+//! Adapts the input of a model to the form that all other code expects: one image input `[n, 3, h, w]` in 32-bit
+//! floats.
 //!
-//! What the file has instead (channels last, pixels of 8 bits, 16-bit floats, a fixed batch, none at all, inputs beside the
-//! image) is bridged by nodes before the graph, so that nobody needs the model that it was exported from.
+//! If the file has another input (channels last, 8-bit pixels, 16-bit floats, a fixed batch or none, extra inputs
+//! beside the image), nodes before the graph convert it, so that nobody needs the model that it was exported from.
 use super::input_adapter::{BatchKind, InputAdapter};
 use super::model_card::ModelCard;
 use super::onnx_signature::{FLOAT32, ModelSignature, TensorSpec, is_float};
@@ -13,17 +14,18 @@ use crate::onnx::graph_builder::GraphBuilder;
 use crate::onnx::graph_editor::{GraphEdit, GraphEditor, any_rows, sized, tensor_of};
 use crate::onnx::proto::{Tensor, ValueInfo};
 
-/// Two runs of one model on one image may differ by so much of the largest value.
+/// Tolerated difference between two runs of one model on one image, relative to the largest value.
 const NEAR: f32 = 1e-3;
 
-/// A model whose input is the usual one.
+/// A model with the usual input.
 pub(super) struct AdaptedGraph {
     pub(super) bytes: Vec<u8>,
-    /// What it takes at once. Where more than one, the image is repeated, and the first row of each tensor counts.
+    /// Batch size of the original graph. If it is more than one, the image is repeated, and the first row of each
+    /// tensor counts.
     pub(super) images: BatchKind,
 }
 
-/// Brings the input to its form. `wanted`: the tensors that are needed; nothing else is kept where anything changes.
+/// Adapts the input. `wanted` lists the tensors that are needed; if anything changes, no others are kept.
 pub(super) fn adapt(runtime: &Runtime, bytes: Vec<u8>, card: &ModelCard, wanted: &[String]) -> Found<AdaptedGraph> {
     let outline = ModelSignature::read(&bytes, "the file").map_err(|error| error.to_string())?;
     let port = outline.inputs.iter().find(|port| port.name == card.input);
@@ -42,7 +44,7 @@ pub(super) fn adapt(runtime: &Runtime, bytes: Vec<u8>, card: &ModelCard, wanted:
     let BatchKind::Fixed(n) = form.images else {
         return Ok(AdaptedGraph { bytes: plan.bytes(form.images)?, images: form.images });
     };
-    // A graph that says its batch often takes another one as well.
+    // A graph with a declared batch size often accepts another one too.
     let filled = plan.bytes(form.images)?;
     if n > 1
         && let Ok(free) = plan.bytes(BatchKind::Free)
@@ -71,7 +73,7 @@ struct AdaptPlan<'a> {
 }
 
 impl AdaptPlan<'_> {
-    /// The model with an input that takes `images` at once within.
+    /// Builds the model with an input that takes `images` at once internally.
     fn bytes(&self, images: BatchKind) -> Found<Vec<u8>> {
         let (input, size) = (self.card.input.as_str(), self.card.size);
         let prefix = self.model.free_prefix();
@@ -103,7 +105,7 @@ impl AdaptPlan<'_> {
     }
 }
 
-/// Whole numbers can only be pixels of 0 to 255.
+/// Integers can only be pixels of 0 to 255.
 fn pixels(form: &InputAdapter, card: &ModelCard) -> Found<()> {
     let ends = |plane: usize| [0.0, 1.0].map(|x: f32| (x - card.mean[plane]) / card.std[plane]);
     let fits = (0..3).all(|plane| {
@@ -116,7 +118,7 @@ fn pixels(form: &InputAdapter, card: &ModelCard) -> Found<()> {
     Err("its input takes whole numbers, pixels of 0 to 255: write preset = \"raw255\" into the card instead of mean and std".into())
 }
 
-/// What an input beside the image is given, where its name says what it is.
+/// Default value for an extra input beside the image, if its name reveals its purpose.
 fn constant(port: &TensorSpec, size: Size) -> Found<Tensor> {
     let name = port.name.to_lowercase();
     let has = |part: &str| name.contains(part);
@@ -149,7 +151,7 @@ fn constant(port: &TensorSpec, size: Size) -> Found<Tensor> {
     Ok(Tensor { dims, data_type: element, name: port.name.clone(), raw_data })
 }
 
-/// `value` as the bytes of a `TensorProto`; none where the type is not known here.
+/// Encodes `value` as the bytes of a `TensorProto`; `None` for unknown types.
 fn bytes_of(value: f32, element: i32) -> Vec<u8> {
     match element {
         FLOAT32 => value.to_le_bytes().to_vec(),

@@ -1,4 +1,4 @@
-//! What the input of a model is like, and what must come before it so that it can be given `[n, 3, h, w]` in 32-bit floats.
+//! Describes the input of a model, and the nodes that convert `[n, 3, h, w]` in 32-bit floats to it.
 use super::onnx_signature::{Dim, FLOAT32, TensorSpec, is_float, is_number};
 use crate::config::Size;
 use crate::onnx::graph_builder::GraphBuilder;
@@ -17,25 +17,25 @@ pub(super) enum InputLayout {
 pub(super) enum BatchKind {
     /// Any number.
     Free,
-    /// Always so many.
+    /// Always this many.
     Fixed(usize),
-    /// One, without a dimension for it.
+    /// One image, without a batch dimension.
     Unbatched,
 }
 
-/// The input of a model for images.
+/// The image input of a model.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct InputAdapter {
     pub(super) order: InputLayout,
     pub(super) images: BatchKind,
     /// `TensorProto.DataType`
     pub(super) element: i32,
-    /// Height and width, where they are fixed.
+    /// Height and width, if they are fixed.
     pub(super) sides: [Option<i64>; 2],
 }
 
 impl InputAdapter {
-    /// That of `port`; the error is the reason why it takes no image.
+    /// Describes the input `port`; the error is the reason why it does not take images.
     pub(super) fn of(port: &TensorSpec) -> Result<Self, String> {
         let wrong = |why: &str| Err(format!("input {port}: {why}"));
         let Some(element) = port.element else { return wrong("is not a tensor") };
@@ -69,20 +69,21 @@ impl InputAdapter {
         Ok(Self { order, images, element, sides })
     }
 
-    /// The only size that it takes, as far as it says.
+    /// The only size that it declares to accept, if any.
     pub(super) fn takes(&self, size: Size) -> bool {
         let sides = self.sides.iter().zip(size.sides());
         sides.into_iter().all(|(fixed, side)| fixed.is_none_or(|fixed| fixed == i64::from(side)))
     }
 
-    /// It can be given an image as it is.
+    /// True if it takes an image without conversion.
     pub(super) fn is_plain(&self) -> bool {
         self.order == InputLayout::Chw
             && self.element == FLOAT32
             && matches!(self.images, BatchKind::Free | BatchKind::Fixed(1))
     }
 
-    /// Appends what makes this input of `x`, `[n, 3, h, w]` in 32-bit floats: all but the last name. `images`: so many at once.
+    /// Appends the nodes that turn `x`, `[n, 3, h, w]` in 32-bit floats, into this input, except for the final name.
+    /// `images` is the batch size.
     pub(super) fn build(&self, graph: &mut GraphBuilder, x: &str, size: Size, images: BatchKind) -> String {
         let [height, width] = size.dims().map(|side| side as i64);
         let mut x = match images {
@@ -95,7 +96,7 @@ impl InputAdapter {
             x = graph.transpose(&x, order);
         }
         if !is_float(self.element) {
-            // A conversion to whole numbers cuts off what is behind the point.
+            // Converting to integers truncates the fraction.
             let half = graph.scalar(0.5);
             x = graph.node("Add", &[&x, &half]);
         }

@@ -1,10 +1,10 @@
-//! What the latents of an open encoder are.
+//! Describes the latents of an open encoder.
 use afterimage_learn::LatentSpec;
 
 use super::{Encoder, ModelCard};
 
 impl Encoder {
-    /// What its latents are, where it was opened with `card`: heads and spaces belong to it.
+    /// Identity of its latents if it was opened with `card`: heads and spaces belong to it.
     pub fn latent_spec(&self, card: &ModelCard) -> LatentSpec {
         LatentSpec {
             encoder_sha256: self.sha256().to_owned(),

@@ -1,20 +1,21 @@
-//! A thumbnail of brightness, for telling scene cuts.
+//! A brightness thumbnail for detecting shot changes.
 use super::preprocess::is_whole;
 use crate::frame::Frame;
 
-/// Cells across.
+/// Number of columns.
 const ACROSS: usize = 16;
-/// Cells down.
+/// Number of rows.
 const DOWN: usize = 12;
-/// Pixels looked at along each axis of a cell, at most.
+/// Maximum number of pixels sampled along each axis of a cell.
 const SAMPLES: usize = 4;
-/// Values of a thumbnail: 16 across, 12 down, row by row.
+/// Number of values: 16 across, 12 down, in row-major order.
 pub const LUMA_LEN: usize = ACROSS * DOWN;
 
-/// `out[y * 16 + x]`: mean brightness of a cell of the frame, `(0.299 R + 0.587 G + 0.114 B) / 255` (Rec. 601), 0 to 1.
+/// `out[y * 16 + x]`: mean brightness of a cell of the frame, `(0.299 R + 0.587 G + 0.114 B) / 255` (Rec. 601), 0 to
+/// 1.
 ///
-/// At most 4 x 4 evenly spread pixels of each cell are looked at. A frame without pixels, or with too few bytes, is
-/// all 0.
+/// At most 4 x 4 evenly spaced pixels of each cell are sampled. A frame without pixels, or with too few bytes, is all
+/// 0.
 pub fn luma(frame: &Frame, out: &mut [f32; LUMA_LEN]) {
     out.fill(0.0);
     if !is_whole(frame) {
@@ -35,7 +36,7 @@ pub fn luma(frame: &Frame, out: &mut [f32; LUMA_LEN]) {
     }
 }
 
-/// Positions to look at in cell `cell` of `cells` along an axis of `length` pixels; at least one.
+/// Positions to sample in cell `cell` of `cells` along an axis of `length` pixels; at least one.
 fn samples(length: usize, cell: usize, cells: usize) -> impl Iterator<Item = usize> {
     let first = cell * length / cells;
     let span = ((cell + 1) * length / cells - first).max(1);
@@ -70,14 +71,14 @@ mod tests {
 
     #[test]
     fn is_the_mean_of_each_cell() {
-        // 64 x 48: every pixel is looked at, so the thumbnail is exact.
+        // 64 x 48: every pixel is sampled, so the thumbnail is exact.
         let picture = frame(64, 48, |x, y| [(x * 3 + y) as u8; 3]);
         let out = thumbnail(&picture);
         for (cx, cy) in [(0, 0), (15, 0), (3, 7), (15, 11)] {
             let mean = 3.0 * (cx as f32 * 4.0 + 1.5) + (cy as f32 * 4.0 + 1.5);
             assert!((out[cy * 16 + cx] - mean / 255.0).abs() < 1e-6);
         }
-        // Large frames: subsampled, a smooth picture stays what it is.
+        // Large frames are subsampled; a smooth image stays the same.
         let large = frame(1283, 719, |x, _| [(x * 255 / 1282) as u8; 3]);
         for (cell, v) in thumbnail(&large).iter().enumerate() {
             assert!((v - (cell % 16) as f32 / 16.0 - 1.0 / 32.0).abs() < 0.01);

@@ -1,13 +1,14 @@
-//! Whether a model can fit into memory at all, told before it is read: the kernel would end the process without a word.
+//! Checks before a model is read whether it can fit into memory: otherwise the kernel would kill the process without
+//! a message.
 use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// While a model is opened its file and ONNX Runtime's own weights are both in memory.
+/// While a model is opened, memory holds both its file and ONNX Runtime's own weights.
 const TIMES: u64 = 2;
 
-/// Bytes that this process may still take: what is free, what can be swapped out, and what its container leaves. `None`
-/// where the system does not say.
+/// Bytes that this process may still allocate: free memory, reclaimable memory, and the limit of its container.
+/// `None` if the system does not report it.
 pub(crate) fn available() -> Option<u64> {
     let info = std::fs::read_to_string("/proc/meminfo").ok()?;
     let kibibytes = |key: &str| {
@@ -24,7 +25,7 @@ pub(crate) fn available() -> Option<u64> {
     }
 }
 
-/// Refuses `model` where `available` bytes are too few.
+/// Refuses `model` if `available` bytes are too few.
 pub(super) fn check(model: &Path, available: Option<u64>) -> Result<()> {
     let size = std::fs::metadata(model).map_err(|e| Error::io("cannot open", model, e))?.len();
     let Some(available) = available.filter(|available| size.saturating_mul(TIMES) > *available) else { return Ok(()) };
@@ -47,7 +48,7 @@ mod tests {
     #[test]
     fn a_model_larger_than_memory_is_refused_before_it_is_read() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        // Sparse: takes no room on the disk.
+        // A sparse file takes no disk space.
         file.as_file().set_len(2_000_000_000).unwrap();
         let text = check(file.path(), Some(3_900_000_000)).unwrap_err().to_string();
         assert!(text.contains("has 2000 MB; to open it takes about 4000 MB, and 3900 MB of memory are free"), "{text}");

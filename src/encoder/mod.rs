@@ -1,11 +1,11 @@
-//! The frozen encoder: from a frame to a latent.
+//! The frozen encoder: turns a frame into a latent.
 //!
-//! `card` says what a model expects, `prepare` makes its input from a frame, `runtime` finds ONNX Runtime, `provider`
-//! opens the model on the hardware asked for, `latent` makes it give what is asked of it (taps, grids), `session` runs
-//! it with the `buffers` that it keeps, `gate` and `parity` say whether its latents are still those of the CPU, `placement` where its nodes run, `whole` runs a finished file as others
-//! do. What can be
-//! told from a file (`elf`, `needs`, `outline`) is told before the library that would choke on it sees it. Nothing here
-//! learns.
+//! `model_card` describes what a model expects, `preprocess` turns a frame into its input, `runtime` finds ONNX
+//! Runtime, and `provider` opens the model on the requested hardware. `feature_graph` adds taps and grids to the
+//! graph, and `session` runs it with the fixed buffers of `io_binding`. `parity_gate` and `parity` check that the
+//! latents still match those of the CPU, `node_placement` reports where each node runs, and `onnx_model` runs a
+//! finished file as other programs do. Whatever a file can reveal (`elf`, `elf_deps`, `onnx_signature`) is checked
+//! before a library that would crash on it reads the file. Nothing here learns.
 mod graph_adapter;
 mod batch;
 mod io_binding;

@@ -1,11 +1,11 @@
 //! Gaussian blur.
 
-/// Standard deviations that the kernel reaches to each side.
+/// How many standard deviations the kernel extends to each side.
 const REACH: f32 = 3.0;
 
-/// Convolves the RGB triples of a picture of `[height, width]` pixels with a Gaussian of standard deviation `sigma` pixels, cut off at three of
-/// these; beyond the borders the picture is reflected (the border itself once), as in torchvision's `GaussianBlur`.
-/// `scratch` is working memory.
+/// Convolves an image of `[height, width]` RGB pixels with a Gaussian of standard deviation `sigma` pixels, truncated
+/// at three standard deviations. The image is reflected at its borders (without repeating the border pixel), as in
+/// torchvision's `GaussianBlur`. `scratch` is working memory.
 pub(super) fn gaussian([height, width]: [usize; 2], pixels: &mut [u8], sigma: f32, scratch: &mut Vec<f32>) {
     let radius = (REACH * sigma).ceil() as usize;
     scratch.clear();
@@ -16,12 +16,12 @@ pub(super) fn gaussian([height, width]: [usize; 2], pixels: &mut [u8], sigma: f3
     scratch.resize(radius + 1 + 2 * pixels.len(), 0.0);
     let (kernel, planes) = scratch.split_at_mut(radius + 1);
     let (whole, rows) = planes.split_at_mut(pixels.len());
-    // Along the rows, then along the columns.
+    // Rows first, then columns.
     pass(width, 3, whole, kernel, |at| rows[at.0] = at.1);
     pass(height, 3 * width, rows, kernel, |at| pixels[at.0] = at.1.round() as u8);
 }
 
-/// Every value convolved along the axis whose neighbours lie `step` apart; `out` takes place and value.
+/// Convolves every value along the axis whose neighbours are `step` apart, and passes each index and result to `out`.
 fn pass(side: usize, step: usize, from: &[f32], kernel: &[f32], mut out: impl FnMut((usize, f32))) {
     for at in 0..from.len() {
         let place = at / step % side;
@@ -32,7 +32,7 @@ fn pass(side: usize, step: usize, from: &[f32], kernel: &[f32], mut out: impl Fn
     }
 }
 
-/// The place in `0..n` that a picture reflected at its borders shows at `i`.
+/// Maps `i` to the index in `0..n` that an image reflected at its borders shows there.
 pub(in crate::encoder) fn reflected(i: i64, n: usize) -> usize {
     let last = n as i64 - 1;
     if last <= 0 {

@@ -1,6 +1,6 @@
-//! Augmented views of a frame, for instance discrimination: what may change without the frame showing another thing.
+//! Augmented views of a frame for instance discrimination: changes that leave the content of the frame the same.
 //!
-//! Which frames get a view, and which, is drawn from the seed and the frame's position alone.
+//! The seed and the frame's position alone decide which frames get a view, and which view.
 mod blur;
 mod colour;
 
@@ -14,29 +14,30 @@ use afterimage_learn::config::AugmentationKind;
 use crate::config::Training;
 use crate::linalg::random::uniform;
 
-/// Which of the run's random streams a frame's view is drawn from: this plus the frame's position.
+/// Selects the random stream of a frame's view: this constant plus the frame's position.
 const STREAM: u64 = 0x7669_6577 << 32;
 
-/// How a view differs from its frame; parts that are `None` or false leave it as it is.
+/// How a view differs from its frame. Fields that are `None` or false change nothing.
 ///
-/// The changes come in the order of the fields. Those of colour are Pillow's `ImageEnhance` (and so torchvision's
-/// `ColorJitter` on pictures), in the order brightness, contrast, saturation.
+/// The changes are applied in the order of the fields. Colour changes follow Pillow's `ImageEnhance` (and therefore
+/// torchvision's `ColorJitter` on PIL images), in the order brightness, contrast, saturation.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Augmentation {
-    /// `[r, x, y]`, each 0 to 1: a window of `r` times both sides, at `x` and `y` of the room left. Area: `r^2` in .5 to
-    /// 1 (torchvision's `RandomResizedCrop` with the frame's aspect).
+    /// `[r, x, y]`, each 0 to 1: crops a window of `r` times both sides, placed at `x` and `y` of the remaining
+    /// space. The area `r^2` is .5 to 1 (torchvision's `RandomResizedCrop` with the aspect ratio of the frame).
     pub crop: Option<[f64; 3]>,
-    /// Left and right change places; every second view.
+    /// Flips the view horizontally; every second view on average.
     pub flip: bool,
-    /// Factors of brightness (.6 to 1.4), contrast (.6 to 1.4) and saturation (.5 to 1.5).
+    /// Factors for brightness (.6 to 1.4), contrast (.6 to 1.4) and saturation (.5 to 1.5).
     pub colour: Option<[f32; 3]>,
-    /// Without colour; one view in five.
+    /// Converts the view to greyscale; one view in five on average.
     pub grey: bool,
-    /// Standard deviation of a Gaussian blur (.1 to 2), in pixels of an input whose shorter side has 224; every second view.
+    /// Standard deviation of a Gaussian blur (.1 to 2), in pixels of an input whose shorter side is 224; every second
+    /// view on average.
     pub blur: Option<f32>,
 }
 
-/// Draws views.
+/// Draws the augmented views of a run.
 #[derive(Debug, Clone)]
 pub struct Augmenter {
     seed: u64,
@@ -45,20 +46,21 @@ pub struct Augmenter {
 }
 
 impl Augmenter {
-    /// As `learn.augmentation.share` and `learn.augmentation.kinds` say; `None` where there are to be none.
+    /// Configured by `learn.augmentation.share` and `learn.augmentation.kinds`; `None` when augmentation is off.
     pub fn new(learn: &Training) -> Option<Self> {
         let (seed, share, kinds) = (learn.seed, learn.augmentation.share, learn.augmentation.kinds.clone());
         (share > 0.0).then_some(Self { seed, share, kinds })
     }
 
-    /// The view of the frame at `index`; `None` for frames that get none. The same seed and index give the same.
+    /// Returns the view of the frame at `index`, or `None` if that frame gets none. The same seed and index give the
+    /// same view.
     pub fn of(&self, index: u64) -> Option<Augmentation> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(STREAM.wrapping_add(index));
         if uniform(&mut rng) >= self.share {
             return None;
         }
-        // All numbers are drawn whatever the kinds, so that one kind does not change another.
+        // Draws every number whatever the kinds, so that enabling one kind does not change another.
         let [area, x, y, flip, light, contrast, saturation, grey, whether, width] =
             std::array::from_fn(|_| uniform(&mut rng));
         let has = |kind| self.kinds.contains(&kind);
@@ -75,7 +77,7 @@ impl Augmenter {
 }
 
 impl Augmentation {
-    /// Changes `pixels` (RGB triples, `[height, width]` of them), all but the crop; `scratch` is working memory.
+    /// Applies everything but the crop to `pixels` (`[height, width]` RGB triples). `scratch` is working memory.
     pub(super) fn apply(&self, [height, width]: [usize; 2], pixels: &mut [u8], scratch: &mut Vec<f32>) {
         if self.flip {
             for row in pixels.chunks_exact_mut(3 * width) {

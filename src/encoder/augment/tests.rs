@@ -39,7 +39,7 @@ fn colour_is_pillows_to_the_bit() {
             "{factors:?}"
         );
     }
-    // The last case has no saturation: that is what grey makes.
+    // The last case has no saturation, which is what grey produces.
     assert_eq!(
         seen(&golden, Augmentation { grey: true, ..Augmentation::default() }),
         pixels(&cases.last().unwrap()["pixels"])
@@ -88,7 +88,7 @@ fn views_follow_from_seed_and_position() {
         let [r, x, y] = view.crop.unwrap();
         assert!((0.5..=1.0).contains(&(r * r)) && (0.0..1.0).contains(&x) && (0.0..1.0).contains(&y));
     }
-    // One kind alone is drawn as beside the others; another seed draws others.
+    // A kind draws the same numbers alone as together with others; another seed draws different ones.
     let alone = Augmenter::new(&learn(0.25, &["colour"], 3)).unwrap();
     let colours = |views: &Augmenter| (0..100).map(|i| views.of(i).map(|v| v.colour)).collect::<Vec<_>>();
     assert_eq!(colours(&alone), colours(&all));

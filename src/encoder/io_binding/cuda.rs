@@ -1,5 +1,5 @@
-//! Copies between CPU and GPU memory through the CUDA runtime that the provider has loaded: ONNX Runtime itself copies an
-//! input only when it is bound.
+//! Copies between CPU and GPU memory through the CUDA runtime that the provider has loaded. ONNX Runtime itself
+//! copies an input only when it is bound.
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::Path;
 
@@ -25,7 +25,7 @@ pub(super) struct CudaMemcpy {
 }
 
 impl CudaMemcpy {
-    /// Takes the functions from the CUDA runtime that `library`, a provider that is already loaded, depends on.
+    /// Loads the functions from the CUDA runtime that `library`, an already loaded provider, depends on.
     #[allow(unsafe_code, reason = "a C library is called through declarations that only its header proves")]
     pub(super) fn of(library: &Path) -> Result<Self, String> {
         let in_library = |why: &str| format!("{}: {why}", library.display());
@@ -47,7 +47,7 @@ impl CudaMemcpy {
                 text: *runtime.get::<Text>(c"cudaGetErrorString").map_err(|_why| missing("cudaGetErrorString"))?,
             }
         };
-        // The functions must stay valid: the library is never closed.
+        // The library is never closed, because the functions must stay valid.
         std::mem::forget(runtime);
         Ok(functions)
     }
@@ -58,11 +58,11 @@ impl CudaMemcpy {
             "copying a frame to the GPU",
             (self.memcpy)(to.data_ptr_mut(), from.as_ptr().cast(), size_of_val(from), TO_GPU),
         )?;
-        // From pageable memory the copy may return before it is complete, and ONNX Runtime uses a stream of its own.
+        // From pageable memory the copy may return before it is complete, and ONNX Runtime uses its own stream.
         self.check("waiting for a frame to reach the GPU", (self.synchronize)(std::ptr::null_mut()))
     }
 
-    /// Copies `from`, a tensor on the GPU, into `to`, of the same length. The run that wrote it must have ended.
+    /// Copies `from`, a tensor on the GPU, into `to`, of the same length. The run that wrote it must have finished.
     pub(super) fn to_host(&self, from: &Tensor<f32>, to: &mut [f32]) -> Result<(), String> {
         let bytes = size_of_val(to);
         self.check(
@@ -93,7 +93,7 @@ mod tests {
     use ort::memory::Allocator;
     use std::process::Command;
 
-    /// A CUDA runtime whose GPU is CPU memory, and which fails on copies of more than 64 bytes.
+    /// A fake CUDA runtime whose GPU is CPU memory, and which fails on copies of more than 64 bytes.
     const RUNTIME: &str = "
         #include <string.h>
         static int waits;
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn frames_are_copied_to_the_gpu_and_latents_back() {
-        // ONNX Runtime must be loaded for its tensors.
+        // ONNX Runtime must be loaded before its tensors can be created.
         drop(crate::encoder::tests::runtime());
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);

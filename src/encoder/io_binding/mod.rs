@@ -1,6 +1,6 @@
-//! Input and output of a model in places that never change: made once, bound to the session once (IoBinding of ONNX
-//! Runtime), used for every frame. A run allocates nothing of ours, and a CUDA graph, which reads and writes where it did
-//! when it was captured, can be replayed.
+//! Keeps the input and output of a model in fixed buffers: allocated once, bound to the session once (ONNX Runtime's
+//! IoBinding), and used for every frame. A run then allocates nothing of ours, and a CUDA graph, which reads and
+//! writes the addresses it was captured with, can be replayed.
 mod cuda;
 
 use std::path::Path;
@@ -14,29 +14,30 @@ use cuda::CudaMemcpy;
 
 use crate::config::Size;
 
-/// Where input and output of a provider may be kept.
+/// Where the input and output of a provider may live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum IoDevice {
     /// In ordinary memory.
     Host,
-    /// In the memory of this GPU; with a CUDA graph, which needs them there.
+    /// In the memory of this GPU; a CUDA graph needs them there.
     Gpu { device: i32, graph: bool },
-    /// Wherever ONNX Runtime puts them, anew for each run.
+    /// Wherever ONNX Runtime allocates them, anew for each run.
     Anywhere,
 }
 
-/// Bound input and output.
+/// Bound input and output buffers.
 pub(super) struct BoundIo {
     binding: IoBinding,
     input: Tensor<f32>,
     output: Tensor<f32>,
-    /// For buffers on a GPU.
+    /// Copy functions for buffers on a GPU.
     copies: Option<CudaMemcpy>,
 }
 
 impl BoundIo {
-    /// Those of `session` for one image of `size` and a latent of `dim` values. `library`: that of the
-    /// provider, which knows the CUDA that it was loaded with. `None` where they cannot be kept in one place.
+    /// Binds buffers to `session` for one image of `size` and a latent of `dim` values. `library` is the provider's
+    /// own library, which finds the CUDA runtime that it was loaded with. Returns `None` if fixed buffers are not
+    /// possible.
     pub(super) fn new(
         session: &Session,
         [input, output]: [&str; 2],
@@ -69,7 +70,8 @@ impl BoundIo {
         Ok(Some(Self { binding, input, output, copies }))
     }
 
-    /// Runs `session`, which must be the one that they were made for, on `image`, and writes its latent to `out`.
+    /// Runs `session`, which must be the one that the buffers were bound to, on `image`, and writes its latent to
+    /// `out`.
     pub(super) fn run(&mut self, session: &mut Session, image: &[f32], out: &mut [f32]) -> Result<(), String> {
         match &self.copies {
             None => self.input.extract_tensor_mut().1.copy_from_slice(image),
@@ -89,7 +91,7 @@ fn on_gpu(session: &Session, device: i32) -> ort::Result<Allocator> {
     Allocator::new(session, info)
 }
 
-/// As `Session::run_binding`, which asks for the outputs too and allocates what describes them.
+/// Like `Session::run_binding`, which also collects the outputs and allocates their descriptions.
 #[allow(unsafe_code, reason = "the safe call allocates for each frame")]
 fn run_bound(session: &mut Session, binding: &IoBinding) -> ort::Result<()> {
     // SAFETY: both are alive through the call, which is the only one on this session (`&mut`); no run options is a null
