@@ -1,4 +1,4 @@
-//! Parses a model card and reports all its mistakes at once; drafts one when it is missing.
+//! Parses a model card, reports all its mistakes at once, and explains what to do if it is missing.
 use std::path::Path;
 
 use toml::{Table, Value};

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 /// Creates the buffers of an encoder.
 pub(super) type Bind<'a> = dyn Fn(&Encoder) -> std::result::Result<Option<BoundIo>, String> + 'a;
 
-/// Number of values in the latent of one image.
+/// Checks that an output of this shape is the latent of one image, and copies it.
 fn vector(output: &str, shape: &[i64], values: &[f32]) -> std::result::Result<Vec<f32>, String> {
     match *shape {
         [1, _] => Ok(values.to_vec()),

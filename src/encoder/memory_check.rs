@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 /// While a model is opened, memory holds both its file and ONNX Runtime's own weights.
 const TIMES: u64 = 2;
 
-/// Bytes that this process may still allocate: free memory, reclaimable memory, and the limit of its container.
-/// `None` if the system does not report it.
+/// Bytes that this process may still allocate: available memory and free swap, within the limit of its container.
+/// `None` if the system does not report them.
 pub(crate) fn available() -> Option<u64> {
     let info = std::fs::read_to_string("/proc/meminfo").ok()?;
     let kibibytes = |key: &str| {

@@ -1,6 +1,6 @@
-//! The model card: what an encoder expects, what it gives, where it is from.
+//! The model card: what an encoder expects, what it outputs, and where it comes from.
 //!
-//! `NAME.toml` lies beside `NAME.onnx`. Every mistake in it is reported at once.
+//! `NAME.toml` is next to `NAME.onnx`. All mistakes in a card are reported at once.
 use std::path::Path;
 
 use super::card_parser;
@@ -10,11 +10,11 @@ use crate::config::taps::{self, FeatureTap};
 use crate::error::{Error, Result};
 use crate::files::{read_bounded, sha256_hex};
 
-/// A card is a page of text.
+/// Upper bound on the size of a card: it is a page of text.
 const MAX_CARD_BYTES: u64 = 64 * 1024;
 /// An ONNX file is one protobuf message, which holds less than 2 GiB.
 pub(super) const MAX_MODEL_BYTES: u64 = 2 * 1024 * 1024 * 1024 - 1;
-/// Version of the preparation in [`super::Preprocess`]; raised when the same frame would give another tensor.
+/// Version of the preprocessing in [`super::Preprocess`]; raised whenever the same frame would give another tensor.
 const PREPARE_VERSION: u32 = 2;
 
 /// Order of the colour planes.
@@ -27,26 +27,26 @@ pub enum ChannelOrder {
     Bgr,
 }
 
-/// How a frame of another aspect becomes the input.
+/// How a frame of another aspect ratio is resized to the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ResizeMode {
-    /// Both sides are scaled; nothing is cut off.
+    /// Scales each side to fit; nothing is cropped.
     Stretch,
-    /// Scaled until it covers the input; the middle of what is too long is kept.
+    /// Scales the frame until it covers the input and crops the longer axis to its centre.
     Crop,
 }
 
-/// What the output is.
+/// What the output holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutputKind {
     /// One latent per image, `[n, d]`.
     Vector,
-    /// A vector for each cell of a grid, `[n, h, w, d]` or `[n, d, h, w]`; see [`TensorLayout`].
+    /// One vector for each cell of a grid, `[n, h, w, d]` or `[n, d, h, w]`; see [`TensorLayout`].
     Grid,
 }
 
-/// Order of the dimensions of the model's grids and maps.
+/// Order of the dimensions of the model's grids and feature maps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TensorLayout {
     /// `[n, h, w, d]`.
@@ -55,48 +55,49 @@ pub enum TensorLayout {
     Dhw,
 }
 
-/// A checked model card.
+/// A validated model card.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelCard {
     /// Name of the model.
     pub name: String,
-    /// What the output is.
+    /// What the output holds: one latent or a grid.
     pub kind: OutputKind,
     /// Name of the input: `[n, 3, h, w]`, float32.
     pub input: String,
     /// Name of the output, float32: `[n, d]`, or a grid, which may be any tensor of the graph.
     pub output: String,
-    /// What is read of the model (the output as it is where there are none); never with a grid.
+    /// Tensors to read from the model (the output itself if empty); always empty for grids.
     pub taps: Vec<FeatureTap>,
-    /// Order of the dimensions of grids and of tapped maps (`dhw` where the card does not say).
+    /// Order of the dimensions of grids and of tapped maps (default `dhw`).
     pub layout: TensorLayout,
     /// Size of the input in pixels.
     pub size: Size,
-    /// Other sizes must be a multiple of this (1 where the card does not say).
+    /// Input sizes must be a multiple of this (default 1).
     pub multiple_of: u32,
-    /// Order of the colour planes; `mean` and `std` follow it.
+    /// Order of the colour planes; `mean` and `std` use the same order.
     pub channels: ChannelOrder,
-    /// Subtracted from values of 0 to 1, per plane.
+    /// Subtracted from pixel values of 0 to 1, per plane.
     pub mean: [f32; 3],
-    /// The difference is divided by this, per plane.
+    /// Divides the difference, per plane.
     pub std: [f32; 3],
-    /// How a frame of another aspect becomes the input (`stretch` where the card does not say).
+    /// How a frame of another aspect ratio is resized to the input (default `stretch`).
     pub fit: ResizeMode,
-    /// Mean brightness, 0 to 1, that frames are brought to before `mean` is subtracted; `None`: they stay as they are.
+    /// Mean brightness, 0 to 1, that frames are brought to before `mean` is subtracted; `None` leaves the exposure
+    /// unchanged.
     pub exposure: Option<f32>,
-    /// Of a grid whose cells do not divide the input evenly: centre of the first cell, and from one to the next, pixels of
-    /// the input along each axis (keys `cell_first` and `cell_step`).
+    /// For a grid whose cells do not divide the input evenly: the centre of the first cell and the step between
+    /// cells, in input pixels along each axis (keys `cell_first` and `cell_step`).
     pub cells: Option<[f64; 2]>,
-    /// Only the window around what moves is encoded (`preprocess.motion_crop`; no key of a card): seconds after which what
-    /// stands still is background.
+    /// If set, encodes only the window around motion (`preprocess.motion_crop`; not a key of the card): the number of
+    /// seconds after which a static object becomes background.
     pub motion_crop: Option<f64>,
-    /// Where the model is from.
+    /// Where the model comes from.
     pub source: String,
-    /// Its licence.
+    /// The licence of the model.
     pub licence: String,
     /// SHA-256 of the ONNX file, 64 lower-case hexadecimal digits.
     pub sha256: String,
-    /// Of a quantised model: the model in 32-bit floats that it was made from, with the same input and tensors.
+    /// For a quantised model: the 32-bit float model that it was made from, with the same input and tensors.
     pub reference: Option<ReferenceModel>,
 }
 
@@ -105,16 +106,16 @@ pub struct ModelCard {
 pub struct ReferenceModel {
     /// Name of the ONNX file, in the folder of the card.
     pub file: String,
-    /// Its SHA-256.
+    /// SHA-256 of that file.
     pub sha256: String,
 }
 
 impl ModelCard {
-    /// The card of `model`: the file of the same name that ends in `.toml`.
+    /// Reads the card of `model`: the file with the same name and the extension `.toml`.
     ///
     /// # Errors
-    /// The model or the card is not there (the message shows a card filled in for this model), or the card has
-    /// mistakes (all of them are named).
+    /// The model or the card does not exist (the message shows what the model's card would need), or the card has
+    /// mistakes (the message lists all of them).
     pub fn beside(model: &Path) -> Result<Self> {
         regular_file(model)?;
         let path = model.with_extension("toml");
@@ -128,10 +129,10 @@ impl ModelCard {
         card_parser::parse(&text, &path.display().to_string())
     }
 
-    /// This card with the size that is really used: `input_size`, or the card's own where that is unset.
+    /// Returns this card with the size in use: `input_size`, or the card's own if that is unset.
     ///
     /// # Errors
-    /// A side of `input_size` is not a multiple of `multiple_of`, or out of range.
+    /// A side of `input_size` is not a multiple of `multiple_of`, or is out of range.
     pub fn sized(mut self, input_size: Size) -> Result<Self> {
         if input_size.is_unset() {
             return Ok(self);
@@ -155,20 +156,21 @@ impl ModelCard {
         Ok(self)
     }
 
-    /// This card with the preparation that is really used: what `config` says over what the card says.
+    /// Returns this card with the preprocessing in use: the settings in `config` override the card.
     ///
     /// # Errors
-    /// `preprocess.exposure` is none of the values allowed.
+    /// `preprocess.exposure` is not an allowed value.
     pub fn prepared(mut self, config: &config::Preprocess) -> Result<Self> {
         self.exposure = config.level(self.exposure).map_err(Error::config)?;
         self.motion_crop = config.motion_crop.then_some(config.background_secs);
         Ok(self)
     }
 
-    /// This card with the size and the taps that are really used: those of `config`, or the card's own where it names
+    /// Returns this card with the size and the taps in use: those of `config`, or the card's own if `config` names
     /// none.
     ///
     /// # Errors
+    /// Those of [`ModelCard::sized`]; taps for a model whose latent is a grid.
     /// [`ModelCard::sized`]; taps over a model whose latent is a grid.
     pub fn with(self, config: &config::Encoder) -> Result<Self> {
         let mut card = self.sized(config.input_size)?;
@@ -191,7 +193,7 @@ impl ModelCard {
         self.kind == OutputKind::Grid || !self.taps.is_empty()
     }
 
-    /// What is doubtful in it: `mean` and `std` of another scale than pixels, which are 0 to 1.
+    /// Lists suspicious values: `mean` and `std` that do not match pixels of 0 to 1.
     pub fn doubt(&self) -> Option<String> {
         let largest = self.mean.iter().fold(0.0, |most: f32, mean| most.max(mean.abs()));
         let least = self.std.iter().copied().fold(f32::INFINITY, f32::min);
@@ -206,8 +208,8 @@ impl ModelCard {
         })
     }
 
-    /// SHA-256 over all that decides which latent a frame gets from given weights: output, size and preparation. Take
-    /// it from the card that [`ModelCard::with`] and [`ModelCard::prepared`] returned.
+    /// SHA-256 over everything that decides which latent a frame gets from given weights: output, size and
+    /// preprocessing. Call it on the card that [`ModelCard::with`] and [`ModelCard::prepared`] return.
     pub fn hash(&self) -> String {
         let bits = |v: [f32; 3]| v.map(|x| format!("{:08x}", x.to_bits())).join(" ");
         let mut text = format!(
@@ -220,14 +222,14 @@ impl ModelCard {
             bits(self.std),
             self.fit
         );
-        // Only where there is one: a card without keeps the hash that it had before there was such a key.
+        // Hashed only if present, so that a card without the key keeps the hash from before it existed.
         if let Some(level) = self.exposure {
             text += &format!("exposure {:08x}\n", level.to_bits());
         }
         if let Some(secs) = self.motion_crop {
             text += &format!("motion crop {:016x}\n", secs.to_bits());
         }
-        // Nothing is said of what is not used, so that earlier hashes stay.
+        // Unused settings are not hashed, so that earlier hashes stay valid.
         if self.changes_model() {
             text += &format!("layout {:?}\n", self.layout);
         }
@@ -238,7 +240,7 @@ impl ModelCard {
     }
 }
 
-/// Says plainly when `path` is not there, or is a folder, a pipe or a device (which could be read for ever).
+/// Gives a clear error if `path` does not exist, or is a folder, a pipe or a device (which could be read forever).
 pub(super) fn regular_file(path: &Path) -> Result<()> {
     match std::fs::metadata(path) {
         Ok(m) if m.is_file() => Ok(()),

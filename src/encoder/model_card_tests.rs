@@ -29,7 +29,7 @@ fn cells_are_said_by_both_keys_or_none() {
     assert!(parse(&without, "x").unwrap_err().to_string().contains("cell_step is missing: must be a number from 0.5"));
     let wrong = text.replace("cell_first = 32", "cell_first = nan");
     assert!(parse(&wrong, "x").unwrap_err().to_string().contains("cell_first = nan: must be a number"));
-    // Where cells lie changes no latent.
+    // The position of the cells does not change the latent.
     let none = parse(&without.replace("cell_first = 32", ""), "x").unwrap();
     assert_eq!(none.hash(), parse(&text, "x").unwrap().hash());
 }
@@ -128,12 +128,12 @@ fn missing_model_and_missing_card() {
     for part in ["street.toml is not there", "`afterimage card ", "latent: float32 [n, 32]"] {
         assert!(text.contains(part), "missing {part:?} in\n{text}");
     }
-    // What is drafted is a card that works.
+    // The drafted card works.
     let draft =
         |model: &Path| crate::encoder::draft(model, &crate::encoder::CardRequest::default()).unwrap().remove(0).card;
     assert_eq!(draft(&model).sha256, crate::files::sha256_file(&model).unwrap());
 
-    // A model of one size only.
+    // A model with only one size.
     std::fs::copy(data("fixed.onnx"), &model).unwrap();
     assert_eq!((draft(&model).size, draft(&model).multiple_of), (Size::square(32), 32));
 
@@ -182,7 +182,8 @@ fn hash_covers_what_changes_latents_and_nothing_else() {
     assert_eq!(same.hash(), card.hash());
     let plain = ModelCard { taps: Vec::new(), ..card.clone() };
     assert_eq!(ModelCard { layout: TensorLayout::Hwd, ..plain.clone() }.hash(), plain.hash(), "no maps, no layout");
-    // Of this version of the preparation: runs made with it must still be known as this encoder's.
+    // Pins this version of the preprocessing: runs made with it must still be recognised as belonging to this
+    // encoder.
     let tiny = ModelCard::beside(&data("tiny.onnx")).unwrap();
     assert_eq!(tiny.hash(), "df914bae07083bfe2e47b0b17d89b72429193c08ab3a35a890e42a8c36ed99b0");
     for other in [

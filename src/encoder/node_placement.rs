@@ -1,6 +1,6 @@
-//! Where each node of the opened graph really ran, measured: ONNX Runtime writes a profile of the first inference
-//! (JSON, `args.provider` of each node), which every version gives. Nodes are those that are left after ONNX Runtime's
-//! optimisations; what TensorRT or OpenVINO takes is one node each.
+//! Measures where each node of the opened graph really ran: ONNX Runtime profiles the first inference (JSON,
+//! `args.provider` of each node), which every version supports. The nodes are those left after ONNX Runtime's
+//! optimisations; each part that TensorRT or OpenVINO takes is one node.
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -8,33 +8,33 @@ use serde::Serialize;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A profile larger than this is not of one inference, bytes.
+/// Upper bound on the size of a profile of one inference, bytes.
 const MAX_BYTES: u64 = 64 << 20;
-/// Operators that a description names for each provider that is not the one asked for.
+/// Number of operators that a description names for each provider other than the requested one.
 const SHOWN: usize = 4;
 
-/// What ran on one provider.
+/// The nodes that ran on one provider.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ProviderStats {
-    /// Nodes.
+    /// Number of nodes.
     pub nodes: usize,
-    /// Their operators, with how often each ran.
+    /// Operators of these nodes, and how often each ran.
     pub operators: BTreeMap<String, usize>,
-    /// Their time in the first inference, milliseconds.
+    /// Total time of these nodes in the first inference, milliseconds.
     #[serde(skip)]
     pub millis: f64,
 }
 
-/// Which nodes ran where, by provider (`CPUExecutionProvider`, ...).
+/// Which nodes ran on which provider (`CPUExecutionProvider`, ...).
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(transparent)]
 pub struct Placement {
-    /// By the name that ONNX Runtime gives the provider.
+    /// Keyed by ONNX Runtime's name of the provider.
     pub providers: BTreeMap<String, ProviderStats>,
 }
 
 impl Placement {
-    /// Reads a profile of one inference; `None` where it is none.
+    /// Parses the profile of one inference; `None` if it is not one.
     pub(super) fn read(profile: &str) -> Option<Self> {
         let events: Value = serde_json::from_str(profile).ok()?;
         let mut found = Self::default();
@@ -73,17 +73,17 @@ impl Placement {
     }
 }
 
-/// A place for the profile of one session; what is written there is removed at the end.
+/// A temporary file for the profile of one session, removed when dropped.
 #[derive(Debug)]
 pub(super) struct Profile {
     folder: TempDir,
 }
 
-/// What its folder is called; the number of the process follows.
+/// Prefix of its folder; the process ID follows.
 const NAME: &str = "afterimage-profile-";
 
 impl Profile {
-    /// `None` where no folder can be made: then nothing is measured.
+    /// `None` if the folder cannot be created: then nothing is measured.
     pub(super) fn new() -> Option<Self> {
         let all = std::env::temp_dir();
         sweep(&all);
@@ -96,12 +96,12 @@ impl Profile {
         }
     }
 
-    /// What the file's name begins with.
+    /// Prefix of the file name.
     pub(super) fn file(&self) -> PathBuf {
         self.folder.path().join("profile")
     }
 
-    /// Reads what was written to `file`.
+    /// Reads the profile in `file`.
     pub(super) fn read(&self, file: &str) -> Option<Placement> {
         let file = Path::new(file);
         if std::fs::metadata(file).ok()?.len() > MAX_BYTES {
@@ -111,12 +111,12 @@ impl Profile {
     }
 }
 
-/// Removes what processes have left in `all` that were killed meanwhile.
+/// Removes the folders in `all` of processes that were killed.
 fn sweep(all: &Path) {
     for entry in std::fs::read_dir(all).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let process = name.to_str().and_then(|name| name.strip_prefix(NAME)?.split('-').next()?.parse::<u32>().ok());
-        // Of another user it stays: then it cannot be removed.
+        // A folder of another user cannot be removed, so it stays.
         if process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists()) {
             std::fs::remove_dir_all(entry.path()).ok();
         }

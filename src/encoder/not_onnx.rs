@@ -1,9 +1,9 @@
-//! What a file is that is called a model and is none, as far as its first bytes tell.
+//! Identifies files that are passed as a model but are not ONNX, by their first bytes.
 
-/// Bytes that are looked at for text.
+/// Number of bytes inspected for text.
 const HEAD: usize = 512;
 
-/// What `bytes` are, and what to do; `None` where they are none of these.
+/// Describes what `bytes` are and what to do about it; `None` if they are none of the known kinds.
 pub(super) fn kind(bytes: &[u8]) -> Option<&'static str> {
     let begins = |with: &[u8]| bytes.starts_with(with);
     let head = String::from_utf8_lossy(&bytes[..bytes.len().min(HEAD)]).to_lowercase();

@@ -1,4 +1,4 @@
-//! A whole model as another program runs it: the plain CPU provider, batches, all outputs; and what its tensors are.
+//! Runs a whole model as other programs do (plain CPU provider, batches, all outputs) and lists its tensors.
 use std::collections::BTreeSet;
 
 use half::f16;
@@ -25,16 +25,16 @@ pub struct OnnxModel {
 impl OnnxModel {
     /// Opens the bytes of an ONNX file for images of `size`.
     /// # Errors
-    /// What ONNX Runtime says.
+    /// Errors of ONNX Runtime.
     pub fn open(runtime: &Runtime, bytes: &[u8], size: Size) -> Result<Self> {
         let session = provider::usual(runtime, bytes).map_err(|error| Error::check_failed(error.to_string()))?;
         let half = session.inputs().first().is_some_and(|input| is(input.dtype(), TensorElementType::Float16));
         Ok(Self { session, size, half })
     }
 
-    /// `images: [n, 3, height, width]` to the values of each output, `[n, ..]`, in 32 bits.
+    /// Maps `images: [n, 3, height, width]` to the values of each output, `[n, ..]`, in 32 bits.
     /// # Errors
-    /// What ONNX Runtime says.
+    /// Errors of ONNX Runtime.
     pub fn run(&mut self, images: &[f32]) -> Result<Vec<Vec<f32>>> {
         let failed = |error: ort::Error| Error::check_failed(error.to_string());
         let [height, width] = self.size.dims();
@@ -63,12 +63,12 @@ fn is(kind: &ValueType, element: TensorElementType) -> bool {
     kind.tensor_type() == Some(element)
 }
 
-/// Names of the tensors that nodes of a model compute in 32-bit floats.
+/// Names of the tensors that the nodes of a model compute in 32-bit floats.
 /// # Errors
-/// What is not ONNX, or cannot be opened.
+/// The file is not ONNX or cannot be opened.
 pub fn float_tensors(runtime: &Runtime, bytes: &[u8]) -> Result<BTreeSet<String>> {
     let model = GraphEditor::read(bytes).map_err(Error::runtime)?;
-    // Every tensor as an output, without a type: ONNX Runtime knows it from the nodes.
+    // Declares every tensor as an output without a type: ONNX Runtime infers it from the nodes.
     let outputs =
         model.graph().tensors().into_iter().map(|name| ValueInfo { name: name.into(), r#type: None }).collect();
     let all = model.apply(&GraphEdit { outputs, ..GraphEdit::default() }).map_err(Error::runtime)?;

@@ -1,6 +1,7 @@
-//! What an ONNX file says of itself: inputs, outputs and files beside it, read without ONNX Runtime.
+//! Reads what an ONNX file declares (inputs, outputs and external files) without ONNX Runtime.
 //!
-//! Only the messages and fields needed are declared (`onnx.proto`, field numbers in `tag`); the weights are skipped.
+//! Only the required messages and fields are declared (`onnx.proto`, field numbers in `tag`); the weights are
+//! skipped.
 use std::fmt;
 
 use prost::Message;
@@ -19,7 +20,7 @@ pub(super) const HALF: i32 = 10;
 pub(super) const DOUBLE: i32 = 11;
 /// ... and of 16-bit floats with the exponent of 32 bits.
 pub(super) const BFLOAT: i32 = 16;
-/// Those of 16 bits.
+/// The 16-bit float types.
 const HALVES: [i32; 2] = [HALF, BFLOAT];
 /// Operators of models in 8-bit integers.
 const QUANTISED: [&str; 7] = [
@@ -100,7 +101,7 @@ struct DimProto {
     name: String,
 }
 
-/// One size of a tensor: fixed, or free (`None`) under a name for people.
+/// One dimension of a tensor: fixed, or free (`None`) with a readable name.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Dim {
     pub(super) fixed: Option<i64>,
@@ -111,21 +112,22 @@ pub(super) struct Dim {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct TensorSpec {
     pub(super) name: String,
-    /// `TensorProto.DataType`; `None` where it is no tensor (a sequence, a map).
+    /// `TensorProto.DataType`; `None` if it is not a tensor (a sequence or a map).
     pub(super) element: Option<i32>,
-    /// The declared shape; `None` where none is declared.
+    /// The declared shape; `None` if none is declared.
     pub(super) shape: Option<Vec<Dim>>,
 }
 
-/// Inputs (without those that are weights), outputs, and names of files that hold weights.
+/// Inputs (without those that are weights), outputs, and the names of files that hold weights.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ModelSignature {
     pub(super) inputs: Vec<TensorSpec>,
     pub(super) outputs: Vec<TensorSpec>,
     pub(super) external: Vec<String>,
-    /// What says that the model is not in 32-bit floats throughout: `52 quantised nodes`, `30 weights in 16-bit floats`.
+    /// Evidence that the model is not in 32-bit floats throughout: `52 quantised nodes`, `30 weights in 16-bit
+    /// floats`.
     pub(super) reduced: Option<String>,
-    /// It has operators of 8-bit integers.
+    /// The model has operators of 8-bit integers.
     pub(super) quantised: bool,
 }
 
@@ -165,7 +167,7 @@ impl ModelSignature {
         })
     }
 
-    /// Whether `input` says how many images it takes.
+    /// True if `input` declares a batch size.
     pub(super) fn fixed_images(&self, input: &str) -> bool {
         let port = self.inputs.iter().find(|port| port.name == input);
         port.and_then(|port| port.shape.as_ref()?.first()).is_some_and(|dim| dim.fixed.is_some())
@@ -221,7 +223,7 @@ pub(super) fn is_float(element: i32) -> bool {
     [FLOAT32, HALF, DOUBLE, BFLOAT].contains(&element)
 }
 
-/// Numbers of any kind: no texts, no truth values.
+/// Numeric types: neither strings nor booleans.
 pub(super) fn is_number(element: i32) -> bool {
     is_float(element) || (UINT8..=7).contains(&element) || [12, 13].contains(&element)
 }

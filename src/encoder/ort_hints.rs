@@ -1,8 +1,8 @@
-//! What to do about errors of ONNX Runtime whose text does not say it.
+//! Adds hints to errors of ONNX Runtime whose text does not say what to do.
 
 const MEMORY: &str = "There is not memory enough for this model: end other programs, use a smaller or a quantised one \
                       (tools/quantize.py), or a smaller encoder.input_size";
-/// Parts of what ONNX Runtime says (1.23 to 1.31), and what that means for the user.
+/// Fragments of messages of ONNX Runtime (1.23 to 1.31), and what they mean for the user.
 const KNOWN: [(&[&str], &str); 8] = [
     (
         &["is under development and support for this is limited", "Opset"],
@@ -37,7 +37,7 @@ const KNOWN: [(&[&str], &str); 8] = [
     (&["Failed to allocate memory"], MEMORY),
 ];
 
-/// `. ` and what to do about `why`; empty where that is not known.
+/// Returns `. ` and a hint for the error `why`; empty if there is none.
 pub(super) fn hint(why: &str) -> String {
     let known = KNOWN.iter().find(|(parts, _)| parts.iter().all(|part| why.contains(part)));
     known.map_or(String::new(), |(_, todo)| format!(". {todo}"))

@@ -1,6 +1,6 @@
 //! Opens a library and queries its version before `ort` does.
 //!
-//! `ort` panics where a library has no usable API, and hides why a library cannot be loaded; this reports both.
+//! `ort` panics if a library has no usable API, and hides why a library cannot be loaded; this module reports both.
 use std::error::Error as _;
 use std::ffi::{CStr, c_char};
 use std::path::Path;
@@ -8,14 +8,14 @@ use std::path::Path;
 use libloading::Library;
 use ort::sys::{OrtApi, OrtApiBase};
 
-/// The oldest supported version is 1.23. The bindings accept 1.22, but libraries 1.22.0 and 1.22.1 abort the process when
-/// `ort` opens a session (it lets them choose among devices, and they find none).
+/// The oldest supported version is 1.23. The bindings accept 1.22, but libraries 1.22.0 and 1.22.1 abort the process
+/// when `ort` opens a session (it lets them choose among devices, and they find none).
 pub(super) const NEEDED_MINOR: u32 = 23;
 
 /// Returns the version of ONNX Runtime in the library at `path` (`1.31.1`), which [`super::elf::check`] has accepted.
 ///
-/// A usable library stays loaded, because ONNX Runtime does not support being unloaded. The error completes the sentence
-/// "the file ...".
+/// A usable library stays loaded, because ONNX Runtime does not support being unloaded. The error completes the
+/// sentence "the file ...".
 #[allow(unsafe_code, reason = "loading a library runs its code")]
 pub(super) fn version(path: &Path) -> Result<String, String> {
     // SAFETY: loading runs the library's initialisers, which is what the user asked for.
@@ -25,12 +25,12 @@ pub(super) fn version(path: &Path) -> Result<String, String> {
     Ok(version)
 }
 
-/// What the loader says about a failure.
+/// The loader's description of a failure.
 fn reason(error: &libloading::Error) -> String {
     error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
-/// The version of the open library, if its API is usable.
+/// Returns the version of the open library if its API is usable.
 #[allow(unsafe_code, reason = "a C library is called through declarations that only its header proves")]
 fn query(library: &Library) -> Result<String, String> {
     type GetApiBase = extern "system" fn() -> *const OrtApiBase;
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
     use std::process::Command;
 
-    /// A small library from C source, built by the C compiler that also links Rust programs.
+    /// Compiles a small library from C source with the C compiler that also links Rust programs.
     fn library(source: &str) -> (tempfile::TempDir, std::path::PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let (c, so) = (folder.path().join("x.c"), folder.path().join("libonnxruntime.so"));

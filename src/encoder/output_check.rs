@@ -1,5 +1,5 @@
-//! An encoder is tried before it is trusted: pictures that differ must give latents that differ, and the same picture twice
-//! the same. And what its graph says of its output: scores of classes are no embedding.
+//! Tries an encoder before trusting it: different images must give different latents, and the same image the same
+//! latent twice. Also checks what the graph reveals about its output: class scores are not an embedding.
 use prost::Message;
 
 use super::model_card::ModelCard;
@@ -9,23 +9,23 @@ use crate::error::{Error, Result};
 use crate::linalg::dot;
 use crate::onnx::proto::{GraphView, ModelView, NodeView};
 
-/// Latents of the same picture may differ by so much of their length: accelerators do not repeat every bit.
+/// Tolerated relative difference between latents of the same image: accelerators are not bit-reproducible.
 const SAME: f64 = 1e-3;
-/// Latents of different pictures that differ by less than this much of their length do not tell them apart.
+/// Relative difference below which latents do not distinguish different images.
 const APART: f64 = 1e-6;
-/// Cosine above which a warning is due.
+/// Cosine above which a warning is logged.
 const ALIKE: f64 = 0.9999;
-/// Operators that turn numbers into shares of classes.
+/// Operators that turn values into class probabilities.
 const SHARES: [&str; 6] = ["Softmax", "LogSoftmax", "Hardmax", "Sigmoid", "ArgMax", "OneHot"];
-/// Operators that change the form alone.
+/// Operators that change only shape or type.
 const FORMS: [&str; 8] = ["Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Cast", "Dropout"];
-/// Operators that draw numbers.
+/// Operators that generate random numbers.
 const RANDOM: [&str; 6] =
     ["RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"];
-/// Numbers of classes of well-known sets.
+/// Class counts of well-known datasets.
 const CLASSES: [i64; 6] = [10, 100, 365, 1000, 1001, 21841];
 
-/// What the graph of an encoder says of the output that its card names.
+/// What the graph of an encoder reveals about the output that its card names.
 #[derive(Debug, Default)]
 pub(super) struct GraphFacts {
     graph: GraphView,
@@ -33,7 +33,7 @@ pub(super) struct GraphFacts {
 }
 
 impl GraphFacts {
-    /// `bytes`: the model's file.
+    /// Reads the graph from `bytes`, the model file.
     pub(super) fn of(bytes: &[u8], card: &ModelCard) -> Self {
         let graph = ModelView::decode(bytes).ok().and_then(|model| model.graph).unwrap_or_default();
         Self { graph, output: card.output.clone() }
@@ -45,7 +45,7 @@ impl GraphFacts {
         Self { graph, output: String::new() }
     }
 
-    /// Of another output of the same graph.
+    /// The facts for another output of the same graph.
     pub(super) fn with(&self, output: &str) -> Self {
         Self { graph: self.graph.clone(), output: output.to_owned() }
     }
@@ -54,7 +54,7 @@ impl GraphFacts {
         self.graph.node.iter().find(|node| node.output.iter().any(|output| output == tensor))
     }
 
-    /// The node that makes `tensor`, forms aside.
+    /// The node that computes `tensor`, ignoring changes of shape or type.
     fn source<'a>(&'a self, tensor: &'a str) -> Option<&'a NodeView> {
         let mut node = self.maker(tensor)?;
         for _ in 0..self.graph.node.len() {
@@ -66,7 +66,7 @@ impl GraphFacts {
         Some(node)
     }
 
-    /// What goes into the last layer over `tensor`: the features that classes are told by.
+    /// The input of the last layer before `tensor`: the features that the classifier uses.
     fn features<'a>(&'a self, tensor: &'a str) -> Option<&'a str> {
         let mut node = self.source(tensor)?;
         for _ in 0..4 {
@@ -79,7 +79,7 @@ impl GraphFacts {
         None
     }
 
-    /// The tensor to read instead of the output, where that is scores of classes: why, and its name.
+    /// If the output holds class scores: the reason, and the tensor to read instead.
     pub(super) fn scores(&self) -> Option<(String, String)> {
         let node = self.source(&self.output)?;
         let op = node.op_type.as_str();
@@ -104,12 +104,12 @@ impl GraphFacts {
         Some((why, better?.to_owned()))
     }
 
-    /// The output is what a softmax and the like make.
+    /// True if the output comes from a softmax or a similar operator.
     pub(super) fn gives_shares(&self) -> bool {
         self.source(&self.output).is_some_and(|node| SHARES.contains(&node.op_type.as_str()))
     }
 
-    /// What to write into the card instead of the output.
+    /// Suggests what to write into the card instead of the output.
     pub(super) fn advice(&self) -> Option<String> {
         let (why, better) = self.scores()?;
         Some(format!(
@@ -118,7 +118,7 @@ impl GraphFacts {
         ))
     }
 
-    /// Another tensor to read than the output: the features before a last layer, or the last that is no constant.
+    /// Suggests another tensor: the features before a last layer, or else the last one that depends on the input.
     fn instead(&self) -> String {
         if let Some((_, better)) = self.scores() {
             return format!("; read the tensor before: taps = [\"{better}:as-is\"]");
@@ -138,7 +138,7 @@ impl GraphFacts {
         last.map_or(String::new(), |name| format!("; read a tensor before, for example taps = [\"{name}:as-is\"]"))
     }
 
-    /// Nodes that give something else each time.
+    /// Nodes whose results differ from run to run.
     fn random(&self) -> Vec<String> {
         let training =
             |node: &NodeView| node.op_type == "Dropout" && node.input.get(2).is_some_and(|name| !name.is_empty());
@@ -161,10 +161,10 @@ fn quoted(name: &str) -> String {
 }
 
 impl Encoder {
-    /// Encodes pictures that differ, one of them twice. Returns what is doubtful and no reason to refuse.
+    /// Encodes different images, one of them twice. Returns warnings that are not grounds for refusal.
     ///
     /// # Errors
-    /// Refused: the same picture gives another latent, different ones the same, or what is not finite.
+    /// Refused: the same image gives another latent, different images give the same one, or a latent is not finite.
     pub(super) fn try_pictures(&mut self, card: &ModelCard, known: &GraphFacts) -> Result<Vec<String>> {
         let mut latents = Vec::new();
         for picture in [0, 0, 1, 2] {
@@ -212,7 +212,7 @@ impl Encoder {
     }
 }
 
-/// A picture as the encoder is given it: 0 a slope of colours, 1 blocks of many colours, 2 a disc before grey.
+/// A preprocessed test image: 0 is a colour gradient, 1 is coloured blocks, 2 is a disc on grey.
 fn picture_of(card: &ModelCard, which: u32) -> Vec<f32> {
     let [height, width] = card.size.dims();
     let value = |plane: usize, y: usize, x: usize| -> f32 {
@@ -234,7 +234,7 @@ fn picture_of(card: &ModelCard, which: u32) -> Vec<f32> {
     (0..card.size.values()).map(pixel).collect()
 }
 
-/// Distance of `a` from `b` as a share of their length.
+/// Distance between `a` and `b` relative to their length.
 fn apart(a: &[f32], b: &[f32]) -> f64 {
     let length = |v: &[f32]| f64::from(dot(v, v)).sqrt();
     let difference: Vec<f32> = a.iter().zip(b).map(|(a, b)| a - b).collect();

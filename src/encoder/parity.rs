@@ -1,8 +1,9 @@
-//! Are the latents still those of 32-bit floats on the CPU? Asked of every accelerator and every quantised model.
+//! Compares latents with those of 32-bit floats on the CPU, for every accelerator and every quantised model.
 //!
-//! The same `n` frames (synthetic scenes, so that every machine asks the same) give `a` and `b`, `[n, d]` each. Measured
-//! is the mean over frames of `cos(a_i - mean a, b_i - mean b)`: without centring, the part that all frames share hides
-//! what is lost. Beside it: the least of them, and for how many frames the nearest other frame is the same.
+//! The same `n` frames (synthetic scenes, so that every machine uses the same ones) give `a` and `b`, `[n, d]` each.
+//! The main measure is the mean over frames of `cos(a_i - mean a, b_i - mean b)`: without centring, the part that all
+//! frames share hides the loss. The report adds the minimum of these cosines and the share of frames with the same
+//! nearest other frame.
 use std::time::Duration;
 
 use ndarray::{Array2, Axis};
@@ -15,28 +16,28 @@ use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::source::{self, Pull};
 
-/// Spread below this share of the length of a latent is none.
+/// A spread below this fraction of a latent's length counts as none.
 const NO_SPREAD: f64 = 1e-6;
 
-/// How near two encoders of the same frames are.
+/// How closely two encoders agree on the same frames.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ParityReport {
     /// Mean cosine after centring.
     pub cosine: f64,
-    /// Least cosine after centring.
+    /// Minimum cosine after centring.
     pub least: f64,
-    /// Mean cosine as it is, which says little.
+    /// Mean cosine without centring, which reveals little.
     pub raw: f64,
     /// Share of frames whose nearest other frame is the same.
     pub neighbours: f64,
-    /// Frames.
+    /// Number of frames.
     pub frames: usize,
-    /// What they were compared with.
+    /// Name of the reference model.
     pub reference: String,
 }
 
 impl ParityReport {
-    /// Of latents `found` against those of `reference`, `[n, d]` each, row by row.
+    /// Compares the latents `found` with those of `reference`, `[n, d]` each, row by row.
     pub(super) fn measure(reference: &Array2<f32>, found: &Array2<f32>, name: &str) -> Self {
         let (a, b) = (reference.mapv(f64::from), found.mapv(f64::from));
         let (a_centred, b_centred) = (centred(&a), centred(&b));
@@ -46,7 +47,7 @@ impl ParityReport {
                     length(part.row(i)) <= NO_SPREAD * length(whole.row(i)).max(f64::MIN_POSITIVE)
                 };
                 match (still(&a, &a_centred), still(&b, &b_centred)) {
-                    // An encoder that says the same of every frame is matched by one that does so too.
+                    // An encoder that gives every frame the same latent matches another one that does so too.
                     (true, true) => 1.0,
                     _ => cosine(a_centred.row(i), b_centred.row(i)),
                 }
@@ -69,7 +70,7 @@ impl ParityReport {
         self.cosine >= least
     }
 
-    /// For the log, `doctor` and messages.
+    /// A summary for the log, `doctor` and messages.
     pub fn describe(&self) -> String {
         format!(
             "centred cosine {:.4} (least {:.4}), same nearest frame for {:.0} %, raw cosine {:.4}, over {} frames against {}",
@@ -94,13 +95,13 @@ fn length(row: ndarray::ArrayView1<f64>) -> f64 {
     row.dot(&row).sqrt()
 }
 
-/// 0 where one of the two has no length.
+/// 0 if either vector has zero length.
 fn cosine(a: ndarray::ArrayView1<f64>, b: ndarray::ArrayView1<f64>) -> f64 {
     let lengths = length(a) * length(b);
     if lengths == 0.0 { 0.0 } else { a.dot(&b) / lengths }
 }
 
-/// For each row the other one of the largest cosine.
+/// For each row, the index of the other row with the largest cosine.
 fn nearest(rows: &Array2<f64>) -> Vec<Option<usize>> {
     let near = |i: usize| {
         let others = (0..rows.nrows()).filter(|j| *j != i).map(|j| (cosine(rows.row(i), rows.row(j)), j));
@@ -109,9 +110,9 @@ fn nearest(rows: &Array2<f64>) -> Vec<Option<usize>> {
     (0..rows.nrows()).map(near).collect()
 }
 
-/// `count` prepared images for `card`: a frame of each of as many synthetic scenes.
+/// `count` preprocessed images for `card`: one frame from each of as many synthetic scenes.
 pub(super) fn images(card: &ModelCard, count: usize) -> Result<Vec<Vec<f32>>> {
-    // A window around what moves would be of another place in each.
+    // A motion crop would show another place in each scene.
     let card = ModelCard { motion_crop: None, ..card.clone() };
     let mut prepare = Preprocessor::new(&card, card.size)?;
     let mut scenes = source::open(format!("pattern://11?frames={count}&segments={count}"), &config::Source::default())?;
@@ -133,7 +134,7 @@ mod tests {
 
     #[test]
     fn centring_shows_what_the_raw_cosine_hides() {
-        // A large common part, and what tells the frames apart reversed in one of the two.
+        // A large common part; the part that distinguishes the frames is reversed in one of the two.
         let a = Array2::from_shape_fn((16, 8), |(i, j)| 100.0 + ((i * 7 + j * 3) % 11) as f32);
         let b = a.mapv(|v| 210.0 - v);
         let bad = ParityReport::measure(&a, &b, "a");

@@ -1,4 +1,5 @@
-//! The gate before serving: latents of an accelerator or a quantised model against those of 32-bit floats on the CPU.
+//! The parity gate before serving: compares the latents of an accelerator or a quantised model with 32-bit floats on
+//! the CPU.
 use std::path::Path;
 
 use ndarray::Array2;
@@ -14,21 +15,21 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::files::{read_bounded, sha256_hex};
 
-/// How to go on where the gate is shut.
+/// How to continue when the gate fails.
 const WAY_OUT: &str = "encoder.parity.min_cosine = 0 goes on without asking";
 
-/// Asks, and keeps the latents of the reference for the next provider that is asked of.
+/// Runs the comparison and caches the reference latents for the next provider.
 pub(super) struct ParityGate<'a> {
     pub(super) runtime: &'a Runtime,
-    /// The card, as it is used.
+    /// The card in use.
     pub(super) card: &'a ModelCard,
     pub(super) config: &'a config::Encoder,
     /// The model file.
     pub(super) model: &'a Path,
-    /// What shows that the model is not in 32-bit floats.
+    /// Evidence that the model is not in 32-bit floats.
     pub(super) reduced: Option<String>,
     images: Vec<Vec<f32>>,
-    /// Latents of the reference and its name.
+    /// Latents of the reference, and its name.
     expected: Option<(Array2<f32>, String)>,
 }
 
@@ -40,21 +41,21 @@ impl<'a> ParityGate<'a> {
         model: &'a Path,
         outline: &ModelSignature,
     ) -> Self {
-        // 16-bit floats are near enough to 32 of them; where there is nothing to compare with, that is no reason to refuse.
+        // 16-bit floats are close enough to 32-bit ones, so a missing reference is no reason to refuse.
         let reduced = outline.reduced.clone().filter(|_| outline.quantised || card.reference.is_some());
         Self { runtime, card, config, model, reduced, images: Vec::new(), expected: None }
     }
 
-    /// Whether latents of this model on `provider` must be compared with others.
+    /// True if the latents of this model on `provider` must be compared.
     fn asks(&self, provider: Provider) -> bool {
         let special = provider != Provider::Cpu || self.card.reference.is_some() || self.reduced.is_some();
         special && self.config.parity.min_cosine > 0.0
     }
 
-    /// Compares; `bytes`: the model that `encoder` runs, as it runs it. `None` where nothing need be asked.
+    /// Runs the comparison; `bytes` is the model as `encoder` runs it. Returns `None` if none is needed.
     ///
     /// # Errors
-    /// Refused: the latents are not near enough, or there is nothing to compare with. And those of opening the reference.
+    /// Refused: the latents differ too much, or there is no reference. Errors of opening the reference.
     pub(super) fn ask(
         &mut self,
         encoder: &mut Encoder,
@@ -97,7 +98,7 @@ impl<'a> ParityGate<'a> {
         )))
     }
 
-    /// Other ways, by what may have gone wrong.
+    /// Suggests alternatives for the likely cause.
     fn advice(&self, provider: Provider) -> String {
         let trt = &self.config.tensorrt;
         let of_provider = match provider {
@@ -116,7 +117,8 @@ impl<'a> ParityGate<'a> {
         of_provider.into()
     }
 
-    /// Latents of the reference on the CPU, and its name. It is closed again before anything else runs.
+    /// Computes the reference latents on the CPU and returns them with its name. The reference is closed again before
+    /// anything else runs.
     fn reference(&self, part: &ModelSlice) -> Result<(Array2<f32>, String)> {
         let cpu = config::Encoder { providers: vec![Provider::Cpu], fallback: false, ..self.config.clone() };
         let Some(reference) = &self.card.reference else {

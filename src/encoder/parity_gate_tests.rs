@@ -8,7 +8,8 @@ fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
-/// A copy of the test models in a folder of its own: `model` under a card that names `tiny.onnx` as its reference.
+/// Copies the test models to a temporary folder: `model`, and optionally a card that names `tiny.onnx` as its
+/// reference.
 fn place(model: &str, reference: bool) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     for name in [model, "tiny.onnx"] {
@@ -42,7 +43,7 @@ fn a_quantised_model_passes_and_says_how_near_it_is() {
     assert!(parity.cosine > 0.95 && parity.cosine < 0.999_999, "{parity:?}");
     assert!(parity.least <= parity.cosine && parity.neighbours > 0.5 && parity.frames == 16, "{parity:?}");
     assert_eq!(parity.reference, "tiny.onnx");
-    // And it really runs in integers.
+    // The model really runs in integers.
     let nodes = &encoder.placement().unwrap().providers["CPUExecutionProvider"].operators;
     assert!(nodes.contains_key("QLinearConv"), "{nodes:?}");
 }
@@ -75,12 +76,12 @@ fn a_damaged_model_is_refused_with_the_way_out() {
     ] {
         assert!(text.contains(part), "missing {part:?} in\n{text}");
     }
-    // The raw cosine, which the message tells too, hides a good part of it.
+    // The raw cosine, which the message also shows, hides much of it.
     let number =
         |name: &str| text.split(name).nth(1).unwrap().split([',', ' ']).next().unwrap().parse::<f64>().unwrap();
     let (raw, centred) = (number("raw cosine "), number("centred cosine "));
     assert!(centred < 0.95 && raw > centred + 0.02, "{text}");
-    // The only provider is refused although a fallback is allowed.
+    // The only provider is refused even though a fallback is allowed.
     let allowed = config::Encoder { fallback: true, ..config(0.95) };
     assert_eq!(open(&path, &allowed).unwrap_err().kind(), ErrorKind::CheckFailed);
     assert!(open(&path, &config(0.0)).unwrap().parity().is_none());

@@ -1,12 +1,12 @@
-//! Named recipes for `channels`, `mean` and `std` of a card.
+//! Named presets for `channels`, `mean` and `std` of a card.
 use super::model_card::ChannelOrder;
 
-/// A recipe; `mean` and `std` are of pixels of 0 to 1.
+/// A preset; `mean` and `std` refer to pixel values of 0 to 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Preset {
-    /// As in a card.
+    /// Name of the preset in a card.
     pub name: &'static str,
-    /// What the model gets.
+    /// Description of the values that the model receives.
     pub what: &'static str,
     pub(super) channels: ChannelOrder,
     pub(super) mean: [f32; 3],
@@ -17,11 +17,11 @@ const fn rgb(name: &'static str, what: &'static str, mean: [f32; 3], std: [f32; 
     Preset { name, what, channels: ChannelOrder::Rgb, mean, std }
 }
 
-/// torchvision's and timm's usual one.
+/// The usual preset of torchvision and timm.
 pub(super) const IMAGENET: Preset =
     rgb("imagenet", "mean and standard deviation of ImageNet", [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);
 
-/// All of them.
+/// All presets.
 pub const PRESETS: [Preset; 6] = [
     IMAGENET,
     rgb(
@@ -42,12 +42,12 @@ pub const PRESETS: [Preset; 6] = [
     },
 ];
 
-/// The one of this name.
+/// Finds the preset with this name.
 pub(super) fn named(name: &str) -> Option<Preset> {
     PRESETS.into_iter().find(|preset| preset.name == name)
 }
 
-/// Every name, for people.
+/// All names, as readable text.
 pub(super) fn names() -> String {
     PRESETS.map(|preset| format!("\"{}\"", preset.name)).join(", ")
 }

@@ -1,9 +1,9 @@
-//! Finds ONNX Runtime and loads it, once for the process.
+//! Finds ONNX Runtime and loads it, once per process.
 //!
-//! A library that the user names (`encoder.onnxruntime`, else `ORT_DYLIB_PATH`) is used or is an error. Without a name
-//! the first usable one is taken of: beside the program, the project's cache, the folders of the system. Each is looked
-//! at before it is loaded (`elf`) and asked for its version before it is used (`probe`), so that nothing hangs or
-//! panics on a wrong file.
+//! A library that the user names (`encoder.onnxruntime`, else `ORT_DYLIB_PATH`) is used, or it is an error. Otherwise
+//! the first usable one of these is taken: next to the program, the project's cache, the system folders. Each file is
+//! checked before it is loaded (`elf`) and its version queried before it is used (`ort_version`), so that a wrong
+//! file causes neither a hang nor a panic.
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -17,65 +17,66 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// File name of the library.
 const LIBRARY: &str = "libonnxruntime.so";
-/// The project's folder below the cache folder of the system.
+/// The project's folder within the user's cache folder.
 const CACHE: &str = "afterimage";
-/// Folder of the library in it; `tools/fetch_onnxruntime.sh` puts it there.
+/// Folder of the library within it; `tools/fetch_onnxruntime.sh` puts it there.
 const LIBRARIES: &str = "onnxruntime";
-/// Has the library's own telemetry (an identifier of the machine, events to its maker) never begin. Since 1.31 the builds for
-/// Linux have one, which begins with the environment: to switch it off in there comes too late for the identifier.
+/// Environment variable that keeps the library's own telemetry (a machine identifier and events sent to its vendor)
+/// from starting. The Linux builds have one since 1.31, which starts together with the ONNX Runtime environment:
+/// switching it off afterwards is too late for the identifier.
 const NO_TELEMETRY: &str = "ORT_DISABLE_TELEMETRY";
-/// Names a library, after the config key.
+/// Environment variable that names the library; the configuration key takes precedence.
 const VARIABLE: &str = "ORT_DYLIB_PATH";
-/// Folders of the system, those of locally built libraries first, then that of our package.
+/// System folders: those of locally built libraries first, then that of our package.
 const SYSTEM: [&str; 5] = ["/usr/local/lib", "/usr/lib/afterimage", TRIPLE, "/usr/lib", "/usr/lib64"];
-/// Debian's folder of libraries for this machine.
+/// Debian's folder of libraries for this architecture.
 const TRIPLE: &str =
     if cfg!(target_arch = "aarch64") { "/usr/lib/aarch64-linux-gnu" } else { "/usr/lib/x86_64-linux-gnu" };
 
-/// The library that is loaded. Cheap to clone; what it stands for lives as long as the process.
+/// The loaded library. Cheap to clone; the library stays loaded as long as the process lives.
 #[derive(Debug, Clone)]
 pub struct Runtime {
-    /// Where it was loaded from, links followed.
+    /// The file that it was loaded from, with symbolic links resolved.
     pub path: PathBuf,
-    /// Its version, `1.31.1`.
+    /// Its version, such as `1.31.1`.
     pub version: String,
     pub(super) environment: Environment,
 }
 
-/// Who names a place.
+/// What names a place to look for the library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LibrarySource {
     /// The key `encoder.onnxruntime`.
     Config,
-    /// The variable `ORT_DYLIB_PATH`.
+    /// The environment variable `ORT_DYLIB_PATH`.
     Environment,
     /// The folder of the program.
     BesideBinary,
     /// The project's cache, `$XDG_CACHE_HOME/afterimage/onnxruntime` (`~/.cache/...`).
     Cache,
-    /// A folder of the system.
+    /// A system folder.
     System,
 }
 
-/// What is at a place.
+/// What was found at a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LibraryLookup {
-    /// A library for this machine; its version shows when it is loaded.
+    /// A library for this machine; its version is known once it is loaded.
     Library,
     /// Nothing.
     Missing,
-    /// Something that cannot be used: the end of the sentence "the file ...".
+    /// A file that cannot be used: the end of the sentence "the file ...".
     Unusable(String),
 }
 
-/// A place that was looked at.
+/// A place that was searched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LibraryCandidate {
-    /// Who names it.
+    /// What names it.
     pub origin: LibrarySource,
-    /// The file, or the one that would be there.
+    /// The file, or the one that was expected there.
     pub path: PathBuf,
-    /// What is there.
+    /// What was found there.
     pub found: LibraryLookup,
 }
 
@@ -102,8 +103,8 @@ impl fmt::Display for LibraryCandidate {
     }
 }
 
-/// Every place where the library is looked for, in order of preference, with what is there. Loads nothing. `config`:
-/// the value of `encoder.onnxruntime`, empty for none.
+/// Lists every place where the library is searched for, in order of preference, with what was found there. Loads
+/// nothing. `config` is the value of `encoder.onnxruntime`, empty if unset.
 pub fn find(config: &str) -> Vec<LibraryCandidate> {
     let environment = std::env::var_os(VARIABLE).unwrap_or_default();
     let mut all = Vec::new();
@@ -123,11 +124,12 @@ pub fn find(config: &str) -> Vec<LibraryCandidate> {
     all
 }
 
-/// Finds the library, checks it and loads it. A second call returns what is loaded, whatever it finds: a process has
-/// one ONNX Runtime. A library that is named and cannot be used is an error in every call.
+/// Finds the library, checks it and loads it. A second call returns the loaded library, whatever else it finds,
+/// because a process has only one ONNX Runtime. A library that the user names and that cannot be used is an error in
+/// every call.
 ///
 /// # Errors
-/// The message says what was looked for, what was found where, and what to do.
+/// The message lists what was searched for, what was found where, and what to do.
 pub fn load(config: &str) -> Result<Runtime> {
     static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
     let candidates = find(config);
@@ -172,7 +174,7 @@ pub fn load(config: &str) -> Result<Runtime> {
     )))
 }
 
-/// A library that the user named cannot be used.
+/// The error for a library that the user named and that cannot be used.
 fn unusable(named: &LibraryCandidate, why: &str) -> Error {
     let (kind, hint) = match named.origin {
         LibrarySource::Config => (ErrorKind::Config, "leave the key empty"),
@@ -189,19 +191,19 @@ fn unusable(named: &LibraryCandidate, why: &str) -> Error {
     )
 }
 
-/// Forbids ONNX Runtime to report anything to its maker. The first thing that a program does.
+/// Forbids ONNX Runtime to report anything to its vendor. Must be the first thing that the program does.
 ///
 /// # Safety
-/// No other thread may run yet: the environment of the process is changed (setenv(3)).
+/// No other thread may run yet, because this changes the environment of the process (setenv(3)).
 #[allow(unsafe_code, reason = "the environment is all that the library looks at")]
 pub unsafe fn forbid_telemetry() {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe { std::env::set_var(NO_TELEMETRY, "1") };
 }
 
 /// Loads the library at `path`; the error is the end of the sentence "the file ...".
 fn open(path: &Path) -> std::result::Result<Runtime, String> {
-    // Links are followed: ONNX Runtime looks for its providers in the folder it is loaded from.
+    // Symbolic links are resolved, because ONNX Runtime looks for its providers in the folder it is loaded from.
     let path = path.canonicalize().map_err(|e| format!("cannot be opened: {e}"))?;
     let version = ort_version::version(&path)?;
     let builder = ort::init_from(&path).map_err(|e| format!("cannot be loaded: {e}"))?;
@@ -226,14 +228,14 @@ impl LibraryCandidate {
     }
 }
 
-/// The project's folder in the cache folder of the system, where it has one.
+/// The project's folder within the user's cache folder, if there is one.
 pub(super) fn cache_folder() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     Some(absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|h| h.join(".cache")))?.join(CACHE))
 }
 
-/// The library in `folder`: `libonnxruntime.so`, or the newest `libonnxruntime.so.1.N.M` where a package brings no
-/// plain name.
+/// The library in `folder`: `libonnxruntime.so`, or the newest `libonnxruntime.so.1.N.M` if a package has no plain
+/// name.
 fn library_in(folder: &Path) -> PathBuf {
     let plain = folder.join(LIBRARY);
     if plain.exists() {

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 use super::*;
 
-/// A file that begins like a library of another machine.
+/// Creates a file that begins like a library for another machine.
 fn foreign(path: &Path) {
     let mut bytes = vec![0u8; 8192];
     bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
@@ -24,7 +24,7 @@ fn loads_the_real_library_once() {
     let mut numbers = one.version.split('.').map(|n| n.parse::<u32>().unwrap());
     assert_eq!(numbers.next(), Some(1));
     assert!(numbers.next().unwrap() >= NEEDED_MINOR, "{}", one.version);
-    // Named in the config, too.
+    // The same when the configuration names it.
     assert_eq!(load(one.path.to_str().unwrap()).unwrap().path, one.path);
 }
 
@@ -44,13 +44,13 @@ fn a_named_library_is_used_or_is_an_error() {
     std::fs::write(&path, "not a library").unwrap();
     assert!(message(&path).0.contains("which is not a shared library (13 bytes, no ELF header)"));
     assert!(message(folder.path()).0.contains("which is a folder; name the library file in it"));
-    // A relative name, as a config file may have it.
+    // A relative name, as a configuration file may have it.
     assert!(
         message(Path::new("no/such.so"))
             .0
             .contains(&format!("{}/no/such.so", std::env::current_dir().unwrap().display()))
     );
-    // The errors before have not spoilt the real one.
+    // The earlier errors have not affected the real library.
     crate::encoder::tests::runtime();
 }
 

@@ -23,12 +23,12 @@ use crate::config::{self, Size};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{read_bounded, sha256_hex};
 
-/// A model that is ready to turn one prepared image at a time into its latent.
+/// An open model that turns one preprocessed image at a time into its latent.
 pub struct Encoder {
     pub(super) session: Session,
-    /// Only the output that is wanted is computed.
+    /// Restricts the run to the required output.
     pub(super) options: RunOptions<HasSelectedOutputs>,
-    /// Where input and output lie; without, ONNX Runtime puts them where it likes for each run.
+    /// Fixed buffers for input and output; without them, ONNX Runtime allocates anew for each run.
     pub(super) buffers: Option<BoundIo>,
     pub(super) what: String,
     pub(super) size: Size,
@@ -36,7 +36,7 @@ pub struct Encoder {
     pub(super) provider: &'static str,
     fallback: Option<String>,
     threads: usize,
-    /// How many images it takes at most at a time, and why; `None` where any number.
+    /// The maximum number of images at a time, and the reason; `None` means any number.
     pub(super) most_images: Option<(usize, String)>,
     sha256: String,
     pub(super) parts: Vec<FeatureSlice>,
@@ -47,7 +47,7 @@ pub struct Encoder {
     doubts: Vec<String>,
 }
 
-/// The model itself, and what is used of it.
+/// The bytes of a model, and which input and output are used.
 pub(super) struct ModelSlice<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) input: &'a str,
@@ -59,8 +59,8 @@ pub(super) struct ModelSlice<'a> {
 impl Encoder {
     /// Opens `model` for `config.input_size` pixels (0: the card's size), on the providers of `config`.
     ///
-    /// The file must have the SHA-256 of its card, the input, output and tapped tensors that card and `config` name, and
-    /// give a finite `[1, d]` for a fixed image.
+    /// The file must have the SHA-256 that its card states and the input, output and tapped tensors that the card and
+    /// `config` name, and it must give a finite `[1, d]` for a fixed image.
     ///
     /// # Errors
     /// Any of these does not hold, the input size is not allowed, or the provider cannot be used.
@@ -70,7 +70,8 @@ impl Encoder {
         memory_check::check(model, memory_check::available())?;
         let bytes = read_bounded(model, MAX_MODEL_BYTES)?;
         let what = model.display().to_string();
-        // First what it is: a file that is not ONNX has a wrong sum too, and that would say less.
+        // The file type comes first: a file that is not ONNX has a wrong checksum too, but that would be less
+        // helpful.
         let outline = ModelSignature::read(&bytes, &what)?;
         let sha256 = sha256_hex(&bytes);
         if sha256 != card.sha256 {
@@ -98,8 +99,8 @@ impl Encoder {
         Ok(encoder)
     }
 
-    /// Opens the ONNX file in `bytes`, with input `input` and output `output`, for images of `size`; checks all
-    /// but the SHA-256, and compares with nothing. `what` names it in errors.
+    /// Opens the ONNX file in `bytes`, with input `input` and output `output`, for images of `size`. Checks
+    /// everything but the SHA-256, and skips the parity gate. `what` names it in errors.
     ///
     /// # Errors
     /// As [`Encoder::open`].
@@ -117,8 +118,8 @@ impl Encoder {
         Ok(Self { sha256: sha256_hex(bytes), ..encoder })
     }
 
-    /// Opens `part` on the first provider of `config`, or on a later one where that is allowed and the ones before cannot be
-    /// opened, give no latent, or do not pass the `gate`.
+    /// Opens `part` on the first provider of `config`, or on a later one if fallback is allowed and the earlier ones
+    /// cannot be opened, give no latent, or do not pass the `gate`.
     pub(super) fn start(
         runtime: &Runtime,
         part: &ModelSlice,
@@ -195,13 +196,13 @@ impl Encoder {
         let bind = |encoder: &Self| {
             BoundIo::new(&encoder.session, [part.input, part.output], part.size, encoder.dim, place, library.as_deref())
         };
-        // With a graph no run may come before the buffers are bound: the graph is captured in it.
+        // With a CUDA graph no run may precede binding the buffers, because that first run captures the graph.
         let tried = if graph {
             encoder.capture(runtime, part, &bind).map(|()| None)
         } else {
             encoder.try_out(part.output).map(Some)
         };
-        // Ended in any case, so that nothing is measured from here on.
+        // Ends profiling in any case, so that later runs are not measured.
         if let Some(profile) = profile {
             encoder.placement = encoder.session.end_profiling().ok().and_then(|file| profile.read(&file));
         }
@@ -211,7 +212,7 @@ impl Encoder {
         Ok(encoder)
     }
 
-    /// What was opened, for the log.
+    /// Describes the opened model for the log.
     fn announce(&self) {
         let of = match (self.grid, self.parts.as_slice()) {
             (Some([h, w, d]), _) => format!(" (a grid of {h} x {w} cells of {d})"),
@@ -231,7 +232,7 @@ impl Encoder {
             self.first_millis
         );
         if let Some(placement) = &self.placement {
-            // On the CPU alone there is nothing to tell.
+            // On the CPU alone there is nothing to report.
             let told = format!("nodes of {} ran on: {}", self.what, placement.describe());
             if self.provider == "cpu" { tracing::debug!("{told}") } else { tracing::info!("{told}") }
         }
@@ -241,8 +242,8 @@ impl Encoder {
         }
     }
 
-    /// Runs the model on one image or several, without fixed buffers, and hands the output's shape and values to `take`; the
-    /// error is a complete message.
+    /// Runs the model on one image or several, without fixed buffers, and passes the output's shape and values to
+    /// `take`. The error is a complete message.
     pub(super) fn run<T>(
         &mut self,
         tensor: &[f32],
@@ -261,12 +262,12 @@ impl Encoder {
         take(shape, values).map_err(|why| format!("{what}: {why}"))
     }
 
-    /// `tensor`: one prepared image, [`Size::values`]; `out`: its latent as the model gives it, `dim` values.
-    /// Both are copied from and to where the model has them; nothing is allocated.
+    /// Encodes `tensor`, one preprocessed image with [`Size::values`] values, into `out`, its latent of `dim` values
+    /// as the model gives it. Copies both from and to the model's buffers; nothing is allocated.
     ///
     /// # Errors
-    /// A length is wrong or the inference fails. Values that are not finite are no error here: one odd frame must not
-    /// end a run, so the caller looks at the norm and counts.
+    /// A length is wrong or the inference fails. Values that are not finite are not an error here: one bad frame must
+    /// not end a run, so the caller checks the norm and counts such frames.
     pub fn encode(&mut self, tensor: &[f32], out: &mut [f32]) -> Result<()> {
         let (values, dim) = (self.size.values(), self.dim);
         if tensor.len() != values || out.len() != dim {
@@ -297,19 +298,20 @@ impl Encoder {
     pub fn size(&self) -> Size {
         self.size
     }
-    /// Values of a latent.
+    /// Number of values in a latent.
     pub fn dim(&self) -> usize {
         self.dim
     }
-    /// What the latent is joined from, in order; the lengths add up to [`Encoder::dim`]. One part where there are no taps.
+    /// The parts that the latent consists of, in order; their lengths add up to [`Encoder::dim`]. One part if there
+    /// are no taps.
     pub fn parts(&self) -> &[FeatureSlice] {
         &self.parts
     }
-    /// `[h, w, d]` where the latent is a grid: cell `(y, x)` is `latent[(y * w + x) * d..][..d]`.
+    /// `[h, w, d]` if the latent is a grid: cell `(y, x)` is `latent[(y * w + x) * d..][..d]`.
     pub fn grid(&self) -> Option<[usize; 3]> {
         self.grid
     }
-    /// The provider that is used, as in `encoder.providers`.
+    /// The provider in use, as in `encoder.providers`.
     pub fn provider(&self) -> &str {
         self.provider
     }
@@ -321,29 +323,29 @@ impl Encoder {
     pub fn sha256(&self) -> &str {
         &self.sha256
     }
-    /// How near the latents are to those of 32-bit floats on the CPU; `None` where they need not be asked.
+    /// How close the latents are to those of 32-bit floats on the CPU; `None` if no comparison is needed.
     pub fn parity(&self) -> Option<&ParityReport> {
         self.parity.as_ref()
     }
-    /// Where the nodes of the graph ran in the first inference; `None` where it could not be measured.
+    /// Where the nodes of the graph ran in the first inference; `None` if it could not be measured.
     pub fn placement(&self) -> Option<&Placement> {
         self.placement.as_ref()
     }
-    /// Time of the first inference, milliseconds; the memory and kernels of later ones are got ready in it.
+    /// Time of the first inference, milliseconds; it includes preparing memory and kernels for later ones.
     pub fn first_millis(&self) -> f64 {
         self.first_millis
     }
-    /// What makes it doubtful whether the latents are good for anything.
+    /// Warnings about the quality of the latents.
     pub fn doubts(&self) -> &[String] {
         &self.doubts
     }
-    /// Why the first provider of the list is not used, where that was allowed.
+    /// Why the first provider of the list is not used, if a fallback took its place.
     pub fn fallback(&self) -> Option<&str> {
         self.fallback.as_deref()
     }
 }
 
-/// Why the providers before were not used.
+/// Explains why the earlier providers were not used.
 fn told(failed: &[Error]) -> String {
     failed.iter().map(Error::chain).collect::<Vec<_>>().join("; ")
 }

@@ -17,7 +17,7 @@ fn config() -> config::Encoder {
     config::Encoder { threads: 1, ..config::Encoder::default() }
 }
 
-/// The message with which a test model is refused under the card of the test encoder with `output`.
+/// The message that refuses a test model under the card of the test encoder with `output`.
 fn refused(name: &str, output: &str) -> String {
     let bytes = std::fs::read(data(name)).unwrap();
     Encoder::from_bytes(&runtime(), &bytes, "image", output, Size::square(32), &config(), name).unwrap_err().to_string()
@@ -64,7 +64,7 @@ fn agrees_with_arithmetic() {
     for (plane, value) in out.iter().enumerate() {
         assert!((value - (plane as f32 + 3.0).sqrt()).abs() < 1e-5);
     }
-    // A frame that gives NaN is for the caller to notice; the next good one is fine again.
+    // The caller must notice a frame that gives NaN; the next good frame works again.
     encoder.encode(&vec![-10.0; 768], &mut out).unwrap();
     assert!(out.iter().all(|v| v.is_nan()));
     encoder.encode(&tensor, &mut out).unwrap();
@@ -159,7 +159,7 @@ fn files_that_are_not_the_cards_model() {
     let found = crate::files::sha256_file(&path).unwrap();
     assert!(text.contains(&format!("its SHA-256 is {found}, the card says {}", card().sha256)), "{text}");
 
-    // A whole file whose graph ONNX Runtime cannot run: a weight turned into another operator's name.
+    // A complete file whose graph ONNX Runtime cannot run: one weight has become another operator's name.
     let mut bytes = std::fs::read(data("tiny.onnx")).unwrap();
     let at = bytes.windows(4).position(|w| w == b"Relu").unwrap();
     bytes[at..at + 4].copy_from_slice(b"Rulu");

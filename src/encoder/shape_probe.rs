@@ -1,4 +1,4 @@
-//! Tensors within a model: what they are, found by running one image, and help for names that are not there.
+//! Determines the shapes of a model's tensors by running one image, and helps with names that do not exist.
 use ort::session::SessionInputValue;
 use ort::value::{TensorElementType, TensorRef};
 
@@ -12,10 +12,10 @@ use crate::onnx::graph_editor::{GraphEdit, GraphEditor};
 use crate::onnx::proto::ValueInfo;
 use strsim::levenshtein;
 
-/// Names that a message shows, of each sort.
+/// How many names of each kind a message shows.
 const SHOWN: usize = 5;
 
-/// A tensor as it is for one image.
+/// Shape and type of a tensor for one image.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ProbedShapes {
     pub(super) shape: Vec<usize>,
@@ -23,7 +23,7 @@ pub(super) struct ProbedShapes {
     pub(super) element: i32,
 }
 
-/// Refuses names that no tensor of the graph has, with help.
+/// Refuses names that no tensor of the graph has, and suggests others.
 pub(super) fn known(runtime: &Runtime, model: &GraphEditor, card: &ModelCard, tensors: &[String]) -> Found<()> {
     let known = model.graph().tensors();
     match tensors.iter().find(|name| !known.contains(&name.as_str())) {
@@ -46,14 +46,14 @@ pub(super) fn values(runtime: &Runtime, bytes: &[u8], card: &ModelCard, output: 
     Ok(tensor.try_extract_tensor::<f32>().map_err(failed)?.1.to_vec())
 }
 
-/// What `tensors` of the graph are for one image of the card's size, in the same order.
+/// Shapes and types of `tensors` of the graph for one image of the card's size, in the same order.
 pub(super) fn run(
     runtime: &Runtime,
     model: &GraphEditor,
     card: &ModelCard,
     tensors: &[String],
 ) -> Found<Vec<ProbedShapes>> {
-    // Without a type: ONNX Runtime knows it from the nodes.
+    // Without a type: ONNX Runtime infers it from the nodes.
     let mut outputs: Vec<ValueInfo> = Vec::new();
     for name in tensors {
         if !outputs.iter().any(|output| output.name == *name) {
@@ -89,7 +89,7 @@ pub(super) fn run(
     tensors.iter().map(seen).collect()
 }
 
-/// What to say when the graph has no tensor of this name: the nearest names, and some that are worth a try.
+/// The message when the graph has no tensor of this name: the most similar names, and some worth trying.
 fn unknown(runtime: &Runtime, model: &GraphEditor, card: &ModelCard, name: &str) -> String {
     let graph = model.graph();
     let last = name.rsplit('/').next().unwrap_or(name);

@@ -1,14 +1,14 @@
-//! Whether a model is what its card says, told from its outline before ONNX Runtime opens it.
+//! Checks a model's declared signature against its card before ONNX Runtime opens it.
 use super::input_adapter::InputAdapter;
 use super::onnx_signature::{FLOAT32, ModelSignature, TensorSpec, is_float};
 use crate::config::Size;
 use crate::error::{Error, Result};
 
-/// What to do about an output that is no vector.
+/// What to do about an output that is not a vector.
 pub(super) const NEEDS_VECTOR: &str = "a latent must be [n, d]; name such an output in the card, pool this one (taps = [\"output:mean\"]), or say kind = \
      \"grid\"";
 
-/// Names all at once that does not fit. `output`: `None` where what is read of the model is not its own output.
+/// Reports all mismatches at once. `output` is `None` if the latent is not read from the model's own output.
 pub(super) fn check(outline: &ModelSignature, input: &str, output: Option<&str>, size: Size, what: &str) -> Result<()> {
     let mut wrong = Vec::new();
     match outline.inputs.iter().find(|port| port.name == input) {
@@ -27,7 +27,7 @@ pub(super) fn check(outline: &ModelSignature, input: &str, output: Option<&str>,
     refused(outline, &wrong, what)
 }
 
-/// As [`check`], of a model as it is run: one image input and rows of floats, both declared as usual.
+/// Like [`check`], for a model as it is run: one image input and rows of floats, both declared as usual.
 pub(super) fn usual(outline: &ModelSignature, input: &str, output: &str, size: Size, what: &str) -> Result<()> {
     let mut wrong = Vec::new();
     if let Some(file) = outline.external.first() {
@@ -61,7 +61,7 @@ fn refused(outline: &ModelSignature, wrong: &[String], what: &str) -> Result<()>
     Err(Error::check_failed(format!("{what} does not fit its card:\n  {list}\n  The model has {}", outline.describe())))
 }
 
-/// Refuses a model whose weights are not in its file.
+/// Refuses a model whose weights are in other files.
 pub(super) fn whole(outline: &ModelSignature, model: &std::path::Path) -> Result<()> {
     let Some(file) = outline.external.first() else { return Ok(()) };
     let there = model.parent().is_some_and(|folder| folder.join(file).is_file());
@@ -73,7 +73,7 @@ pub(super) fn whole(outline: &ModelSignature, model: &std::path::Path) -> Result
     )))
 }
 
-/// The input must be one for images of this size.
+/// Checks that the input takes images of this size.
 fn check_input(port: &TensorSpec, size: Size) -> Option<String> {
     let form = match InputAdapter::of(port) {
         Ok(form) => form,

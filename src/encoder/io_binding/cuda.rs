@@ -36,8 +36,8 @@ impl CudaMemcpy {
         let runtime =
             unsafe { Library::new(name) }.map_err(|_why| in_library(&format!("its {name} cannot be loaded")))?;
         let missing = |symbol: &str| format!("{name} has no {symbol}");
-        // SAFETY: these are the declarations of cuda_runtime_api.h: cudaError_t and cudaMemcpyKind are ints, cudaStream_t is
-        // a pointer.
+        // SAFETY: these are the declarations of cuda_runtime_api.h: cudaError_t and cudaMemcpyKind are ints, and
+        // cudaStream_t is a pointer.
         let functions = unsafe {
             Self {
                 memcpy: *runtime.get::<Memcpy>(c"cudaMemcpy").map_err(|_why| missing("cudaMemcpy"))?,

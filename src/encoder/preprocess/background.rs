@@ -1,22 +1,23 @@
-//! What a fixed camera sees when nothing happens.
+//! Models what a fixed camera sees when nothing happens.
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::frame::Timestamp;
 
-/// Rows of the small picture that is compared; a block is 3 x 3 of its pixels.
+/// Rows of the small image that is compared; a block is 3 x 3 of its pixels.
 pub(super) const ROWS: u32 = 96;
-/// Time between two frames that go into the mean.
+/// Time between two frames that update the mean.
 const PERIOD_NS: i64 = 500_000_000;
-/// Frames in the mean before it is used.
+/// Number of frames in the mean before it is used.
 const WARM_UP: u64 = 20;
-/// A camera whose pixels are further from their mean than this (median over pixels) moves.
+/// If the median distance of pixels from their mean exceeds this, the camera is moving.
 const MOVES: f32 = 0.05;
 
-/// Running mean, per pixel, of small exposure-normalised pictures of one camera, and how far frames are from it.
+/// Running mean, per pixel, of small exposure-normalised images of one camera, and the mean distance of frames from
+/// it.
 ///
-/// `B += a (y - B)` and `D += a (|y - B| - D)` twice a second, with `a = 1 / n` for the `n`th picture, but never less than
-/// half a second in `preprocess.background_secs`: what stands still for so long becomes background.
+/// Twice a second, `B += a (y - B)` and `D += a (|y - B| - D)` with `a = 1 / n` for the `n`th image, but at least
+/// half a second divided by `preprocess.background_secs`: what stands still for that long becomes background.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BackgroundModel {
     state: BackgroundState,
@@ -24,28 +25,28 @@ pub struct BackgroundModel {
     mean: Vec<f32>,
     /// `[96, width]`, mean over the channels.
     deviation: Vec<f32>,
-    /// Median of `deviation`; where there is none yet, infinite.
+    /// Median of `deviation`; infinite until there is one.
     moves: f32,
 }
 
-/// What a [`BackgroundModel`] remembers beside its pictures, for a checkpoint.
+/// The state of a [`BackgroundModel`] apart from its images, for a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackgroundState {
     /// Width and height of the camera's frames, pixels.
     pub frame: [u32; 2],
-    /// Width of the small picture.
+    /// Width of the small image.
     pub width: u32,
-    /// Frames in the mean.
+    /// Number of frames in the mean.
     pub count: u64,
-    /// Capture time of the last of them, nanoseconds.
+    /// Capture time of the last frame in the mean, nanoseconds.
     pub last_ns: i64,
 }
 
 impl BackgroundModel {
-    /// Nothing seen yet of frames of `frame` pixels.
+    /// A background for frames of `frame` pixels, before the first frame.
     pub(super) fn new(frame: [u32; 2]) -> Self {
         let (w, h) = (u64::from(frame[0]), u64::from(frame[1].max(1)));
-        // The aspect of the frame in whole blocks; a frame of odd shape is squeezed.
+        // Keeps the aspect ratio of the frame in whole blocks; frames of extreme shapes are squeezed.
         let blocks = (w * u64::from(ROWS / 3) + h / 2) / h;
         let width = 3 * blocks.clamp(1, 256) as u32;
         let pixels = (ROWS * width) as usize;
@@ -53,15 +54,15 @@ impl BackgroundModel {
         Self { state, mean: vec![0.0; 3 * pixels], deviation: vec![0.0; pixels], moves: f32::INFINITY }
     }
 
-    /// What to save: the state, the mean and the deviations.
+    /// Returns what to save: the state, the mean and the deviations.
     pub fn save(&self) -> (&BackgroundState, &[f32], &[f32]) {
         (&self.state, &self.mean, &self.deviation)
     }
 
-    /// As saved.
+    /// Restores a saved background.
     ///
     /// # Errors
-    /// The parts do not fit together, or are not finite.
+    /// The parts do not match each other, or are not finite.
     pub fn restore(state: BackgroundState, mean: Vec<f32>, deviation: Vec<f32>) -> Result<Self> {
         let new = Self::new(state.frame);
         let finite = mean.iter().chain(&deviation).all(|x| x.is_finite());
@@ -77,7 +78,7 @@ impl BackgroundModel {
         Ok(background)
     }
 
-    /// It belongs to frames of this size.
+    /// True if it belongs to frames of this size.
     pub(super) fn fits(&self, frame: [u32; 2]) -> bool {
         self.state.frame == frame
     }
@@ -90,12 +91,12 @@ impl BackgroundModel {
         &self.mean
     }
 
-    /// Enough was seen, and the camera stands still.
+    /// True if it has seen enough frames and the camera is fixed.
     pub fn usable(&self) -> bool {
         self.warm() && self.moves < MOVES
     }
 
-    /// Enough was seen to tell whether the camera stands still.
+    /// True if it has seen enough frames to tell whether the camera is fixed.
     pub fn warm(&self) -> bool {
         self.state.count >= WARM_UP
     }
@@ -105,7 +106,7 @@ impl BackgroundModel {
         self.moves
     }
 
-    /// Takes the small picture `y: [96, width, 3]` of a frame in, where one is due; true if so.
+    /// Updates the mean with the small image `y: [96, width, 3]` of a frame if an update is due; returns true if so.
     pub(super) fn observe(&mut self, y: &[f32], stamp: Timestamp, memory_secs: f64) -> bool {
         let passed = stamp.0.saturating_sub(self.state.last_ns);
         if self.state.count > 0 && (0..PERIOD_NS).contains(&passed) {

@@ -3,7 +3,7 @@ use super::*;
 
 const SECOND: i64 = 1_000_000_000;
 
-/// A small picture with one value everywhere, but for `odd` pixels at its start, which are 0.
+/// A small image with one value everywhere, except for its first `odd` pixels, which are 0.
 fn picture(background: &BackgroundModel, value: f32, odd: usize) -> Vec<f32> {
     let mut y = vec![value; background.mean.len()];
     y[..3 * odd].fill(0.0);
@@ -22,7 +22,7 @@ fn is_a_mean_that_forgets_and_takes_a_frame_every_half_second() {
     let mut background = BackgroundModel::new([128, 128]);
     assert!(!background.warm() && !background.usable());
     let memory = 10.0;
-    // Ten frames a second: one in five counts.
+    // At ten frames a second, one frame in five counts.
     for i in 0..100 {
         let y = picture(&background, if i % 10 == 0 { 0.2 } else { 0.6 }, 0);
         let due = background.observe(&y, Timestamp(i * SECOND / 10), memory);
@@ -30,10 +30,10 @@ fn is_a_mean_that_forgets_and_takes_a_frame_every_half_second() {
     }
     assert_eq!(background.state.count, 20);
     assert!(background.mean.iter().all(|m| (m - 0.4).abs() < 1e-6), "{}", background.mean[0]);
-    // A clock that steps back is no reason to stop.
+    // A clock that steps back must not stop the updates.
     let y = picture(&background, 0.4, 0);
     assert!(background.observe(&y, Timestamp(0), memory));
-    // What stands still for long becomes background: 1 - exp(-1) of the way after the time constant.
+    // What stands still long enough becomes background: 1 - exp(-1) of the way after the time constant.
     let y = picture(&background, 0.9, 0);
     (1..=20).for_each(|i| assert!(background.observe(&y, Timestamp(i * SECOND / 2), memory)));
     let way = (background.mean[0] - 0.4) / 0.5;
@@ -44,7 +44,7 @@ fn is_a_mean_that_forgets_and_takes_a_frame_every_half_second() {
 fn tells_a_camera_that_moves_from_one_that_stands() {
     let (mut fixed, mut moving) = (BackgroundModel::new([96, 96]), BackgroundModel::new([96, 96]));
     for i in 0..40 {
-        // A fifth of the pixels changes before the fixed camera, all of them before the moving one.
+        // A fifth of the pixels changes in front of the fixed camera, all of them in front of the moving one.
         let y = picture(&fixed, 0.5, if i % 2 == 0 { fixed.deviation.len() / 5 } else { 0 });
         fixed.observe(&y, Timestamp(i * SECOND), 600.0);
         let y = picture(&moving, if i % 2 == 0 { 0.3 } else { 0.6 }, 0);

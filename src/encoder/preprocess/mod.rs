@@ -1,4 +1,4 @@
-//! From a frame to the encoder's input, as Pillow and torchvision prepare it.
+//! Preprocesses a frame into the encoder's input, as Pillow and torchvision do.
 use std::cmp::Ordering;
 
 mod background;
@@ -17,45 +17,45 @@ pub use motion_crop::CropRect;
 use motion_crop::MotionCropper;
 use resample::{Resample, Span};
 
-/// Frame in, `tensor[(plane * height + y) * width + x] = (min(g * value / 255, 1) - mean) / std` out.
+/// Maps a frame to `tensor[(plane * height + y) * width + x] = (min(g * value / 255, 1) - mean) / std`.
 ///
-/// `g` is 1, or where the card has an exposure level the gain that brings the mean of the resized picture to it.
-/// The resize is Pillow's `BILINEAR`, to the bit of its 8-bit arithmetic. Where the card says
-/// so, only the window around what moves before a fixed camera is resized, with the gain of the whole frame.
+/// `g` is 1 or, if the card has an exposure level, the gain that brings the mean of the resized image to that level.
+/// The resize is bit-identical to Pillow's 8-bit `BILINEAR`. If the card asks for it, only the window around motion
+/// in front of a fixed camera is resized, with the gain of the whole frame.
 ///
-/// Buffers are kept: after the first frame nothing is allocated. (A background that changes is sorted twice a second.)
+/// Buffers are reused: after the first frame nothing is allocated. (A changing background is sorted twice a second.)
 #[derive(Debug)]
 pub struct Preprocessor {
     size: Size,
     fit: ResizeMode,
     planes: [Plane; 3],
-    /// The mean level that frames are brought to, 0 to 1; `None`: they stay as they are.
+    /// The mean level that frames are brought to, 0 to 1; `None` leaves the exposure unchanged.
     exposure: Option<f32>,
-    /// What `planes` hold the values for.
+    /// The gain that `planes` hold the values for.
     gain: f32,
     resized: Resample,
     motion: Option<MotionCropper>,
-    /// Of the last frame.
+    /// Result of the last frame.
     last: Last,
-    /// Working memory of a view.
+    /// Working memory for augmented views.
     scratch: Vec<f32>,
 }
 
-/// What became of a frame.
+/// How a frame was resized.
 #[derive(Debug, Clone, Copy, Default)]
 struct Last {
     window: Option<CropRect>,
-    /// Left, top, width and height of the part of the window or the frame that was resized.
+    /// Left, top, width and height of the resized part of the window or the frame.
     region: [f64; 4],
     /// Sum of the resized pixels.
     sum: u64,
 }
 
 impl Preprocessor {
-    /// Prepares for a model with `card` at `size`; unset: the card's.
+    /// Prepares for a model with `card` at `size`; the card's own size if unset.
     ///
     /// # Errors
-    /// `size` is not what the card allows.
+    /// The card does not allow `size`.
     pub fn new(card: &ModelCard, size: Size) -> Result<Self> {
         let card = card.clone().sized(size)?;
         Ok(Self {
@@ -71,8 +71,8 @@ impl Preprocessor {
         })
     }
 
-    /// Goes on with the background `background` of a fixed camera (`None`: that which it has); `learns`: which goes on
-    /// changing with every frame. Without `preprocess.motion_crop` this does nothing.
+    /// Continues with `background` (`None` keeps the current one); `learns` says whether frames still update it.
+    /// Without `preprocess.motion_crop` this does nothing.
     pub fn start(&mut self, background: Option<BackgroundModel>, learns: bool) {
         if let Some(motion) = &mut self.motion {
             motion.start(background, learns);
@@ -84,22 +84,22 @@ impl Preprocessor {
         self.size
     }
 
-    /// The background, where windows are cut.
+    /// The background, if motion cropping is on.
     pub fn background(&self) -> Option<&BackgroundModel> {
         self.motion.as_ref().map(MotionCropper::background)
     }
 
-    /// The background, where the last frame has changed it.
+    /// The background, if the last frame has changed it.
     pub fn updated(&self) -> Option<&BackgroundModel> {
         self.motion.as_ref().filter(|motion| motion.updated).map(MotionCropper::background)
     }
 
-    /// The window of the last frame; `None`: it was the whole frame.
+    /// The window of the last frame; `None` if the whole frame was used.
     pub fn window(&self) -> Option<CropRect> {
         self.last.window
     }
 
-    /// Left, top, width and height of the part of the last frame (or of its window) that was resized, in its pixels.
+    /// Left, top, width and height of the resized part of the last frame (or of its window), in its pixels.
     pub fn region(&self) -> [f64; 4] {
         self.last.region
     }
@@ -107,7 +107,7 @@ impl Preprocessor {
     /// Fills `tensor` (three planes of the input's size, one after the other) from `frame`.
     ///
     /// # Errors
-    /// The frame is empty or has not `width * height * 3` bytes, or `tensor` has another length.
+    /// The frame is empty or does not have `width * height * 3` bytes, or `tensor` has the wrong length.
     pub fn run(&mut self, frame: &Frame, tensor: &mut [f32]) -> Result<()> {
         self.check(frame, tensor)?;
         let failed = |e: Error| Error::runtime(format!("frame {}", frame.index)).with_source(e);
@@ -141,15 +141,15 @@ impl Preprocessor {
         Ok(())
     }
 
-    /// Fills `tensor` from `view` of the frame that [`Preprocessor::run`] had last, `frame`.
+    /// Fills `tensor` from `view` of `frame`, which must be the last frame that [`Preprocessor::run`] processed.
     ///
-    /// A brighter view is exposed as a brighter frame would be.
+    /// A brighter view gets the exposure of a brighter frame.
     ///
     /// # Errors
     /// As [`Preprocessor::run`].
     pub fn view(&mut self, frame: &Frame, view: &Augmentation, tensor: &mut [f32]) -> Result<()> {
         self.check(frame, tensor)?;
-        // What was resized still shows the frame, unless another part of it is wanted.
+        // The resized image still shows the frame, so it can be reused unless the view crops another part.
         if let Some([r, x, y]) = view.crop {
             let [left, top, wide, high] = self.last.region;
             let spans = [
@@ -165,7 +165,7 @@ impl Preprocessor {
         view.apply(self.size.dims(), self.resized.pixels_mut(), &mut self.scratch);
         if let Some(level) = self.exposure {
             let gain = match (&self.motion, self.last.window) {
-                // The frame around the window would be as much brighter as the window is.
+                // The frame around the window would be brighter by the same factor as the window.
                 (Some(motion), Some(_)) => {
                     let ratio = self.last.sum as f64 / sum(self.resized.pixels()).max(1) as f64;
                     (f64::from(motion.gain) * ratio).min(f64::from(MAX_GAIN)) as f32
@@ -196,7 +196,7 @@ impl Preprocessor {
         Ok(())
     }
 
-    /// What was resized into `tensor`.
+    /// Writes the resized image to `tensor`.
     fn fill(&self, tensor: &mut [f32]) {
         let pixels = self.resized.pixels();
         for (plane, out) in self.planes.iter().zip(tensor.chunks_exact_mut(pixels.len() / 3)) {
@@ -206,7 +206,7 @@ impl Preprocessor {
         }
     }
 
-    /// Tables for another gain.
+    /// Rebuilds the tables for another gain.
     fn expose(&mut self, gain: f32) {
         if self.gain.to_bits() != gain.to_bits() {
             self.planes.iter_mut().for_each(|plane| plane.fill(gain));
@@ -218,11 +218,11 @@ impl Preprocessor {
 /// One plane of the input.
 #[derive(Debug)]
 struct Plane {
-    /// The channel of the RGB frame that it shows.
+    /// The channel of the RGB frame that this plane shows.
     channel: usize,
     mean: f32,
     std: f32,
-    /// The normalised value of each of the 256 levels of a pixel.
+    /// The normalised value of each of the 256 pixel levels.
     levels: Box<[f32; 256]>,
 }
 
@@ -241,16 +241,16 @@ impl Plane {
     }
 }
 
-/// At least one pixel, and `width * height * 3` bytes.
+/// True if the frame has at least one pixel, and `width * height * 3` bytes.
 pub(super) fn is_whole(frame: &Frame) -> bool {
     let bytes = u64::from(frame.width).checked_mul(u64::from(frame.height)).and_then(|n| n.checked_mul(3));
     bytes.is_some_and(|n| n > 0 && n == frame.pixels.len() as u64)
 }
 
-/// What of a frame of `[width, height]` pixels becomes the input, along the columns and along the rows.
+/// Which part of a frame of `[width, height]` pixels becomes the input, across the columns and down the rows.
 ///
-/// `crop` is torchvision's `Resize` and `CenterCrop`: the frame is scaled until it covers the input, its longer axis to
-/// `int(side * long / short)`, and of that the middle is kept, from `int(round((longer - side) / 2))` on, where Python
+/// `crop` is torchvision's `Resize` and `CenterCrop`: the frame is scaled until it covers the input, its longer axis
+/// to `int(side * long / short)`. The middle of that is kept, from `int(round((longer - side) / 2))` on, where Python
 /// rounds halves to even.
 fn spans(fit: ResizeMode, frame: [u32; 2], size: Size) -> [Span; 2] {
     let size = [size.width, size.height];
@@ -266,7 +266,7 @@ fn spans(fit: ResizeMode, frame: [u32; 2], size: Size) -> [Span; 2] {
         let left_over = longer - u64::from(size[axis]);
         let half = left_over / 2;
         let start = if left_over % 2 == 1 && half % 2 == 1 { half + 1 } else { half };
-        // A sliver of a frame would be longer than any picture: then what is kept is so long.
+        // An extremely narrow frame could exceed the largest length, so the length is clamped.
         let fits = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
         spans[axis] = Span { total: fits(longer), start: fits(start), ..spans[axis] };
     }

@@ -1,4 +1,4 @@
-//! The crop around what moves, before a fixed camera.
+//! Crops the window around motion in front of a fixed camera.
 use super::background::{BackgroundModel, ROWS};
 use super::resample::Resample;
 use crate::config::Size;
@@ -7,44 +7,44 @@ use crate::encoder::exposure::gain;
 use crate::error::Result;
 use crate::frame::Frame;
 
-/// Mean level that frames are compared at, where the card says none.
+/// Mean level at which frames are compared if the card sets none.
 const LEVEL: f32 = 0.45;
 /// A block differs from the background by more than this ...
 const LEAST_DISTANCE: f32 = 0.08;
-/// ... and by more than so many times the median of all blocks.
+/// ... and by more than this many times the median of all blocks.
 const TIMES_MEDIAN: f32 = 2.5;
-/// Share of the blocks that must differ: less is noise, more is no object but a change of the scene.
+/// Share of the blocks that must differ: less is noise, more is a change of the whole scene.
 const SHARE: std::ops::RangeInclusive<f32> = 0.005..=0.6;
-/// Half the side of the window in standard deviations of the distance from its centre.
+/// Half the side of the window, in standard deviations of the distance from its centre.
 const SPREADS: f32 = 2.2;
-/// Half the side of the window at least, blocks.
+/// Minimum of half the side of the window, blocks.
 const LEAST_HALF_SIDE: f32 = 6.0;
 
-/// Edges of a window in the frame's pixels: left, top, right, bottom (the last two not in it). It may reach beyond the
-/// frame, which is reflected there.
+/// Edges of a window in pixels of the frame: left, top, right, bottom (the last two exclusive). It may extend beyond
+/// the frame, which is reflected there.
 pub type CropRect = [i32; 4];
 
 /// Finds and cuts windows.
 #[derive(Debug)]
 pub(super) struct MotionCropper {
     background: BackgroundModel,
-    /// The background goes on learning.
+    /// Whether frames still update the background.
     learns: bool,
     memory_secs: f64,
     level: f32,
     /// Height over width of the encoder's input.
     aspect: f32,
     small: Resample,
-    /// The small picture, exposure-normalised: `[96, width, 3]`.
+    /// The small image, exposure-normalised: `[96, width, 3]`.
     y: Vec<f32>,
-    /// Distance of each block from the background, `[32, width / 3]`, and the same sorted.
+    /// Distance of each block from the background, `[32, width / 3]`; `sorted` holds the same values in order.
     distances: Vec<f32>,
     sorted: Vec<f32>,
-    /// What was cut out last, RGB.
+    /// The last window that was cut, RGB.
     cut: Vec<u8>,
     /// The gain of the last frame.
     pub(super) gain: f32,
-    /// The last frame changed the background.
+    /// Whether the last frame changed the background.
     pub(super) updated: bool,
 }
 
@@ -67,7 +67,7 @@ impl MotionCropper {
         }
     }
 
-    /// Goes on with `background`; `learns`: which goes on changing.
+    /// Continues with `background`; `learns` says whether frames still update it.
     pub(super) fn start(&mut self, background: Option<BackgroundModel>, learns: bool) {
         self.learns = learns;
         if let Some(background) = background {
@@ -80,7 +80,7 @@ impl MotionCropper {
         &self.background
     }
 
-    /// The window of a frame, `None` where it is the whole frame; the background learns from the frame afterwards.
+    /// Returns the window of a frame, or `None` for the whole frame, and then updates the background from the frame.
     ///
     /// # Errors
     /// The frame cannot be resized.
@@ -103,11 +103,11 @@ impl MotionCropper {
         Ok(window)
     }
 
-    /// With `d` the distance of a block (3 x 3 small pixels, mean over these and the channels) from the background, and
-    /// `m = d > max(.08, 2.5 median d)`: a square around the mean of block positions weighted by `d m`, half its side
-    /// `max(6, 2.2 s + 1)` blocks, `s` the larger of the two weighted standard deviations; for an input that is not square,
-    /// the smallest window of its aspect around that. `None` where fewer than .5 % or
-    /// more than 60 % of the blocks differ.
+    /// Let `d` be the distance of a block (3 x 3 small pixels, mean over these and the channels) from the background,
+    /// and `m = d > max(.08, 2.5 median d)`. The window is a square around the mean of the block positions weighted
+    /// by `d m`, with half its side `max(6, 2.2 s + 1)` blocks, where `s` is the larger of the two weighted standard
+    /// deviations. For an input that is not square, it is the smallest window of the input's aspect ratio around that
+    /// square. `None` if fewer than .5 % or more than 60 % of the blocks differ.
     fn window(&mut self, frame: &Frame) -> Option<CropRect> {
         let (across, down) = (self.background.width() as usize / 3, ROWS as usize / 3);
         self.distances.clear();
@@ -134,14 +134,15 @@ impl MotionCropper {
         let block = [frame.width as f32 / across as f32, frame.height as f32 / down as f32];
         let half = (SPREADS * variance.sqrt() + 1.0).max(LEAST_HALF_SIDE) * block[1];
         let (cx, cy) = ((cx + 0.5) * block[0], (cy + 0.5) * block[1]);
-        // The larger side is that of the square; the smaller one would cut off what moves.
+        // The shorter side is that of the square; making the longer side that of the square would cut off moving
+        // parts.
         let (across, down) = (half * self.aspect.recip().max(1.0), half * self.aspect.max(1.0));
         let (left, top) = ((cx - across).round() as i32, (cy - down).round() as i32);
         let (wide, high) = ((2.0 * across).round() as i32, (2.0 * down).round() as i32);
         (wide > 0 && high > 0).then_some([left, top, left + wide, top + high])
     }
 
-    /// The pixels of `window`, its width and height; beyond the borders the frame is reflected.
+    /// The pixels of `window`, its width and its height; the frame is reflected beyond its borders.
     pub(super) fn cut(&mut self, frame: &Frame, window: CropRect) -> (&[u8], u32, u32) {
         let [left, top, right, bottom] = window;
         self.cut.clear();
@@ -155,13 +156,13 @@ impl MotionCropper {
         (&self.cut, (right - left) as u32, (bottom - top) as u32)
     }
 
-    /// What was cut out last.
+    /// The last window that was cut.
     pub(super) fn last(&self) -> &[u8] {
         &self.cut
     }
 }
 
-/// The small picture that a background is compared with.
+/// The small image that is compared with the background.
 fn small(background: &BackgroundModel) -> Size {
     Size { height: ROWS, width: background.width() }
 }

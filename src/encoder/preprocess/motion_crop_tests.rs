@@ -4,7 +4,7 @@ use crate::frame::Timestamp;
 
 const SIDE: i32 = 96;
 
-/// A striped wall with a bright square of `size` pixels at `(x, y)`; `light` times as bright.
+/// A striped wall with a bright square of `size` pixels at `(x, y)`; `light` scales the brightness.
 fn scene(x: i32, y: i32, size: i32, light: f32, number: i64) -> Frame {
     let mut pixels = Vec::new();
     for at in 0..SIDE * SIDE {
@@ -17,7 +17,7 @@ fn scene(x: i32, y: i32, size: i32, light: f32, number: i64) -> Frame {
     Frame { width, height, pixels, stamp: Timestamp(number * 1_000_000_000), ..Frame::default() }
 }
 
-/// Knows the wall.
+/// A cropper that has learned the wall as background.
 fn warm() -> MotionCropper {
     let mut motion = MotionCropper::new(600.0, Some(0.45), Size::square(32));
     for i in 0..40 {
@@ -31,7 +31,7 @@ fn the_window_lies_around_what_moves_whatever_the_light() {
     for light in [1.0, 0.5, 1.2] {
         let mut motion = warm();
         let [left, top, right, bottom] = motion.look(&scene(60, 30, 12, light, 50)).unwrap().unwrap();
-        // Blocks are 3 pixels; 4 x 4 blocks differ: s = sqrt(1.25), and half the side is at least 6 blocks.
+        // Blocks are 3 pixels wide; 4 x 4 blocks differ, so s = sqrt(1.25), and half the side is at least 6 blocks.
         let half = 3.0 * (2.2 * 1.25f32.sqrt() + 1.0).max(6.0);
         for (edge, right) in [(left, 66.0 - half), (right, 66.0 + half), (top, 36.0 - half), (bottom, 36.0 + half)] {
             assert!((edge as f32 - right).abs() <= 1.5, "{light}: {edge}, not {right}");
@@ -56,7 +56,7 @@ fn a_camera_that_moves_is_never_cropped() {
     let mut motion = MotionCropper::new(600.0, None, Size::square(32));
     for i in 0..100 {
         let mut frame = scene(40, 40, 20, 1.0, i);
-        // The wall goes by.
+        // The wall moves past the camera.
         frame.pixels.rotate_left(3 * (i as usize * 29 % 96));
         frame.pixels.iter_mut().step_by(2).for_each(|v| *v = v.wrapping_mul(3));
         assert_eq!(motion.look(&frame).unwrap(), None);
@@ -86,7 +86,7 @@ fn windows_beyond_the_frame_show_its_reflection() {
     let row = |y: usize| cut.iter().skip(27 * y).step_by(3).take(9).copied().collect::<Vec<u8>>();
     assert_eq!(row(1), [2, 1, 0, 1, 2, 3, 4, 3, 2]);
     assert_eq!((row(0)[2], row(2)[2], row(4)[2], row(5)[2], row(6)[2]), (5, 5, 15, 10, 5));
-    // A frame of one pixel is itself everywhere.
+    // A one-pixel frame reflects to itself everywhere.
     let dot = Frame { width: 1, height: 1, pixels: vec![1, 2, 3], ..Frame::default() };
     assert_eq!(motion.cut(&dot, [-1, 0, 1, 1]).0, [1, 2, 3, 1, 2, 3]);
 }

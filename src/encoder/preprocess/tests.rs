@@ -66,7 +66,7 @@ fn sizes_may_change_and_nothing_is_left_behind() {
     }
     prepare.run(&small, &mut two).unwrap();
     assert_eq!(one, two);
-    // A frame of the input's size goes through as it is.
+    // A frame of the input's size passes through unchanged.
     assert_eq!(one[32 * 32], (1.0 / 255.0 - 0.456) / 0.224);
 }
 
@@ -118,7 +118,7 @@ fn bad_frames_are_refused() {
     assert!(Preprocessor::new(&card(), Size::square(33)).is_err());
 }
 
-/// A wall of one colour with a square before it.
+/// A wall of one colour with a square in front of it.
 fn fixed_camera(number: i64, square: bool) -> Frame {
     let inside = |i: usize| (30..60).contains(&(i / 3 % 96)) && (10..40).contains(&(i / 288));
     let value = |i: usize| if square && inside(i) { [250, 120, 40][i % 3] } else { [70, 90, 80][i % 3] };
@@ -175,12 +175,12 @@ fn views_are_of_the_frame_and_exposed_like_frames() {
         let near = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         prepare.start(None, false);
         assert_eq!(again(&mut prepare, Augmentation::default()), tensor);
-        // Light alone is taken out by the exposure again, up to rounding; where exposure is off it stays.
+        // Exposure normalisation removes a change of light alone, up to rounding; without it the change stays.
         let dim = Augmentation { colour: Some([0.7, 1.0, 1.0]), ..Augmentation::default() };
         assert!(near(&again(&mut prepare, dim), &tensor) < 0.06);
         let mut off = Preprocessor::new(&ModelCard { exposure: None, ..card() }, Size::square(32)).unwrap();
         assert!(near(&again(&mut off, dim), &again(&mut off, Augmentation::default())) > 0.5);
-        // The whole as its own window, and a window of the upper left quarter.
+        // The whole frame as its own window, and a window of the upper left quarter.
         let crop = |r: f64| Augmentation { crop: Some([r, 0.0, 0.0]), ..Augmentation::default() };
         assert_eq!(again(&mut prepare, crop(1.0)), tensor);
         assert!(near(&again(&mut prepare, crop(0.5)), &tensor) > 0.3);

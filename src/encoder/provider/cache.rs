@@ -1,5 +1,6 @@
-//! Where built engines are kept, and under which name: an engine belongs to one model, input, precision, version of
-//! TensorRT and GPU, and a name that says less brings up the engine of another (ONNX Runtime names them by the graph only).
+//! Where built engines are cached, and under which name. An engine belongs to one model, input, precision, version of
+//! TensorRT and GPU; a name without all of these would load the wrong engine (ONNX Runtime names engines by the graph
+//! only).
 use std::path::{Path, PathBuf};
 
 use super::dependencies;
@@ -7,16 +8,16 @@ use crate::config::{self, Size};
 use crate::encoder::runtime::{self, Runtime};
 use crate::files::sha256_hex;
 
-/// Hexadecimal digits of the prefix: enough that two never meet.
+/// Number of hexadecimal digits in the prefix: enough to rule out collisions.
 const DIGITS: usize = 16;
 
-/// The folder of engines of TensorRT; `None` where nothing is to be kept or no folder is known.
+/// The folder of TensorRT engines; `None` if caching is off or no folder is known.
 pub(super) fn engines(config: &config::Encoder) -> Option<PathBuf> {
     let wanted = config.tensorrt.engine_cache || config.tensorrt.timing_cache;
     folder(&config.tensorrt.cache_folder, "tensorrt").filter(|_| wanted)
 }
 
-/// The folder of compiled models of OpenVINO.
+/// The folder of compiled OpenVINO models.
 pub(super) fn blobs(config: &config::Encoder) -> Option<PathBuf> {
     folder(&config.openvino.cache_folder, "openvino").filter(|_| config.openvino.cache)
 }
@@ -25,12 +26,12 @@ fn folder(named: &str, own: &str) -> Option<PathBuf> {
     if named.is_empty() {
         return Some(runtime::cache_folder()?.join(own));
     }
-    // Absolute: ONNX Runtime would look in the folder where the program runs.
+    // Absolute, because ONNX Runtime would resolve it against the working directory.
     std::path::absolute(named).ok()
 }
 
-/// What the names of engines begin with: `afterimage-` and digits of a hash of the model's bytes, input, precision and
-/// options that are built in, version of TensorRT and GPU.
+/// Prefix of the names of engines: `afterimage-` and the digits of a hash of the model's bytes, its input, the
+/// precision and the options that the engine depends on, the version of TensorRT, and the GPU.
 pub(super) fn prefix(runtime: &Runtime, bytes: &[u8], input: &str, size: Size, config: &config::Encoder) -> String {
     let trt = &config.tensorrt;
     let options = format!(
@@ -58,8 +59,8 @@ pub(super) fn prefix(runtime: &Runtime, bytes: &[u8], input: &str, size: Size, c
     format!("afterimage-{}", &digest[..DIGITS])
 }
 
-/// The GPUs as the system below `root` (`/`) names them: of cards by the driver, of boards by the device tree; empty where
-/// neither says anything.
+/// Names of the GPUs as the system below `root` (`/`) reports them: graphics cards from the driver, boards from the
+/// device tree; empty if neither reports any.
 pub fn gpus(root: &Path) -> String {
     let mut found = Vec::new();
     let cards = std::fs::read_dir(root.join("proc/driver/nvidia/gpus")).into_iter().flatten().flatten();

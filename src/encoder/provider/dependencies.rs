@@ -1,7 +1,7 @@
-//! Why a provider's library does not load: the shared libraries that it needs and the system lacks.
+//! Explains why a provider's library does not load: finds the shared libraries that it needs and the system lacks.
 //!
-//! The loader stops at the first missing library; this finds all of them. It searches as the loader does: in the library's
-//! own `RUNPATH`, then as `dlopen` finds a bare name.
+//! The loader stops at the first missing library; this finds all of them. It searches as the loader does: in the
+//! library's own `RUNPATH`, then wherever `dlopen` finds a bare name.
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::encoder::elf_deps;
 /// Names of the TensorRT library that reports its version.
 const TENSORRT: &[&str] = &["libnvinfer.so.10", "libnvinfer.so.11", "libnvinfer.so.8"];
 
-/// The library of a provider, beside ONNX Runtime; `None` for providers that are part of it.
+/// The provider's own library, next to ONNX Runtime; `None` for providers that are built into ONNX Runtime.
 pub(super) fn library(runtime: &Path, provider: &str) -> Option<PathBuf> {
     let name = match provider {
         "tensorrt" | "cuda" | "openvino" => format!("libonnxruntime_providers_{provider}.so"),
@@ -21,8 +21,8 @@ pub(super) fn library(runtime: &Path, provider: &str) -> Option<PathBuf> {
     Some(runtime.parent()?.join(name))
 }
 
-/// Names of the libraries that `library` needs and that cannot be loaded, sorted; with the provider's own file and the one
-/// that connects it to ONNX Runtime, where those are missing.
+/// Sorted names of the libraries that `library` needs and that cannot be loaded, including the provider's own file
+/// and the one that connects it to ONNX Runtime if those are missing.
 pub(super) fn missing(library: &Path) -> Vec<String> {
     let mut missing = Vec::new();
     let bridge = library.with_file_name("libonnxruntime_providers_shared.so");
@@ -39,18 +39,18 @@ pub(super) fn missing(library: &Path) -> Vec<String> {
     missing
 }
 
-/// Opens the library `name` as the loader finds it, and leaves it loaded: its provider needs it next.
+/// Opens the library `name` as the loader finds it, and leaves it loaded, because its provider needs it next.
 #[allow(unsafe_code, reason = "loading a library runs its code")]
 fn open(name: &str) -> Option<ManuallyDrop<Library>> {
     // SAFETY: loading runs the library's initialisers, as loading the provider would.
     unsafe { Library::new(name) }.ok().map(ManuallyDrop::new)
 }
 
-/// Version of TensorRT on this machine in its own notation (101600 is 10.16.0); `None` where there is none.
+/// Version of TensorRT on this machine in TensorRT's notation (101600 is 10.16.0); `None` if it is not installed.
 #[allow(unsafe_code, reason = "a C library is called through declarations that only its header proves")]
 pub(super) fn tensorrt_version() -> Option<i32> {
     let library = TENSORRT.iter().find_map(|name| open(name))?;
-    // SAFETY: `int32_t getInferLibVersion() noexcept` is its declaration in NvInferRuntime.h.
+    // SAFETY: NvInferRuntime.h declares it as `int32_t getInferLibVersion() noexcept`.
     let version = unsafe { library.get::<extern "C" fn() -> i32>(c"getInferLibVersion") }.ok()?;
     Some(version())
 }
@@ -69,8 +69,8 @@ mod tests {
         assert_eq!(library(&at("libonnxruntime.so"), "cuda").unwrap(), provider);
         assert_eq!(library(&at("libonnxruntime.so"), "cpu"), None);
         assert_eq!(missing(&provider).len(), 2, "neither file is there");
-        // A library that needs two others, built by the C compiler that also links Rust programs. Then one of the two is
-        // deleted, and the other is found through RUNPATH.
+        // Builds a library that needs two others with the C compiler that also links Rust programs. Then one of the
+        // two is deleted, and the other is found through RUNPATH.
         std::fs::write(at("x.c"), "int x;").unwrap();
         let make = |name: &str, with: &[&str]| {
             let mut cc = Command::new("cc");

@@ -1,9 +1,9 @@
-//! Opens a model on the hardware that was asked for.
+//! Opens a model on the requested hardware.
 //!
-//! `encoder.providers` is an order of preference and its first entry is *required*: the others are tried, in turn, only
-//! where `encoder.fallback = true`, and then the reason is kept and logged. Where a provider cannot do a node of the graph
-//! (computations on shapes, mostly), ONNX Runtime puts it on the CPU on purpose; that is left to it, is no fallback, and is
-//! measured (`placement`).
+//! `encoder.providers` is an order of preference and its first entry is *required*. The others are tried in turn only
+//! if `encoder.fallback = true`, and then the reason is recorded and logged. If a provider does not support a node of
+//! the graph (mostly computations on shapes), ONNX Runtime deliberately runs it on the CPU. That is not a fallback,
+//! but it is measured (`node_placement`).
 mod cache;
 mod dependencies;
 mod options;
@@ -24,15 +24,15 @@ use crate::error::{Error, Result};
 pub use cache::gpus;
 pub use options::{Options, SessionContext};
 
-/// A model that is to be opened.
+/// A model to open.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ModelIdentity<'a> {
     pub(super) bytes: &'a [u8],
     /// Name of its input.
     pub(super) input: &'a str,
-    /// Side of its input in pixels.
+    /// Size of its input in pixels.
     pub(super) size: Size,
-    /// What it is called in errors.
+    /// Its name in errors.
     pub(super) what: &'a str,
 }
 
@@ -49,20 +49,20 @@ fn names() -> String {
     Provider::WORDS.join(", ")
 }
 
-/// Opens the model in `bytes` on the CPU as it stands, to run it once.
+/// Opens the model in `bytes` on the CPU without optimisations, for a single run.
 pub(super) fn plain(runtime: &Runtime, bytes: &[u8]) -> ort::Result<Session> {
     let builder = Session::builder(&runtime.environment)?;
     let mut builder = builder.with_optimization_level(GraphOptimizationLevel::Disable)?.with_intra_threads(1)?;
     builder.commit_from_memory(bytes)
 }
 
-/// Opens the model in `bytes` on the CPU as programs do that ask for nothing.
+/// Opens the model in `bytes` on the CPU with ONNX Runtime's default settings.
 pub(super) fn usual(runtime: &Runtime, bytes: &[u8]) -> ort::Result<Session> {
     Session::builder(&runtime.environment)?.with_intra_threads(1)?.commit_from_memory(bytes)
 }
 
-/// Name, as in `encoder.providers`, of every provider that a build may have, and whether this one has it. That a
-/// library has one does not say that this machine can use it.
+/// Names, as in `encoder.providers`, of all providers that a build of ONNX Runtime may have, and whether this build
+/// has them. That a library has a provider does not mean that this machine can use it.
 ///
 /// # Errors
 /// The library does not list its providers.
@@ -70,7 +70,7 @@ pub fn compiled(runtime: &Runtime) -> Result<Vec<(&'static str, bool)>> {
     Provider::ALL.into_iter().map(|p| Ok((p.name(), p.available(runtime).map_err(Error::runtime)?))).collect()
 }
 
-/// The option strings that ONNX Runtime is given for `provider` (as in `encoder.providers`) under `config`; empty for one
+/// The option strings passed to ONNX Runtime for `provider` (as in `encoder.providers`) under `config`; empty for one
 /// that takes none.
 pub fn options_of(provider: &str, config: &config::Encoder, about: &SessionContext) -> Options {
     match provider.parse() {
@@ -82,13 +82,13 @@ pub fn options_of(provider: &str, config: &config::Encoder, about: &SessionConte
     }
 }
 
-/// Libraries that `provider` needs beside the one at `runtime` and that cannot be loaded; none for a provider that is part
-/// of ONNX Runtime.
+/// Libraries that `provider` needs in addition to the one at `runtime` and that cannot be loaded; none for a provider
+/// that is built into ONNX Runtime.
 pub fn missing_libraries(runtime: &Path, provider: &str) -> Vec<String> {
     dependencies::library(runtime, provider).map_or(Vec::new(), |library| dependencies::missing(&library))
 }
 
-/// The folders where `provider` keeps what it builds under `config`.
+/// The folder where `provider` caches what it builds under `config`.
 pub fn cache_of(provider: &str, config: &config::Encoder) -> Option<PathBuf> {
     match provider {
         "tensorrt" => cache::engines(config),
@@ -110,7 +110,7 @@ impl Provider {
         self.as_str()
     }
 
-    /// Where input and output are kept.
+    /// Where the input and output live.
     pub(super) fn place(self, config: &config::Encoder) -> IoDevice {
         let gpu = |device: u32, graph| IoDevice::Gpu { device: i32::try_from(device).unwrap_or(i32::MAX), graph };
         match self {
@@ -121,7 +121,7 @@ impl Provider {
         }
     }
 
-    /// How many images it takes at most at a time under `config`, and why; `None`: any number.
+    /// The maximum number of images at a time under `config`, and the reason; `None` means any number.
     pub(super) fn most_images(self, config: &config::Encoder) -> Option<(usize, String)> {
         let name = self.name();
         if matches!(self.place(config), IoDevice::Gpu { graph: true, .. }) {
@@ -132,7 +132,7 @@ impl Provider {
         (self == Self::TensorRt).then(why)
     }
 
-    /// The library of this provider; `None` for those that are part of ONNX Runtime.
+    /// The library of this provider; `None` for providers that are built into ONNX Runtime.
     pub(super) fn library(self, runtime: &Runtime) -> Option<PathBuf> {
         dependencies::library(&runtime.path, self.name())
     }
@@ -149,7 +149,8 @@ impl Provider {
         available.map_err(|e| format!("{}: cannot list its providers: {e}", runtime.path.display()))
     }
 
-    /// Opens `model` here; with `profile` its first runs are written to a file that begins so. The error says what to do.
+    /// Opens `model` on this provider; with `profile`, a profile of its first runs is written to a file with that
+    /// prefix. The error says what to do.
     pub(super) fn open(
         self,
         runtime: &Runtime,
@@ -167,7 +168,7 @@ impl Provider {
                 runtime.path.display()
             ));
         }
-        // Asked first: ONNX Runtime names only the first library that is missing.
+        // Checked first, because ONNX Runtime names only the first missing library.
         let missing = missing_libraries(&runtime.path, name);
         if !missing.is_empty() {
             return Err(format!(
@@ -204,7 +205,7 @@ impl Provider {
         )
     }
 
-    /// A provider that cannot be registered is an error, never a silent step down to the CPU.
+    /// A provider that cannot be registered is an error, never a silent fallback to the CPU.
     fn session(
         self,
         runtime: &Runtime,
@@ -214,10 +215,10 @@ impl Provider {
     ) -> ort::Result<Session> {
         let about = self.subject(runtime, model, config);
         for folder in [&about.engines, &about.blobs].into_iter().flatten() {
-            // A folder that cannot be made: ONNX Runtime says so where it writes.
+            // If the folder cannot be created, ONNX Runtime reports it when it writes there.
             std::fs::create_dir_all(folder).ok();
         }
-        // XNNPACK and OpenVINO bring threads of their own.
+        // XNNPACK and OpenVINO use their own threads.
         let own_pool = matches!(self, Self::Xnnpack | Self::OpenVino);
         let mut builder = Session::builder(&runtime.environment)?
             .with_optimization_level(GraphOptimizationLevel::All)?
@@ -252,17 +253,17 @@ impl Provider {
             options.into_iter().fold(provider, |provider, (name, value)| provider.with_arbitrary_config(name, value))
         }
         let options = |provider: Self| options_of(provider.name(), config, about);
-        // With the arena the buffers of all layers share one block that is kept: faster, and (for MobileNetV2 at 224
-        // pixels) 20 MB less than asking the system for each buffer anew.
+        // With the arena, the buffers of all layers share one block that is kept. That is faster, and (for
+        // MobileNetV2 at 224 pixels) takes 20 MB less than asking the system for each buffer anew.
         let cpu = CPU::default().with_arena_allocator(config.cpu.arena).build().error_on_failure();
         let cuda = || with(CUDA::default(), options(Self::Cuda)).build().error_on_failure();
-        // A graph is of the whole model, so CUDA captures none of what TensorRT leaves over.
+        // A graph covers the whole model, so CUDA captures none of what TensorRT leaves over.
         let rest = || {
             let cuda = config::providers::Cuda { cuda_graph: false, ..config.cuda.clone() };
             with(CUDA::default(), options::cuda(&cuda)).build().error_on_failure()
         };
         let mut all = match self {
-            // What TensorRT cannot do is left to CUDA, which its library needs anyway.
+            // CUDA, which the TensorRT library needs anyway, takes the nodes that TensorRT does not support.
             Self::TensorRt => {
                 vec![with(TensorRT::default(), options(self)).build().error_on_failure(), rest()]
             }

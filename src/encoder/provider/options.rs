@@ -1,7 +1,7 @@
-//! From configuration to the option strings that ONNX Runtime takes (`*_provider_options.h`, `docs/providers.md`).
+//! Converts the configuration to ONNX Runtime's option strings (`*_provider_options.h`, `docs/providers.md`).
 //!
-//! Only text is made here, so that what is handed over can be listed, compared with what ONNX Runtime says that it
-//! understood (`tests/gpu_library.rs`), and told by `doctor`.
+//! Only text is produced here, so that the options can be listed, compared with what ONNX Runtime reports that it
+//! understood (`tests/gpu_library.rs`), and shown by `doctor`.
 use std::path::PathBuf;
 
 use crate::config::{self, Size};
@@ -9,20 +9,20 @@ use crate::config::{self, Size};
 /// Names and values, in a fixed order.
 pub type Options = Vec<(&'static str, String)>;
 
-/// What else decides the options: the model's input, and where and under which name engines are kept.
+/// Everything else that the options depend on: the model's input, and where and under which name engines are cached.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionContext {
     /// Name of the input.
     pub input: String,
-    /// Side of the input in pixels.
+    /// Size of the input in pixels.
     pub size: Size,
     /// Threads on the CPU.
     pub threads: usize,
-    /// Folder of engines of TensorRT; `None`: nothing is kept.
+    /// Folder of TensorRT engines; `None` turns caching off.
     pub engines: Option<PathBuf>,
-    /// Folder of compiled models of OpenVINO.
+    /// Folder of compiled OpenVINO models.
     pub blobs: Option<PathBuf>,
-    /// What the names of engines begin with: a hash of all that an engine belongs to.
+    /// Prefix of the names of engines: a hash of everything that an engine depends on.
     pub prefix: String,
 }
 
@@ -30,12 +30,12 @@ fn flag(on: bool) -> String {
     if on { "1".into() } else { "0".into() }
 }
 
-/// Megabytes (10^6 bytes) as bytes.
+/// Converts megabytes (10^6 bytes) to bytes.
 fn bytes(megabytes: u32) -> String {
     (u64::from(megabytes) * 1_000_000).to_string()
 }
 
-/// `OrtTensorRTProviderOptionsV2`.
+/// Options for TensorRT (`OrtTensorRTProviderOptionsV2`).
 pub(super) fn tensorrt(options: &config::providers::TensorRt, about: &SessionContext) -> Options {
     let shape = |batch: u32| format!("{}:{batch}x3x{}x{}", about.input, about.size.height, about.size.width);
     let half = options.precision != config::Precision::Fp32;
@@ -68,7 +68,7 @@ pub(super) fn tensorrt(options: &config::providers::TensorRt, about: &SessionCon
     all
 }
 
-/// `OrtCUDAProviderOptionsV2`.
+/// Options for CUDA (`OrtCUDAProviderOptionsV2`).
 pub(super) fn cuda(options: &config::providers::Cuda) -> Options {
     let extend = if options.arena_extend == config::ArenaExtend::NextPowerOfTwo {
         "kNextPowerOfTwo"
@@ -84,19 +84,19 @@ pub(super) fn cuda(options: &config::providers::Cuda) -> Options {
         ("use_tf32", flag(options.tf32)),
         ("prefer_nhwc", flag(options.nhwc)),
     ];
-    // Left out, ONNX Runtime's own default is no limit.
+    // If the option is left out, ONNX Runtime's default is no limit.
     if options.arena_megabytes > 0 {
         all.push(("gpu_mem_limit", bytes(options.arena_megabytes)));
     }
     all
 }
 
-/// Of XNNPACK: one pool of threads does the work, so ONNX Runtime's own is made small.
+/// Options for XNNPACK: its own thread pool does the work, so ONNX Runtime's pool is made small.
 pub(super) fn xnnpack(options: &config::providers::Xnnpack, about: &SessionContext) -> Options {
     vec![("intra_op_num_threads", pool(options.threads, about).to_string())]
 }
 
-/// Of OpenVINO.
+/// Options for OpenVINO.
 pub(super) fn openvino(options: &config::providers::OpenVino, about: &SessionContext) -> Options {
     let mut all =
         vec![("device_type", options.device.clone()), ("num_of_threads", pool(options.threads, about).to_string())];
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(value(&defaults, "trt_profile_max_shapes"), Some("image:1x3x96x96"));
         assert_eq!(value(&defaults, "trt_max_workspace_size"), Some("512000000"));
         assert_eq!(value(&defaults, "trt_engine_cache_prefix"), Some("abc"));
-        // Each key of the configuration with another value, and the option that must follow it.
+        // Each key of the configuration with a changed value, and the option that must follow it.
         for (set, option, becomes) in [
             ("device=2", "device_id", "2"),
             ("precision=fp16", "trt_fp16_enable", "1"),

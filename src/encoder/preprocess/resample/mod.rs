@@ -1,9 +1,10 @@
-//! Pillow's 8-bit `BILINEAR` resize, to the bit of Pillow 13.
+//! Pillow's 8-bit `BILINEAR` resize, bit-identical to Pillow 13.
 //!
-//! A triangle as wide as the scale, so that shrinking averages: along the rows, then along the columns, rounded to 8 bits
-//! after each. Where the height shrinks by more than twice the pixels that the width shrinks by, the columns come first, as
-//! in Pillow from version 13 on. Weights are rounded to 22 bits before they are summed, in whole numbers; which
-//! instructions do that changes no bit. (`fast_image_resize` keeps as many bits as fit 16, which other values come out of.)
+//! The filter is a triangle as wide as the scale, so that downscaling averages. It runs along the rows, then along
+//! the columns, and rounds to 8 bits after each pass. If the height shrinks by more than twice the pixels that the
+//! width shrinks by, the columns come first, as in Pillow from version 13 on. Weights are rounded to 22 bits and
+//! summed in integers, so the instructions used do not change a bit. (`fast_image_resize` keeps only as many bits as
+//! fit 16, which gives other values.)
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod weights;
@@ -15,13 +16,13 @@ use crate::error::{Error, Result};
 pub(super) use weights::Span;
 use weights::{BITS, HALF, Weights};
 
-/// Resizes pictures to one size. Its buffers are kept, and its weights while pictures have the same size.
+/// Resizes images to one size. Keeps its buffers, and its weights while the images have the same size.
 #[derive(Debug)]
 pub(super) struct Resample {
     size: Size,
     columns: Weights,
     rows: Weights,
-    /// Resized along one axis only.
+    /// The image resized along one axis only.
     between: Vec<u8>,
     sums: Vec<i32>,
     out: Vec<u8>,
@@ -33,10 +34,10 @@ impl Resample {
         Self { size, columns, rows, between: Vec::new(), sums: Vec::new(), out: vec![0; size.values()] }
     }
 
-    /// `across` and `down` of the picture `pixels` (`width * height` RGB triples).
+    /// Resizes the spans `across` and `down` of the image `pixels` (`width * height` RGB triples).
     ///
     /// # Errors
-    /// Spans that do not lie in the picture, or have not the pixels of this size.
+    /// The spans are not within the image, or do not give the pixels of this size.
     pub(super) fn run(&mut self, pixels: &[u8], width: u32, height: u32, [across, down]: [Span; 2]) -> Result<()> {
         let whole = u64::from(width) * u64::from(height) * 3 == pixels.len() as u64 && !pixels.is_empty();
         let fits = across.fits(width, self.size.width) && down.fits(height, self.size.height);
@@ -67,7 +68,7 @@ impl Resample {
         Ok(())
     }
 
-    /// The whole picture.
+    /// Resizes the whole image.
     ///
     /// # Errors
     /// As [`Resample::run`].
@@ -76,18 +77,18 @@ impl Resample {
         self.run(pixels, width, height, spans)
     }
 
-    /// RGB triples of what was resized last.
+    /// The RGB triples of the last resized image.
     pub(super) fn pixels(&self) -> &[u8] {
         &self.out
     }
 
-    /// The same, to be changed.
+    /// The same, mutably.
     pub(super) fn pixels_mut(&mut self) -> &mut [u8] {
         &mut self.out
     }
 }
 
-/// Every row of `source` (`line` bytes each) resized along itself.
+/// Resizes every row of `source` (`line` bytes each) along the row.
 fn along_rows(source: &[u8], line: usize, weights: &Weights, out: &mut [u8]) {
     #[cfg(target_arch = "x86_64")]
     if x86::along_rows(source, line, weights, out) {
@@ -114,7 +115,7 @@ fn plain_along_rows(source: &[u8], line: usize, weights: &Weights, out: &mut [u8
     }
 }
 
-/// `picture`, whose first row is the source's row `first`, resized along the columns.
+/// Resizes `picture`, whose first row is row `first` of the source, along the columns.
 fn along_columns(picture: &[u8], first: usize, weights: &Weights, sums: &mut [i32], out: &mut [u8]) {
     #[cfg(target_arch = "x86_64")]
     if x86::along_columns(picture, first, sums.len(), weights, out) {

@@ -1,4 +1,4 @@
-//! Rows with NEON: eight taps of three channels at a time, by weights of 16 bits first as with AVX2.
+//! Row resize with NEON: eight taps of three channels at a time, first with 16-bit weights, as with AVX2.
 #![allow(unsafe_code, reason = "vector loads")]
 use std::arch::aarch64::{
     vaddvq_s32, vdupq_n_s32, vget_high_s16, vget_low_s16, vld1q_s16, vld3_u8, vmlal_s16, vmovl_u8,
@@ -8,7 +8,7 @@ use std::arch::aarch64::{
 use super::rounded;
 use super::weights::{BITS, GROUP, Group, Grouped, HALF, HIGH, LOW, LOW_BITS, NEAR, Weights};
 
-/// As `plain_along_rows`; false where the picture does not allow it, and nothing was done.
+/// Like `plain_along_rows`; returns false and does nothing if the image does not allow it.
 pub(super) fn along_rows(source: &[u8], line: usize, weights: &Weights, out: &mut [u8]) -> bool {
     if !weights.is_grouped() {
         return false;
@@ -23,7 +23,7 @@ pub(super) fn along_rows(source: &[u8], line: usize, weights: &Weights, out: &mu
     true
 }
 
-/// `row`: as many triples as the groups have taps.
+/// `row` must hold as many triples as the groups have taps.
 fn pixel(row: &[u8], grouped: Grouped<'_>, shift: u32) -> [u8; 3] {
     let near = sums::<NEAR>(row, grouped.groups).map(|sum| sum << shift);
     let [least, most] = grouped.off;
@@ -34,9 +34,9 @@ fn pixel(row: &[u8], grouped: Grouped<'_>, shift: u32) -> [u8; 3] {
     std::array::from_fn(|channel| rounded((high[channel] << LOW_BITS) + low[channel] + HALF))
 }
 
-/// The sums of the three channels, by one part of the weights.
+/// Sums the three channels with one part of the weights.
 fn sums<const PART: usize>(row: &[u8], groups: &[Group]) -> [i32; 3] {
-    // SAFETY: NEON is part of the architecture; each load reads 24 bytes of a chunk of 24, or eight numbers of 16 bits.
+    // SAFETY: NEON is part of the architecture; each load reads 24 bytes of a 24-byte chunk, or eight 16-bit numbers.
     unsafe {
         let mut sums = [vdupq_n_s32(0); 3];
         for (bytes, group) in row.as_chunks::<{ 3 * GROUP }>().0.iter().zip(groups) {

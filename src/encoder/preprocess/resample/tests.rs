@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 use super::*;
 
-/// As `tools/make_resize_golden.py` draws its pictures.
+/// Generates images as `tools/make_resize_golden.py` does.
 fn noise(seed: u32, len: usize) -> Vec<u8> {
     let mut state = seed;
     let mut next = || {
@@ -45,7 +45,7 @@ fn vectors_and_plain_code_give_the_same() {
         plain_along_rows(&pixels, 3 * from as usize, &weights, &mut found[1]);
         assert_eq!(found[0], found[1], "{from} to {to}");
 
-        // The same numbers as a picture of `rows` columns of pixels and `from` rows.
+        // The same values as an image of `rows` columns and `from` rows.
         let (line, mut sums) = (3 * rows as usize, vec![0; 3 * rows as usize]);
         let mut found = [vec![0; line * to as usize], vec![0; line * to as usize]];
         along_columns(&pixels, 0, &weights, &mut sums, &mut found[0]);
@@ -54,14 +54,14 @@ fn vectors_and_plain_code_give_the_same() {
     }
 }
 
-/// Sums that lie just below, on and above the point where they are rounded up, which weights of 16 bits cannot tell.
+/// Sums just below, at and above the rounding threshold, which 16-bit weights cannot distinguish.
 #[test]
 fn sums_between_two_values_are_rounded_like_the_exact_ones() {
     for (from, to) in [(24, 12), (240, 20), (48, 31), (96, 160), (1000, 7)] {
         let mut weights = Weights::default();
         weights.prepare(Span::whole(from, to), from);
         for step in 0..40u32 {
-            // Two values in turn, so many of each that the mean is about half way.
+            // Two alternating values, in numbers that put the mean about halfway between them.
             let pixels: Vec<u8> = (0..3 * from * 8).map(|i| 100 + u8::from((i / 3 * (20 + step)) % 80 < 40)).collect();
             let line = 3 * from as usize;
             let mut found = [vec![0; (3 * to * 8) as usize], vec![0; (3 * to * 8) as usize]];

@@ -1,20 +1,20 @@
-//! Which pixels of an axis make one of the resized axis, and how much of each.
+//! Computes which source pixels contribute to each resized pixel of an axis, and with which weights.
 use std::ops::Range;
 
-/// Bits of a weight behind the point: `PRECISION_BITS` of Pillow.
+/// Fractional bits of a weight: `PRECISION_BITS` of Pillow.
 pub(super) const BITS: u32 = 22;
-/// Half of the last place that is kept.
+/// Half of the last bit that is kept, for rounding.
 pub(super) const HALF: i32 = 1 << (BITS - 1);
-/// Taps are kept in groups of so many, the last one filled up with zeros.
+/// Taps are stored in groups of this many; the last group is padded with zeros.
 pub(super) const GROUP: usize = 8;
-/// Bits of the lower part of a weight; both parts fit 16 bits.
+/// Bits of the lower part of a weight; both parts fit in 16 bits.
 pub(super) const LOW_BITS: u32 = 11;
 
-/// Eight taps as numbers of 16 bits, in three ways:
+/// Eight taps as 16-bit numbers, in three forms:
 pub(super) type Group = [[i16; GROUP]; 3];
-/// as near as 16 bits come, with [`Weights::shift`] bits left out,
+/// rounded to 16 bits, without the lowest [`Weights::shift`] bits,
 pub(super) const NEAR: usize = 0;
-/// the upper bits of a weight,
+/// the upper bits of each weight,
 pub(super) const HIGH: usize = 1;
 /// and the lower ones.
 pub(super) const LOW: usize = 2;
@@ -22,16 +22,16 @@ pub(super) const LOW: usize = 2;
 /// The groups of one pixel.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Grouped<'a> {
-    /// First source pixel; as many as the groups have taps lie within the axis.
+    /// First source pixel; as many pixels from here as the groups have taps are within the axis.
     pub(super) start: usize,
     pub(super) groups: &'a [Group],
     pub(super) off: Off,
 }
 
-/// What an exact sum is at least and at most above the near one, shifted (half of the last place included).
+/// Bounds on the exact sum minus the shifted approximate sum (including the rounding half).
 pub(super) type Off = [i32; 2];
 
-/// Where the groups of a pixel are.
+/// Position of the groups of a pixel.
 #[derive(Debug, Clone, Copy)]
 struct WeightSpan {
     start: usize,
@@ -39,7 +39,7 @@ struct WeightSpan {
     count: usize,
 }
 
-/// `length` pixels from `first` on become `total`, of which `count` from `start` on are wanted.
+/// Maps `length` pixels from `first` on to `total` pixels, and selects `count` of them from `start` on.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(in crate::encoder::preprocess) struct Span {
     pub(in crate::encoder::preprocess) first: f64,
@@ -50,53 +50,54 @@ pub(in crate::encoder::preprocess) struct Span {
 }
 
 impl Span {
-    /// A whole axis of `from` pixels to `to` pixels.
+    /// Maps a whole axis of `from` pixels to `to` pixels.
     pub(in crate::encoder::preprocess) fn whole(from: u32, to: u32) -> Self {
         Self { first: 0.0, length: f64::from(from), total: to, start: 0, count: to }
     }
 
-    /// `length` pixels from `first` on to `to` pixels.
+    /// Maps `length` pixels from `first` on to `to` pixels.
     pub(in crate::encoder::preprocess) fn part(first: f64, length: f64, to: u32) -> Self {
         Self { first, length, ..Self::whole(0, to) }
     }
 
-    /// Start and length, in pixels of the source, of what becomes the wanted pixels.
+    /// Start and length, in source pixels, of the part that the selected pixels cover.
     pub(in crate::encoder::preprocess) fn source(self) -> (f64, f64) {
         let scale = self.length / f64::from(self.total.max(1));
         let first = self.first + f64::from(self.start) * scale;
         (first, (f64::from(self.count) * scale).min(self.first + self.length - first))
     }
 
-    /// Lies in an axis of `from` pixels, and `to` pixels are wanted.
+    /// True if the span is within an axis of `from` pixels and selects `to` pixels.
     pub(super) fn fits(self, from: u32, to: u32) -> bool {
         let within = self.first >= 0.0 && self.length > 0.0 && self.first + self.length <= f64::from(from) + 1e-6;
         within && self.count == to && to > 0 && self.start.checked_add(to).is_some_and(|end| end <= self.total)
     }
 }
 
-/// The taps of every wanted pixel.
+/// The taps of every selected pixel.
 #[derive(Debug, Default)]
 pub(super) struct Weights {
     of: Option<(Span, u32)>,
-    /// First pixel and number of taps.
+    /// First source pixel and number of taps of each pixel.
     places: Vec<(usize, usize)>,
-    /// Taps of one pixel begin at its number times this.
+    /// Offset between the taps of consecutive pixels.
     step: usize,
     taps: Vec<i32>,
-    /// Each begins where all of its source pixels lie within the axis. Empty where that is shorter than a group.
+    /// Each group starts where all of its source pixels are within the axis. Empty if the axis is shorter than a
+    /// group.
     groups: Vec<Group>,
     grouped: Vec<WeightSpan>,
-    /// Near taps of every pixel two by two, for those that stand below each other, and their number for each pixel.
+    /// The rounded taps of every pixel in pairs, for vertically adjacent rows, and the number of pairs per pixel.
     pairs: Vec<[i16; 2]>,
     pair_step: usize,
     off: Vec<Off>,
-    /// Bits that near taps leave out.
+    /// Number of bits that the rounded taps drop.
     shift: u32,
     shares: Vec<f64>,
 }
 
 impl Weights {
-    /// Makes them for `span` of an axis of `size` pixels, unless they are.
+    /// Computes the weights for `span` of an axis of `size` pixels, unless they are already cached.
     pub(super) fn prepare(&mut self, span: Span, size: u32) {
         if self.of.replace((span, size)) == Some((span, size)) {
             return;
@@ -108,7 +109,7 @@ impl Weights {
         self.taps.clear();
         for place in span.start..span.start + span.count {
             let centre = span.first + (f64::from(place) + 0.5) * scale;
-            // The conversion cuts off what is behind the point, and what is below zero.
+            // The conversion truncates the fraction and clamps negative values to zero.
             let first = (centre - filter_scale + 0.5) as usize;
             let end = ((centre + filter_scale + 0.5) as usize).min(size as usize);
             self.shares.clear();
@@ -129,10 +130,10 @@ impl Weights {
         self.group(size as usize);
     }
 
-    /// Near taps and how far off they are.
+    /// Computes the rounded taps and their error bounds.
     fn near(&mut self) {
         let largest = self.taps.iter().fold(1, |most, tap| (*tap).max(most));
-        // So that the largest tap has no more than 15 bits.
+        // Chosen so that the largest tap has at most 15 bits.
         self.shift = (i32::BITS - largest.leading_zeros()).saturating_sub(i16::BITS - 1);
         self.pair_step = self.step.div_ceil(2);
         self.pairs.clear();
@@ -176,18 +177,18 @@ impl Weights {
         }
     }
 
-    /// Pixels that they are for.
+    /// Number of selected pixels.
     pub(super) fn len(&self) -> usize {
         self.places.len()
     }
 
-    /// First pixel and taps of the pixel `place`.
+    /// First source pixel and taps of the pixel `place`.
     pub(super) fn of(&self, place: usize) -> (usize, &[i32]) {
         let (start, count) = self.places[place];
         (start, &self.taps[place * self.step..][..count])
     }
 
-    /// The groups of each pixel; none where the axis is too short for a group.
+    /// The groups of each pixel; none if the axis is too short for a group.
     pub(super) fn groups(&self) -> impl Iterator<Item = Grouped<'_>> {
         self.grouped.iter().zip(&self.off).map(|(&WeightSpan { start, first, count }, &off)| Grouped {
             start,
@@ -200,30 +201,30 @@ impl Weights {
         not(target_arch = "x86_64"),
         allow(dead_code, reason = "others add columns without vectors of their own")
     )]
-    /// First pixel, number of taps, the near ones two by two, and how far off these are, of the pixel `place`.
+    /// For the pixel `place`: first source pixel, number of taps, the rounded taps in pairs, and their error bounds.
     pub(super) fn pairs(&self, place: usize) -> (usize, usize, &[[i16; 2]], Off) {
         let (start, count) = self.places[place];
         (start, count, &self.pairs[place * self.pair_step..][..count.div_ceil(2)], self.off[place])
     }
 
-    /// Bits that near taps leave out.
+    /// Number of bits that the rounded taps drop.
     pub(super) fn shift(&self) -> u32 {
         self.shift
     }
 
-    /// Whether [`Weights::groups`] has every pixel.
+    /// True if [`Weights::groups`] covers every pixel.
     pub(super) fn is_grouped(&self) -> bool {
         !self.grouped.is_empty()
     }
 
-    /// Source pixels that are used.
+    /// Range of the source pixels in use.
     pub(super) fn needed(&self) -> Range<usize> {
         let first = self.places.first().map_or(0, |(start, _)| *start);
         first..self.places.last().map_or(0, |(start, count)| start + count)
     }
 }
 
-/// `tap` without its last `shift` bits, rounded.
+/// Drops the last `shift` bits of `tap`, with rounding.
 fn near(tap: i32, shift: u32) -> i16 {
     let half = if shift == 0 { 0 } else { 1 << (shift - 1) };
     i16::try_from((tap + half) >> shift).unwrap_or(i16::MAX)

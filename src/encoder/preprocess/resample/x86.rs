@@ -1,7 +1,7 @@
-//! AVX2: eight taps of three channels at a time, four rows beside each other.
+//! AVX2: eight taps of three channels at a time, in four rows in parallel.
 //!
-//! Weights of 22 bits take two products each. So the sum is made of weights of 16 bits first, and only where what these
-//! leave out could change the rounded value is it made anew, from both parts: for one or two pixels of a hundred.
+//! 22-bit weights take two products each. So the sums use 16-bit weights first, and only where the dropped bits could
+//! change the rounded value are they recomputed from both parts: for one or two pixels in a hundred.
 #![allow(unsafe_code, reason = "vector loads, and instructions that are asked for first")]
 use std::arch::x86_64::{
     __m256i, _mm_cvtsi32_si128, _mm_cvtsi128_si64, _mm_loadu_si128, _mm_packus_epi16, _mm_storeu_si128,
@@ -15,12 +15,12 @@ use std::arch::x86_64::{
 use super::rounded;
 use super::weights::{BITS, GROUP, Group, HALF, HIGH, LOW, LOW_BITS, NEAR, Weights};
 
-/// Bytes of a row that are made at once out of those below each other.
+/// Bytes of an output row computed at once by the column pass.
 const BLOCK: usize = 16;
 /// Rows that share the work on their weights.
 const ROWS: usize = 4;
 
-/// As `plain_along_rows`; false where this machine or the picture does not allow it, and nothing was done.
+/// Like `plain_along_rows`; returns false and does nothing if this machine or the image does not allow it.
 pub(super) fn along_rows(source: &[u8], line: usize, weights: &Weights, out: &mut [u8]) -> bool {
     let rows = source.len() / line.max(1);
     if rows < ROWS || !weights.is_grouped() || !std::arch::is_x86_feature_detected!("avx2") {
@@ -28,28 +28,28 @@ pub(super) fn along_rows(source: &[u8], line: usize, weights: &Weights, out: &mu
     }
     let narrow = 3 * weights.len();
     for row in (0..rows).step_by(ROWS) {
-        // The last rows may be made twice.
+        // The last rows may be computed twice.
         let row = row.min(rows - ROWS);
         let four = &source[row * line..(row + ROWS) * line];
-        // SAFETY: AVX2 is there.
+        // SAFETY: AVX2 is available, as checked above.
         unsafe { four_rows(four, line, weights, &mut out[row * narrow..(row + ROWS) * narrow]) }
     }
     true
 }
 
-/// As `plain_along_columns`; false where this machine does not allow it, and nothing was done.
+/// Like `plain_along_columns`; returns false and does nothing if this machine does not allow it.
 pub(super) fn along_columns(picture: &[u8], first: usize, line: usize, weights: &Weights, out: &mut [u8]) -> bool {
     if line < BLOCK || !std::arch::is_x86_feature_detected!("avx2") {
         return false;
     }
     for (place, out) in out.chunks_exact_mut(line).enumerate() {
-        // SAFETY: AVX2 is there.
+        // SAFETY: AVX2 is available, as checked above.
         unsafe { one_row(picture, first, place, weights, out) }
     }
     true
 }
 
-/// The row `place` of those that `picture` becomes.
+/// Computes the output row `place` of `picture`.
 #[target_feature(enable = "avx2")]
 fn one_row(picture: &[u8], first: usize, place: usize, weights: &Weights, out: &mut [u8]) {
     let line = out.len();
@@ -58,14 +58,14 @@ fn one_row(picture: &[u8], first: usize, place: usize, weights: &Weights, out: &
     let (least, most) = (_mm256_set1_epi32(off[0]), _mm256_set1_epi32(off[1]));
     let source = &picture[(start - first) * line..(start - first + count) * line];
     for column in (0..line).step_by(BLOCK) {
-        // The last bytes may be made twice.
+        // The last bytes may be computed twice.
         let column = column.min(line - BLOCK);
         let (mut low, mut high) = (_mm256_setzero_si256(), _mm256_setzero_si256());
         for (i, [one, two]) in pairs.iter().enumerate() {
             let upper = &source[2 * i * line + column..][..BLOCK];
-            // The second of the last pair may have no row, and then no weight.
+            // The last pair may lack a second row; its weight is then zero.
             let lower = &source[(2 * i + 1).min(count - 1) * line + column..][..BLOCK];
-            // SAFETY: slices of 16 bytes.
+            // SAFETY: both slices have 16 bytes.
             let rows = unsafe { [_mm_loadu_si128(upper.as_ptr().cast()), _mm_loadu_si128(lower.as_ptr().cast())] };
             let weights = _mm256_set1_epi32(i32::from(*two) << 16 | i32::from(*one));
             let left = _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(rows[0], rows[1]));
@@ -85,15 +85,15 @@ fn one_row(picture: &[u8], first: usize, place: usize, weights: &Weights, out: &
             _mm256_srai_epi32::<{ BITS as i32 }>(values[0]),
             _mm256_srai_epi32::<{ BITS as i32 }>(values[1]),
         );
-        // Four of the first eight, four of the second, and again.
+        // Interleaves four values of the first eight with four of the second, twice.
         let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
         let bytes = _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
-        // SAFETY: a slice of 16 bytes.
+        // SAFETY: the slice has 16 bytes.
         unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), bytes) };
     }
 }
 
-/// `BLOCK` columns of one row by the weights themselves.
+/// Computes `BLOCK` columns of one row with the exact weights.
 #[cold]
 #[inline(never)]
 #[target_feature(enable = "avx2")]
@@ -106,7 +106,7 @@ fn exact_block(source: &[u8], line: usize, column: usize, taps: &[i32], out: &mu
     out.iter_mut().zip(sums).for_each(|(out, sum)| *out = rounded(sum));
 }
 
-/// Whether some sum rounds to another value than the other one.
+/// True if some sum rounds to a different value than its counterpart.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn is_doubtful(sums: [__m256i; 2], others: [__m256i; 2]) -> bool {
@@ -124,10 +124,10 @@ fn four_rows(source: &[u8], line: usize, weights: &Weights, out: &mut [u8]) {
     let out = first.as_chunks_mut::<3>().0.iter_mut().zip(second.as_chunks_mut::<3>().0);
     let out = out.zip(third.as_chunks_mut::<3>().0.iter_mut().zip(fourth.as_chunks_mut::<3>().0));
     for (grouped, ((first, second), (third, fourth))) in weights.groups().zip(out) {
-        // Of each row as many triples as there are taps; the slice ends with those of the last row.
+        // From each row, as many triples as there are taps; the slice ends with those of the last row.
         let at = 3 * grouped.start;
         let source = &source[at..at + (ROWS - 1) * line + 3 * GROUP * grouped.groups.len()];
-        // SAFETY: it was cut so.
+        // SAFETY: the slice has that length.
         let [a, b, c, d] = unsafe { masks.sums::<NEAR, ROWS>(source, line, grouped.groups) };
         let (least, most) = (_mm256_set1_epi32(grouped.off[0]), _mm256_set1_epi32(grouped.off[1]));
         let mut values = [_mm256_sll_epi32(both(a, b), shift), _mm256_sll_epi32(both(c, d), shift)];
@@ -157,9 +157,9 @@ fn four_rows(source: &[u8], line: usize, weights: &Weights, out: &mut [u8]) {
 }
 
 struct Masks {
-    /// Two neighbouring pixels as [r r, g g, b b] of 16 bits; the upper half begins 4 bytes before its pixels.
+    /// Two neighbouring pixels as 16-bit [r r, g g, b b]; the upper half begins 4 bytes before its pixels.
     pairs: [__m256i; 2],
-    /// Weights of these pixels, out of eight.
+    /// The weights of these pixels, out of eight.
     taps: [__m256i; 2],
 }
 
@@ -176,10 +176,10 @@ impl Masks {
         }
     }
 
-    /// The sums of the three channels of each row, by one part of the weights, half of a sum in each half.
+    /// Sums the three channels of each row with one part of the weights; each half of a vector holds half of the sum.
     ///
     /// # Safety
-    /// From each of the lines on, `source` must have as many triples of bytes as `groups` have taps.
+    /// From the start of each line, `source` must have as many byte triples as `groups` have taps.
     #[inline]
     #[target_feature(enable = "avx2")]
     unsafe fn sums<const PART: usize, const LINES: usize>(
@@ -190,12 +190,12 @@ impl Masks {
     ) -> [__m256i; LINES] {
         let mut sums = [_mm256_setzero_si256(); LINES];
         for (i, group) in groups.iter().enumerate() {
-            // SAFETY: an array of eight numbers of 16 bits.
+            // SAFETY: an array of eight 16-bit numbers.
             let weights = _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(group[PART].as_ptr().cast()) });
             let first = _mm256_shuffle_epi8(weights, self.taps[0]);
             let second = _mm256_shuffle_epi8(weights, self.taps[1]);
             for (row, sum) in sums.iter_mut().enumerate() {
-                // SAFETY: 24 bytes are there, as the caller says: 0 to 16, and 8 to 24.
+                // SAFETY: the caller guarantees 24 bytes: 0 to 16, and 8 to 24.
                 let pixels = unsafe {
                     let bytes = source.as_ptr().add(row * line + 3 * GROUP * i);
                     _mm256_set_m128i(_mm_loadu_si128(bytes.add(8).cast()), _mm_loadu_si128(bytes.cast()))
@@ -210,30 +210,30 @@ impl Masks {
     }
 }
 
-/// The sums of two rows by both parts of the weights, with half of the last place.
+/// The sums of two rows with both parts of the weights, plus the rounding half.
 ///
 /// # Safety
-/// That of [`Masks::sums`].
+/// As for [`Masks::sums`].
 #[cold]
 #[inline(never)]
 #[target_feature(enable = "avx2")]
 unsafe fn exact(source: &[u8], line: usize, groups: &[Group]) -> __m256i {
     let masks = Masks::new();
-    // SAFETY: as the caller says.
+    // SAFETY: guaranteed by the caller.
     let ([a, b], [c, d]) =
         unsafe { (masks.sums::<HIGH, 2>(source, line, groups), masks.sums::<LOW, 2>(source, line, groups)) };
     let whole = _mm256_add_epi32(_mm256_slli_epi32::<{ LOW_BITS as i32 }>(both(a, b)), both(c, d));
     _mm256_add_epi32(whole, _mm256_set1_epi32(HALF))
 }
 
-/// The halves of `a` added, and those of `b`.
+/// Adds the two halves of `a`, and those of `b`.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn both(a: __m256i, b: __m256i) -> __m256i {
     _mm256_add_epi32(_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b))
 }
 
-/// For both halves; in the upper one every place is `more` further on. -1 gives zero.
+/// A shuffle mask for both halves; the upper half adds `more` to every index. -1 gives zero.
 #[target_feature(enable = "avx2")]
 fn shuffle(places: [i8; 12], more: i8) -> __m256i {
     let [a, b, c, d, e, f, g, h, i, j, k, l] = places;
