@@ -1,10 +1,10 @@
-//! From latents to embeddings: one at a time on the hot path, many at once for the judge.
+//! Maps latents to embeddings: one at a time in the inference loop, many at once for the promotion gate.
 use ndarray::{Array2, ArrayView2, Zip, s};
 
 use super::{EmbeddingKind, Head, HeadParams};
 use crate::linalg::{normalise, product, slices_mut};
 
-/// Working memory of [`Head::embed`]; grows on the first call, after that nothing is allocated.
+/// Working memory of [`Head::embed`]; it grows on the first call, and later calls allocate nothing.
 #[derive(Debug, Clone, Default)]
 pub struct Scratch {
     /// The pooled latent of a grid.
@@ -15,22 +15,23 @@ pub struct Scratch {
     slow: Vec<f32>,
     /// Hidden units of the residual.
     hidden: Vec<f32>,
-    /// What the residual gives.
+    /// Output of the residual.
     residual: Vec<f32>,
 }
 
 impl Scratch {
-    /// Empty.
+    /// Empty working memory.
     pub fn new() -> Self {
         Self::default()
     }
 }
 
 impl Head {
-    /// The embedding of one unit latent: `f: [d]` to `out: [dim_out]`, unit length.
+    /// Embeds one unit latent: `f: [d]` to `out: [dim_out]`, unit length.
     ///
-    /// Where there is no direction (the sum before the last `normalise` is zero or not finite, `f` holds numbers that
-    /// are not finite, or `f` or `out` is not as long as the head says), `out` is all zeros, never NaN.
+    /// If the embedding has no direction (the sum before the last `normalise` is zero or not finite, `f` contains
+    /// values that are not finite, or `f` or `out` does not have the length of the head), `out` is all zeros, never
+    /// NaN.
     pub fn embed(&self, f: &[f32], out: &mut [f32], scratch: &mut Scratch) {
         let fits = f.len() == self.dim_in() && out.len() == self.dim_out() && f.iter().all(|x| x.is_finite());
         let found = fits
@@ -62,10 +63,10 @@ impl Head {
         }
     }
 
-    /// [`Head::embed`] of every row: `f: [n, d]` to `[n, dim_out]`. The two agree to 1e-6.
+    /// [`Head::embed`] for every row: `f: [n, d]` to `[n, dim_out]`. The two agree to 1e-6.
     ///
     /// # Panics
-    /// When the rows are not as long as [`Head::dim_in`].
+    /// If the rows do not have the length [`Head::dim_in`].
     pub fn embed_rows(&self, f: ArrayView2<f32>) -> Array2<f32> {
         assert_eq!(f.ncols(), self.dim_in(), "length of the latents");
         let mut out = match self {
@@ -84,7 +85,7 @@ impl Head {
 }
 
 impl HeadParams {
-    /// False when there is no direction; what is in `out` then means nothing.
+    /// Returns false if there is no direction; the contents of `out` are then meaningless.
     fn embed(&self, f: &[f32], out: &mut [f32], scratch: &mut Scratch) -> bool {
         let Scratch { centred, slow, hidden, residual, .. } = scratch;
         centred.clear();
@@ -102,7 +103,7 @@ impl HeadParams {
         self.finish(frozen, s, slow)
     }
 
-    /// Numbers of the frozen latent that stand before `s`.
+    /// Number of entries of the frozen latent that precede `s` in the embedding.
     pub(super) fn beside(&self) -> usize {
         if self.form == EmbeddingKind::BesideFrozen { self.mean.len() } else { 0 }
     }
@@ -127,8 +128,8 @@ impl HeadParams {
         out
     }
 
-    /// `s` and, where the form asks for it, `y` to unit length, and `z` of them; `y` is then of no more use. False when
-    /// there is no direction.
+    /// Normalises `s` and, if the form requires it, `y`, and combines them into `z`; `y` is used as working memory.
+    /// Returns false if there is no direction.
     fn finish(&self, frozen: &mut [f32], s: &mut [f32], y: &mut [f32]) -> bool {
         let directed = |norm: f32| norm > 0.0 && norm.is_finite();
         let mut found = directed(normalise(s));
@@ -148,8 +149,8 @@ impl HeadParams {
     }
 }
 
-/// `out += rows' x`: `x: [d]`, `rows: [d, k]`, `out: [k]`. Four rows at a time, so that `out` is read and written a
-/// quarter as often.
+/// `out += rows' x`: `x: [d]`, `rows: [d, k]`, `out: [k]`. Processes four rows at a time, so that `out` is read and
+/// written a quarter as often.
 fn add_rows(x: &[f32], rows: ArrayView2<f32>, out: &mut [f32]) {
     let k = out.len().max(1);
     let fours = rows.as_slice().map_or(0, |rows| {
@@ -163,7 +164,7 @@ fn add_rows(x: &[f32], rows: ArrayView2<f32>, out: &mut [f32]) {
         }
         x.len() / 4 * 4
     });
-    // The last rows; all of them where the matrix does not lie row by row.
+    // The remaining rows, or all rows if the matrix is not row-major.
     for (x, row) in x.iter().zip(rows.rows()).skip(fours) {
         out.iter_mut().zip(row).for_each(|(out, w)| *out += x * w);
     }
@@ -249,7 +250,7 @@ mod tests {
         let narrow: Vec<f32> = f.iter().map(|&x| x as f32).collect();
         Head::Learned(learned.clone()).embed(&narrow, &mut out, &mut Scratch::new());
         assert!(out.iter().zip(&right).all(|(&a, b)| (f64::from(a) - b).abs() < 1e-6));
-        // The mean of slow head and residual, each of unit length.
+        // The mean of the slow head and the residual, each of unit length.
         let sum = &y / y.dot(&y).sqrt() + &s / norm;
         let right = &sum / sum.dot(&sum).sqrt();
         learned.form = EmbeddingKind::Mean;

@@ -1,4 +1,4 @@
-//! Latents that are a grid of cells, and heads over their cells.
+//! Latents that are a grid of cells, and heads over those cells.
 use std::borrow::Cow;
 
 use ndarray::{Array1, Array2, ArrayView2, Axis};
@@ -9,9 +9,9 @@ use super::{Context, EmbeddingKind, GridShape, Head, HeadParams};
 use crate::error::{Error, Result};
 use crate::linalg::{NORM_FLOOR, norm, normalise, product, slices_mut};
 
-/// Shape of a grid latent: one row of `h * w * d` numbers, `[h, w, d]` row-major, unit as a whole. Cells keep their lengths
-/// beside each other: the mean of the cells is then what average pooling makes of the grid. (Cells made unit length first
-/// lose what they say by being strong: docs/design/014-grids.md.)
+/// Shape of a grid latent: one row of `h * w * d` numbers, `[h, w, d]` row-major, with unit length as a whole. Cells
+/// keep their relative lengths, so the mean of the cells is what average pooling makes of the grid. (Normalising the
+/// cells first would discard the information in their strength: docs/design/014-grids.md.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grid {
     /// `h`
@@ -33,13 +33,13 @@ impl Grid {
         self.rows * self.columns
     }
 
-    /// `h w d`, numbers of a row.
+    /// `h w d`, the length of a row.
     pub fn numbers(self) -> usize {
         self.cells() * self.dim
     }
 
-    /// The pooled latent: the mean of the cells, made unit length, `[h w d]` to `[d]`. False where there is no direction;
-    /// `out` is zero then.
+    /// Computes the pooled latent: the mean of the cells, normalised, `[h w d]` to `[d]`. Returns false if there is
+    /// no direction; `out` is then zero.
     pub fn pool(self, row: &[f32], out: &mut [f32]) -> bool {
         out.fill(0.0);
         for cell in row.chunks_exact(self.dim.max(1)) {
@@ -49,10 +49,10 @@ impl Grid {
         length > 0.0 && length.is_finite()
     }
 
-    /// [`Grid::pool`] of every row: `[n, h w d]` to `[n, d]`.
+    /// [`Grid::pool`] for every row: `[n, h w d]` to `[n, d]`.
     ///
     /// # Panics
-    /// When the rows have another length.
+    /// If the rows have another length.
     pub fn pooled(self, rows: ArrayView2<f32>) -> Array2<f32> {
         assert_eq!(rows.ncols(), self.numbers(), "numbers of a grid latent");
         let mut out = Array2::zeros((rows.nrows(), self.dim));
@@ -65,11 +65,12 @@ impl Grid {
         out
     }
 
-    /// The cells of every row, `[n, h w d]` to `[n h w, d]`, those of a row scaled together so that their mean is the
-    /// pooled latent. Whatever is linear in a latent has then the same mean over cells as value at the pooled latent.
+    /// The cells of every row, `[n, h w d]` to `[n h w, d]`; those of a row are scaled together so that their mean is
+    /// the pooled latent. The mean over cells of any linear function of a latent is then its value at the pooled
+    /// latent.
     ///
     /// # Panics
-    /// When the rows have another length.
+    /// If the rows have another length.
     pub fn cells_of(self, rows: ArrayView2<f32>) -> Array2<f32> {
         assert_eq!(rows.ncols(), self.numbers(), "numbers of a grid latent");
         let mut out = Array2::zeros((rows.nrows() * self.cells(), self.dim));
@@ -88,26 +89,27 @@ impl Grid {
     }
 }
 
-/// A head over the cells of a grid latent (CPC): `z_c = y_c + alpha mlp(y_c)` with `y_c = W' (f_c - mu)` for the cells
-/// `f_c` of [`Grid::cells_of`], then
+/// A head over the cells of a grid latent (CPC): `z_c = y_c + alpha mlp(y_c)` with `y_c = W' (f_c - mu)` for the
+/// cells `f_c` of [`Grid::cells_of`], then
 ///
-/// - *projected*: `normalise(mean over cells of z_c)`. Before training, `mlp` being zero, that is the slow head at the
+/// - *projected*: `normalise(mean over cells of z_c)`. Before training `mlp` is zero, so this is the slow head at the
 ///   pooled latent;
-/// - *context*: `normalise(mean over cells of context(z)_c)`, the cells brought to one length first ([`equalised`]).
+/// - *context*: `normalise(mean over cells of context(z)_c)`, where all cells are first scaled to the same length
+///   ([`equalised`]).
 ///
-/// Embedding allocates working memory for every frame (some hundred kilobytes); heads over vectors do not.
+/// Embedding allocates working memory for every frame (a few hundred kilobytes); heads over vectors do not.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GridHead {
     /// Shape of the latents.
     pub grid: Grid,
-    /// Mean, slow head and residual for the cells; never beside the frozen latent.
+    /// Mean, slow head and residual for the cells; never combined with the frozen latent.
     pub learned: HeadParams,
-    /// The context network, where the embedding is the pooled context.
+    /// The context network, if the embedding is the pooled context.
     pub context: Option<Context<f32>>,
 }
 
 impl GridHead {
-    /// The embeddings of every cell before they are made unit length and pooled: `[n, h w d]` to `[n h w, k]`.
+    /// The embeddings of all cells before normalisation and pooling: `[n, h w d]` to `[n h w, k]`.
     fn values(&self, rows: ArrayView2<f32>) -> Array2<f32> {
         let mut z = product((self.grid.cells_of(rows) - &self.learned.mean).view(), self.learned.slow.view());
         if let Some(mlp) = &self.learned.mlp {
@@ -120,7 +122,7 @@ impl GridHead {
         }
     }
 
-    /// Unit embedding of every row: `[n, h w d]` to `[n, k]`; zeros where there is no direction.
+    /// Unit embedding of every row: `[n, h w d]` to `[n, k]`; zeros if there is no direction.
     pub(super) fn embed_rows(&self, rows: ArrayView2<f32>) -> Array2<f32> {
         let mut out = Array2::zeros((rows.nrows(), self.learned.slow.ncols()));
         for (row, mut out) in rows.axis_chunks_iter(Axis(0), 8).zip(out.axis_chunks_iter_mut(Axis(0), 8)) {
@@ -136,7 +138,7 @@ impl GridHead {
         out
     }
 
-    /// Unit embedding of every cell: `[h w d]` to `[h w, k]`; a cell without direction gives zeros.
+    /// Unit embedding of every cell: `[h w d]` to `[h w, k]`; zeros for a cell without a direction.
     pub(super) fn embed_cells(&self, row: ArrayView2<f32>) -> Array2<f32> {
         let mut cells = self.values(row);
         for cell in slices_mut(&mut cells) {
@@ -163,7 +165,8 @@ impl GridHead {
 }
 
 impl Head {
-    /// This head over pooled grid latents as one that takes whole grids, for where all heads must take the same rows.
+    /// Wraps this head over pooled grid latents so that it takes whole grids, for callers in which all heads must
+    /// take the same rows.
     #[must_use]
     pub fn pooling(self, grid: Grid) -> Self {
         match self {
@@ -172,10 +175,11 @@ impl Head {
         }
     }
 
-    /// Embeddings of the latents of an encoder, `[n, d]` or `[n, h w d]` where they are a `grid`: a head over vectors gets
-    /// grids pooled.
+    /// Embeds the latents of an encoder, `[n, d]`, or `[n, h w d]` if they are a `grid`: a head over vectors gets the
+    /// pooled grids.
     ///
     /// # Panics
+    /// If the latents have another length.
     /// When the latents are of another length.
     pub fn embed_latents(&self, grid: Option<Grid>, latents: ArrayView2<f32>) -> Array2<f32> {
         match grid {
@@ -184,7 +188,7 @@ impl Head {
         }
     }
 
-    /// What this head makes of one cell, or of a pooled latent: a head over vectors.
+    /// The head for one cell or a pooled latent: a head over vectors.
     #[must_use]
     pub fn of_cells(&self) -> Cow<'_, Head> {
         match self {
@@ -194,8 +198,8 @@ impl Head {
         }
     }
 
-    /// Unit embedding of every cell of a grid latent, `[h w d]` to `[h w, dim]`: through the head as if each cell were
-    /// the latent. `None` for a row of another length.
+    /// Unit embedding of every cell of a grid latent, `[h w d]` to `[h w, dim]`, treating each cell as a latent.
+    /// `None` for a row of another length.
     pub fn embed_cells(&self, grid: Grid, row: &[f32]) -> Option<Array2<f32>> {
         let row = ArrayView2::from_shape((1, grid.numbers()), row).ok()?;
         match self {

@@ -6,13 +6,14 @@ use crate::error::{Error, Result};
 use crate::linalg::random::uniform;
 use crate::linalg::{Scalar, inner, matmul, product, slices, slices_mut, sum};
 
-/// Added to the variance under the root of the LayerNorm (PyTorch's default).
+/// Added to the variance under the square root of the LayerNorm (PyTorch's default).
 const EPSILON: f64 = 1e-5;
 
-/// `mlp(y) = W2 gelu(layer_norm(W1 y + b1) * gamma + beta) + b2`, GELU exact (erf), epsilon of the norm 1e-5. In the
-/// head `k` goes in and comes out; the two may differ elsewhere. All arrays lie in standard (row by row) layout.
+/// `mlp(y) = W2 gelu(layer_norm(W1 y + b1) * gamma + beta) + b2`, with exact GELU (erf) and epsilon 1e-5 in the norm.
+/// In the head both input and output have `k` dimensions; elsewhere the two may differ. All arrays are in standard
+/// (row-major) layout.
 ///
-/// LayerNorm: Ba, Kiros, Hinton 2016; GELU: Hendrycks, Gimpel 2016. Nothing in it looks at other rows of a batch.
+/// LayerNorm: Ba, Kiros, Hinton 2016; GELU: Hendrycks, Gimpel 2016. No part of it depends on other rows of the batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mlp<T> {
     /// `[h, k in]`
@@ -29,24 +30,24 @@ pub struct Mlp<T> {
     pub b2: Array1<T>,
 }
 
-/// What [`Mlp::backward`] needs of a forward pass over `n` rows.
+/// The cache of a forward pass over `n` rows that [`Mlp::backward`] needs.
 #[derive(Debug, Clone)]
 pub struct Cache<T> {
-    /// What went in, `[n, k in]`.
+    /// The input, `[n, k in]`.
     input: Array2<T>,
-    /// After the norm, before `gamma` and `beta`, `[n, h]`.
+    /// The normalised values before `gamma` and `beta`, `[n, h]`.
     normal: Array2<T>,
     /// 1 / standard deviation, `[n]`.
     inverse: Array1<T>,
-    /// `Phi(u) = (1 + erf(u / sqrt 2)) / 2` at the `u: [n, h]` that goes into the GELU.
+    /// `Phi(u) = (1 + erf(u / sqrt 2)) / 2` at the input `u: [n, h]` of the GELU.
     phi: Array2<T>,
     /// `gelu(u) = u Phi(u)`, `[n, h]`.
     act: Array2<T>,
 }
 
 impl<T: Scalar> Mlp<T> {
-    /// The start of training: `w1`, `b1` uniform in `+-1 / sqrt(k)` (as PyTorch's `Linear`), `gamma` 1, the rest zero,
-    /// so that the residual is zero at first. Takes `h * (k + 1)` draws of `rng`.
+    /// Initialises a residual: `w1` and `b1` uniform in `+-1 / sqrt(k)` (as PyTorch's `Linear`), `gamma` 1, and the
+    /// rest zero, so that the residual starts at zero. Takes `h * (k + 1)` draws of `rng`.
     pub fn start(k: usize, hidden: usize, rng: &mut ChaCha8Rng) -> Self {
         let bound = 1.0 / (k.max(1) as f64).sqrt();
         let mut draw = || T::of((2.0 * uniform(rng) - 1.0) * bound);
@@ -60,7 +61,8 @@ impl<T: Scalar> Mlp<T> {
         }
     }
 
-    /// Every layer random, uniform in `+-1 / sqrt(inputs)` (as PyTorch's `Linear`): for networks that are no residual.
+    /// Initialises every layer uniformly in `+-1 / sqrt(inputs)` (as PyTorch's `Linear`), for networks that are not a
+    /// residual.
     pub fn random(k_in: usize, hidden: usize, k_out: usize, rng: &mut ChaCha8Rng) -> Self {
         let mut mlp = Self::start(k_in, hidden, rng);
         let bound = 1.0 / (hidden.max(1) as f64).sqrt();
@@ -70,7 +72,7 @@ impl<T: Scalar> Mlp<T> {
         mlp
     }
 
-    /// All zero, with the shapes of this one: for gradients and moments.
+    /// An all-zero network with the same shapes, for gradients and moments.
     #[must_use]
     pub fn zeros_like(&self) -> Self {
         Self {
@@ -83,7 +85,7 @@ impl<T: Scalar> Mlp<T> {
         }
     }
 
-    /// The six parts by name, in a fixed order.
+    /// The six arrays with their names, in a fixed order.
     pub fn parts(&self) -> [(&'static str, &[T]); 6] {
         [
             ("w1", self.w1.as_slice_memory_order().unwrap_or_default()),
@@ -95,7 +97,7 @@ impl<T: Scalar> Mlp<T> {
         ]
     }
 
-    /// [`Mlp::parts`], to change them.
+    /// [`Mlp::parts`], mutably.
     pub fn parts_mut(&mut self) -> [(&'static str, &mut [T]); 6] {
         [
             ("w1", self.w1.as_slice_memory_order_mut().unwrap_or_default()),
@@ -110,7 +112,7 @@ impl<T: Scalar> Mlp<T> {
     /// Checks shapes and layouts against `k_in` and `k_out`.
     ///
     /// # Errors
-    /// Names the part that does not fit.
+    /// Names the array that does not match.
     pub fn check(&self, k_in: usize, k_out: usize) -> Result<()> {
         let h = self.b1.len();
         let fits = [
@@ -129,10 +131,10 @@ impl<T: Scalar> Mlp<T> {
         }
     }
 
-    /// `mlp` of every row: `y: [n, k in]` to `[n, k out]`, and what [`Mlp::backward`] needs.
+    /// Applies `mlp` to every row: `y: [n, k in]` to `[n, k out]`, and the cache for [`Mlp::backward`].
     ///
     /// # Panics
-    /// When the shapes do not fit.
+    /// If the shapes do not match.
     pub fn forward(&self, y: ArrayView2<T>) -> (Array2<T>, Cache<T>) {
         let input = y.as_standard_layout().into_owned();
         let mut normal = product(input.view(), self.w1.t());
@@ -150,27 +152,27 @@ impl<T: Scalar> Mlp<T> {
         (out, Cache { input, normal, inverse, phi, act })
     }
 
-    /// Gradients of a scalar with respect to the parameters, where `grad_out: [n, k out]` is its gradient with respect
-    /// to what [`Mlp::forward`] gave. Overwrites `grads`.
+    /// Computes the gradients of a scalar with respect to the parameters, where `grad_out: [n, k out]` is its
+    /// gradient with respect to the output of [`Mlp::forward`]. Overwrites `grads`.
     ///
-    /// With `x` the normalised row, `u = gamma x + beta`, `g = dL/dx` and `sigma` the standard deviation:
-    /// `gelu'(u) = Phi(u) + u phi(u)` and `dL/d(row) = (g - mean(g) - x mean(g x)) / sigma`.
+    /// With `x` the normalised row, `u = gamma x + beta`, `g = dL/dx` and `sigma` the standard deviation: `gelu'(u) =
+    /// Phi(u) + u phi(u)` and `dL/d(row) = (g - mean(g) - x mean(g x)) / sigma`.
     ///
     /// # Panics
-    /// When the shapes do not fit.
+    /// If the shapes do not match.
     pub fn backward(&self, cache: &Cache<T>, grad_out: ArrayView2<T>, grads: &mut Mlp<T>) {
         self.backward_to_norm(cache, grad_out, grads);
     }
 
-    /// [`Mlp::backward`], and the gradient with respect to what went in, `[n, k in]`.
+    /// [`Mlp::backward`], and also returns the gradient with respect to the input, `[n, k in]`.
     ///
     /// # Panics
-    /// When the shapes do not fit.
+    /// If the shapes do not match.
     pub fn backward_to_input(&self, cache: &Cache<T>, grad_out: ArrayView2<T>, grads: &mut Mlp<T>) -> Array2<T> {
         product(self.backward_to_norm(cache, grad_out, grads).view(), self.w1.view())
     }
 
-    /// Gradients of the parameters, and with respect to what goes into the norm, `[n, h]`.
+    /// Computes the gradients of the parameters, and returns that with respect to the input of the norm, `[n, h]`.
     fn backward_to_norm(&self, cache: &Cache<T>, grad_out: ArrayView2<T>, grads: &mut Mlp<T>) -> Array2<T> {
         matmul(T::one(), grad_out.t(), cache.act.view(), T::zero(), grads.w2.view_mut());
         grads.b2.assign(&grad_out.sum_axis(Axis(0)));
@@ -199,14 +201,14 @@ impl<T: Scalar> Mlp<T> {
         product(act.view(), self.w2.t()) + &self.b2
     }
 
-    /// `mlp` of one row, in buffers that are used again.
+    /// `mlp` of one row, with reused buffers.
     pub(super) fn apply(&self, y: &[T], hidden: &mut Vec<T>, out: &mut Vec<T>) {
         affine(&self.w1, y, &self.b1, hidden);
         self.activate(hidden);
         affine(&self.w2, hidden, &self.b2, out);
     }
 
-    /// Norm, `gamma`, `beta` and GELU, in place.
+    /// Applies the norm, `gamma`, `beta` and GELU in place.
     fn activate(&self, row: &mut [T]) {
         layer_norm(row);
         let (half, root_half) = (T::of(0.5), T::of(std::f64::consts::FRAC_1_SQRT_2));
@@ -226,7 +228,7 @@ fn affine<T: Scalar>(w: &Array2<T>, x: &[T], b: &Array1<T>, out: &mut Vec<T>) {
     }));
 }
 
-/// Takes off the mean and divides by the standard deviation, in place; returns 1 / standard deviation.
+/// Subtracts the mean and divides by the standard deviation in place; returns 1 / standard deviation.
 fn layer_norm<T: Scalar>(row: &mut [T]) -> T {
     let count = T::of(row.len() as f64);
     let mean = sum(row) / count;
@@ -236,7 +238,7 @@ fn layer_norm<T: Scalar>(row: &mut [T]) -> T {
     inverse
 }
 
-/// `u` becomes `gelu'(u) = Phi(u) + u exp(-u^2 / 2) / sqrt(2 pi)`; `phi` holds `Phi(u)`.
+/// Replaces `u` by `gelu'(u) = Phi(u) + u exp(-u^2 / 2) / sqrt(2 pi)`; `phi` holds `Phi(u)`.
 fn gelu_slope<T: Scalar>(u: &mut Array2<T>, phi: &Array2<T>) {
     let half = T::of(0.5);
     let peak = T::of(std::f64::consts::FRAC_1_SQRT_2 * std::f64::consts::FRAC_2_SQRT_PI * 0.5);

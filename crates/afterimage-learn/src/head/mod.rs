@@ -1,4 +1,4 @@
-//! The head: what turns a latent into an embedding. See [`Head`].
+//! The head maps a latent to an embedding. See [`Head`].
 mod pixelcnn;
 mod embed;
 mod grid;
@@ -16,29 +16,30 @@ pub use sfa::{ScatterStats, SfaFit, slow_from};
 
 use crate::error::{Error, Result};
 
-/// The longest (pooled) latent that is learned from, and the longest embedding: the statistics of the slow head grow with
-/// the square of it, and this many take 4 GB a triangle. Files of heads and maps are bounded by it.
+/// Maximum length of a (pooled) latent and of an embedding. The statistics of the slow head grow with its square: at
+/// this length, each triangle takes 4 GB. It also bounds the size of head and space map files.
 pub const MAX_DIM: usize = 1 << 15;
 
-/// `f: [d]` (unit length) in, `z` (unit length) out.
+/// Maps `f: [d]` (unit length) to `z` (unit length).
 #[derive(Debug, Clone, PartialEq)]
 #[allow(clippy::large_enum_variant, reason = "a run holds a handful of heads, each with a matrix of a megabyte")]
 pub enum Head {
-    /// `z = f`: the frozen encoder as it is. `[d]`.
+    /// `z = f`: the unchanged frozen latent, `[d]`.
     Identity {
         /// `d`.
         dim: usize,
     },
-    /// `y = W' (f - mu)`, `s = normalise(y + alpha * mlp(y))`, and `z` made of them as its [`EmbeddingKind`] says.
+    /// `y = W' (f - mu)`, `s = normalise(y + alpha * mlp(y))`, and `z` combined from them as its [`EmbeddingKind`]
+    /// says.
     Learned(HeadParams),
-    /// One of the two over the pooled latent of a grid, taking the whole grid: `[h w d]` in.
+    /// One of the two above, applied to the pooled latent of a grid; the input is the whole grid, `[h w d]`.
     Pooled {
         /// Shape of the latents.
         grid: Grid,
-        /// What the pooled latent goes through.
+        /// The head that takes the pooled latent.
         head: Box<Head>,
     },
-    /// Over the cells of a grid: `[h w d]` in.
+    /// A head over the cells of a grid, with input `[h w d]`.
     Grid(Box<GridHead>),
 }
 
@@ -49,29 +50,29 @@ pub struct HeadParams {
     pub mean: Array1<f32>,
     /// `W: [d, k]`, the slow head.
     pub slow: Array2<f32>,
-    /// The residual, where there is one.
+    /// The residual, if there is one.
     pub mlp: Option<Mlp<f32>>,
     /// Weight of the residual.
     pub alpha: f32,
-    /// How the embedding is made of `y` and `s`.
+    /// How the embedding combines `y` and `s`.
     pub form: EmbeddingKind,
 }
 
-/// What the embedding of a learned head is, with `y` and `s` as in [`Head::Learned`].
+/// How a learned head forms its embedding, with `y` and `s` as in [`Head::Learned`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EmbeddingKind {
     /// `z = s`, `[k]`.
     #[default]
     Single,
-    /// `z = [f, s] / sqrt(2)`, `[d + k]`: the frozen latent keeps its say.
+    /// `z = [f, s] / sqrt(2)`, `[d + k]`: the frozen latent keeps equal weight.
     BesideFrozen,
-    /// `z = normalise(normalise(y) + s)`, `[k]`: slow head and residual, each with half a say. Without a residual it is
-    /// [`EmbeddingKind::Single`].
+    /// `z = normalise(normalise(y) + s)`, `[k]`: the slow head and the head with residual in equal parts. Without a
+    /// residual it is the same as [`EmbeddingKind::Single`].
     Mean,
 }
 
 impl Head {
-    /// The length of what goes in: `d`, or `h w d` of a head that takes whole grids.
+    /// Length of the input: `d`, or `h w d` for a head that takes whole grids.
     pub fn dim_in(&self) -> usize {
         match self {
             Head::Identity { dim } => *dim,
@@ -91,7 +92,7 @@ impl Head {
         }
     }
 
-    /// The length of an embedding: `d`, `k` or `d + k`.
+    /// Length of an embedding: `d`, `k` or `d + k`.
     pub fn dim_out(&self) -> usize {
         match self {
             Head::Identity { dim } => *dim,
@@ -101,7 +102,7 @@ impl Head {
         }
     }
 
-    /// The (pooled) latent as it is.
+    /// True if the embedding is the unchanged (pooled) latent.
     pub fn is_frozen(&self) -> bool {
         match self {
             Head::Identity { .. } => true,
@@ -110,7 +111,7 @@ impl Head {
         }
     }
 
-    /// Every parameter is a finite number.
+    /// True if every parameter is finite.
     pub fn finite(&self) -> bool {
         match self {
             Head::Identity { .. } => true,
@@ -120,11 +121,11 @@ impl Head {
         }
     }
 
-    /// Checks that the parameters fit each other and are finite; for heads that come from a file. [`Head::embed`] and
+    /// Checks that the parameters match each other and are finite, for heads read from a file. [`Head::embed`] and
     /// [`Head::embed_rows`] do not panic on a head that passes.
     ///
     /// # Errors
-    /// Names what does not fit.
+    /// Names what does not match.
     pub fn check(&self) -> Result<()> {
         let learned = match self {
             Head::Identity { .. } => return Ok(()),

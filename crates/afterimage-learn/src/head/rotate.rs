@@ -1,11 +1,12 @@
-//! Heads whose embeddings are turned in their space, which changes no cosine between two of them.
+//! Rotates the embedding space of a head, which leaves every cosine between two embeddings unchanged.
 use ndarray::{Array1, Array2, ArrayView2, s};
 
 use super::{Head, HeadParams, Mlp};
 use crate::linalg::product;
 
 impl Head {
-    /// The columns of embeddings `[n, dim_out]` that a turn changes: all but the frozen latent that may stand before them.
+    /// The columns of embeddings `[n, dim_out]` that a rotation changes: all but the frozen latent that may precede
+    /// them.
     pub fn own_part<'a>(&self, rows: ArrayView2<'a, f32>) -> ArrayView2<'a, f32> {
         let before = match self {
             Head::Learned(learned) => learned.beside(),
@@ -15,8 +16,8 @@ impl Head {
         rows.slice_move(s![.., before..])
     }
 
-    /// The (pooled) frozen latents that embeddings `[n, dim_out]` of this head hold, up to their length: all of it for the
-    /// frozen latents themselves, what stands before the own part for a head beside them, else `None`.
+    /// The (pooled) frozen latents in embeddings `[n, dim_out]` of this head, up to a scale factor: all columns for
+    /// the frozen encoder, the leading columns for a head beside the frozen latent, else `None`.
     pub fn frozen_part<'a>(&self, rows: ArrayView2<'a, f32>) -> Option<ArrayView2<'a, f32>> {
         match self {
             Head::Identity { .. } => Some(rows),
@@ -29,10 +30,10 @@ impl Head {
         }
     }
 
-    /// This head with its own part `s` turned to `s R`, for an orthogonal `turn` `R: [k, k]`, folded into its weights:
-    /// `W R` for the slow head, and for a residual `w1 R`, `R' w2` and `R' b2`, since it takes `y` and adds to it. Cosines
-    /// stay as they are but for rounding to `f32`. `None` of what has no such weights: the frozen latents, a head over
-    /// cells with a context network, or a turn of another size.
+    /// Returns this head with its own part `s` rotated to `s R`, for an orthogonal `turn` `R: [k, k]`. The rotation
+    /// is folded into the weights: `W R` for the slow head, and `w1 R`, `R' w2` and `R' b2` for a residual, which
+    /// takes `y` and adds to it. Cosines stay the same up to rounding to `f32`. `None` if there are no such weights
+    /// (the frozen latents, or a head over cells with a context network) or `turn` has another size.
     #[must_use]
     pub fn turned(&self, turn: ArrayView2<f64>) -> Option<Head> {
         match self {

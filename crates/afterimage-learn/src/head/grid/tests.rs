@@ -60,7 +60,7 @@ fn the_mean_of_the_cells_is_the_pooled_latent() {
         let mean = cells.slice(ndarray::s![6 * i..6 * i + 6, ..]).mean_axis(Axis(0)).unwrap();
         assert!((&mean - &pooled).iter().all(|x| x.abs() < 1e-6));
         assert!((pooled.dot(&pooled) - 1.0).abs() < 1e-6);
-        // Cells point where they did.
+        // Cells keep their direction.
         let (cell, row) = (cells.row(6 * i + 4), rows.row(i));
         let of = row.slice(ndarray::s![20..25]);
         let cosine = cell.dot(&of) / (cell.dot(&cell) * of.dot(&of)).sqrt();

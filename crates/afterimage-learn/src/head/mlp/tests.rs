@@ -8,7 +8,7 @@ fn random(shape: (usize, usize), rng: &mut ChaCha8Rng) -> Array2<f64> {
     Array2::from_shape_simple_fn(shape, || 2.0 * uniform(rng) - 1.0)
 }
 
-/// Every part random.
+/// A network with every array random.
 fn mlp(k_in: usize, hidden: usize, k_out: usize, rng: &mut ChaCha8Rng) -> Mlp<f64> {
     let mut mlp = Mlp::start(k_in, hidden, rng);
     mlp.w2 = Array2::zeros((k_out, hidden));
@@ -19,7 +19,7 @@ fn mlp(k_in: usize, hidden: usize, k_out: usize, rng: &mut ChaCha8Rng) -> Mlp<f6
     mlp
 }
 
-/// Compares `grads` with central differences of `value`, part by part.
+/// Compares `grads` with central differences of `value`, array by array.
 fn compare(mlp: &Mlp<f64>, grads: &Mlp<f64>, value: impl Fn(&Mlp<f64>) -> f64) {
     let step = 1e-6;
     for part in 0..6 {
@@ -46,7 +46,7 @@ fn parameter_gradients_agree_with_finite_differences() {
     let (y, weights) = (random((6, 5), rng), random((6, 4), rng));
     let (_, cache) = mlp.forward(y.view());
     let mut grads = mlp.zeros_like();
-    // What was in `grads` does not matter.
+    // The previous contents of `grads` must not matter.
     grads.w1.fill(f64::NAN);
     grads.b2.fill(7.0);
     mlp.backward(&cache, weights.view(), &mut grads);
@@ -95,7 +95,7 @@ fn starts_at_zero_with_uniform_weights() {
     assert_ne!(mlp, Mlp::start(16, 400, &mut ChaCha8Rng::seed_from_u64(5)));
     mlp.check(16, 16).unwrap();
     assert!(mlp.w1.iter().chain(&mlp.b1).all(|x| x.abs() <= 0.25));
-    // Variance of a uniform variable in +-1/4, to five standard errors.
+    // The variance of a uniform variable in +-1/4, to five standard errors.
     assert!((mlp.w1.var(0.0) - 1.0 / 48.0).abs() < 1.2e-3, "{}", mlp.w1.var(0.0));
     let y = random((3, 16), &mut ChaCha8Rng::seed_from_u64(6));
     assert!(mlp.forward(y.view()).0.iter().all(|&x| x == 0.0));

@@ -1,35 +1,35 @@
-//! Forward and backward through the blocks.
+//! Forward and backward pass through the blocks.
 use ndarray::{Array2, ArrayView2, Axis, Zip};
 
 use super::masked_shift::{ACROSS, DOWN, gather, scatter};
 use super::{Context, GridShape};
 use crate::linalg::{Scalar, matmul, product};
 
-/// What [`Context::backward`] needs of a forward pass.
+/// The cache of a forward pass that [`Context::backward`] needs.
 #[derive(Debug, Clone)]
 pub struct ContextCache<T> {
     cells: GridShape,
     blocks: Vec<BlockCache<T>>,
 }
 
-/// What a block saw, over `N` cells.
+/// The activations of one block, over `N` cells.
 #[derive(Debug, Clone)]
 struct BlockCache<T> {
-    /// What came in, `[N, c]`.
+    /// The input, `[N, c]`.
     input: Array2<T>,
-    /// After the first ReLU with its neighbours across, `[N, 3 m]`.
+    /// After the first ReLU, with the neighbours across, `[N, 3 m]`.
     across: Array2<T>,
-    /// What goes down with its neighbours, `[N, 2 m]`.
+    /// The input of the downward convolution with its neighbours, `[N, 2 m]`.
     down: Array2<T>,
     /// After the second ReLU, `[N, m]`.
     act: Array2<T>,
 }
 
 impl<T: Scalar> Context<T> {
-    /// The context of every cell: `x: [N, c]` to `[N, c]`, and what [`Context::backward`] needs.
+    /// Computes the context of every cell: `x: [N, c]` to `[N, c]`, and the cache for [`Context::backward`].
     ///
     /// # Panics
-    /// When the shapes do not fit.
+    /// If the shapes do not match.
     pub fn forward(&self, x: ArrayView2<T>, cells: GridShape) -> (Array2<T>, ContextCache<T>) {
         let mut x = x.as_standard_layout().into_owned();
         let mut blocks = Vec::with_capacity(self.blocks());
@@ -44,7 +44,7 @@ impl<T: Scalar> Context<T> {
     /// [`Context::forward`] without the cache.
     ///
     /// # Panics
-    /// When the shapes do not fit.
+    /// If the shapes do not match.
     pub fn rows(&self, x: ArrayView2<T>, cells: GridShape) -> Array2<T> {
         (0..self.blocks()).fold(x.as_standard_layout().into_owned(), |x, block| self.block(block, x, cells).0)
     }
@@ -63,11 +63,12 @@ impl<T: Scalar> Context<T> {
         (out, BlockCache { input, across, down, act })
     }
 
-    /// Gradients of a scalar with respect to the parameters, into `grads` (overwritten), and with respect to what went
-    /// in, `[N, c]`; `grad_out: [N, c]` is its gradient with respect to what [`Context::forward`] gave.
+    /// Computes the gradients of a scalar with respect to the parameters in `grads` (overwritten), and returns that
+    /// with respect to the input, `[N, c]`. `grad_out: [N, c]` is its gradient with respect to the output of
+    /// [`Context::forward`].
     ///
     /// # Panics
-    /// When the shapes do not fit.
+    /// If the shapes do not match.
     pub fn backward(&self, cache: &ContextCache<T>, grad_out: ArrayView2<T>, grads: &mut Context<T>) -> Array2<T> {
         let mut grad_out = grad_out.to_owned();
         let m = self.width();
@@ -84,7 +85,7 @@ impl<T: Scalar> Context<T> {
             let flat = scatter(weights(&self.w_down, &act).view(), cache.cells, &DOWN);
             keep(&mut grads.w_across, &mut grads.b_across, &flat, &block.across);
             let mut first = scatter(weights(&self.w_across, &flat).view(), cache.cells, &ACROSS);
-            // The middle third of what went across is what the first ReLU gave.
+            // The middle third of the gathered neighbours is the output of the first ReLU.
             through_relu(&mut first, block.across.slice(ndarray::s![.., m..2 * m]));
             keep(&mut grads.w_in, &mut grads.b_in, &first, &block.input);
             grad_out += &weights(&self.w_in, &first);
@@ -97,7 +98,7 @@ fn relu<T: Scalar>(x: T) -> T {
     if x > T::zero() { x } else { T::zero() }
 }
 
-/// Zero where the ReLU gave zero.
+/// Zeroes the gradient where the ReLU gave zero.
 fn through_relu<T: Scalar>(grad: &mut Array2<T>, given: ArrayView2<T>) {
     Zip::from(grad).and(given).for_each(|grad, &given| {
         if given <= T::zero() {

@@ -1,18 +1,19 @@
-//! Neighbours of cells side by side, so that a convolution is one matrix product.
+//! Places the neighbours of each cell side by side, so that a convolution becomes one matrix product.
 use ndarray::{Array2, ArrayView2, s};
 
 use super::GridShape;
 use crate::linalg::Scalar;
 
-/// A neighbour: so many rows above, so many columns to the right (negative: to the left).
+/// Offset of a neighbour: rows up, and columns to the right (negative: to the left).
 pub(super) type Neighbour = (usize, isize);
 
-/// 1x3: the cell left, here, right.
+/// 1x3: the cell to the left, the cell itself, the cell to the right.
 pub(super) const ACROSS: [Neighbour; 3] = [(0, -1), (0, 0), (0, 1)];
-/// 2x1: the cell above, here.
+/// 2x1: the cell above, the cell itself.
 pub(super) const DOWN: [Neighbour; 2] = [(1, 0), (0, 0)];
 
-/// For every cell its neighbours' channels side by side, zeros where there is none: `x: [n, m]` to `[n, taps m]`.
+/// Concatenates the channels of every cell's neighbours, with zeros where there is none: `x: [n, m]` to `[n, taps
+/// m]`.
 pub(super) fn gather<T: Scalar>(x: ArrayView2<T>, cells: GridShape, neighbours: &[Neighbour]) -> Array2<T> {
     let m = x.ncols();
     let mut out = Array2::zeros((x.nrows(), neighbours.len() * m));
@@ -33,7 +34,8 @@ pub(super) fn scatter<T: Scalar>(x: ArrayView2<T>, cells: GridShape, neighbours:
     out
 }
 
-/// Calls `f(tap, from, to, len)` for runs of cells: `len` cells from `to` on have their neighbours from `from` on.
+/// Calls `f(tap, from, to, len)` for runs of cells: the neighbours of the `len` cells from `to` on are the cells from
+/// `from` on.
 fn each(cells: GridShape, neighbours: &[Neighbour], mut f: impl FnMut(usize, usize, usize, usize)) {
     let w = cells.columns;
     for (tap, &(up, right)) in neighbours.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The context network of CPC: what was seen up to a row of cells, causal by row.
+//! The context network of CPC: summarises everything up to a row of cells, causal by row.
 mod forward;
 mod masked_shift;
 #[cfg(test)]
@@ -13,65 +13,66 @@ use crate::linalg::{Scalar, unit_rows};
 
 pub use forward::ContextCache;
 
-/// Rows of `x: [n, c]` brought to the length `sqrt(c)`, and the lengths that they had, `[n]`: what targets and context
-/// network of CPC see, so that the scale of a head decides nothing. A row shorter than the least length stays short.
+/// Scales the rows of `x: [n, c]` to the length `sqrt(c)`, and returns their original lengths, `[n]`. The targets and
+/// the context network of CPC see these rows, so that the scale of a head does not matter. A row shorter than the
+/// minimum length stays short.
 pub fn equalised<T: Scalar>(x: ArrayView2<T>) -> (Array2<T>, Array1<T>) {
     let (mut rows, lengths) = unit_rows(&x.to_owned());
     rows *= T::of((x.ncols() as f64).sqrt());
     (rows, lengths)
 }
 
-/// How `n` rows of a matrix stand for cells: frame by frame, in a frame row by row, in a row column by column.
+/// How the `n` rows of a matrix map to cells: by frame, then by grid row, then by column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GridShape {
-    /// Frames, or sequences.
+    /// Number of frames or sequences.
     pub frames: usize,
-    /// Rows of the grid, or moments of a sequence.
+    /// Rows of the grid, or time steps of a sequence.
     pub rows: usize,
     /// Columns of the grid; 1 for a sequence.
     pub columns: usize,
 }
 
 impl GridShape {
-    /// Cells in all.
+    /// Total number of cells.
     pub fn count(self) -> usize {
         self.frames * self.per_frame()
     }
 
-    /// Cells of one frame.
+    /// Number of cells in one frame.
     pub fn per_frame(self) -> usize {
         self.rows * self.columns
     }
 }
 
-/// A PixelCNN-style stack of `n` residual blocks (van den Oord et al. 2016, 1606.05328; in this form the context network
-/// of CPC v2, Henaff et al. 2019, 1905.09272, page 15). Per block, over cells with `c` channels:
+/// A PixelCNN-style stack of `n` residual blocks (van den Oord et al. 2016, 1606.05328; in this form the context
+/// network of CPC v2, Henaff et al. 2019, 1905.09272, page 15). Each block computes, over cells with `c` channels:
 ///
 /// `x = x + W_out relu(W_down * (W_across * relu(W_in x + b_in) + b_across) + b_down) + b_out`
 ///
 /// with `W_in` 1x1 (`c` to `m` channels), `W_across` 1x3 (the cells left, here and right, zeros beyond the edges),
-/// `W_down` 2x1 (the cell above and here, zeros above the first row) and `W_out` 1x1 (`m` to `c`). So what stands at row
-/// `r` depends on rows `r - n ..= r` and on `n` columns to either side, never on a row below.
+/// `W_down` 2x1 (the cell above and here, zeros above the first row) and `W_out` 1x1 (`m` to `c`). So the output at
+/// row `r` depends on rows `r - n ..= r` and on `n` columns to either side, never on a row below.
 ///
-/// No normalisation: nothing looks at other frames of a batch (batch statistics tell a cell which batch it is in, which
-/// CPC v2 found to be used as a short cut), and the residual keeps the scale of what comes in.
+/// There is no normalisation, so nothing depends on other frames of a batch (batch statistics tell a cell which batch
+/// it is in, which CPC v2 found to be used as a shortcut), and the residual keeps the scale of the input.
 ///
-/// The paper's code ends with a ReLU; here it does not, since the stream that the blocks add to has both signs and half
-/// of it would be lost to the linear maps that follow. PyTorch Lightning Bolts pads the row above the first with ones
-/// instead of zeros; that is not copied.
+/// The paper's code ends with a ReLU; this network does not, because the stream that the blocks add to has both
+/// signs, and the linear maps that follow would lose half of it. PyTorch Lightning Bolts pads the row above the first
+/// with ones instead of zeros; this network does not copy that.
 ///
-/// Parameters of one kind lie in one array over all blocks, standard layout.
+/// The parameters of one kind are in one array over all blocks, in standard layout.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Context<T> {
     /// `[n, m, c]`
     pub w_in: Array3<T>,
     /// `[n, m]`
     pub b_in: Array2<T>,
-    /// `[n, m, 3 m]`: from the cell left, here, right.
+    /// `[n, m, 3 m]`: from the cells left, here and right.
     pub w_across: Array3<T>,
     /// `[n, m]`
     pub b_across: Array2<T>,
-    /// `[n, m, 2 m]`: from the cell above, here.
+    /// `[n, m, 2 m]`: from the cells above and here.
     pub w_down: Array3<T>,
     /// `[n, m]`
     pub b_down: Array2<T>,
@@ -82,8 +83,8 @@ pub struct Context<T> {
 }
 
 impl<T: Scalar> Context<T> {
-    /// `blocks` blocks over `channels` channels, `width` inside: weights and biases uniform in `+-1 / sqrt(fan in)`, as
-    /// PyTorch's `Conv2d`.
+    /// `blocks` blocks over `channels` channels, with `width` channels inside: weights and biases uniform in `+-1 /
+    /// sqrt(fan in)`, as in PyTorch's `Conv2d`.
     pub fn start(channels: usize, width: usize, blocks: usize, rng: &mut ChaCha8Rng) -> Self {
         let mut context = Self::zeros(channels, width, blocks);
         let fans = [channels, channels, 3 * width, 3 * width, 2 * width, 2 * width, width, width];
@@ -94,7 +95,7 @@ impl<T: Scalar> Context<T> {
         context
     }
 
-    /// All zero.
+    /// An all-zero network with the same shapes.
     pub fn zeros(channels: usize, width: usize, blocks: usize) -> Self {
         let (n, m, c) = (blocks, width, channels);
         Self {
@@ -109,7 +110,7 @@ impl<T: Scalar> Context<T> {
         }
     }
 
-    /// Channels in and out, `c`.
+    /// Channels of the input and the output, `c`.
     pub fn channels(&self) -> usize {
         self.b_out.ncols()
     }
@@ -119,12 +120,12 @@ impl<T: Scalar> Context<T> {
         self.b_in.ncols()
     }
 
-    /// Blocks, `n`.
+    /// Number of blocks, `n`.
     pub fn blocks(&self) -> usize {
         self.b_in.nrows()
     }
 
-    /// The eight parts by name, in a fixed order; matrices are those that begin with `w`.
+    /// The eight arrays with their names, in a fixed order; the names of matrices begin with `w`.
     pub fn parts(&self) -> [(&'static str, &[T]); 8] {
         [
             ("w_in", self.w_in.as_slice().unwrap_or_default()),
@@ -138,7 +139,7 @@ impl<T: Scalar> Context<T> {
         ]
     }
 
-    /// [`Context::parts`], to change them.
+    /// [`Context::parts`], mutably.
     pub fn parts_mut(&mut self) -> [(&'static str, &mut [T]); 8] {
         [
             ("w_in", self.w_in.as_slice_mut().unwrap_or_default()),
@@ -152,10 +153,10 @@ impl<T: Scalar> Context<T> {
         ]
     }
 
-    /// Checks shapes and layouts; for networks that come from a file.
+    /// Checks shapes and layouts, for networks read from a file.
     ///
     /// # Errors
-    /// Names the part that does not fit.
+    /// Names the array that does not match.
     pub fn check(&self, channels: usize) -> Result<()> {
         let (n, m, c) = (self.blocks(), self.width(), channels);
         let fits = [

@@ -28,7 +28,7 @@ fn network(seed: u64) -> Context<f64> {
     context
 }
 
-/// The convolutions cell by cell, as the formula says.
+/// The convolutions computed cell by cell from the formula.
 fn by_hand(net: &Context<f64>, x: &Array2<f64>, cells: GridShape) -> Array2<f64> {
     let (w, m) = (cells.columns as isize, net.width());
     let mut x = x.clone();
@@ -101,7 +101,7 @@ fn sees_the_rows_above_and_the_columns_beside() {
     let (net, x) = (network(3), random(20, 5, 5));
     let (before, _) = net.forward(x.view(), cells);
     let mut other = x.clone();
-    // Two blocks: two rows down, two columns to the side.
+    // Two blocks reach two rows down and two columns to each side.
     other.row_mut(2).mapv_inplace(|x| x + 3.0);
     let (after, _) = net.forward(other.view(), cells);
     let moved: Vec<usize> = (0..20).filter(|&i| before.row(i) != after.row(i)).collect();

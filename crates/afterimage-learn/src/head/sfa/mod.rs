@@ -1,8 +1,9 @@
-//! The slow head: directions in which latents differ much over time but little between frames close in time, in closed
-//! form from running statistics ([`ScatterStats`]).
+//! The *slow head*: linear slow feature analysis (SFA), fitted in closed form from running statistics
+//! ([`ScatterStats`]). It keeps the directions in which latents vary much over time but little between frames close
+//! in time.
 //!
-//! This is linear slow feature analysis (Wiskott, Sejnowski 2002) with pairs of frames in place of the time derivative,
-//! or discriminant analysis with pairs in place of classes.
+//! This is linear SFA (Wiskott, Sejnowski 2002) with shrinkage and with pairs of frames in place of the time
+//! derivative, or equivalently discriminant analysis with pairs in place of classes.
 mod scatter;
 
 use ndarray::{Array1, Array2, s};
@@ -17,18 +18,19 @@ use crate::linalg::generalised_eigen_of;
 pub struct SfaFit {
     /// `mu: [d]`, mean of the latents.
     pub mean: Array1<f64>,
-    /// `W: [d, keep]` with `W' S W = I` for the shrunk within-pair scatter `S`. The entry of largest size of each
-    /// column is positive.
+    /// `W: [d, keep]` with `W' S W = I` for the shrunk within-pair scatter `S`. The entry of largest magnitude in
+    /// each column is positive.
     pub directions: Array2<f64>,
-    /// Total per within-pair variance along each direction, `[keep]`, largest first.
+    /// Ratio of total to within-pair variance along each direction, `[keep]`, largest first.
     pub eigenvalues: Array1<f64>,
 }
 
 impl SfaFit {
-    /// The same head for latents of `dim` entries of which this fit has seen those from `start` on: all others have
+    /// Extends this fit, which saw the entries from `start` on, to latents of `dim` entries; all other entries get
     /// weight zero.
     ///
     /// # Panics
+    /// If the entries do not fit into `dim`.
     /// When they do not fit in.
     #[must_use]
     pub fn padded(self, dim: usize, start: usize) -> Self {
@@ -41,20 +43,22 @@ impl SfaFit {
     }
 }
 
-/// The `keep` directions with the most total variance per variance within pairs: the largest generalised eigenvectors
-/// of
+/// Finds the `keep` directions with the largest ratio of total variance to variance within pairs, the largest
+/// generalised eigenvectors of
 ///
 /// `T w = lambda ((1 - s) S + s tr(S) / d I) w`
 ///
-/// `total(i, j)`: `T: [d, d]`, covariance of all latents; `within(i, j)`: `S: [d, d]`, mean over pairs of
-/// `(fa - fb)(fa - fb)' / 2`; both symmetric and asked for `i <= j` only; `mean: [d]`; `s` is `shrinkage`, 0 to 1.
+/// `total(i, j)` returns entries of `T: [d, d]`, the covariance of all latents. `within(i, j)` returns entries of `S:
+/// [d, d]`, the mean over pairs of `(fa - fb)(fa - fb)' / 2`. Both are symmetric and called for `i <= j` only. `mean`
+/// is `[d]`; `s` is `shrinkage`, 0 to 1.
 ///
-/// Shrinkage keeps directions that few pairs have spoken about from looking slow. Time: of the order of `d^3` (about a
-/// second at `d = 1280` on one core); memory: two `[d, d]` matrices of `f64` for the time of the call (80 MB at
+/// Shrinkage prevents directions that few pairs cover from appearing slow. Time: of the order of `d^3` (about a
+/// second at `d = 1280` on one core). Memory: two `[d, d]` matrices of `f64` for the duration of the call (80 MB at
 /// `d = 2240`).
 ///
 /// # Errors
-/// `keep` outside `1..=d`, `shrinkage` outside 0 to 1, numbers that are not finite, shrunk `S` not positive definite.
+/// `keep` outside `1..=d`, `shrinkage` outside 0 to 1, values that are not finite, or a shrunk `S` that is not
+/// positive definite.
 pub fn slow_from(
     mean: Array1<f64>,
     total: impl Fn(usize, usize) -> f64,

@@ -1,4 +1,4 @@
-//! The running statistics of the slow head.
+//! The running statistics of linear slow feature analysis.
 mod views;
 
 use std::ops::Range;
@@ -11,17 +11,17 @@ use crate::linalg::matmul;
 use crate::sampling::Block;
 use views::ViewScatter;
 
-/// Rows of a matrix that are worked on at a time; their products stay in the cache.
+/// Rows of a matrix processed at a time, so that their products stay in the cache.
 const PANEL: usize = 64;
 
-/// Sums over latents and over pairs of latents close in time, in `f64`. They only ever grow, can be added (over blocks,
-/// runs or boards), and are all that [`ScatterStats::fit`] needs.
+/// Sums over latents and over pairs of latents close in time, in `f64`. They only grow, can be merged (over blocks,
+/// runs or machines), and are all that [`ScatterStats::fit`] needs.
 ///
 /// - `sum = sum of f`, `[d]`, and `total = sum of f f'`, `[d, d]`, over all frames;
 /// - `within = sum of (fa - fb)(fa - fb)'`, `[d, d]`, over all pairs;
-/// - `view = sum of (f - v)(f - v)'`, `[d, d]`, over all augmented views `v` of frames `f`, where there are some.
+/// - `view = sum of (f - v)(f - v)'`, `[d, d]`, over all augmented views `v` of frames `f`, if there are any.
 ///
-/// The matrices are symmetric; only their upper triangles are kept, row by row: `(0,0)` to `(0,d-1)`, `(1,1)` to
+/// The matrices are symmetric, so only their upper triangles are kept, row by row: `(0,0)` to `(0,d-1)`, `(1,1)` to
 /// `(1,d-1)`, and so on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ScatterStats {
@@ -34,14 +34,14 @@ pub struct ScatterStats {
     view: ViewScatter,
 }
 
-/// What [`ScatterStats`] holds, to save it.
+/// The contents of [`ScatterStats`], for saving.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ScatterBuffers<'a> {
     /// `d`
     pub dim: usize,
-    /// Latents added.
+    /// Number of latents added.
     pub frames: u64,
-    /// Pairs added.
+    /// Number of pairs added.
     pub pairs: u64,
     /// `[d]`
     pub sum: &'a [f64],
@@ -49,14 +49,14 @@ pub struct ScatterBuffers<'a> {
     pub total: &'a [f64],
     /// Upper triangle row by row, `[d (d + 1) / 2]`.
     pub within: &'a [f64],
-    /// Views added.
+    /// Number of augmented views added.
     pub views: u64,
     /// Upper triangle row by row, `[d (d + 1) / 2]`; empty while there are no views.
     pub view: &'a [f64],
 }
 
 impl ScatterStats {
-    /// No frames yet.
+    /// Empty statistics for latents of `dim` entries.
     pub fn new(dim: usize) -> Self {
         let packed = dim * (dim + 1) / 2;
         let (total, within, view) = (vec![0.0; packed], vec![0.0; packed], ViewScatter::default());
@@ -68,33 +68,34 @@ impl ScatterStats {
         self.dim
     }
 
-    /// Latents added.
+    /// Number of latents added.
     pub fn frames(&self) -> u64 {
         self.frames
     }
 
-    /// Pairs added.
+    /// Number of pairs added.
     pub fn pairs(&self) -> u64 {
         self.pairs
     }
 
-    /// Views added.
+    /// Number of augmented views added.
     pub fn views(&self) -> u64 {
         self.view.views
     }
 
-    /// Adds a block `F: [n, d]`: its frames, the views of them that it has, and the given pairs `[a, b]` of its rows
+    /// Adds a block `F: [n, d]`: its frames, their augmented views, and the given pairs `[a, b]` of its rows
     /// ([`crate::sampling::PairSampler::pairs`]).
     ///
-    /// Not a product per pair: with `h_t = sum over partners p of t of (f_t - f_p)`, `[n, d]`,
+    /// This does not need a product per pair: with `h_t = sum over partners p of t of (f_t - f_p)`, `[n, d]`,
     ///
     /// `sum over pairs of (fa - fb)(fa - fb)' = F' H`
     ///
-    /// (`H = L F`, `L` the Laplacian of the graph of pairs). The columns of `H` sum to zero, so `F` may be centred
-    /// first, which keeps `f32` products exact enough: their error is 1e-6 of what is added. They are summed in `f64`.
+    /// (`H = L F`, where `L` is the Laplacian of the graph of pairs). The columns of `H` sum to zero, so `F` can be
+    /// centred first, which keeps `f32` products accurate enough: their error is 1e-6 of what is added. They are
+    /// summed in `f64`.
     ///
     /// # Errors
-    /// A block of another dimension, or a pair of rows that it has not; nothing is added then.
+    /// A block of another dimension, or a pair with rows that do not exist; nothing is added then.
     pub fn add(&mut self, block: &Block, pairs: &[[usize; 2]]) -> Result<()> {
         let (n, d) = block.latents.dim();
         if d != self.dim || pairs.iter().flatten().any(|&row| row >= n) {
@@ -128,7 +129,7 @@ impl ScatterStats {
         Ok(())
     }
 
-    /// Adds what `other` has seen.
+    /// Adds the statistics of `other`.
     ///
     /// # Errors
     /// Another dimension; nothing is added then.
@@ -149,10 +150,10 @@ impl ScatterStats {
         Ok(())
     }
 
-    /// The statistics of the latents' entries `range` alone, `[n]`: rows and columns of these, exactly.
+    /// The statistics of the entries `range` of the latents alone, `[n]`: exactly the rows and columns of these.
     ///
     /// # Errors
-    /// A range that is empty or beyond the end.
+    /// A range that is empty or out of bounds.
     pub fn part(&self, range: Range<usize>) -> Result<ScatterStats> {
         if range.is_empty() || range.end > self.dim {
             let (Range { start, end }, dim) = (range, self.dim);
@@ -174,8 +175,8 @@ impl ScatterStats {
         })
     }
 
-    /// The slow head of `keep` directions ([`slow_from`]) with `T = total / frames - mean mean'` and
-    /// `S = within / (2 pairs)`. The same statistics give the same bits.
+    /// Fits the slow head with `keep` directions ([`slow_from`]), using `T = total / frames - mean mean'` and `S =
+    /// within / (2 pairs)`. The same statistics give the same bits.
     ///
     /// # Errors
     /// Fewer than 2 frames, no pairs, statistics that are not finite, and those of [`slow_from`].
@@ -183,8 +184,9 @@ impl ScatterStats {
         self.fit_with_views(keep, shrinkage, 0.0)
     }
 
-    /// [`ScatterStats::fit`] with `S + weight (tr S / tr V) V` in place of `S`, `V = view / (2 views)`: views are so many
-    /// times as loud as pairs, whatever their number and strength. Without views it is [`ScatterStats::fit`].
+    /// [`ScatterStats::fit`] with `S + weight (tr S / tr V) V` in place of `S`, where `V = view / (2 views)`.
+    /// `weight` is the weight of the augmented views relative to the pairs, whatever their number and strength.
+    /// Without views this is [`ScatterStats::fit`].
     ///
     /// # Errors
     /// As [`ScatterStats::fit`].
@@ -206,7 +208,7 @@ impl ScatterStats {
         let at = |i, j| start_of_row(self.dim, i) + j - i;
         let total = |i, j| self.total[at(i, j)] / frames - mean[i] * mean[j];
         let trace = |packed: &[f64]| (0..self.dim).map(|i| packed[at(i, i)]).sum::<f64>();
-        // Both over their own count, so that the counts of pairs and views go out of the ratio.
+        // Each is divided by its own count, so that the counts of pairs and views cancel out of the ratio.
         let loudness = match self.view.packed.as_slice() {
             [] => 0.0,
             packed if weight > 0.0 && trace(packed) > 0.0 => weight * trace(&self.within) / trace(packed),
@@ -220,17 +222,17 @@ impl ScatterStats {
         slow_from(mean.clone(), total, within, keep, shrinkage)
     }
 
-    /// Everything, to save it.
+    /// Returns all contents, for saving.
     pub fn parts(&self) -> ScatterBuffers<'_> {
         let Self { dim, frames, pairs, sum, total, within, view } = self;
         let (views, view) = (view.views, view.packed.as_slice());
         ScatterBuffers { dim: *dim, frames: *frames, pairs: *pairs, sum, total, within, views, view }
     }
 
-    /// The reverse of [`ScatterStats::parts`], without views.
+    /// The inverse of [`ScatterStats::parts`], without views.
     ///
     /// # Errors
-    /// Lengths that do not fit `dim`, or numbers that are not finite.
+    /// Lengths that do not match `dim`, or values that are not finite.
     pub fn from_parts(
         dim: usize,
         frames: u64,
@@ -254,10 +256,10 @@ impl ScatterStats {
         Ok(Self { dim, frames, pairs, sum, total, within, view: ViewScatter::default() })
     }
 
-    /// The same with the statistic of `views` views, as [`ScatterStats::parts`] gives it.
+    /// Adds the statistics of `views` views, as [`ScatterStats::parts`] returns them.
     ///
     /// # Errors
-    /// A length that does not fit, or numbers that are not finite.
+    /// A length that does not match, or values that are not finite.
     pub fn with_views(mut self, views: u64, packed: Vec<f64>) -> Result<Self> {
         let wanted = if views == 0 { 0 } else { self.total.len() };
         if packed.len() != wanted || !packed.iter().all(|x| x.is_finite()) {
@@ -289,7 +291,8 @@ fn differences(f: &Array2<f32>, pairs: &[[usize; 2]]) -> Array2<f32> {
     out
 }
 
-/// Adds the upper triangle of `a' b` (symmetric) to a packed one; `a`, `b: [n, d]`, `panel: [.., d]` is working memory.
+/// Adds the upper triangle of `a' b` (symmetric) to a packed one; `a`, `b: [n, d]`; `panel: [.., d]` is working
+/// memory.
 fn add_product(packed: &mut [f64], a: ArrayView2<f32>, b: ArrayView2<f32>, mut panel: ArrayViewMut2<f32>) {
     let dim = a.ncols();
     for from in (0..dim).step_by(PANEL) {

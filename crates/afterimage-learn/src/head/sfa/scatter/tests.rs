@@ -10,7 +10,7 @@ use crate::linalg::random::uniform;
 use crate::linalg::unit_rows;
 use crate::sampling::{PairSampler, Views};
 
-/// `n` unit latents that drift around a common direction, every `every` seconds.
+/// `n` unit latents that drift around a common direction, one every `every` seconds.
 fn block(n: usize, d: usize, every: f64, seed: u64) -> Block {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let start = Array1::from_shape_simple_fn(d, || uniform(&mut rng));
@@ -25,13 +25,13 @@ fn block(n: usize, d: usize, every: f64, seed: u64) -> Block {
     }
 }
 
-/// Adds `block` with all pairs of the range of gaps.
+/// Adds `block` with all pairs in the range of gaps.
 fn add(scatter: &mut ScatterStats, block: &Block, gap_min_secs: f64, gap_max_secs: f64) -> Result<()> {
     let range = PairSampler::new(&SamplingSettings { gap_min_secs, gap_max_secs, ..SamplingSettings::default() });
     scatter.add(block, &range.pairs(block))
 }
 
-/// The same sums pair by pair, in `f64`.
+/// The same sums computed pair by pair in `f64`.
 fn naive(blocks: &[Block], gap_min: f64, gap_max: f64) -> (u64, Array2<f64>, Array2<f64>) {
     let d = blocks[0].latents.ncols();
     let (mut pairs, mut total, mut within) = (0, Array2::zeros((d, d)), Array2::zeros((d, d)));
@@ -65,7 +65,7 @@ fn worst(packed: &[f64], right: &Array2<f64>) -> f64 {
 
 #[test]
 fn equals_the_sum_over_pairs() {
-    // More dimensions than a panel, blocks of one sample, uneven lengths, gaps on both ends of the range.
+    // More dimensions than a panel, blocks of one sample, uneven lengths, and gaps at both ends of the range.
     for (d, gap_min, gap_max, right) in [(3, 0.1, 1.2, 102 + 1 + 33), (150, 0.3, 0.3, 12), (130, 0.25, 0.61, 42 + 13)] {
         let blocks = [block(15, d, 0.1, 1), block(1, d, 0.1, 2), block(2, d, 0.1, 3), block(9, d, 0.2, 4)];
         let mut scatter = ScatterStats::new(d);
@@ -156,7 +156,7 @@ fn what_cannot_be_fitted_is_said() {
 
 #[test]
 fn finds_the_direction_that_is_slow() {
-    // Dimension 2 changes from block to block only, the others at every frame.
+    // Dimension 2 changes only from block to block, the others at every frame.
     let mut rng = ChaCha8Rng::seed_from_u64(8);
     let mut scatter = ScatterStats::new(5);
     for number in 0..40 {
@@ -200,13 +200,13 @@ fn views_are_a_third_statistic_of_the_same_trace() {
     }
     assert_eq!(scatter.views(), 30);
     assert!(worst(&scatter.view.packed, &right) < 1e-6);
-    // All the rest is as without them, and so is a fit that leaves them out.
+    // Everything else is the same as without views, and so is a fit that leaves them out.
     assert_eq!((&scatter.total, &scatter.within), (&plain.total, &plain.within));
     assert!(plain.view.packed.is_empty());
     let fit = |scatter: &ScatterStats, weight| scatter.fit_with_views(8, 0.2, weight).unwrap();
     assert_eq!(fit(&scatter, 0.0), scatter.fit(8, 0.2).unwrap());
     assert_eq!(fit(&plain, 1.0), fit(&scatter, 0.0));
-    // The formula, with the matrices in full.
+    // The formula with full matrices.
     let (trace, frames) = (|m: &Array2<f64>| m.diag().sum(), scatter.frames as f64);
     let (_, total, within) = naive(&blocks, 0.1, 0.5);
     let within = within / (2.0 * scatter.pairs as f64);
@@ -217,7 +217,8 @@ fn views_are_a_third_statistic_of_the_same_trace() {
     let expected = slow_from(mean.clone(), total, |i, j| both[[i, j]], 8, 0.2).unwrap();
     let found = fit(&scatter, 0.7);
     assert!(found.eigenvalues.iter().zip(&expected.eigenvalues).all(|(a, b)| (a - b).abs() < 1e-4 * b));
-    // What views differ in is heard less: the more so, the louder they are.
+    // The fit gives less weight to the dimensions in which views differ, and the more so the larger the weight of the
+    // views.
     let heard = |weight| fit(&scatter, weight).directions.slice(s![d - 2.., ..]).mapv(|x| x * x).sum();
     assert!(heard(1.0) < 0.5 * heard(0.0) && heard(10.0) < heard(1.0), "{} {}", heard(0.0), heard(1.0));
 }
@@ -266,7 +267,7 @@ fn a_part_is_the_fit_of_these_entries_alone() {
     let (found, right) = (part.parts(), alone.parts());
     assert!(near(found.sum, right.sum) && near(found.total, right.total) && near(found.within, right.within));
     assert!(found.views == 30 && near(found.view, right.view));
-    // Zero rows elsewhere: the other entries have no say.
+    // The padding is zero: the other entries have no effect.
     let fit = part.fit(2, 0.2).unwrap();
     let padded = fit.clone().padded(d, range.start);
     assert_eq!(padded.directions.slice(s![range.clone(), ..]), fit.directions);

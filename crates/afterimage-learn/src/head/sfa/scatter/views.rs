@@ -1,24 +1,24 @@
-//! The statistic over augmented views: instance discrimination (Wu et al. 2018) in closed form.
+//! Statistics of augmented views: instance discrimination (Wu et al. 2018) in closed form.
 use ndarray::{Array2, ArrayView2};
 
 use super::{PANEL, add_product};
 use crate::error::{Error, Result};
 use crate::sampling::Views;
 
-/// `sum over views v of (f - v)(f - v)'`, `f` the latent of the frame that `v` is a view of; `[d, d]`, packed as in
-/// [`super::ScatterStats`]. It takes memory from the first view on.
+/// `sum over views v of (f - v)(f - v)'`, where `f` is the latent of the frame that `v` is a view of; `[d, d]`,
+/// packed as in [`super::ScatterStats`]. It allocates memory with the first view.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct ViewScatter {
     pub(super) views: u64,
-    /// Empty while there is no view.
+    /// Empty until there is a view.
     pub(super) packed: Vec<f64>,
 }
 
 impl ViewScatter {
-    /// Checks that `views` are of rows of `latents`.
+    /// Checks that `views` match the rows of `latents`.
     ///
     /// # Errors
-    /// What does not fit.
+    /// Says what does not match.
     pub(super) fn fits(latents: ArrayView2<f32>, views: &Views) -> Result<()> {
         let (m, d) = views.latents.dim();
         let rows = latents.nrows();
@@ -32,7 +32,7 @@ impl ViewScatter {
         Ok(())
     }
 
-    /// Adds views that fit.
+    /// Adds views that have been checked.
     pub(super) fn add(&mut self, latents: ArrayView2<f32>, views: &Views) {
         let (m, d) = views.latents.dim();
         if m == 0 || d == 0 {
@@ -48,7 +48,7 @@ impl ViewScatter {
         self.views += m as u64;
     }
 
-    /// Adds what `other`, of the same dimension, has seen.
+    /// Adds the statistics of `other`, which has the same dimension.
     pub(super) fn merge(&mut self, other: &Self) {
         self.packed.resize(self.packed.len().max(other.packed.len()), 0.0);
         self.packed.iter_mut().zip(&other.packed).for_each(|(all, x)| *all += x);
