@@ -1,9 +1,10 @@
-//! Label-free health of embeddings: floors that a broken head falls through. None of these may choose between heads
-//! (rank, uniformity and alignment go up on harmful ones as well); that is the judge's office.
+//! Label-free health metrics of embeddings: a broken head falls below their thresholds. None of them may choose
+//! between heads (rank, uniformity and alignment can rise for harmful ones as well); that is the task of the
+//! promotion gate.
 //!
-//! Everything is computed in `f64`, on one thread. For `[n, d]` the costs, in multiplications, are `n d min(n, d)` for
-//! the rank and `n^2 d` each for uniformity and retrieval: pass at most 2048 rows. 2048 rows of 256 cost about 2
-//! thousand million in all, 2048 rows of 2048 about 30 thousand million.
+//! Everything is computed in `f64` on one thread. For `[n, d]` the cost in multiplications is `n d min(n, d)` for the
+//! rank and `n^2 d` each for uniformity and retrieval, so pass at most 2048 rows. 2048 rows of 256 cost about 2
+//! billion in all, 2048 rows of 2048 about 30 billion.
 mod separability;
 
 use ndarray::{Array2, ArrayView1, ArrayView2, s};
@@ -13,45 +14,46 @@ pub use separability::{auroc, drift, lidar, participation};
 
 use crate::linalg::{Scalar, eigenvalues_of, product, slices, unit_rows};
 
-/// What RankMe adds to every share.
+/// Added by RankMe to every share.
 const RANK_EPS: f64 = 1e-7;
-/// Rows of the matrix of cosines that are there at once.
+/// Rows of the cosine matrix that are in memory at a time.
 const CHUNK: usize = 64;
 
-/// Everything at a glance, of rows in the order of the stream.
+/// All metrics of an embedding, for rows in stream order.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EmbeddingHealth {
-    /// Rows measured.
+    /// Number of rows measured.
     pub frames: usize,
-    /// Their length.
+    /// Length of each row.
     pub dim: usize,
-    /// [`all_finite`]. Where it is false, the rest is NaN.
+    /// [`all_finite`]. If it is false, all other metrics are NaN.
     pub finite: bool,
-    /// [`spread`] times the root of `dim`: about 1 when all directions are used alike, 0 when all rows are equal.
+    /// [`spread`] times the square root of `dim`: about 1 when all directions are used equally, 0 when all rows are
+    /// equal.
     pub spread: f64,
     /// [`rank_me`] of the unit rows: from 1 to `dim`.
     pub rank: f64,
-    /// [`uniformity`]: 0 when all rows are equal, more negative is more even.
+    /// [`uniformity`]: 0 when all rows are equal; more negative means more uniform.
     pub uniformity: f64,
-    /// [`alignment`] of neighbouring rows of a block: 0 when these are equal.
+    /// [`alignment`] of neighbouring rows of a block: 0 when they are equal.
     pub alignment: f64,
     /// [`retrieval_at_1`]: 0 to 1.
     pub retrieval: f64,
-    /// [`auroc`] of pairs of a block against pairs of two: 0 to 1. NaN in [`EmbeddingHealth::floors`].
+    /// [`auroc`] of pairs within a block against pairs across blocks: 0 to 1. NaN in [`EmbeddingHealth::floors`].
     pub auroc: f64,
     /// [`participation`] ratio: from 1 to `dim`. NaN in [`EmbeddingHealth::floors`].
     pub participation: f64,
-    /// [`lidar`], blocks as classes: 1 to the number of blocks less one. NaN in [`EmbeddingHealth::floors`].
+    /// [`lidar`] with blocks as classes: 1 to the number of blocks minus one. NaN in [`EmbeddingHealth::floors`].
     pub lidar: f64,
 }
 
 impl EmbeddingHealth {
-    /// Measures `z: [n, d]`; `block` names the block of every row.
+    /// Measures `z: [n, d]`; `block` holds the block of every row.
     pub fn of<T: Scalar>(z: ArrayView2<T>, block: &[u64]) -> Self {
         Self::measured(z, block, true)
     }
 
-    /// Only what a collapse shows in, for measuring often.
+    /// Measures only the metrics that reveal a collapse, cheap enough to run often.
     pub fn floors<T: Scalar>(z: ArrayView2<T>, block: &[u64]) -> Self {
         Self::measured(z, block, false)
     }
@@ -64,7 +66,7 @@ impl EmbeddingHealth {
         let mut health =
             Self { frames, dim, finite, spread, rank, uniformity, alignment, retrieval, auroc, participation, lidar };
         if finite {
-            // One copy in `f64` for all of them: held-out rows are many megabytes.
+            // One `f64` copy for all metrics: held-out rows take many megabytes.
             let unit = unit(z);
             let next: Vec<usize> = (1..frames.min(block.len())).filter(|&i| block[i] == block[i - 1]).collect();
             health.spread = spread_of(&unit) * (dim as f64).sqrt();
@@ -83,7 +85,7 @@ impl EmbeddingHealth {
 }
 
 impl EmbeddingHealth {
-    /// In one line, for people.
+    /// A one-line summary.
     pub fn figures(&self) -> String {
         if !self.finite {
             return format!("{} frames: not finite", self.frames);
@@ -95,13 +97,13 @@ impl EmbeddingHealth {
     }
 }
 
-/// No NaN and no infinity in `z`.
+/// True if `z` contains no NaN and no infinity.
 pub fn all_finite<T: Scalar>(z: ArrayView2<T>) -> bool {
     z.iter().all(|x| x.is_finite())
 }
 
-/// Mean over the columns of the standard deviation (unbiased) of the unit rows of `z: [n, d]`; about `1 / sqrt(d)` when
-/// healthy, 0 when collapsed (SimSiam, Chen & He 2021, section 4.1). NaN for fewer than two rows.
+/// Mean over the columns of the (unbiased) standard deviation of the unit rows of `z: [n, d]`; about `1 / sqrt(d)`
+/// when healthy, 0 when collapsed (SimSiam, Chen & He 2021, section 4.1). NaN for fewer than two rows.
 pub fn spread<T: Scalar>(z: ArrayView2<T>) -> f64 {
     spread_of(&unit(z))
 }
@@ -116,8 +118,9 @@ fn spread_of(z: &Array2<f64>) -> f64 {
     if n < 2 { f64::NAN } else { sum / d as f64 }
 }
 
-/// RankMe, a smooth rank of `z: [n, d]` as it is (neither centred nor scaled): `exp(-sum p ln p)`, `p_k = s_k / sum s +
-/// 1e-7` over the singular values `s` (Garrido et al. 2023, equation 1). 0 when all is zero; NaN when not finite.
+/// RankMe, a smooth rank of `z: [n, d]` as it is (neither centred nor scaled): `exp(-sum p ln p)` with `p_k = s_k /
+/// sum s + 1e-7` over the singular values `s` (Garrido et al. 2023, equation 1). 0 for an all-zero matrix; NaN if not
+/// finite.
 pub fn rank_me<T: Scalar>(z: ArrayView2<T>) -> f64 {
     rank_of(&z.as_standard_layout().map(|x| x.as_f64()))
 }
@@ -150,8 +153,8 @@ fn uniformity_of(z: &Array2<f64>) -> f64 {
     (2.0 * sum / (n as f64 * (n as f64 - 1.0))).ln()
 }
 
-/// Mean of `|a_i - b_i|^2` over the unit rows of `a, b: [n, d]` (Wang & Isola 2020, `alpha = 2`). NaN for no rows, or
-/// shapes that differ.
+/// Mean of `|a_i - b_i|^2` over the unit rows of `a, b: [n, d]` (Wang & Isola 2020, `alpha = 2`). NaN if there are no
+/// rows or the shapes differ.
 pub fn alignment<T: Scalar>(a: ArrayView2<T>, b: ArrayView2<T>) -> f64 {
     if a.dim() != b.dim() {
         return f64::NAN;
@@ -164,14 +167,14 @@ fn squared_distance(a: ArrayView1<f64>, b: ArrayView1<f64>) -> f64 {
     a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
 }
 
-/// NaN of nothing.
+/// NaN for an empty slice.
 fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     let count = values.len() as f64;
     values.sum::<f64>() / count
 }
 
-/// Share of the rows of `z: [n, d]` whose nearest other row (by cosine) is of the same block; ties with a row of another
-/// block count as misses. Rows alone in their block are left out; NaN where none is left or `block` is too short.
+/// Share of the rows of `z: [n, d]` whose nearest other row (by cosine) is in the same block; ties with a row of
+/// another block count as misses. Rows alone in their block are skipped; NaN if none is left or `block` is too short.
 pub fn retrieval_at_1<T: Scalar>(z: ArrayView2<T>, block: &[u64]) -> f64 {
     retrieval_of(&unit(z), block)
 }
@@ -197,7 +200,7 @@ fn retrieval_of(z: &Array2<f64>, block: &[u64]) -> f64 {
     if asked == 0 { f64::NAN } else { hits as f64 / asked as f64 }
 }
 
-/// Calls `with(i, cosines of row i with every row)`, for unit rows.
+/// Calls `with(i, cosines of row i with every row)` for unit rows.
 fn each_row_of_cosines(z: &Array2<f64>, mut with: impl FnMut(usize, &[f64])) {
     let n = z.nrows();
     for begin in (0..n).step_by(CHUNK) {
@@ -208,12 +211,13 @@ fn each_row_of_cosines(z: &Array2<f64>, mut with: impl FnMut(usize, &[f64])) {
     }
 }
 
-/// Rows as `f64` of unit length.
+/// The rows as `f64`, normalised to unit length.
 fn unit<T: Scalar>(z: ArrayView2<T>) -> Array2<f64> {
     unit_rows(&z.map(|x| x.as_f64())).0
 }
 
-/// Roots of the eigenvalues of the smaller of `z' z` and `z z'`; `None` when they are not finite or do not settle.
+/// Square roots of the eigenvalues of the smaller of `z' z` and `z z'`; `None` if they are not finite or do not
+/// converge.
 fn singular_values(z: &Array2<f64>) -> Option<Vec<f64>> {
     if !all_finite(z.view()) {
         return None;

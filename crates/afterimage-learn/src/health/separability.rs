@@ -1,4 +1,5 @@
-//! How well rows of one block stand apart from those of others, and how much two embeddings of the same frames differ.
+//! Measures how well rows of one block are separated from those of others, and how much two embeddings of the same
+//! frames differ.
 use ndarray::{Array2, ArrayView2, Axis};
 
 use super::{each_row_of_cosines, unit};
@@ -6,13 +7,13 @@ use crate::linalg::{Scalar, generalised_eigen_of, product};
 
 /// Added to the diagonal of the within-class scatter of [`lidar`].
 const LIDAR_DELTA: f64 = 1e-4;
-/// Added to every share of its spectrum.
+/// Added to every share of the spectrum of [`lidar`].
 const LIDAR_EPS: f64 = 1e-8;
 
-/// Chance that a row is nearer (by cosine) to a row of its own block than to one of another: the area under the ROC curve
-/// of "same block" by cosine. Mean over all ordered pairs `(i, p)` of a block of the share of rows `j` of other blocks
-/// with `z_i . z_j < z_i . z_p`; ties count against. NaN where there is no such pair, no other block, or `block` is too
-/// short.
+/// Probability that a row is nearer (by cosine) to a row of its own block than to one of another: the area under the
+/// ROC curve of "same block" by cosine. For every ordered pair `(i, p)` within a block, takes the share of rows `j`
+/// of other blocks with `z_i . z_j < z_i . z_p`, and averages over the pairs; ties count against. NaN if there is no
+/// such pair, no other block, or `block` is too short.
 pub fn auroc<T: Scalar>(z: ArrayView2<T>, block: &[u64]) -> f64 {
     auroc_of(&unit(z), block)
 }
@@ -40,7 +41,8 @@ pub(super) fn auroc_of(z: &Array2<f64>, block: &[u64]) -> f64 {
 }
 
 /// `tr(C)^2 / tr(C^2)` with `C` the covariance of the rows of `z: [n, d]` as they are: the number of directions that
-/// would carry as much if all carried alike, from 1 to `d`; no eigenvalues needed. 0 when all rows are equal.
+/// would carry the same variance if all carried equal amounts, from 1 to `d`. It needs no eigenvalues. 0 when all
+/// rows are equal.
 pub fn participation<T: Scalar>(z: ArrayView2<T>) -> f64 {
     participation_of(&z.as_standard_layout().map(|x| x.as_f64()))
 }
@@ -48,17 +50,17 @@ pub fn participation<T: Scalar>(z: ArrayView2<T>) -> f64 {
 pub(super) fn participation_of(z: &Array2<f64>) -> f64 {
     let Some(mean) = z.mean_axis(Axis(0)) else { return f64::NAN };
     let centred = z - &mean;
-    // tr(C^2) is the same for the smaller of the two products.
+    // tr(C^2) is the same for both products, so use the smaller one.
     let (n, d) = centred.dim();
     let gram = if n < d { product(centred.view(), centred.t()) } else { product(centred.t(), centred.view()) };
     let (trace, squares) = (gram.diag().sum(), gram.iter().map(|x| x * x).sum::<f64>());
     if squares == 0.0 { 0.0 } else { trace * trace / squares }
 }
 
-/// LiDAR, the effective rank of what tells blocks apart (Thilak et al. 2023, equations 1 to 3), on unit rows: with `B` the
-/// covariance of the block means and `W` that of the rows around them (over all rows, less one a block), `p` the
-/// eigenvalues of `(W + 1e-4 I)^-1/2 B (W + 1e-4 I)^-1/2` as shares plus 1e-8, `exp(-sum p ln p)`. NaN for fewer than two
-/// blocks, or no block of two rows.
+/// LiDAR, the effective rank of the directions that distinguish blocks (Thilak et al. 2023, equations 1 to 3), on
+/// unit rows. `B` is the covariance of the block means and `W` that of the rows around them (over all rows, minus one
+/// per block). With `p` the eigenvalues of `(W + 1e-4 I)^-1/2 B (W + 1e-4 I)^-1/2` as shares plus 1e-8, it is
+/// `exp(-sum p ln p)`. NaN for fewer than two blocks, or if no block has two rows.
 pub fn lidar<T: Scalar>(z: ArrayView2<T>, block: &[u64]) -> f64 {
     lidar_of(&unit(z), block)
 }
@@ -74,7 +76,7 @@ pub(super) fn lidar_of(z: &Array2<f64>, block: &[u64]) -> f64 {
     })
 }
 
-/// The eigenvalues of [`lidar`], none below 0.
+/// The eigenvalues of [`lidar`], clamped to at least 0.
 fn spectrum(z: &Array2<f64>, block: &[u64]) -> Option<Vec<f64>> {
     let mut classes: Vec<u64> = block.to_vec();
     classes.sort_unstable();
@@ -83,7 +85,7 @@ fn spectrum(z: &Array2<f64>, block: &[u64]) -> Option<Vec<f64>> {
     if block.len() != n || count < 2 || n <= count {
         return None;
     }
-    // Where there are more columns than rows, coordinates in the space of the rows: what lies outside has no variance.
+    // If there are more columns than rows, use coordinates in the span of the rows: there is no variance outside it.
     let z = if n < z.ncols() { coordinates(z)? } else { z.clone() };
     let d = z.ncols();
     let of: Vec<usize> = block.iter().filter_map(|b| classes.binary_search(b).ok()).collect();
@@ -103,7 +105,7 @@ fn spectrum(z: &Array2<f64>, block: &[u64]) -> Option<Vec<f64>> {
     Some(values.iter().map(|value| value.max(0.0)).collect())
 }
 
-/// `[n, n]` with the products of the rows of `z: [n, d]`.
+/// `[n, n]` matrix of the inner products of the rows of `z: [n, d]`.
 fn coordinates(z: &Array2<f64>) -> Option<Array2<f64>> {
     let gram = product(z.view(), z.t());
     let n = gram.nrows();
@@ -111,9 +113,10 @@ fn coordinates(z: &Array2<f64>) -> Option<Array2<f64>> {
     Some(vectors * &values.mapv(|value| value.max(0.0).sqrt()))
 }
 
-/// How much two embeddings `a: [n, d]`, `b: [n, k]` of the same frames differ in what they hold for near: 1 less the
-/// correlation (Pearson) of the cosines `a_i . a_j` and `b_i . b_j` over the pairs `i < j`. Turned or rescaled embeddings
-/// have drift 0, unrelated ones 1. NaN for fewer than three rows, other numbers of rows, or cosines that are all equal.
+/// How much the neighbourhoods in two embeddings `a: [n, d]` and `b: [n, k]` of the same frames differ: 1 minus the
+/// correlation (Pearson) of the cosines `a_i . a_j` and `b_i . b_j` over the pairs `i < j`. Rotated or rescaled
+/// embeddings have drift 0, unrelated ones 1. NaN for fewer than three rows, different numbers of rows, or cosines
+/// that are all equal.
 pub fn drift<T: Scalar>(a: ArrayView2<T>, b: ArrayView2<T>) -> f64 {
     if a.nrows() != b.nrows() || a.nrows() < 3 {
         return f64::NAN;

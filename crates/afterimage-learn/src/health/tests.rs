@@ -21,7 +21,7 @@ fn golden_values() {
     near(uniformity(z.view()), -2.053478860933893);
     near(alignment(x(4, 8, 0.11).view(), x(4, 8, 0.53).view()), 0.19477430181587663);
     near(spread(z.view()), 0.35265847087598323);
-    // In f32 to f32's precision.
+    // The `f32` version agrees to the precision of `f32`.
     let narrow = z.mapv(|x| x as f32);
     assert!((rank_me(narrow.view()) - 6.25082718971786).abs() < 1e-5);
     assert!((uniformity(narrow.view()) + 2.053478860933893).abs() < 1e-5);
@@ -53,7 +53,7 @@ fn retrieval_by_hand() {
             if j == 0 { a.cos() } else { a.sin() }
         })
     };
-    // Block 1 at 0, 10 and 80, block 2 at 90 and 93, block 3 alone at 180: 80 is nearer to block 2.
+    // Block 1 at 0, 10 and 80 degrees, block 2 at 90 and 93, block 3 alone at 180: 80 is nearer to block 2.
     let z = angle(&[0.0, 10.0, 80.0, 90.0, 93.0, 180.0]);
     assert_eq!(retrieval_at_1(z.view(), &[1, 1, 1, 2, 2, 3]), 0.8);
     assert_eq!(retrieval_at_1(Array2::<f32>::ones((4, 3)).view(), &[1, 1, 2, 2]), 0.0, "ties are misses");
@@ -84,7 +84,7 @@ fn a_glance_at_everything() {
     assert!(text.contains("\"rank\":null"), "{text}");
 }
 
-/// Values of the formulas in NumPy (`f64`, LAPACK).
+/// Values of the formulas computed with NumPy (`f64`, LAPACK).
 #[test]
 fn golden_values_of_separation() {
     let blocks = |n: u64| (0..n).map(|i| i / 5).collect::<Vec<u64>>();
@@ -109,7 +109,7 @@ fn golden_values_of_separation() {
 
 #[test]
 fn extremes_of_separation() {
-    // Two blocks that lie apart, and one heap.
+    // Two separate blocks, and one cluster.
     let apart = array![[1.0, 0.0], [1.0, 0.01], [0.0, 1.0], [0.01, 1.0]];
     assert_eq!(auroc(apart.view(), &[1, 1, 2, 2]), 1.0);
     assert_eq!(auroc(Array2::<f32>::ones((4, 3)).view(), &[1, 1, 2, 2]), 0.0, "ties count against");
@@ -118,10 +118,10 @@ fn extremes_of_separation() {
     assert!((lidar(apart.view(), &[1, 1, 2, 2]) - 1.0).abs() < 1e-6, "two blocks differ along one line");
     assert!(lidar(apart.view(), &[7; 4]).is_nan() && lidar(apart.view(), &[1, 2, 3, 4]).is_nan());
     assert_eq!(participation(Array2::<f64>::ones((5, 3)).view()), 0.0);
-    // All four directions alike: the plus and minus unit vectors.
+    // All four directions equal: the plus and minus unit vectors.
     let cross = Array2::from_shape_fn((8, 4), |(i, j)| if i / 2 == j { 1.0 - 2.0 * (i % 2) as f64 } else { 0.0 });
     near(participation(cross.view()), 4.0);
-    // Turned, mirrored or scaled embeddings hold the same for near.
+    // Rotated, mirrored or scaled embeddings have the same neighbourhoods.
     let z = x(20, 3, 0.2);
     let turned = Array2::from_shape_fn((20, 3), |(i, j)| 5.0 * if j == 2 { -z[[i, 0]] } else { z[[i, j + 1]] });
     assert!(drift(z.view(), turned.view()).abs() < 1e-12);

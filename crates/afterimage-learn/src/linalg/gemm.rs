@@ -1,17 +1,17 @@
-//! Products and lengths.
+//! Matrix products and vector norms.
 use ndarray::{Array1, Array2, ArrayView2, ArrayViewMut2};
 
 use super::Scalar;
 
-/// A shorter row is divided by this instead of its length, so that zero rows stay zero and give no NaN (PyTorch's
+/// Shorter rows are divided by this instead of their length, so that zero rows stay zero and give no NaN (PyTorch's
 /// `F.normalize`, eps 1e-12).
 pub const NORM_FLOOR: f64 = 1e-12;
 
-/// `out = alpha a b + beta out`: `[m, k]`, `[k, n]`, `[m, n]`. Any strides, so transposing with `.t()` costs nothing.
-/// With `beta = 0` what was in `out` does not matter, NaN included.
+/// `out = alpha a b + beta out`: `[m, k]`, `[k, n]`, `[m, n]`. Any strides are allowed, so transposing with `.t()`
+/// costs nothing. With `beta = 0` the previous contents of `out` are ignored, NaN included.
 ///
 /// # Panics
-/// When the shapes do not fit.
+/// If the shapes do not match.
 pub fn matmul<T: Scalar>(alpha: T, a: ArrayView2<T>, b: ArrayView2<T>, beta: T, mut out: ArrayViewMut2<T>) {
     let ((m, k), n) = (a.dim(), b.ncols());
     assert!(b.nrows() == k && out.dim() == (m, n), "product of {:?} and {:?} into {:?}", a.dim(), b.dim(), out.dim());
@@ -21,8 +21,8 @@ pub fn matmul<T: Scalar>(alpha: T, a: ArrayView2<T>, b: ArrayView2<T>, beta: T, 
         return;
     }
     let (out_strides, a_strides, b_strides) = (steps(out.strides()), steps(a.strides()), steps(b.strides()));
-    // SAFETY: shapes were checked above, strides and pointers are those of live views of these shapes, and `out` is
-    // borrowed for writing, so it overlaps neither `a` nor `b`.
+    // SAFETY: the shapes were checked above, the strides and pointers belong to live views of these shapes, and `out`
+    // is borrowed mutably, so it overlaps neither `a` nor `b`.
     #[allow(unsafe_code, reason = "the gemm crate works on pointers")]
     unsafe {
         gemm::gemm(
@@ -49,25 +49,25 @@ pub fn matmul<T: Scalar>(alpha: T, a: ArrayView2<T>, b: ArrayView2<T>, beta: T, 
     }
 }
 
-/// Steps along rows and columns.
+/// Strides along rows and columns.
 fn steps(strides: &[isize]) -> (isize, isize) {
     (strides[0], strides[1])
 }
 
-/// `a b`, a new matrix: `[m, k]`, `[k, n]` to `[m, n]`.
+/// The product `a b` as a new matrix: `[m, k]`, `[k, n]` to `[m, n]`.
 ///
 /// # Panics
-/// When the shapes do not fit.
+/// If the shapes do not match.
 pub fn product<T: Scalar>(a: ArrayView2<T>, b: ArrayView2<T>) -> Array2<T> {
     let mut out = Array2::default((a.nrows(), b.ncols()));
     matmul(T::one(), a, b, T::zero(), out.view_mut());
     out
 }
 
-/// Sums that run side by side, so that they are vectorised, and are added in a fixed order.
+/// Number of parallel partial sums; they vectorise, and are added in a fixed order.
 const LANES: usize = 16;
 
-/// The largest entry; minus infinity of none. NaN is passed over.
+/// The largest entry; minus infinity for an empty slice. Ignores NaN.
 pub fn largest<T: Scalar>(x: &[T]) -> T {
     let mut lanes = [T::neg_infinity(); LANES];
     let larger = |a: T, b: T| if b > a { b } else { a };
@@ -81,7 +81,7 @@ pub fn largest<T: Scalar>(x: &[T]) -> T {
     lanes.into_iter().fold(rest, larger)
 }
 
-/// Inner product of two slices (of the shorter's length), always summed in the same order.
+/// Inner product of two slices (over the shorter length), always summed in the same order.
 pub fn inner<T: Scalar>(a: &[T], b: &[T]) -> T {
     let mut lanes = [T::zero(); LANES];
     let (a, b) = (&a[..a.len().min(b.len())], &b[..a.len().min(b.len())]);
@@ -124,8 +124,8 @@ fn fold_lanes<T: Scalar>(mut lanes: [T; LANES]) -> T {
     lanes[0]
 }
 
-/// Euclidean length, in `f64` inside: no overflow or underflow of the squares of `f32`. Always summed in the same
-/// order.
+/// Euclidean norm, computed in `f64`, so that the squares of `f32` neither overflow nor underflow. Always summed in
+/// the same order.
 pub fn norm<T: Scalar>(x: &[T]) -> f64 {
     let mut lanes = [0.0; LANES];
     let blocks = x.chunks_exact(LANES);
@@ -138,7 +138,7 @@ pub fn norm<T: Scalar>(x: &[T]) -> f64 {
     (fold_lanes(lanes) + rest).sqrt()
 }
 
-/// Brings `x` to unit length and returns the length it had. Zero or not finite: `x` stays as it is.
+/// Normalises `x` to unit length and returns its original length. If that is zero or not finite, `x` stays unchanged.
 pub fn normalise(x: &mut [f32]) -> f32 {
     let length = norm(x);
     if length > 0.0 && length.is_finite() {
@@ -156,14 +156,14 @@ pub fn slices<T>(x: &Array2<T>) -> std::slice::ChunksExact<'_, T> {
     x.as_slice().unwrap_or_default().chunks_exact(x.ncols().max(1))
 }
 
-/// [`slices`], to change them.
+/// [`slices`], mutably.
 pub fn slices_mut<T>(x: &mut Array2<T>) -> std::slice::ChunksExactMut<'_, T> {
     debug_assert!(x.is_standard_layout(), "rows as slices need standard layout");
     let columns = x.ncols().max(1);
     x.as_slice_mut().unwrap_or_default().chunks_exact_mut(columns)
 }
 
-/// Rows of `x: [n, d]` divided by their lengths (at least [`NORM_FLOOR`]), and the lengths `[n]`.
+/// The rows of `x: [n, d]` divided by their lengths (at least [`NORM_FLOOR`]), and the lengths `[n]`.
 pub fn unit_rows<T: Scalar>(x: &Array2<T>) -> (Array2<T>, Array1<T>) {
     let mut rows = x.as_standard_layout().into_owned();
     let mut norms = Array1::default(x.nrows());

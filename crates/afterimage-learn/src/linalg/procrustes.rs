@@ -1,4 +1,4 @@
-//! The orthogonal factor of a matrix, and systems with a symmetric matrix.
+//! Orthogonal Procrustes (the orthogonal factor of a matrix), and linear systems with a symmetric matrix.
 use faer::diag::Diag;
 use faer::dyn_stack::{MemBuffer, MemStack, StackReq};
 use faer::linalg::cholesky::llt::factor::{cholesky_in_place, cholesky_in_place_scratch};
@@ -10,12 +10,14 @@ use ndarray::{Array2, ArrayView2};
 
 use crate::error::{Error, Result};
 
-/// `U V'` of the singular value decomposition `m = U S V'`: `[p, q]` to `[p, q]`, the semi-orthogonal matrix `R` with the
-/// largest `tr(R' m)` (Schönemann 1966; Golub and Van Loan, "Matrix Computations", 6.4.1). Where `p <= q`, `R R' = I`;
-/// where `p >= q`, `R' R = I`. Of an `m` without full rank one of several such `R`, and always the same. One thread.
+/// `U V'` of the singular value decomposition `m = U S V'`: `[p, q]` to `[p, q]`, the semi-orthogonal matrix `R` with
+/// the largest `tr(R' m)` (Schönemann 1966; Golub and Van Loan, "Matrix Computations", 6.4.1). If `p <= q`, `R R' =
+/// I`; if `p >= q`, `R' R = I`. If `m` does not have full rank, there are several such `R`; the result is always the
+/// same one. Runs on one thread.
 ///
 /// # Errors
-/// Numbers that are not finite, no rows or columns, an iteration that does not settle, or no memory.
+/// Values that are not finite, no rows or columns, an iteration that does not converge, or memory that cannot be
+/// allocated.
 pub fn semi_orthogonal(m: ArrayView2<f64>) -> Result<Array2<f64>> {
     let (p, q) = m.dim();
     if p == 0 || q == 0 || !m.iter().all(|x| x.is_finite()) {
@@ -35,10 +37,11 @@ pub fn semi_orthogonal(m: ArrayView2<f64>) -> Result<Array2<f64>> {
     Ok(super::product(view(&u).view(), view(&v).t()))
 }
 
-/// `a^-1 b`: `[p, p]`, `[p, q]` to `[p, q]`, by Cholesky. `a` is symmetric (its lower triangle is read). One thread.
+/// `a^-1 b`: `[p, p]`, `[p, q]` to `[p, q]`, by Cholesky. `a` is symmetric (its lower triangle is read). Runs on one
+/// thread.
 ///
 /// # Errors
-/// Shapes that do not fit, numbers that are not finite, or an `a` that is not positive definite.
+/// Shapes that do not match, values that are not finite, or an `a` that is not positive definite.
 pub fn solve_symmetric(a: ArrayView2<f64>, b: ArrayView2<f64>) -> Result<Array2<f64>> {
     let (p, q) = b.dim();
     if a.dim() != (p, p) || !a.iter().chain(&b).all(|x| x.is_finite()) {
@@ -88,7 +91,7 @@ mod tests {
         let y = product(x.view(), rotation.view());
         let found = semi_orthogonal(product(x.t(), y.view()).view()).unwrap();
         assert!((&found - &rotation).iter().all(|d| d.abs() < 1e-10));
-        // Two by two, by hand: the factor of R diag(3, 1) is R.
+        // Two by two by hand: the orthogonal factor of R diag(3, 1) is R.
         let (sin, cos) = 0.3f64.sin_cos();
         let turn = ndarray::array![[cos, -sin], [sin, cos]];
         let m = product(turn.view(), ndarray::array![[3.0, 0.5], [0.5, 1.0]].view());
@@ -103,7 +106,7 @@ mod tests {
             let square = if p <= q { product(r.view(), r.t()) } else { product(r.t(), r.view()) };
             assert!(off(&square) < 1e-10, "{p} x {q} of rank {rank}: {}", off(&square));
             assert_eq!(r, semi_orthogonal(m.view()).unwrap(), "the same each time");
-            // No other semi-orthogonal matrix has a larger trace: that is the sum of the singular values.
+            // No other semi-orthogonal matrix has a larger trace, which is the sum of the singular values.
             let trace = (&r * &m).sum();
             for seed in 5..15 {
                 let other = semi_orthogonal(random(p, q, seed).view()).unwrap();

@@ -1,14 +1,14 @@
-//! The few ways in which random bits become numbers. The generator is ChaCha8: small, fast, the same on every machine,
-//! and its state (seed and word position) can be saved.
+//! Converts random bits to numbers. The generator is ChaCha8: small, fast, and the same on every machine; its state
+//! (seed and word position) can be saved.
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 
-/// A number in `[0, 1)`, one of `2^53` equally likely ones. Takes one `u64`.
+/// A number in `[0, 1)`, one of `2^53` equally likely values. Takes one `u64`.
 pub fn uniform(rng: &mut ChaCha8Rng) -> f64 {
     (rng.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
 }
 
-/// A whole number in `[0, n)`, all equally likely; 0 when `n` is 0.
+/// An integer in `[0, n)`, all values equally likely; 0 when `n` is 0.
 ///
 /// Multiply and shift with rejection (Lemire 2019, "Fast random integer generation in an interval", algorithm 5).
 pub fn uniform_below(rng: &mut ChaCha8Rng, n: usize) -> usize {
@@ -16,7 +16,7 @@ pub fn uniform_below(rng: &mut ChaCha8Rng, n: usize) -> usize {
     if n == 0 {
         return 0;
     }
-    // The low half below `2^64 mod n` marks the draws that would make some results likelier than others.
+    // A low half below `2^64 mod n` marks the draws that would make some results more likely than others.
     let unfair = n.wrapping_neg() % n;
     loop {
         let wide = u128::from(rng.next_u64()) * u128::from(n);

@@ -1,17 +1,17 @@
-//! The number types of the mathematics: `f32` in the product, `f64` where formulas are checked.
+//! The floating-point types of the numerical code: `f32` in production, `f64` for checking formulas.
 use ndarray::NdFloat;
 
-/// `f32` or `f64`, with the few functions that the standard library lacks or that must run on whole slices at once.
+/// `f32` or `f64`, with the few functions that the standard library lacks or that must process whole slices at once.
 pub trait Scalar: NdFloat + Default + Send + Sync + 'static {
-    /// The error function `2 / sqrt(pi) * integral from 0 to x of exp(-t^2)`. Error at most 4e-7 (`f32`) and 1e-15
-    /// (`f64`), relative. The `f32` version has no branch, so that loops over it are vectorised.
+    /// The error function `2 / sqrt(pi) * integral from 0 to x of exp(-t^2)`. Relative error at most 4e-7 (`f32`) and
+    /// 1e-15 (`f64`). The `f32` version has no branch, so that loops over it vectorise.
     fn erf(self) -> Self;
     /// The nearest value to `x`.
     fn of(x: f64) -> Self;
     /// This value as `f64`.
     fn as_f64(self) -> f64;
-    /// `x = e^x` for every entry. `f32`: vectorised, error at most 1e-7 relative where the result is a normal number;
-    /// 0 below about -104, infinity above about 88.7.
+    /// `x = e^x` for every entry. `f32`: vectorised; relative error at most 1e-7 if the result is a normal number; 0
+    /// below about -104, infinity above about 88.7.
     fn exp_in_place(x: &mut [Self]);
 }
 
@@ -97,11 +97,11 @@ fn clamp(x: f32, low: f32, high: f32) -> f32 {
     if x > high { high } else { x }
 }
 
-/// `e^x = 2^n e^r` with whole `n` and `|r| <= ln 2 / 2`; `e^r` by its Taylor series to the seventh power (the rest is
-/// below 1e-8). No branch, no table, no fused multiply-add: vectorises on the plainest x86-64.
+/// `e^x = 2^n e^r` with integer `n` and `|r| <= ln 2 / 2`; `e^r` by its Taylor series to the seventh power (the
+/// remainder is below 1e-8). No branch, no table, no fused multiply-add: it vectorises on baseline x86-64.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
-    /// Adding it moves the whole part of a small number into the low bits.
+    /// Adding it moves the integer part of a small number into the low bits.
     const SHIFT: f32 = 12_582_912.0;
     /// `ln 2` in two parts; products of the first with `|n| < 512` are exact.
     const LN_2_HIGH: f32 = 0.693_359_4;
@@ -112,7 +112,7 @@ fn exp(x: f32) -> f32 {
     let whole = shifted - SHIFT;
     let r = x - whole * LN_2_HIGH - whole * LN_2_LOW;
     let q = ((((1.0 / 5040.0 * r + 1.0 / 720.0) * r + 1.0 / 120.0) * r + 1.0 / 24.0) * r + 1.0 / 6.0) * r + 0.5;
-    // 2^n in two factors, so that results near the ends of the range are right too.
+    // 2^n in two factors, so that results near the ends of the range are correct too.
     let half = n >> 1;
     (1.0 + (r + r * r * q)) * power_of_two(half) * power_of_two(n.wrapping_sub(half))
 }
@@ -126,7 +126,7 @@ fn power_of_two(n: i32) -> f32 {
 mod tests {
     use super::*;
 
-    /// Not as a method: the standard library may get one of that name.
+    /// Not a method, because the standard library may add one with that name.
     fn erf<T: Scalar>(x: T) -> T {
         Scalar::erf(x)
     }

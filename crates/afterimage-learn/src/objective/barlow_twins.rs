@@ -1,28 +1,28 @@
-//! Barlow Twins: the cross-correlation of the two sides becomes the identity.
+//! Barlow Twins: trains the cross-correlation of the two sides towards the identity.
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 
 use super::{Loss, Objective, PairMask};
 use crate::linalg::{Scalar, inner, matmul, product, slices_mut};
 
-/// Added to the variance under the root.
+/// Added to the variance under the square root.
 const EPSILON: f64 = 1e-5;
 
 /// Barlow Twins (Zbontar et al. 2021, "Barlow Twins: Self-Supervised Learning via Redundancy Reduction", equations 1
-/// and 2): with `x`, `y: [n, d]` the columns of `a` and `b` brought to mean 0 and variance 1 over the batch, and
+/// and 2): with `x`, `y: [n, d]` the columns of `a` and `b` standardised to mean 0 and variance 1 over the batch, and
 /// `C = x' y / n`,
 ///
 /// `loss = sum over j of (C_jj - 1)^2 + lambda sum over i != j of C_ij^2`.
 ///
-/// The variance is divided by `n`, and has 1e-5 added under the root, as in batch normalisation. No negatives: masks
-/// mean nothing to it. Fewer than two rows give 0.
+/// The variance is divided by `n` and has 1e-5 added under the square root, as in batch normalisation. There are no
+/// negatives, so it ignores masks. Fewer than two rows give 0.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BarlowTwins {
-    /// Weight of what lies off the diagonal.
+    /// Weight of the off-diagonal terms.
     pub lambda: f64,
 }
 
 impl Default for BarlowTwins {
-    /// 0.005, as in the paper.
+    /// `lambda = 0.005`, as in the paper.
     fn default() -> Self {
         Self { lambda: 5e-3 }
     }
@@ -43,7 +43,7 @@ impl<T: Scalar> Objective<T> for BarlowTwins {
         let (y, inverse_b) = normal(b);
         let mut correlation = Array2::default((d, d));
         matmul(T::of(1.0 / n as f64), x.t(), y.view(), T::zero(), correlation.view_mut());
-        // The correlations become the gradient with respect to them, divided by n.
+        // Turns the correlations into the gradient with respect to them, divided by n.
         let (mut on, mut off) = (0.0, 0.0);
         let factor = T::of(2.0 * self.lambda / n as f64);
         for (j, row) in slices_mut(&mut correlation).enumerate() {
@@ -60,7 +60,7 @@ impl<T: Scalar> Objective<T> for BarlowTwins {
     }
 }
 
-/// Columns with mean 0 and variance 1, and 1 / standard deviation of each: `[n, d]`, `[d]`.
+/// Columns standardised to mean 0 and variance 1, and 1 / standard deviation of each: `[n, d]`, `[d]`.
 fn normal<T: Scalar>(x: ArrayView2<T>) -> (Array2<T>, Array1<T>) {
     let share = T::of(1.0 / x.nrows() as f64);
     let mut rows = x.as_standard_layout().into_owned();
@@ -72,8 +72,8 @@ fn normal<T: Scalar>(x: ArrayView2<T>) -> (Array2<T>, Array1<T>) {
     (rows, inverse)
 }
 
-/// A gradient with respect to normal columns becomes one with respect to what they were made of:
-/// `(g - mean(g) - x mean(g x)) / deviation`.
+/// Turns a gradient with respect to standardised columns into one with respect to the original columns: `(g -
+/// mean(g) - x mean(g x)) / deviation`.
 fn through_normal<T: Scalar>(mut grad: Array2<T>, normal: &Array2<T>, inverse: &Array1<T>) -> Array2<T> {
     let share = T::of(1.0 / grad.nrows() as f64);
     let mean = grad.sum_axis(Axis(0)) * share;
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn columns_that_agree_and_differ_from_each_other_cost_nothing() {
         let a = Array2::from_shape_vec((4, 2), vec![2.0, 5.0, -2.0, 5.0, 2.0, -5.0, -2.0, -5.0f64]).expect("shape");
-        // What is scaled or moved is the same.
+        // Scaling or shifting a column does not change the loss.
         let b = &a * 3.0 + 7.0;
         assert!(BarlowTwins::default().loss(a.view(), b.view(), &PairMask::default()).value < 1e-9);
     }

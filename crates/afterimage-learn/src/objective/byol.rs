@@ -1,20 +1,20 @@
-//! The loss of BYOL: predictions against targets, without negatives.
+//! The BYOL loss: predictions against targets, without negatives.
 use ndarray::ArrayView2;
 
 use super::LossAndGrad;
 use super::contrastive::through_unit;
 use crate::linalg::{Scalar, inner, slices, unit_rows};
 
-/// The loss of BYOL, one direction (Grill et al. 2020, "Bootstrap Your Own Latent", equation 2): with `p_i` and `z_i`
+/// The BYOL loss in one direction (Grill et al. 2020, "Bootstrap Your Own Latent", equation 2): with `p_i` and `z_i`
 /// the unit rows of `predictions: [n, d]` and `targets: [n, d]`,
 ///
 /// `loss = mean over i of |p_i - z_i|^2 = 2 - 2 mean of p_i . z_i`.
 ///
-/// No gradient goes into the targets. The paper adds both directions. A row shorter than [`crate::linalg::NORM_FLOOR`]
+/// The targets get no gradient. The paper adds both directions. A row shorter than [`crate::linalg::NORM_FLOOR`]
 /// counts as zero and has no gradient.
 ///
 /// # Panics
-/// When the shapes do not fit.
+/// If the shapes do not match.
 pub fn byol<T: Scalar>(predictions: ArrayView2<T>, targets: ArrayView2<T>) -> LossAndGrad<T> {
     assert_eq!(predictions.dim(), targets.dim(), "shape of the targets");
     let (p, norms) = unit_rows(&predictions.as_standard_layout().into_owned());

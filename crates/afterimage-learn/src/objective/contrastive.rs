@@ -1,16 +1,17 @@
-//! What the contrastive losses share: logits between all rows of a batch, and the way back through unit length.
+//! Shared by the contrastive losses: logits between all rows of a batch, and the gradient through the normalisation.
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, s};
 
 use super::{Loss, PairMask};
 use crate::linalg::{NORM_FLOOR, Scalar, inner, largest, matmul, product, slices, slices_mut, sum, unit_rows};
 
-/// The mean of `row` over the `2n` rows of logits `z z' / temperature`, `z` the unit rows of `a` over those of `b`.
+/// The mean of `row` over the `2n` rows of logits `z z' / temperature`, where `z` stacks the unit rows of `a` on
+/// those of `b`.
 ///
-/// `row(logits, i, allowed)` gets row `i`, whose partner is `(i + n) % 2n`, and which pairs are its negatives (all
-/// others where that is `None`). It gives its loss and turns the logits into the gradient with respect to them.
+/// `row(logits, i, allowed)` gets row `i`, whose partner is `(i + n) % 2n`, and the mask of its negatives (all others
+/// if that is `None`). It returns the loss of the row and replaces the logits by the gradient with respect to them.
 ///
 /// # Panics
-/// When the shapes do not fit.
+/// If the shapes do not match.
 pub(super) fn over_logits<T: Scalar>(
     (a, b): (ArrayView2<T>, ArrayView2<T>),
     temperature: f64,
@@ -44,8 +45,8 @@ pub(super) fn over_logits<T: Scalar>(
     Loss { value: T::of(total * scale), grad_a: grad_a.to_owned(), grad_b: grad_b.to_owned() }
 }
 
-/// `factor` times a gradient with respect to unit rows `z = x / |x|` becomes one with respect to `x`: only what is
-/// across `z` changes it. Rows shorter than [`NORM_FLOOR`] get none.
+/// Turns a gradient with respect to unit rows `z = x / |x|` into one with respect to `x`, times `factor`: only the
+/// component orthogonal to `z` remains. Rows shorter than [`NORM_FLOOR`] get zero.
 pub(super) fn through_unit<T: Scalar>(grad: &mut Array2<T>, z: &Array2<T>, norms: &Array1<T>, factor: T) {
     for ((grad, z), &norm) in slices_mut(grad).zip(slices(z)).zip(norms) {
         let factor = if norm < T::of(NORM_FLOOR) { T::zero() } else { factor / norm };
@@ -54,8 +55,8 @@ pub(super) fn through_unit<T: Scalar>(grad: &mut Array2<T>, z: &Array2<T>, norms
     }
 }
 
-/// Logits become the softmax; the logarithm of the sum of their exponentials. Minus infinity of all: the logarithm of
-/// nothing, and zeros.
+/// Replaces the logits by their softmax and returns the logarithm of the sum of their exponentials. If all logits are
+/// minus infinity, returns minus infinity and zeros.
 pub(super) fn softmax<T: Scalar>(logits: &mut [T]) -> f64 {
     let top = largest(logits);
     if top == T::neg_infinity() {
@@ -70,7 +71,7 @@ pub(super) fn softmax<T: Scalar>(logits: &mut [T]) -> f64 {
     whole.ln().as_f64() + top.as_f64()
 }
 
-/// Puts out the logits of row `i` itself and of the pairs that are no negatives.
+/// Masks the logits of row `i` itself and of the pairs that are not negatives.
 pub(super) fn put_out<T: Scalar>(logits: &mut [T], i: usize, allowed: Option<ArrayView1<bool>>) {
     let n = logits.len() / 2;
     if let Some(allowed) = allowed {

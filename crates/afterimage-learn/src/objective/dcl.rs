@@ -5,16 +5,16 @@ use super::contrastive::{over_logits, put_out, softmax};
 use super::{Loss, Objective, PairMask};
 use crate::linalg::Scalar;
 
-/// Decoupled contrastive loss (Yeh et al. 2022, "Decoupled Contrastive Learning", equation 6, without weights): NT-Xent
-/// without the positive in the denominator. With `z: [2n, d]` the unit rows of `a` over those of `b`, and `p(i)` the
-/// partner of `i`,
+/// Decoupled contrastive loss (Yeh et al. 2022, "Decoupled Contrastive Learning", equation 6, without weights):
+/// NT-Xent without the positive in the denominator. With `z: [2n, d]` the unit rows of `a` stacked on those of `b`,
+/// and `p(i)` the partner of `i`,
 ///
 /// `loss = mean over i of -z_i . z_p(i) / t + log sum over the negatives j of exp(z_i . z_j / t)`.
 ///
-/// Can be negative. A row without negatives gives 0.
+/// It can be negative. A row without negatives gives 0.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dcl {
-    /// `t`, above 0.
+    /// Temperature `t`, above 0.
     pub temperature: f64,
 }
 

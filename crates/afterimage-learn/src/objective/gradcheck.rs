@@ -1,4 +1,4 @@
-//! What the tests of every loss share: random batches and finite differences.
+//! Shared by the tests of all losses: random batches and finite differences.
 use ndarray::Array2;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -6,7 +6,7 @@ use rand_chacha::rand_core::SeedableRng;
 use super::{Objective, PairMask};
 use crate::linalg::random::uniform;
 
-/// `[n, d]` twice, the second near the first.
+/// Two batches `[n, d]`, the second close to the first.
 pub(super) fn batch(n: usize, d: usize, seed: u64) -> (Array2<f64>, Array2<f64>) {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let a = Array2::from_shape_simple_fn((n, d), || 2.0 * uniform(&mut rng) - 1.0);
@@ -36,7 +36,7 @@ pub(super) fn gradient(found: &Array2<f64>, x: &Array2<f64>, value: impl Fn(&Arr
     }
 }
 
-/// Both gradients of a loss over pairs, with and without a mask and segments of which three pairs share one.
+/// Checks both gradients of a loss over pairs, with and without a mask and segments of which three pairs share one.
 pub(super) fn pairs(objective: &dyn Objective<f64>) {
     let (a, b) = batch(6, 5, 1);
     let mask = mask(6);
@@ -52,14 +52,14 @@ pub(super) fn pairs(objective: &dyn Objective<f64>) {
     }
 }
 
-/// A contrastive loss without negatives is 0, as is its gradient.
+/// Checks that a contrastive loss without negatives is 0, as is its gradient.
 pub(super) fn no_negatives_give_nothing(objective: &dyn Objective<f64>) {
     let (a, b) = batch(3, 4, 2);
     let none = Array2::from_elem((3, 3), false);
     let relations = PairMask { negatives: Some(none.view()), segments: None };
     let loss = objective.loss(a.view(), b.view(), &relations);
     assert!(loss.value.abs() < 1e-15 && loss.grad_a.iter().all(|x| x.abs() < 1e-15));
-    // So does a single pair, which has none to begin with.
+    // So is that of a single pair, which has no negatives.
     let (one, other) = (a.slice(ndarray::s![..1, ..]), b.slice(ndarray::s![..1, ..]));
     let loss = objective.loss(one, other, &PairMask::default());
     assert!(loss.value.abs() < 1e-15 && loss.grad_b.iter().all(|x| x.abs() < 1e-15));
@@ -68,7 +68,7 @@ pub(super) fn no_negatives_give_nothing(objective: &dyn Objective<f64>) {
     assert_eq!((none.value, none.grad_a.dim()), (0.0, (0, 4)));
 }
 
-/// A zero row, a very long row and a mask: everything stays finite, and the zero row has no gradient.
+/// With a zero row, a very long row and a mask, everything stays finite, and the zero row has no gradient.
 pub(super) fn extremes(objective: &dyn Objective<f32>) {
     let (mut a, b) = batch(4, 6, 3);
     a.row_mut(1).fill(0.0);

@@ -5,17 +5,17 @@ use super::LossAndGrad;
 use super::contrastive::{softmax, through_unit};
 use crate::linalg::{Scalar, inner, matmul, slices, slices_mut, sum, unit_rows};
 
-/// The loss of MoCo (He et al. 2020, "Momentum Contrast for Unsupervised Visual Representation Learning", equation 1):
+/// The MoCo loss (He et al. 2020, "Momentum Contrast for Unsupervised Visual Representation Learning", equation 1):
 /// with `q_i` and `k_i` the unit rows of `queries: [n, d]` and `keys: [n, d]`, and `u_j` the rows of `queue: [m, d]`,
 ///
 /// `loss = mean over i of -log( exp(q_i . k_i / t) / (exp(q_i . k_i / t) + sum over j of exp(q_i . u_j / t)) )`,
 ///
-/// cross-entropy over `1 + m` logits, the positive first. One way: no gradient goes into keys or queue. The rows of the
-/// queue are unit rows; entry `j` is no negative of query `i` where `(i, j)` is among `masked`. A query whose negatives
+/// the cross-entropy over `1 + m` logits, the positive first. Keys and queue get no gradient. The rows of the queue
+/// must be unit rows; entry `j` is not a negative of query `i` if `(i, j)` is in `masked`. A query whose negatives
 /// are all masked, or an empty queue, gives 0.
 ///
 /// # Panics
-/// When the shapes do not fit, `temperature` being above 0.
+/// If the shapes do not match. `temperature` must be above 0.
 pub fn moco<T: Scalar>(
     queries: ArrayView2<T>,
     keys: ArrayView2<T>,
@@ -33,13 +33,13 @@ pub fn moco<T: Scalar>(
         logits[[i, j]] = T::neg_infinity();
     }
     let inverse = T::of(1.0 / temperature);
-    // What the key pulls: its probability minus one.
+    // The gradient with respect to the positive logit: its probability minus one.
     let mut pull = Vec::with_capacity(n);
     let mut total = 0.0;
     for ((logits, q), k) in slices_mut(&mut logits).zip(slices(&q)).zip(slices(&k)) {
         let right = (inner(q, k) * inverse).as_f64();
         let others = softmax(logits);
-        // log(e^right + e^others) - right, and the share of the negatives in the whole.
+        // log(e^right + e^others) - right, and the total probability of the negatives.
         let loss = soft_plus(others - right);
         let share = T::of(-(-loss).exp_m1());
         logits.iter_mut().for_each(|x| *x *= share);

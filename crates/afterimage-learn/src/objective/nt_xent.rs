@@ -1,4 +1,4 @@
-//! NT-Xent, the loss of SimCLR.
+//! NT-Xent, the SimCLR loss.
 use ndarray::{ArrayView1, ArrayView2};
 
 use super::contrastive::{over_logits, put_out, softmax};
@@ -6,18 +6,19 @@ use super::{Loss, Objective, PairMask};
 use crate::linalg::Scalar;
 
 /// Normalised temperature-scaled cross-entropy (Chen et al. 2020, "A Simple Framework for Contrastive Learning of
-/// Visual Representations", equation 1): with `z: [2n, d]` the unit rows of `a` over those of `b`, and `p(i)` the
-/// partner of `i`,
+/// Visual Representations", equation 1): with `z: [2n, d]` the unit rows of `a` stacked on those of `b`, and `p(i)`
+/// the partner of `i`,
 ///
 /// `loss = mean over i of -log( exp(z_i . z_p(i) / t) / sum over j != i of exp(z_i . z_j / t) )`,
 ///
-/// the sum over the partner and the negatives of `i`. Cross-entropy over `2n` rows of at most `2n - 1` logits.
+/// where the sum covers the partner and the negatives of `i`. This is the cross-entropy over `2n` rows of at most
+/// `2n - 1` logits.
 ///
-/// A row whose negatives are all masked gives 0. A row shorter than [`crate::linalg::NORM_FLOOR`] has no direction: it is a zero row
-/// in the loss, and its gradient is zero.
+/// A row whose negatives are all masked gives 0. A row shorter than [`crate::linalg::NORM_FLOOR`] has no direction:
+/// it counts as a zero row in the loss, and its gradient is zero.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NtXent {
-    /// `t`, above 0.
+    /// Temperature `t`, above 0.
     pub temperature: f64,
 }
 
@@ -70,7 +71,7 @@ mod tests {
 
     #[test]
     fn the_whole_embedding_path_agrees_with_finite_differences() {
-        // y + alpha mlp(y), made unit length, contrasted: with respect to every parameter of the residual.
+        // The loss of y + alpha mlp(y), normalised, with respect to every parameter of the residual.
         let rng = &mut ChaCha8Rng::seed_from_u64(5);
         let mut mlp = Mlp::<f64>::start(5, 9, rng);
         mlp.parts_mut().into_iter().for_each(|(_, part)| part.iter_mut().for_each(|x| *x += uniform(rng) - 0.3));

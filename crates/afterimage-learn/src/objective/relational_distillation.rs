@@ -1,21 +1,22 @@
-//! Relational distillation: the geometry of a batch stays that of a head that is in use.
+//! Relational distillation: keeps the geometry of a batch close to that of the head in use.
 use ndarray::{Array2, ArrayView2};
 
 use super::LossAndGrad;
 use super::contrastive::through_unit;
 use crate::linalg::{Scalar, inner, matmul, product, slices_mut, unit_rows};
 
-/// Relational distillation (Park et al. 2019, "Relational Knowledge Distillation", equation 1, the relation being the
-/// cosine and the penalty the square): with `z_i` the unit rows of `rows: [n, d]`, and `e_i` those of
-/// `reference: [n, k]`, the embeddings of the same latents under the head that is exported,
+/// Relational distillation (Park et al. 2019, "Relational Knowledge Distillation", equation 1, with the cosine as the
+/// relation and the square as the penalty): with `z_i` the unit rows of `rows: [n, d]`, and `e_i` those of
+/// `reference: [n, k]`, the embeddings of the same latents under the exported head,
 ///
 /// `loss = mean over i != j of (z_i . z_j - e_i . e_j)^2`.
 ///
-/// Only angles count: the two heads need neither common coordinates nor the same number of dimensions, and a rotation
-/// costs nothing. No gradient goes into the reference. Fewer than two rows give 0. A row shorter than
+/// Only angles matter: the two heads need neither common coordinates nor the same number of dimensions, and a
+/// rotation costs nothing. The reference gets no gradient. Fewer than two rows give 0. A row shorter than
 /// [`crate::linalg::NORM_FLOOR`] counts as zero and has no gradient.
 ///
 /// # Panics
+/// If the numbers of rows differ.
 /// When the numbers of rows differ.
 pub fn anchor<T: Scalar>(rows: ArrayView2<T>, reference: ArrayView2<T>) -> LossAndGrad<T> {
     let n = rows.nrows();
@@ -30,7 +31,7 @@ pub fn anchor<T: Scalar>(rows: ArrayView2<T>, reference: ArrayView2<T>) -> LossA
         total += inner(row, row).as_f64();
     }
     let pairs = (n * n.saturating_sub(1)).max(1) as f64;
-    // Each pair counts twice, and the square gives another two.
+    // Each pair counts twice, and the square contributes another factor of two.
     let mut grad: Array2<T> = product(apart.view(), z.view());
     through_unit(&mut grad, &z, &norms, T::of(4.0 / pairs));
     LossAndGrad { value: T::of(total / pairs), grad }

@@ -1,19 +1,19 @@
-//! The loss of SimSiam: the negative cosine.
+//! The SimSiam loss: the negative cosine.
 use ndarray::ArrayView2;
 
 use super::{LossAndGrad, byol};
 use crate::linalg::Scalar;
 
-/// The loss of SimSiam, one direction (Chen, He 2021, "Exploring Simple Siamese Representation Learning", equation 1):
+/// The SimSiam loss in one direction (Chen, He 2021, "Exploring Simple Siamese Representation Learning", equation 1):
 /// with `p_i` and `z_i` the unit rows of `predictions: [n, d]` and `targets: [n, d]`,
 ///
 /// `loss = -mean over i of p_i . z_i`.
 ///
-/// No gradient goes into the targets. The paper takes the mean of both directions (its equation 2). In terms of
-/// [`byol`](super::byol): half of it, minus one.
+/// The targets get no gradient. The paper takes the mean of both directions (its equation 2). It equals half of
+/// [`byol`](super::byol), minus one.
 ///
 /// # Panics
-/// When the shapes do not fit.
+/// If the shapes do not match.
 pub fn simsiam<T: Scalar>(predictions: ArrayView2<T>, targets: ArrayView2<T>) -> LossAndGrad<T> {
     let half = T::of(0.5);
     let none = predictions.nrows() == 0;

@@ -1,21 +1,22 @@
-//! Supervised contrastive loss, the segment as the label.
+//! Supervised contrastive loss with the segment as the label.
 use ndarray::{ArrayView1, ArrayView2};
 
 use super::contrastive::{over_logits, put_out, softmax};
 use super::{Loss, Objective, PairMask};
 use crate::linalg::Scalar;
 
-/// Supervised contrastive loss (Khosla et al. 2020, "Supervised Contrastive Learning", equation 2, `L_out`): with
-/// `z: [2n, d]` the unit rows of `a` over those of `b`, and the positives `P(i)` all other rows of the same segment,
+/// Supervised contrastive loss (Khosla et al. 2020, "Supervised Contrastive Learning", equation 2, `L_out`): with `z:
+/// [2n, d]` the unit rows of `a` stacked on those of `b`, and the positives `P(i)` all other rows of the same
+/// segment,
 ///
-/// `loss = mean over i of -1 / |P(i)| * sum over p in P(i) of log( exp(z_i . z_p / t) / sum over j != i of
-/// exp(z_i . z_j / t) )`,
+/// `loss = mean over i of -1 / |P(i)| * sum over p in P(i) of log( exp(z_i . z_p / t) / sum over j != i of exp(z_i .
+/// z_j / t) )`,
 ///
-/// the sum over positives and negatives. The partner is a positive in any case; where no two pairs share a segment (or
-/// none is known) this is NT-Xent. Two pairs of one segment are positives, whatever the mask says of them.
+/// where the inner sum covers positives and negatives. The partner is always a positive; if no two pairs share a
+/// segment (or none is known) this is NT-Xent. Two pairs of one segment are positives, whatever the mask says.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SupCon {
-    /// `t`, above 0.
+    /// Temperature `t`, above 0.
     pub temperature: f64,
 }
 
@@ -63,7 +64,7 @@ mod tests {
 
     #[test]
     fn gradients_agree_with_finite_differences() {
-        // Three pairs of one segment, and a mask: see the check.
+        // Three pairs of one segment, and a mask: see the gradient check.
         gradcheck::pairs(&SupCon { temperature: 0.1 });
         gradcheck::pairs(&SupCon { temperature: 0.5 });
     }
@@ -82,7 +83,7 @@ mod tests {
 
     #[test]
     fn two_segments_by_hand() {
-        // Rows of segment 0 are (1, 0), the row of segment 1 is (0, 1): logits 1 / t within, 0 across.
+        // Rows of segment 0 are (1, 0), the row of segment 1 is (0, 1): logits are 1 / t within a segment, 0 across.
         let a: Array2<f64> = array![[2.0, 0.0], [3.0, 0.0], [0.0, 1.0]];
         let relations = PairMask { negatives: None, segments: Some(&[5, 5, 8]) };
         let loss = SupCon { temperature: 0.5 }.loss(a.view(), a.view(), &relations);
@@ -95,7 +96,7 @@ mod tests {
     fn rows_without_negatives_and_extremes_stay_finite() {
         gradcheck::no_negatives_give_nothing(&SupCon { temperature: 0.1 });
         gradcheck::extremes(&SupCon { temperature: 1e-3 });
-        // One segment only: all are positives, and the loss is that of a guess among them at best.
+        // With only one segment, all rows are positives, and the loss is at best that of guessing among them.
         let (a, b) = gradcheck::batch(4, 3, 9);
         let relations = PairMask { negatives: None, segments: Some(&[1; 4]) };
         let loss = SupCon { temperature: 0.1 }.loss(a.view(), b.view(), &relations);

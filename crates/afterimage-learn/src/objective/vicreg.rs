@@ -1,33 +1,33 @@
-//! Variance, invariance, covariance.
+//! VICReg: variance, invariance, covariance.
 use ndarray::{Array2, ArrayView2, Axis};
 
 use super::{Loss, Objective, PairMask};
 use crate::linalg::{Scalar, matmul, product, slices_mut};
 
-/// Added to the variance under the root.
+/// Added to the variance under the square root.
 const EPSILON: f64 = 1e-4;
 
-/// VICReg (Bardes, Ponce, LeCun 2022, "VICReg: Variance-Invariance-Covariance Regularization", equations 1 to 6), the
-/// variance halved as in the authors' code: with `a`, `b: [n, d]` as they are (not made unit length),
+/// VICReg (Bardes, Ponce, LeCun 2022, "VICReg: Variance-Invariance-Covariance Regularization", equations 1 to 6),
+/// with the variance term halved as in the authors' code: with `a`, `b: [n, d]` as they are (not normalised),
 ///
 /// `loss = invariance mean((a - b)^2) + variance (v(a) + v(b)) / 2 + covariance (c(a) + c(b))`,
-/// `v(x) = mean over columns of max(0, 1 - sqrt(Var(column) + 1e-4))`, `c(x) = sum of the squares off the diagonal of
-/// Cov(x) / d`,
+/// `v(x) = mean over columns of max(0, 1 - sqrt(Var(column) + 1e-4))`,
+/// `c(x) = sum of the squares off the diagonal of Cov(x) / d`,
 ///
-/// variance and covariance over the batch, divided by `n - 1`. No negatives: masks mean nothing to it. Fewer than two
-/// rows give 0.
+/// with variance and covariance over the batch, divided by `n - 1`. There are no negatives, so it ignores masks.
+/// Fewer than two rows give 0.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct VicReg {
-    /// Weight of the mean squared distance within pairs.
+    /// Weight of the mean squared distance within pairs (invariance).
     pub invariance: f64,
     /// Weight of the hinge on the standard deviation.
     pub variance: f64,
-    /// Weight of the covariance.
+    /// Weight of the squared off-diagonal covariances.
     pub covariance: f64,
 }
 
 impl Default for VicReg {
-    /// 25, 25 and 1, as in the paper.
+    /// The weights 25, 25 and 1, as in the paper.
     fn default() -> Self {
         Self { invariance: 25.0, variance: 25.0, covariance: 1.0 }
     }
@@ -57,7 +57,7 @@ impl<T: Scalar> Objective<T> for VicReg {
 }
 
 impl VicReg {
-    /// The terms of one side, with their weights, and their gradient.
+    /// The variance and covariance terms of one side, with their weights, and their gradient.
     fn spread<T: Scalar>(&self, x: ArrayView2<T>) -> (f64, Array2<T>) {
         let (n, d) = x.dim();
         let rest = (n - 1) as f64;
@@ -67,8 +67,8 @@ impl VicReg {
         let mut covariance = Array2::default((d, d));
         matmul(T::of(1.0 / rest), centred.t(), centred.view(), T::zero(), covariance.view_mut());
 
-        // The hinge pulls a column by its own deviations; what lies off the diagonal pulls it by the other columns.
-        // Both act on the centred rows, whose columns sum to zero already.
+        // The hinge pulls a column along its own deviations; off-diagonal covariances pull it along the other
+        // columns. Both act on the centred rows, whose columns already sum to zero.
         let (mut hinge, mut off) = (0.0, 0.0);
         let across = T::of(4.0 * self.covariance / (d as f64 * rest));
         for (j, row) in slices_mut(&mut covariance).enumerate() {
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn spread_rows_that_agree_cost_nothing() {
-        // Columns of variance above 1 that do not vary together.
+        // Uncorrelated columns with variance above 1.
         let a = Array2::from_shape_vec((4, 2), vec![2.0, 2.0, -2.0, 2.0, 2.0, -2.0, -2.0, -2.0f64]).expect("shape");
         let loss = VicReg::default().loss(a.view(), a.view(), &PairMask::default());
         assert!(loss.value.abs() < 1e-12 && loss.grad_a.iter().all(|x| x.abs() < 1e-12));

@@ -1,9 +1,9 @@
-//! AdamW.
+//! The AdamW optimizer.
 use super::param_group::{Parameters, along};
 use crate::linalg::Scalar;
 
-/// Adam with decoupled weight decay (Loshchilov, Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2; the
-/// decay times the learning rate, as in PyTorch). At step `s` (from 1), with gradient `g`:
+/// Adam with decoupled weight decay (Loshchilov, Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2,
+/// with the decay multiplied by the learning rate as in PyTorch). At step `s` (from 1), with gradient `g`:
 ///
 /// `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`,
 /// `p = p (1 - rate decay) - rate m / (1 - beta1^s) / (sqrt(v / (1 - beta2^s)) + epsilon)`.
@@ -13,26 +13,26 @@ use crate::linalg::Scalar;
 pub struct AdamW {
     /// Learning rate.
     pub learning_rate: f64,
-    /// Memory of the mean of the gradients.
+    /// Decay rate of the mean of the gradients, `beta1`.
     pub beta1: f64,
-    /// Memory of the mean of their squares.
+    /// Decay rate of the mean of their squares, `beta2`.
     pub beta2: f64,
-    /// Added to the root.
+    /// Added to the square root.
     pub epsilon: f64,
-    /// Decay of matrices.
+    /// Weight decay of matrices.
     pub weight_decay: f64,
 }
 
 impl AdamW {
-    /// With the usual `beta1 = 0.9`, `beta2 = 0.999`, `epsilon = 1e-8`.
+    /// Creates the optimizer with the usual `beta1 = 0.9`, `beta2 = 0.999`, `epsilon = 1e-8`.
     pub fn new(learning_rate: f64, weight_decay: f64) -> Self {
         Self { learning_rate, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay }
     }
 
-    /// One step of `params` along `grads`, a set of the same shapes.
+    /// Takes one step of `params` along `grads`, a set with the same shapes.
     ///
     /// # Panics
-    /// When the state is of other parameters.
+    /// If the state belongs to other parameters.
     pub fn step<T: Scalar, P: Parameters<T> + ?Sized>(&self, params: &mut P, grads: &P, state: &mut AdamWState<T>) {
         let rate = self.learning_rate;
         state.step += 1;
@@ -55,19 +55,19 @@ impl AdamW {
     }
 }
 
-/// What [`AdamW`] remembers: for each parameter, part after part.
+/// The state of [`AdamW`], with the values of all parameter arrays one after the other.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdamWState<T> {
     /// `m`
     pub first: Vec<T>,
     /// `v`
     pub second: Vec<T>,
-    /// Steps taken.
+    /// Number of steps taken.
     pub step: u64,
 }
 
 impl<T: Scalar> AdamWState<T> {
-    /// Before the first step of `params`.
+    /// The state before the first step of `params`.
     pub fn new<P: Parameters<T> + ?Sized>(params: &P) -> Self {
         let zeros = vec![T::zero(); params.count()];
         Self { first: zeros.clone(), second: zeros, step: 0 }

@@ -1,9 +1,9 @@
-//! Exponential averages of weights.
+//! Exponential moving averages of weights.
 use super::Parameters;
 use crate::linalg::Scalar;
 
-/// `average = decay average + (1 - decay) params`, for every parameter: the momentum encoder of MoCo (He et al. 2020,
-/// equation 2) and the average that stands in for a falling learning rate on an endless stream.
+/// `average = decay average + (1 - decay) params` for every parameter: the momentum encoder of MoCo (He et al. 2020,
+/// equation 2), and the average that replaces a falling learning rate on an endless stream.
 pub fn average<T: Scalar, P: Parameters<T> + ?Sized>(average: &mut P, params: &P, decay: f64) {
     let (decay, rest) = (T::of(decay), T::of(1.0 - decay));
     for (average, params) in average.parts_mut().into_iter().zip(params.parts()) {
@@ -13,8 +13,8 @@ pub fn average<T: Scalar, P: Parameters<T> + ?Sized>(average: &mut P, params: &P
     }
 }
 
-/// The decay at step `step` (from 1) of an average that begins with the first weights: `min(decay, (1 + step) / (10 +
-/// step))`, so that the beginning is soon forgotten (as in TensorFlow's `ExponentialMovingAverage`).
+/// The decay at step `step` (from 1) of an average that starts with the initial weights: `min(decay, (1 + step) /
+/// (10 + step))`, so that it soon forgets them (as in TensorFlow's `ExponentialMovingAverage`).
 pub fn average_decay(step: u64, decay: f64) -> f64 {
     decay.min((1.0 + step as f64) / (10.0 + step as f64))
 }

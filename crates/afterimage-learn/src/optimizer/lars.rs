@@ -1,38 +1,38 @@
-//! LARS.
+//! The LARS optimizer.
 use super::param_group::{Parameters, along};
 use crate::linalg::{Scalar, norm};
 
 /// Layer-wise adaptive rate scaling (You, Gitman, Ginsburg 2017, "Large Batch Training of Convolutional Networks",
-/// equations 5 and 6), the scale inside the momentum as in Lightly. With gradient `g` of a matrix `p`:
+/// equations 5 and 6), with the scale inside the momentum as in Lightly. With gradient `g` of a matrix `p`:
 ///
 /// `local = trust |p| / (|g| + decay |p| + epsilon)`, `u = momentum u + local (g + decay p)`, `p = p - rate u`.
 ///
-/// What is no matrix is neither scaled nor decayed (`u = momentum u + g`), nor is a matrix while it or its gradient is
-/// zero.
+/// Parameters that are not matrices are neither scaled nor decayed (`u = momentum u + g`), nor is a matrix while it
+/// or its gradient is zero.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Lars {
     /// Learning rate.
     pub learning_rate: f64,
-    /// Memory of past steps.
+    /// Momentum: how much of the previous step is kept.
     pub momentum: f64,
-    /// Decay of matrices.
+    /// Weight decay of matrices.
     pub weight_decay: f64,
-    /// Share of its own length that a matrix may move by.
+    /// Trust coefficient: the fraction of its own length that a matrix may move by.
     pub trust: f64,
-    /// Added to the lengths below the line.
+    /// Added to the denominator.
     pub epsilon: f64,
 }
 
 impl Lars {
-    /// With `trust = 0.001` and `epsilon = 1e-8`.
+    /// Creates the optimizer with `trust = 0.001` and `epsilon = 1e-8`.
     pub fn new(learning_rate: f64, momentum: f64, weight_decay: f64) -> Self {
         Self { learning_rate, momentum, weight_decay, trust: 1e-3, epsilon: 1e-8 }
     }
 
-    /// One step of `params` along `grads`, a set of the same shapes.
+    /// Takes one step of `params` along `grads`, a set with the same shapes.
     ///
     /// # Panics
-    /// When the state is of other parameters.
+    /// If the state belongs to other parameters.
     pub fn step<T: Scalar, P: Parameters<T> + ?Sized>(&self, params: &mut P, grads: &P, state: &mut LarsState<T>) {
         let (rate, momentum) = (T::of(self.learning_rate), T::of(self.momentum));
         let params = params.parts_mut();
@@ -47,7 +47,7 @@ impl Lars {
         }
     }
 
-    /// Scale and decay of a matrix of length `p` with a gradient of length `g`.
+    /// Scale and decay for a matrix of length `p` with a gradient of length `g`.
     fn local(&self, p: f64, g: f64) -> (f64, f64) {
         if p > 0.0 && g > 0.0 {
             (self.trust * p / (g + self.weight_decay * p + self.epsilon), self.weight_decay)
@@ -57,7 +57,7 @@ impl Lars {
     }
 }
 
-/// What [`Lars`] remembers: for each parameter, part after part.
+/// The state of [`Lars`], with the values of all parameter arrays one after the other.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LarsState<T> {
     /// `u`
@@ -65,7 +65,7 @@ pub struct LarsState<T> {
 }
 
 impl<T: Scalar> LarsState<T> {
-    /// Before the first step of `params`.
+    /// The state before the first step of `params`.
     pub fn new<P: Parameters<T> + ?Sized>(params: &P) -> Self {
         Self { momentum: vec![T::zero(); params.count()] }
     }

@@ -1,6 +1,6 @@
-//! How gradients become steps, over any set of [`Parameters`]. An optimizer is settings; what it remembers is a plain
-//! struct that can be saved. Their arithmetic follows PyTorch's and
-//! Lightly's optimizers of the same names.
+//! Optimizers that turn gradients into steps, over any set of [`Parameters`]. An optimizer holds only settings; its
+//! state is a plain struct that can be saved. The arithmetic follows the optimizers of the same names in PyTorch and
+//! Lightly.
 mod adamw;
 mod ema;
 mod lars;
@@ -19,9 +19,9 @@ pub use sgd::{Sgd, SgdState};
 
 use crate::linalg::{Scalar, norm};
 
-/// Scales `grads` down to the length `max` where their length, over all parts together, is above it (the factor is
-/// `max / (length + 1e-6)`, as in PyTorch's `clip_grad_norm_`). Returns the length before. Not finite: `grads` stay as
-/// they are, and the step is not to be taken.
+/// Clips `grads` to the length `max`, measured over all arrays together (the factor is `max / (length + 1e-6)`, as in
+/// PyTorch's `clip_grad_norm_`). Returns the length before clipping. If that is not finite, `grads` stay unchanged,
+/// and the caller must skip the step.
 pub fn clip_norm<T: Scalar, P: Parameters<T> + ?Sized>(grads: &mut P, max: f64) -> f64 {
     let norms: Vec<f64> = grads.parts().iter().map(|part| norm(part.values)).collect();
     let norm = norm(&norms);
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
     use crate::head::Mlp;
 
-    /// Parameters `value + 0.1 * position` in every part.
+    /// Parameters with the values `value + 0.1 * position` in every array.
     pub(super) fn filled(value: f64) -> Mlp<f64> {
         let mut mlp = Mlp {
             w1: Array2::zeros((3, 2)),

@@ -1,31 +1,32 @@
-//! Gradients without what they share with those before.
+//! Removes from each gradient its component along previous gradients.
 use super::Parameters;
 use crate::linalg::{Scalar, inner};
 
-/// Orthogonal gradients (Han et al. 2025, "Learning from Streaming Video with Orthogonal Gradients"): what neighbouring
-/// frames have in common comes back in every gradient of a stream, so only what is new is kept. With gradient `g`:
+/// Orthogonal gradients (Han et al. 2025, "Learning from Streaming Video with Orthogonal Gradients"): neighbouring
+/// frames have much in common, which recurs in every gradient of a stream, so only the new component is kept. With
+/// gradient `g`:
 ///
-/// `u = g - c (g . c) / (c . c)`, then `c = beta c + (1 - beta) g`; `u` takes the place of `g`.
+/// `u = g - c (g . c) / (c . c)`, then `c = beta c + (1 - beta) g`; `u` replaces `g`.
 ///
-/// All parameters together are one vector. At first `c` is zero, and `u = g`.
+/// All parameters together form one vector. At first `c` is zero, and `u = g`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Orthogonal<T> {
-    /// `beta`, from 0 to below 1.
+    /// Decay rate of the history, `beta`, from 0 to below 1.
     pub beta: f64,
-    /// `c`: for each parameter, part after part.
+    /// The history `c`: the values of all parameter arrays one after the other.
     pub history: Vec<T>,
 }
 
 impl<T: Scalar> Orthogonal<T> {
-    /// Before the first gradient of `params`.
+    /// The state before the first gradient of `params`.
     pub fn new<P: Parameters<T> + ?Sized>(beta: f64, params: &P) -> Self {
         Self { beta, history: vec![T::zero(); params.count()] }
     }
 
-    /// Takes from `grads` what lies along the history, and adds them to it.
+    /// Removes from `grads` the component along the history, and adds the original gradient to the history.
     ///
     /// # Panics
-    /// When the history is of other parameters.
+    /// If the history belongs to other parameters.
     pub fn apply<P: Parameters<T> + ?Sized>(&mut self, grads: &mut P) {
         let (mut along, mut square, mut at) = (0.0, 0.0, 0);
         for part in grads.parts() {
@@ -65,7 +66,7 @@ mod tests {
         orthogonal.apply(&mut first);
         assert_eq!(flat(&first), before, "nothing is known yet");
         assert!(orthogonal.history.iter().zip(&before).all(|(c, g)| (c - g / 2.0).abs() < 1e-15));
-        // The same again, longer: nothing new in it.
+        // The same direction again, but longer: nothing in it is new.
         let mut again = filled(1.0);
         again.parts_mut().into_iter().for_each(|(_, part)| part.iter_mut().for_each(|x| *x *= 3.0));
         let history = orthogonal.history.clone();
@@ -75,7 +76,7 @@ mod tests {
             let right = 0.5 * h + 0.5 * 3.0 * g;
             (c - right).abs() < 1e-12
         }));
-        // Another one: what is left is across the history, and the rest is as it was.
+        // A different gradient: the result is orthogonal to the history, and the rest is unchanged.
         let (mut other, history) = (filled(-2.0), orthogonal.history.clone());
         let whole = flat(&other);
         orthogonal.apply(&mut other);

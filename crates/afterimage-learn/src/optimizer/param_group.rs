@@ -1,20 +1,20 @@
-//! Sets of parameters, whatever network they are of. See [`Parameters`].
+//! Parameter sets, independent of the network they belong to. See [`Parameters`].
 use crate::head::Mlp;
 use crate::linalg::Scalar;
 use crate::objective::CpcNetwork;
 
-/// One array of a network, row by row.
+/// One array of a network, in row-major order.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Param<'a, T> {
     /// Its name within the network.
     pub name: &'static str,
     /// Its values.
     pub values: &'a [T],
-    /// True for matrices: weight decay and LARS act on these only, not on biases and the parameters of norms.
+    /// True for matrices: weight decay and LARS apply only to these, not to biases and the parameters of norms.
     pub decays: bool,
 }
 
-/// [`Param`], to change it.
+/// [`Param`], mutably.
 #[derive(Debug, PartialEq)]
 pub struct ParamMut<'a, T> {
     /// Its name within the network.
@@ -25,15 +25,15 @@ pub struct ParamMut<'a, T> {
     pub decays: bool,
 }
 
-/// The parameters of a network, or what has their shapes (gradients, moments): arrays in a fixed order.
+/// The parameters of a network, or values with their shapes (gradients, moments): arrays in a fixed order.
 pub trait Parameters<T: Scalar> {
-    /// The arrays.
+    /// The arrays, in a fixed order.
     fn parts(&self) -> Vec<Param<'_, T>>;
 
-    /// [`Parameters::parts`], to change them; the same arrays in the same order.
+    /// [`Parameters::parts`], mutably; the same arrays in the same order.
     fn parts_mut(&mut self) -> Vec<ParamMut<'_, T>>;
 
-    /// Numbers in all parts together.
+    /// Total number of values in all arrays.
     fn count(&self) -> usize {
         self.parts().iter().map(|part| part.values.len()).sum()
     }
@@ -50,8 +50,8 @@ impl<T: Scalar> Parameters<T> for Mlp<T> {
     }
 }
 
-/// Target map, context network, prediction maps. The context network's weights are one part of a kind over all blocks,
-/// so LARS scales the blocks of a kind together.
+/// Target map, context network, prediction maps. Each kind of weight of the context network is one array over all
+/// blocks, so LARS scales the blocks of a kind together.
 impl<T: Scalar> Parameters<T> for CpcNetwork<T> {
     fn parts(&self) -> Vec<Param<'_, T>> {
         let maps = [
@@ -72,12 +72,12 @@ impl<T: Scalar> Parameters<T> for CpcNetwork<T> {
     }
 }
 
-/// Weights are matrices, or stacks of them; all others are biases and parameters of norms.
+/// Weights are matrices or stacks of them; all other arrays are biases and parameters of norms.
 fn matrix(name: &str) -> bool {
     name.starts_with('w') || matches!(name, "target" | "predict")
 }
 
-/// Several networks that are trained together, as one set.
+/// Several networks that are trained together as one set.
 #[derive(Default)]
 pub struct ParamGroup<'a, T> {
     /// The networks, in a fixed order.
@@ -94,9 +94,8 @@ impl<T: Scalar> Parameters<T> for ParamGroup<'_, T> {
     }
 }
 
-/// What an optimizer remembers: one number for each parameter, part after part.
-///
-/// The slices of `values` that belong to the parts of `params`, in their order.
+/// Splits `values`, an optimizer state with one number for each parameter, into the slices that belong to the arrays
+/// of `params`, in their order.
 pub(super) fn along<'v, T: Scalar>(
     params: &[ParamMut<'_, T>],
     mut values: &'v mut [T],

@@ -1,21 +1,21 @@
-//! How the learning rate changes over the steps.
+//! The learning rate schedule.
 
-/// What comes after the warm-up.
+/// The schedule after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Schedule {
-    /// The same rate for ever: for streams without an end.
+    /// A constant rate, for endless streams.
     Constant,
-    /// Half a cosine down to zero (Loshchilov, Hutter 2017, "SGDR", equation 5, without restarts): for a known number
+    /// Half a cosine down to zero (Loshchilov, Hutter 2017, "SGDR", equation 5, without restarts), for a known number
     /// of steps. Afterwards it stays zero.
     Cosine {
-        /// Steps in all, the warm-up among them.
+        /// Total number of steps, including the warm-up.
         steps: u64,
     },
 }
 
 impl Schedule {
-    /// Factor of the learning rate at step `step` (from 0). Over the first `warmup` steps it rises linearly, `(step + 1)
-    /// / warmup`; then it is 1, or `(1 + cos(pi x)) / 2` with `x` the share of the other steps that is over.
+    /// Factor of the learning rate at step `step` (from 0). During the first `warmup` steps it rises linearly,
+    /// `(step + 1) / warmup`; then it is 1, or `(1 + cos(pi x)) / 2` with `x` the completed fraction of the remaining steps.
     pub fn factor(self, step: u64, warmup: u64) -> f64 {
         if step + 1 < warmup {
             return (step + 1) as f64 / warmup as f64;
@@ -26,13 +26,13 @@ impl Schedule {
         }
     }
 
-    /// `1 - (1 - momentum) (1 + cos(pi x)) / 2`: the memory of a momentum network, which rises to 1 where the number of
-    /// steps is known (Grill et al. 2020, "Bootstrap Your Own Latent", section 3.3), and stays as it is elsewhere.
+    /// `1 - (1 - momentum) (1 + cos(pi x)) / 2`: the momentum of a momentum network, which rises to 1 if the number
+    /// of steps is known (Grill et al. 2020, "Bootstrap Your Own Latent", section 3.3), and stays constant otherwise.
     pub fn momentum(self, step: u64, momentum: f64) -> f64 {
         1.0 - (1.0 - momentum) * self.factor(step, 0)
     }
 
-    /// Share of the steps after the warm-up that is over, at most 1.
+    /// The completed fraction of the steps after the warm-up, at most 1.
     fn progress(self, step: u64, warmup: u64) -> f64 {
         match self {
             Self::Constant => 0.0,

@@ -2,23 +2,23 @@
 use super::param_group::{Parameters, along};
 use crate::linalg::Scalar;
 
-/// With gradient `g` and the decay inside it, as in PyTorch: `u = momentum u + (g + decay p)`, `p = p - rate u`. All
-/// parts decay.
+/// With gradient `g` and the decay included in it, as in PyTorch: `u = momentum u + (g + decay p)`, `p = p - rate u`.
+/// All arrays decay.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sgd {
     /// Learning rate.
     pub learning_rate: f64,
-    /// Memory of past gradients.
+    /// Momentum: how much of the previous step is kept.
     pub momentum: f64,
-    /// Decay of every part.
+    /// Weight decay of every array.
     pub weight_decay: f64,
 }
 
 impl Sgd {
-    /// One step of `params` along `grads`, a set of the same shapes.
+    /// Takes one step of `params` along `grads`, a set with the same shapes.
     ///
     /// # Panics
-    /// When the state is of other parameters.
+    /// If the state belongs to other parameters.
     pub fn step<T: Scalar, P: Parameters<T> + ?Sized>(&self, params: &mut P, grads: &P, state: &mut SgdState<T>) {
         let (rate, momentum, decay) = (T::of(self.learning_rate), T::of(self.momentum), T::of(self.weight_decay));
         let params = params.parts_mut();
@@ -32,7 +32,7 @@ impl Sgd {
     }
 }
 
-/// What [`Sgd`] remembers: for each parameter, part after part.
+/// The state of [`Sgd`], with the values of all parameter arrays one after the other.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SgdState<T> {
     /// `u`
@@ -40,7 +40,7 @@ pub struct SgdState<T> {
 }
 
 impl<T: Scalar> SgdState<T> {
-    /// Before the first step of `params`.
+    /// The state before the first step of `params`.
     pub fn new<P: Parameters<T> + ?Sized>(params: &P) -> Self {
         Self { momentum: vec![T::zero(); params.count()] }
     }

@@ -1,34 +1,35 @@
-//! Some eigenvectors of a symmetric tridiagonal matrix by inverse iteration.
+//! Computes some eigenvectors of a symmetric tridiagonal matrix by inverse iteration.
 //!
-//! Divide and conquer gives all `n` of them and needs `3 n^2` numbers for it; of which a head keeps a tenth. Inverse
-//! iteration gives those that are wanted, one by one, in `O(n)` each, from eigenvalues that are known to the last bits
-//! (Golub and Van Loan, "Matrix Computations", 8.4.2; LAPACK's `dstein`).
+//! Divide and conquer computes all `n` of them and needs `3 n^2` numbers for it, but a head keeps only a tenth.
+//! Inverse iteration computes the requested ones one by one, in `O(n)` each, from eigenvalues that are known to the
+//! last bits (Golub and Van Loan, "Matrix Computations", 8.4.2; LAPACK's `dstein`).
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::linalg::inner;
 use crate::linalg::random::uniform;
 
-/// Steps at most for one vector; two do nearly always.
+/// Maximum number of steps for one vector; two are nearly always enough.
 const STEPS: usize = 6;
-/// A residual `|T v - lambda v|` below this share of `|T|` ends the steps ...
+/// A residual `|T v - lambda v|` below this fraction of `|T|` ends the steps ...
 const GOOD: f64 = 1e-14;
-/// ... and one above this share means that it did not work.
+/// ... and one above this fraction means failure.
 const BAD: f64 = 1e-11;
-/// Eigenvalues nearer than this share of `|T|` are one cluster: their vectors are kept apart at every step (as `dstein`).
+/// Eigenvalues closer than this fraction of `|T|` form a cluster, whose vectors are orthogonalised at every step (as
+/// in `dstein`).
 const CLUSTER: f64 = 1e-3;
 
-/// `T`: `diagonal`, `[n]`, and what lies `below` it, `[n - 1]`.
+/// `T`: its `diagonal`, `[n]`, and the entries `below` it, `[n - 1]`.
 pub(super) struct Matrix<'a> {
     pub(super) diagonal: &'a [f64],
     pub(super) below: &'a [f64],
 }
 
 impl Matrix<'_> {
-    /// Orthonormal eigenvectors for `values`, largest first; `None` where one does not settle.
+    /// Orthonormal eigenvectors for `values`, largest first; `None` if one does not converge.
     pub(super) fn vectors(&self, values: &[f64]) -> Option<Vec<Vec<f64>>> {
         let size = self.size();
-        // A seed of its own: the same matrix gives the same bits.
+        // A fixed seed: the same matrix gives the same bits.
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         let mut found: Vec<Vec<f64>> = Vec::with_capacity(values.len());
         let mut factors = Factors::default();
@@ -56,14 +57,14 @@ impl Matrix<'_> {
         Some(found)
     }
 
-    /// The largest sum of sizes in a row; not 0.
+    /// The largest sum of magnitudes in a row; never 0.
     fn size(&self) -> f64 {
         let beside = |i: Option<usize>| i.and_then(|i| self.below.get(i)).map_or(0.0, |x| x.abs());
         let row = |(i, x): (usize, &f64)| x.abs() + beside(i.checked_sub(1)) + beside(Some(i));
         self.diagonal.iter().enumerate().map(row).fold(f64::MIN_POSITIVE, f64::max)
     }
 
-    /// Largest entry of `T v - value v`.
+    /// Largest magnitude in `T v - value v`.
     fn residual(&self, v: &[f64], value: f64) -> f64 {
         let n = v.len();
         let at = |i: usize| {
@@ -71,30 +72,30 @@ impl Matrix<'_> {
             let after = if i + 1 < n { self.below[i] * v[i + 1] } else { 0.0 };
             (before + (self.diagonal[i] - value) * v[i] + after).abs()
         };
-        // A NaN must not be passed over.
+        // A NaN must not be ignored.
         (0..n).map(at).fold(0.0, |most: f64, x| if x.is_nan() || x > most { x } else { most })
     }
 }
 
-/// `T - value I = P L U` by elimination with row exchanges.
+/// Factors `T - value I = P L U` by elimination with row exchanges.
 #[derive(Default)]
 struct Factors {
     /// Multipliers, and whether rows `i` and `i + 1` were exchanged.
     lower: Vec<(f64, bool)>,
-    /// The diagonal of `U` and the two beside it.
+    /// The diagonal of `U` and the two entries to its right.
     upper: Vec<[f64; 3]>,
 }
 
 impl Factors {
     fn of(&mut self, matrix: &Matrix, value: f64, size: f64) {
         let n = matrix.diagonal.len();
-        // What is 0 to rounding: the matrix is singular by design.
+        // Replaces pivots that are 0 up to rounding: the matrix is singular by design.
         let least = f64::EPSILON * size;
         let fix = |x: f64| if x.abs() < least { least } else { x };
         let beside = |i: usize| matrix.below.get(i).copied().unwrap_or(0.0);
         self.lower.clear();
         self.upper.clear();
-        // The row that is being eliminated with: its entries at i, i + 1, i + 2.
+        // The current pivot row: its entries at i, i + 1, i + 2.
         let mut row = [matrix.diagonal[0] - value, beside(0), 0.0];
         for i in 0..n - 1 {
             let next = [matrix.below[i], matrix.diagonal[i + 1] - value, beside(i + 1)];
@@ -109,7 +110,7 @@ impl Factors {
         self.upper.push([fix(row[0]), 0.0, 0.0]);
     }
 
-    /// `x` to `(T - value I)^-1 x`.
+    /// Replaces `x` by `(T - value I)^-1 x`.
     fn solve(&self, x: &mut [f64]) {
         for (i, (factor, exchange)) in self.lower.iter().enumerate() {
             if *exchange {
@@ -125,7 +126,7 @@ impl Factors {
     }
 }
 
-/// Takes what lies along the unit vectors `others` out of `x`, one after the other.
+/// Removes from `x` its components along the unit vectors `others`, one after the other.
 fn remove(x: &mut [f64], others: &[Vec<f64>]) {
     for other in others {
         let along = inner(x, other);
@@ -133,9 +134,9 @@ fn remove(x: &mut [f64], others: &[Vec<f64>]) {
     }
 }
 
-/// To unit length; `None` where there is no direction.
+/// Normalises to unit length; `None` if there is no direction.
 fn scale(x: &mut [f64]) -> Option<()> {
-    // First by the largest entry: after a solve the squares may be too large.
+    // Scales by the largest entry first: after a solve the squares may overflow.
     for pass in 0..2 {
         let by = if pass == 0 { x.iter().fold(0.0, |most: f64, x| most.max(x.abs())) } else { inner(x, x).sqrt() };
         if !(by > 0.0 && by.is_finite()) {
@@ -150,7 +151,7 @@ fn scale(x: &mut [f64]) -> Option<()> {
 mod tests {
     use super::*;
 
-    /// Orthonormal, and eigenvectors.
+    /// Checks that the vectors are orthonormal eigenvectors.
     fn check(matrix: &Matrix, values: &[f64], what: &str) {
         let found = matrix.vectors(values).unwrap_or_else(|| panic!("{what}: none found"));
         for (i, a) in found.iter().enumerate() {
@@ -164,7 +165,7 @@ mod tests {
 
     #[test]
     fn known_vectors_are_found() {
-        // Second differences: eigenvalues 2 - 2 cos(k pi / (n + 1)).
+        // Second differences have the eigenvalues 2 - 2 cos(k pi / (n + 1)).
         let n = 200;
         let (diagonal, below) = (vec![2.0; n], vec![-1.0; n - 1]);
         let value = |k: usize| 2.0 - 2.0 * (k as f64 * std::f64::consts::PI / (n as f64 + 1.0)).cos();

@@ -19,11 +19,13 @@ use ndarray::{Array1, Array2, ArrayView2};
 use crate::error::{Error, Result};
 
 /// The `keep` largest `lambda` of `total w = lambda within w`, largest first, and their `w` as columns of `W: [d,
-/// keep]` with `W' within W = I`. `total`, `within: [d, d]`, symmetric (only their upper triangles are read), `within`
-/// positive definite. The entry of largest size of each column is positive, so that the result has one sign only.
+/// keep]` with `W' within W = I`. `total` and `within` are `[d, d]` and symmetric (only their upper triangles are
+/// read), and `within` is positive definite. The entry of largest magnitude in each column is positive, so that the
+/// signs are unique.
 ///
 /// # Errors
-/// Shapes that do not fit, `keep` outside `1..=d`, numbers that are not finite, `within` not positive definite.
+/// Shapes that do not match, `keep` outside `1..=d`, values that are not finite, or a `within` that is not positive
+/// definite.
 pub fn generalised_eigen(
     total: ArrayView2<f64>,
     within: ArrayView2<f64>,
@@ -40,11 +42,13 @@ pub fn generalised_eigen(
     generalised_eigen_of(dim, |i, j| total[[i, j]], |i, j| within[[i, j]], keep)
 }
 
-/// [`generalised_eigen`] of two matrices given by their entries `(i, j)`, `i <= j`, so that callers need no copies.
+/// [`generalised_eigen`] for two matrices given as functions of their entries `(i, j)`, `i <= j`, so that callers
+/// need no copies.
 ///
-/// Cholesky `within = L L'`, then the eigenvectors `V` of `L^-1 total L^-T` by tridiagonal form and inverse
+/// Uses Cholesky `within = L L'`, then the eigenvectors `V` of `L^-1 total L^-T` by tridiagonal form and inverse
 /// iteration, then `W = L^-T V` (Golub and Van Loan, "Matrix Computations", 8.7.2). Memory: two `[d, d]` matrices of
-/// `f64`, and `[d, keep]` twice; five where more than half of the directions are kept (divide and conquer). One thread.
+/// `f64`, and `[d, keep]` twice; five `[d, d]` matrices if more than half of the directions are kept (divide and
+/// conquer). Runs on one thread.
 ///
 /// # Errors
 /// See [`generalised_eigen`].
@@ -95,7 +99,7 @@ pub fn generalised_eigen_of(
     Ok((values, directions))
 }
 
-/// `L` of `L L' = a`, lower triangle; what stands above it means nothing.
+/// `L` of `L L' = a` in the lower triangle; the entries above it are meaningless.
 fn cholesky(dim: usize, a: impl Fn(usize, usize) -> f64) -> Result<Mat<f64>> {
     let mut low = Mat::<f64>::zeros(dim, dim);
     let mut finite = true;
@@ -121,10 +125,11 @@ fn cholesky(dim: usize, a: impl Fn(usize, usize) -> f64) -> Result<Mat<f64>> {
     Ok(low)
 }
 
-/// All eigenvalues of a symmetric matrix given by its entries `(i, j)`, `i >= j`, smallest first. One thread.
+/// All eigenvalues of a symmetric matrix given as a function of its entries `(i, j)`, `i >= j`, smallest first. Runs
+/// on one thread.
 ///
 /// # Errors
-/// The iteration does not settle, as with numbers that are not finite; or there is no memory.
+/// The iteration does not converge, for example because of values that are not finite, or memory cannot be allocated.
 pub fn eigenvalues_of(dim: usize, entry: impl Fn(usize, usize) -> f64) -> Result<Vec<f64>> {
     if dim <= 1 {
         return Ok((0..dim).map(|i| entry(i, i)).collect());
@@ -143,8 +148,8 @@ struct Tridiagonal {
     block: usize,
 }
 
-/// `a = Q T Q'` of the symmetric `a` (lower triangle), `T` tridiagonal; `Q` stays in the lower triangle as Householder
-/// reflections.
+/// Reduces the symmetric `a` (lower triangle) to `a = Q T Q'` with tridiagonal `T`; `Q` is stored in the lower
+/// triangle as Householder reflections.
 fn tridiagonal(a: &mut Mat<f64>) -> Result<Tridiagonal> {
     let dim = a.nrows();
     let block = recommended_block_size::<f64>(dim, dim);
@@ -170,13 +175,13 @@ fn symmetric_eigen(mut a: Mat<f64>, keep: usize) -> Result<(Array1<f64>, Mat<f64
     let slice = |x: &Diag<f64>, n| (0..n).map(|i| x[i]).collect::<Vec<_>>();
     let (on, off) = (slice(&diagonal, dim), slice(&below, dim.saturating_sub(1)));
     let tridiagonal = inverse_iteration::Matrix { diagonal: &on, below: &off };
-    // One by one where a part of them is wanted; all at once where that is most of them, or does not settle.
+    // Inverse iteration for a few eigenvectors; divide and conquer for most of them, or if inverse iteration fails.
     let some = if 2 * keep <= dim { tridiagonal.vectors(&values) } else { None };
     let mut vectors = match some {
         Some(found) => Mat::from_fn(dim, keep, |i, k| found[k][i]),
         None => all_vectors(&diagonal, &below, keep)?,
     };
-    // Q times the ones that are kept.
+    // Multiplies Q by the eigenvectors that are kept.
     let mut memory =
         memory(apply_block_householder_sequence_on_the_left_in_place_scratch::<f64>(dim - 1, block, keep))?;
     apply_block_householder_sequence_on_the_left_in_place_with_conj(
@@ -205,7 +210,7 @@ fn tridiagonal_values(diagonal: &Diag<f64>, below: &Diag<f64>) -> Result<Diag<f6
 fn all_vectors(diagonal: &Diag<f64>, below: &Diag<f64>, keep: usize) -> Result<Mat<f64>> {
     let dim = diagonal.dim();
     let (mut values, mut all) = (Diag::zeros(dim), Mat::<f64>::zeros(dim, dim));
-    // More than is needed (it counts a copy of the matrix too); pages that are not touched cost nothing.
+    // More than necessary (it counts a copy of the matrix too), but untouched pages cost nothing.
     let mut memory = memory(self_adjoint_evd_scratch::<f64>(dim, ComputeEigenvectors::Yes, Par::Seq, default()))?;
     tridiagonal_self_adjoint_evd(
         diagonal.as_ref(),
@@ -237,7 +242,7 @@ mod tests {
     use crate::linalg::product;
     use crate::linalg::random::uniform;
 
-    /// `x' x / n` of `n` random rows, plus `ridge` on the diagonal.
+    /// `x' x / n` for `n` random rows, plus `ridge` on the diagonal.
     fn scatter(dim: usize, rows: usize, ridge: f64, seed: u64) -> Array2<f64> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let x = Array2::from_shape_fn((rows, dim), |_| uniform(&mut rng) - 0.5);
@@ -246,7 +251,7 @@ mod tests {
 
     #[test]
     fn solves_the_problem_in_every_size() {
-        // From 128 on the decomposition divides and conquers.
+        // From 128 on the decomposition uses divide and conquer.
         for (dim, keep) in [(1, 1), (2, 2), (3, 1), (12, 5), (60, 60), (127, 9), (128, 17), (300, 40)] {
             let (total, within) = (scatter(dim, 2 * dim, 0.0, 1), scatter(dim, 3 * dim, 0.01, 2));
             let (values, w) = generalised_eigen(total.view(), within.view(), keep).unwrap();
@@ -256,7 +261,7 @@ mod tests {
             assert!((&left - &right).iter().all(|x| x.abs() < 1e-9), "{dim}");
             let unit = product(w.t(), product(within.view(), w.view()).view());
             assert!((unit - Array2::<f64>::eye(keep)).iter().all(|x| x.abs() < 1e-9), "{dim}");
-            // All of them were found: the sum of all eigenvalues is the trace of within^-1 total.
+            // With all of them found, their sum is the trace of within^-1 total.
             if keep == dim {
                 let again = generalised_eigen(within.view(), within.view(), keep).unwrap().0;
                 assert!(again.iter().all(|x| (x - 1.0).abs() < 1e-9));
@@ -284,7 +289,7 @@ mod tests {
 
     #[test]
     fn the_largest_come_first_and_none_is_missed() {
-        // A known answer: diagonal matrices, in mixed order.
+        // A known answer: diagonal matrices in mixed order.
         let diagonal = [3.0, 9.0, 1.0, 7.0, 5.0];
         let total = Array2::from_diag(&Array1::from(diagonal.to_vec()));
         let within = Array2::from_diag(&Array1::from(vec![1.0, 1.0, 1.0, 0.25, 1.0]));
@@ -298,7 +303,7 @@ mod tests {
     fn same_bits_every_time() {
         let (total, within) = (scatter(150, 200, 0.0, 3), scatter(150, 400, 0.01, 4));
         let first = generalised_eigen(total.view(), within.view(), 20).unwrap();
-        // Other allocations in between move the working memory.
+        // Allocations in between move the working memory.
         let _ballast = vec![0u8; 12_345];
         let second = generalised_eigen(total.clone().view(), within.view(), 20).unwrap();
         assert_eq!(first, second);

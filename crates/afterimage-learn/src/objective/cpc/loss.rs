@@ -1,21 +1,21 @@
-//! The loss.
+//! The InfoNCE loss of CPC.
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, s};
 
 use crate::head::GridShape;
 use crate::linalg::{Scalar, largest, matmul, slices_mut, sum};
 
-/// Cross-entropy of finding the right cell among all cells of the batch (InfoNCE, 1807.03748, equation 4, with a scaled
-/// inner product in place of the density ratio), mean over offsets. For the prediction `q` made at row `r`, column `j` of
-/// frame `i` about offset `k`, `t` the targets:
+/// Cross-entropy of finding the right cell among all cells of the batch (InfoNCE, 1807.03748, equation 4, with a
+/// scaled inner product in place of the density ratio), averaged over offsets. For the prediction `q` made at row
+/// `r`, column `j` of frame `i` for offset `k`, and targets `t`:
 ///
 /// `loss_k = mean over i, j, r < h - k of -log( exp(s q . t_(i, r + k, j)) / sum over cells of exp(s q . t_cell) )`
 ///
-/// The sum goes over all `b h w` cells of the batch, those of the same frame included: that a cell has to be told from
-/// its neighbours is what makes the task. Nothing is normalised; `s` keeps the logits small at first.
+/// The sum runs over all `b h w` cells of the batch, including those of the same frame: the task consists in telling
+/// a cell from its neighbours. Nothing is normalised; `s` keeps the logits small at first.
 ///
-/// *False negatives.* A frame of the same segment may show the very same thing at the same place, and then no prediction
-/// can tell the two cells apart: what is left to reduce the loss is the noise between the two frames. With `segments`,
-/// the cells of other frames of the same segment are left out of the sum; those of the same frame stay.
+/// *False negatives.* A frame of the same segment may show the very same thing at the same place. No prediction can
+/// then tell the two cells apart, and the loss could fall only by fitting the noise between the two frames. With
+/// `segments`, the sum leaves out the cells of other frames of the same segment; those of the same frame stay.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct InfoNce {
     /// `s`
@@ -23,12 +23,12 @@ pub struct InfoNce {
 }
 
 impl InfoNce {
-    /// The loss of one offset, `k`, from `1` to `rows - 1`: `predictions`, `targets: [b h w, p]`, of `predictions` only
-    /// rows that have a row `k` below are read. `weight` times the gradients is added to `grad_predictions` and
-    /// `grad_targets`, `[b h w, p]`. `segments: [b]`, one for each frame.
+    /// Computes the loss of one offset `k`, from `1` to `rows - 1`. `predictions` and `targets` are `[b h w, p]`; of
+    /// `predictions` only rows that have a row `k` below are read. Adds `weight` times the gradients to
+    /// `grad_predictions` and `grad_targets`, `[b h w, p]`. `segments: [b]` holds one entry per frame.
     ///
     /// # Panics
-    /// When the shapes do not fit or no row has one `k` below.
+    /// If the shapes do not match or no row has one `k` below.
     #[allow(clippy::too_many_arguments, reason = "two inputs, two gradients, and what they mean")]
     pub fn offset<T: Scalar>(
         &self,
@@ -52,7 +52,7 @@ impl InfoNce {
         let mut logits = Array2::zeros((each, count));
         let mut total = 0.0;
         for frame in 0..cells.frames {
-            // The predictions of a frame that have a target lie one after another.
+            // The predictions of a frame that have a target are contiguous.
             let rows = s![frame * per..frame * per + each, ..];
             let q = predictions.slice(rows);
             matmul(scale, q, targets.t(), T::zero(), logits.view_mut());
@@ -69,7 +69,7 @@ impl InfoNce {
     }
 }
 
-/// Takes the cells of other frames of the segment of `frame` out of a row of logits.
+/// Removes the cells of other frames in the segment of `frame` from a row of logits.
 fn leave_out<T: Scalar>(logits: &mut [T], segments: &[u64], frame: usize, per_frame: usize) {
     for (other, cells) in logits.chunks_exact_mut(per_frame).enumerate() {
         if other != frame && segments[other] == segments[frame] {
@@ -78,7 +78,7 @@ fn leave_out<T: Scalar>(logits: &mut [T], segments: &[u64], frame: usize, per_fr
     }
 }
 
-/// Cross-entropy of a row of logits with `label`; the logits become softmax minus one at the label.
+/// Cross-entropy of a row of logits with `label`; replaces the logits by the softmax minus one at the label.
 fn cross_entropy<T: Scalar>(logits: &mut [T], label: usize) -> f64 {
     let right = logits[label];
     let top = largest(logits);

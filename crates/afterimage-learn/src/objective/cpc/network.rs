@@ -1,4 +1,4 @@
-//! What CPC learns beside the head: target map, context network, prediction maps.
+//! The networks that CPC trains in addition to the head: target map, context network, prediction maps.
 use ndarray::{Array2, ArrayView2, s};
 use rand_chacha::ChaCha8Rng;
 
@@ -8,7 +8,7 @@ use crate::linalg::random::uniform;
 use crate::linalg::{NORM_FLOOR, Scalar, inner, matmul, product, slices, slices_mut};
 
 /// The networks of CPC over cells of `c` channels, predicting offsets `first ..= last` in a space of `p` dimensions.
-/// All arrays in standard layout.
+/// All arrays are in standard layout.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CpcNetwork<T> {
     /// `W_t: [p, c]`
@@ -19,7 +19,7 @@ pub struct CpcNetwork<T> {
     pub predict: Array2<T>,
 }
 
-/// Sizes of a [`CpcNetwork`].
+/// Dimensions of a [`CpcNetwork`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CpcSizes {
     /// `c`, channels of a cell.
@@ -28,13 +28,13 @@ pub struct CpcSizes {
     pub targets: usize,
     /// Channels inside a block of the context network.
     pub width: usize,
-    /// Blocks of the context network.
+    /// Number of blocks of the context network.
     pub blocks: usize,
-    /// `K`, offsets predicted.
+    /// `K`, the number of predicted offsets.
     pub offsets: usize,
 }
 
-/// What a pass over a batch came to.
+/// The result of a pass over a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CpcPass<T> {
     /// The loss, nats.
@@ -44,7 +44,7 @@ pub struct CpcPass<T> {
 }
 
 impl<T: Scalar> CpcNetwork<T> {
-    /// Weights uniform in `+-1 / sqrt(fan in)`, biases too.
+    /// Initialises weights and biases uniformly in `+-1 / sqrt(fan in)`.
     pub fn start(sizes: CpcSizes, rng: &mut ChaCha8Rng) -> Self {
         let bound = 1.0 / (sizes.channels.max(1) as f64).sqrt();
         let mut draw =
@@ -53,7 +53,7 @@ impl<T: Scalar> CpcNetwork<T> {
         Self { target, context: Context::start(sizes.channels, sizes.width, sizes.blocks, rng), predict }
     }
 
-    /// All zero, with the shapes of this one.
+    /// An all-zero network with the same shapes.
     #[must_use]
     pub fn zeros_like(&self) -> Self {
         let context = &self.context;
@@ -64,17 +64,18 @@ impl<T: Scalar> CpcNetwork<T> {
         }
     }
 
-    /// `K`
+    /// `K`, the number of predicted offsets.
     pub fn offsets(&self) -> usize {
         self.predict.nrows() / self.target.nrows().max(1)
     }
 
-    /// The loss over `z: [b h w, c]` (whose rows are brought to one length first, [`equalised`]) and its gradients: with respect to the parameters into `grads` (overwritten), with
-    /// respect to `z` in what is returned. Offsets `first ..= first + K - 1` are predicted, as far as there are rows;
-    /// their losses count alike.
+    /// Computes the loss over `z: [b h w, c]`, whose rows are first scaled to the same length ([`equalised`]), and
+    /// its gradients: those with respect to the parameters go to `grads` (overwritten), that with respect to `z` is
+    /// returned. Offsets `first ..= first + K - 1` are predicted as far as there are rows, and their losses have
+    /// equal weight.
     ///
     /// # Panics
-    /// When the shapes do not fit, or there is no row `first` below another.
+    /// If the shapes do not match, or no row has one `first` below.
     pub fn pass(
         &self,
         z: ArrayView2<T>,
@@ -106,7 +107,7 @@ impl<T: Scalar> CpcNetwork<T> {
         let grad_context = product(grad_predictions.view(), self.predict.view());
         let mut grad = self.context.backward(&cache, grad_context.view(), &mut grads.context);
         matmul(T::one(), grad_targets.view(), self.target.view(), T::one(), grad.view_mut());
-        // Through the common length, with z = sqrt(c) x / |x|: only what is across z changes it.
+        // Through the scaling z = sqrt(c) x / |x|: only the component orthogonal to z remains.
         let channels = T::of(z.ncols() as f64);
         for ((grad, z), &length) in slices_mut(&mut grad).zip(slices(&z)).zip(&lengths) {
             let factor = if length < T::of(NORM_FLOOR) { T::zero() } else { channels.sqrt() / length };

@@ -21,7 +21,7 @@ fn offset(q: &Array2<f64>, t: &Array2<f64>, cells: GridShape, k: usize, segments
     InfoNce { scale: 0.7 }.offset(q.view(), t.view(), cells, k, segments, 1.0, grad_q.view_mut(), &mut grad_t)
 }
 
-/// The formula, cell by cell.
+/// The formula computed cell by cell.
 fn by_hand(q: &Array2<f64>, t: &Array2<f64>, cells: GridShape, k: usize, segments: Option<&[u64]>) -> f64 {
     let at = |frame: usize, row: usize, column: usize| (frame * cells.rows + row) * cells.columns + column;
     let (mut total, mut count) = (0.0, 0);
@@ -73,7 +73,7 @@ fn equal_cells_give_the_logarithm_of_their_number() {
     assert!((offset(&same, &same, CELLS, 1, Some(&[1, 1, 1])) - 8f64.ln()).abs() < 1e-12);
 }
 
-/// Compares `found` with central differences of `value` when the entries of `x` move one by one.
+/// Compares `found` with central differences of `value` as the entries of `x` change one by one.
 fn compare(what: &str, found: &[f64], x: &[f64], value: impl Fn(&[f64]) -> f64) {
     let step = 1e-6;
     assert!(found.iter().any(|x| x.abs() > 1e-4), "{what}: no gradient to test");
@@ -92,7 +92,7 @@ fn compare(what: &str, found: &[f64], x: &[f64], value: impl Fn(&[f64]) -> f64) 
 #[test]
 fn gradients_agree_with_finite_differences() {
     let rng = &mut ChaCha8Rng::seed_from_u64(3);
-    // Of the second shape only the first offset has rows.
+    // In the second shape only the first offset has rows.
     for (cells, first) in [(CELLS, 1), (GridShape { frames: 4, rows: 3, columns: 1 }, 2)] {
         let net: CpcNetwork<f64> = CpcNetwork::start(SIZES, rng);
         let z = random(cells.count(), 5, 4);
