@@ -28,7 +28,7 @@ pub(super) enum BatchKind {
 pub(super) struct InputAdapter {
     pub(super) order: InputLayout,
     pub(super) images: BatchKind,
-    /// `TensorProto.DataType`
+    /// Its `TensorProto.DataType`.
     pub(super) element: i32,
     /// Height and width, if they are fixed.
     pub(super) sides: [Option<i64>; 2],

@@ -114,8 +114,8 @@ impl ModelCard {
     /// Reads the card of `model`: the file with the same name and the extension `.toml`.
     ///
     /// # Errors
-    /// The model or the card does not exist (the message shows what the model's card would need), or the card has
-    /// mistakes (the message lists all of them).
+    /// The model or the card does not exist (the message describes the model and names the command that writes a
+    /// card), or the card has mistakes (the message lists all of them).
     pub fn beside(model: &Path) -> Result<Self> {
         regular_file(model)?;
         let path = model.with_extension("toml");
@@ -171,7 +171,6 @@ impl ModelCard {
     ///
     /// # Errors
     /// Those of [`ModelCard::sized`]; taps for a model whose latent is a grid.
-    /// [`ModelCard::sized`]; taps over a model whose latent is a grid.
     pub fn with(self, config: &config::Encoder) -> Result<Self> {
         let mut card = self.sized(config.input_size)?;
         let wrong = |wrong: Vec<String>| Error::config(format!("encoder.taps has {}", wrong.join("; ")));

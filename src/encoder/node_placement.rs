@@ -55,7 +55,7 @@ impl Placement {
         (!found.providers.is_empty()).then_some(found)
     }
 
-    /// `CUDA 50 nodes (97 % of the time), CPU 2 nodes (3 %: Shape, Gather)`.
+    /// For example `CUDA 50 nodes (97 % of the time), CPU 2 nodes (3 %: Shape, Gather)`.
     pub fn describe(&self) -> String {
         let total: f64 = self.providers.values().map(|share| share.millis).sum();
         let one = |(name, share): (&String, &ProviderStats)| {

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::onnx::graph_editor::{GraphEdit, GraphEditor};
 use crate::onnx::proto::ValueInfo;
 
-/// An ONNX model with one input `[n, 3, height, width]`, in 32-bit or 16-bit floats.
+/// An ONNX model with one input `[n, 3, height, width]` in 32-bit or 16-bit floats.
 #[derive(Debug)]
 pub struct OnnxModel {
     session: Session,

@@ -14,11 +14,11 @@ use crate::onnx::proto::ModelView;
 pub(super) const FLOAT32: i32 = 1;
 /// The `TensorProto.DataType` of 8-bit pixels.
 pub(super) const UINT8: i32 = 2;
-/// The `TensorProto.DataType` of 16-bit floats ...
+/// The `TensorProto.DataType` of 16-bit floats.
 pub(super) const HALF: i32 = 10;
-/// ... of floats of 64 bits ...
+/// The `TensorProto.DataType` of 64-bit floats.
 pub(super) const DOUBLE: i32 = 11;
-/// ... and of 16-bit floats with the exponent of 32 bits.
+/// The `TensorProto.DataType` of bfloat16, 16-bit floats with the exponent range of 32-bit floats.
 pub(super) const BFLOAT: i32 = 16;
 /// The 16-bit float types.
 const HALVES: [i32; 2] = [HALF, BFLOAT];
@@ -167,13 +167,13 @@ impl ModelSignature {
         })
     }
 
-    /// True if `input` declares a batch size.
+    /// True if `input` declares a fixed batch size.
     pub(super) fn fixed_images(&self, input: &str) -> bool {
         let port = self.inputs.iter().find(|port| port.name == input);
         port.and_then(|port| port.shape.as_ref()?.first()).is_some_and(|dim| dim.fixed.is_some())
     }
 
-    /// `inputs image: float32 [n, 3, h, w]; outputs latent: float32 [n, 32]`.
+    /// For example `inputs image: float32 [n, 3, h, w]; outputs latent: float32 [n, 32]`.
     pub(super) fn describe(&self) -> String {
         format!("inputs {}; outputs {}", list(&self.inputs), list(&self.outputs))
     }

@@ -19,7 +19,7 @@ const SHOWN: usize = 5;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ProbedShapes {
     pub(super) shape: Vec<usize>,
-    /// `TensorProto.DataType`
+    /// Its `TensorProto.DataType`.
     pub(super) element: i32,
 }
 
@@ -32,7 +32,7 @@ pub(super) fn known(runtime: &Runtime, model: &GraphEditor, card: &ModelCard, te
     }
 }
 
-/// All values of the tensor `output` of the model in `bytes`, for one image.
+/// Returns all values of the tensor `output` of the model in `bytes` for one image.
 pub(super) fn values(runtime: &Runtime, bytes: &[u8], card: &ModelCard, output: &str) -> Found<Vec<f32>> {
     let failed = |e: ort::Error| e.to_string();
     let mut session = provider::plain(runtime, bytes).map_err(failed)?;

@@ -134,8 +134,7 @@ impl MotionCropper {
         let block = [frame.width as f32 / across as f32, frame.height as f32 / down as f32];
         let half = (SPREADS * variance.sqrt() + 1.0).max(LEAST_HALF_SIDE) * block[1];
         let (cx, cy) = ((cx + 0.5) * block[0], (cy + 0.5) * block[1]);
-        // The shorter side is that of the square; making the longer side that of the square would cut off moving
-        // parts.
+        // The shorter side equals that of the square: a window inside the square would cut off moving parts.
         let (across, down) = (half * self.aspect.recip().max(1.0), half * self.aspect.max(1.0));
         let (left, top) = ((cx - across).round() as i32, (cy - down).round() as i32);
         let (wide, high) = ((2.0 * across).round() as i32, (2.0 * down).round() as i32);

@@ -180,7 +180,6 @@ impl Head {
     ///
     /// # Panics
     /// If the latents have another length.
-    /// When the latents are of another length.
     pub fn embed_latents(&self, grid: Option<Grid>, latents: ArrayView2<f32>) -> Array2<f32> {
         match grid {
             Some(grid) if self.dim_in() == grid.dim => self.embed_rows(grid.pooled(latents).view()),

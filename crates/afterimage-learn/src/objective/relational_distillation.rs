@@ -17,7 +17,6 @@ use crate::linalg::{Scalar, inner, matmul, product, slices_mut, unit_rows};
 ///
 /// # Panics
 /// If the numbers of rows differ.
-/// When the numbers of rows differ.
 pub fn anchor<T: Scalar>(rows: ArrayView2<T>, reference: ArrayView2<T>) -> LossAndGrad<T> {
     let n = rows.nrows();
     assert_eq!(reference.nrows(), n, "a reference for each row");

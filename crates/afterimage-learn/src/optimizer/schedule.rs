@@ -14,8 +14,8 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// Factor of the learning rate at step `step` (from 0). During the first `warmup` steps it rises linearly,
-    /// `(step + 1) / warmup`; then it is 1, or `(1 + cos(pi x)) / 2` with `x` the completed fraction of the remaining steps.
+    /// Factor of the learning rate at step `step` (from 0). During the first `warmup` steps it is `(step + 1) /
+    /// warmup`; then it is 1, or `(1 + cos(pi x)) / 2` with `x` the completed fraction of the remaining steps.
     pub fn factor(self, step: u64, warmup: u64) -> f64 {
         if step + 1 < warmup {
             return (step + 1) as f64 / warmup as f64;

@@ -141,7 +141,7 @@ fn four_rows(source: &[u8], line: usize, weights: &Weights, out: &mut [u8]) {
                 }
             }
         }
-        // Rows 0 and 2, then 1 and 3; of each red, green, blue and nothing.
+        // Rows 0 and 2, then 1 and 3; each holds red, green, blue and an unused value.
         let words = _mm256_packs_epi32(
             _mm256_srai_epi32::<{ BITS as i32 }>(values[0]),
             _mm256_srai_epi32::<{ BITS as i32 }>(values[1]),

@@ -31,7 +31,6 @@ impl SfaFit {
     ///
     /// # Panics
     /// If the entries do not fit into `dim`.
-    /// When they do not fit in.
     #[must_use]
     pub fn padded(self, dim: usize, start: usize) -> Self {
         let (n, keep) = self.directions.dim();
