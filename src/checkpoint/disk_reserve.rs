@@ -1,4 +1,4 @@
-//! Room on the disk that is kept free for what must never be lost.
+//! Disk space reserved for writes that must not be lost.
 use std::fs::{self, Metadata};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 
-/// Size of the blocks that `stat` counts in (POSIX `st_blocks` on Linux).
+/// Block size that `stat` counts in (POSIX `st_blocks` on Linux).
 const STAT_BLOCK: u64 = 512;
 
-/// So much is given up first; each time that does not do, twice as much.
+/// The first amount to give up; it doubles on each attempt that is still not enough.
 const STEP: u64 = 1 << 14;
 
-/// A file of zeros, `heads/.reserve`, that is given up bit by bit when the disk is full, so that a promoted head and the
-/// lines of the journal about it can still be written. No more is given up than they take: what is free on a full disk
-/// goes to whoever writes next.
+/// A file of zeros, `heads/.reserve`, that shrinks step by step when the disk is full, so that a promoted head and the
+/// journal lines about it can still be written. It gives up no more than they need: any other process could take free
+/// space on a full disk.
 #[derive(Debug)]
 pub struct DiskReserve {
     path: PathBuf,
@@ -23,14 +23,14 @@ pub struct DiskReserve {
 }
 
 impl DiskReserve {
-    /// `bytes` to be held in `run`; nothing is held before [`DiskReserve::refill`].
+    /// Reserves `bytes` in `run`. Allocates nothing before [`DiskReserve::refill`].
     pub fn new(run: &Path, bytes: u64) -> Self {
         Self { path: run.join("heads").join(".reserve"), bytes }
     }
 
-    /// Takes the room, also again after some was spent; does nothing when all is held.
+    /// Allocates the reserve, or tops it up after some of it was spent. Does nothing when it is complete.
     /// # Errors
-    /// No room (what was held before is held still), or another I/O error.
+    /// The disk is full (the reserve keeps what it had), or another I/O error.
     pub fn refill(&self) -> Result<()> {
         let held = fs::symlink_metadata(&self.path).map_or(0, |meta| self.held(&meta));
         if held == self.bytes {
@@ -41,7 +41,7 @@ impl DiskReserve {
             .map_err(|error| Error::io(format!("cannot hold {} bytes in reserve in", self.bytes), &self.path, error))
     }
 
-    /// Bytes that are really held. A file with a hole in it, or of another size than was ever written, holds nothing.
+    /// Bytes that are actually allocated: 0 for a sparse file or a file of an unexpected size.
     fn held(&self, meta: &Metadata) -> u64 {
         let whole = meta.len() <= self.bytes && meta.blocks() * STAT_BLOCK >= meta.len();
         if whole { meta.len() } else { 0 }
@@ -51,7 +51,7 @@ impl DiskReserve {
         let mut file = files::open_or_create(&self.path)?;
         file.set_len(held)?;
         file.seek(SeekFrom::Start(held))?;
-        // Written, not only sized: a file with a hole holds nothing.
+        // Write zeros instead of only setting the length: a sparse file reserves nothing.
         let zeros = io::Read::take(io::repeat(0), self.bytes - held);
         let filled = io::copy(&mut { zeros }, &mut file).and_then(|_| file.flush()).and_then(|()| file.sync_all());
         if filled.is_err() {
@@ -60,7 +60,7 @@ impl DiskReserve {
         filled
     }
 
-    /// Gives some of the room up; false when there was none left.
+    /// Gives up `bytes` of the reserve; false when nothing was left.
     fn give_up(&self, bytes: u64) -> io::Result<bool> {
         let file = match files::open_to_write(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -71,9 +71,9 @@ impl DiskReserve {
         Ok(length > 0)
     }
 
-    /// Does a `write` that must not be lost: as long as the disk is full, again with more of the reserve given up.
+    /// Runs a `write` that must not be lost. While the disk is full, gives up more of the reserve and tries again.
     /// # Errors
-    /// That of the last attempt, or the reserve cannot be given up.
+    /// The error of the last attempt, or an error while giving up the reserve.
     pub fn spend_on<T>(&self, mut write: impl FnMut() -> Result<T>) -> Result<T> {
         let mut step = STEP;
         loop {

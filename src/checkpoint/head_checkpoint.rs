@@ -1,4 +1,4 @@
-//! Promoted heads: `heads/NNNN.safetensors` in the folder of a run, and `latest`, which names the newest.
+//! Promoted heads: `heads/NNNN.safetensors` in the run folder, and `latest`, which names the newest.
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -10,24 +10,24 @@ use crate::head::{Head, ScatterStats};
 use crate::spaces::space_of;
 use crate::state_dict::StateDict;
 
-/// End of the names of heads.
+/// File extension of heads.
 pub(super) const END: &str = "safetensors";
 
-/// What the entry `format` of a head says.
+/// Value of the metadata entry `format` of a head.
 const FORMAT: &str = "afterimage head 2";
 
-/// Bound of a head's file, for reading and for writing: the three triangles of a scatter of the longest latents that are
-/// learned from ([`crate::head::MAX_DIM`]) fit in, with the head itself.
+/// Size limit of a head file, for reading and writing. It fits the head and the three triangles of the scatter
+/// statistics of the longest latents that the learner accepts ([`crate::head::MAX_DIM`]).
 pub(super) const MAX_HEAD_BYTES: u64 = 1 << 34;
 
 /// A promoted head with everything needed to use it again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeadCheckpoint {
-    /// The head; the identity where a learned head had to give way to the frozen latents.
+    /// The head; the identity where the frozen latents replaced a learned head.
     pub head: Head,
-    /// Number of the promotion, from 1.
+    /// Promotion number, from 1.
     pub number: u64,
-    /// Name of the space of its embeddings, see [`space_of`].
+    /// Name of its embedding space, see [`space_of`].
     pub space: String,
     /// Identity of the run that promoted it.
     pub run: String,
@@ -35,21 +35,21 @@ pub struct HeadCheckpoint {
     pub encoder_sha256: String,
     /// Hash of everything else that changes the latents.
     pub card_hash: String,
-    /// Position in the source of the first frame that it is used on.
+    /// Source position of the first frame that uses it.
     pub activate_at: u64,
-    /// Position in the source of the newest frame that was learned from when it was made.
+    /// Source position of the newest training frame when it was made.
     pub made_at: u64,
-    /// What it was fitted on, where that is kept.
+    /// The statistics that it was fitted on, if they are kept.
     pub scatter: Option<ScatterStats>,
 }
 
-/// Where the head `number` of a run lies.
+/// Path of head `number` of a run.
 pub fn head_path(run: &Path, number: u64) -> PathBuf {
     run.join("heads").join(files::numbered_name(number, END))
 }
 
-/// Writes `heads/NNNN.safetensors`, then `latest` (a text file with the number), each whole or not at all.
-/// Doing it again after an error (a full disk) is safe: the same head gives the same file.
+/// Writes `heads/NNNN.safetensors`, then `latest` (a text file with the number), each atomically. It is safe to repeat
+/// after an error (a full disk): the same head gives the same file.
 /// # Errors
 /// Number 0, which stands for the frozen encoder before any promotion; or the I/O error.
 pub fn save_head(run: &Path, file: &HeadCheckpoint) -> Result<()> {
@@ -77,7 +77,7 @@ pub fn save_head(run: &Path, file: &HeadCheckpoint) -> Result<()> {
 
 /// Reads a head, bit for bit as it was saved.
 /// # Errors
-/// The I/O error, or what is wrong with the file: damaged, not a head, of another version.
+/// The I/O error, or what is wrong with the file: damaged, not a head, or another version.
 pub fn load_head(path: &Path) -> Result<HeadCheckpoint> {
     let mut stored = load(path, MAX_HEAD_BYTES)?;
     if stored.text("format")? != FORMAT {
@@ -103,9 +103,9 @@ pub fn load_head(path: &Path) -> Result<HeadCheckpoint> {
     Ok(file)
 }
 
-/// [`load_head`], of the run `owner` only.
+/// [`load_head`], but only accepts a head of `owner`.
 /// # Errors
-/// Those of [`load_head`]; a head of another run, encoder or preparation, or over other latents, is refused.
+/// Those of [`load_head`]; or the head belongs to another run, encoder, preprocessing or latent size.
 pub fn load_own_head(path: &Path, owner: &Owner) -> Result<HeadCheckpoint> {
     let file = load_head(path)?;
     owner.check_origin(path, [&file.run, &file.encoder_sha256, &file.card_hash])?;
@@ -113,10 +113,10 @@ pub fn load_own_head(path: &Path, owner: &Owner) -> Result<HeadCheckpoint> {
     Ok(file)
 }
 
-/// The newest head of a run that is whole, and a line for each newer one that is damaged. The folder `heads` decides;
-/// `latest` is for people and scripts.
+/// The newest intact head of a run, and a message for each newer one that is damaged. The files in `heads` decide;
+/// `latest` is only for people and scripts.
 /// # Errors
-/// The folder or a head cannot be read, or a head is not the run's.
+/// The folder or a head cannot be read, or a head belongs to another run.
 pub fn newest_head(run: &Path, owner: &Owner) -> Result<(Option<HeadCheckpoint>, Vec<String>)> {
     let mut warnings = Vec::new();
     for number in files::numbered(&files::names_in(&run.join("heads"))?, END).into_iter().rev() {

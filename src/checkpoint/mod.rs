@@ -1,4 +1,4 @@
-//! Heads and state on disk: `safetensors` files with a checksum, written whole or not at all.
+//! Heads and learner state on disk: checksummed `safetensors` files, written atomically.
 mod disk_reserve;
 mod head_checkpoint;
 mod owner;

@@ -1,4 +1,4 @@
-//! Whose a file is. See [`Owner`].
+//! Which run and encoder a file belongs to. See [`Owner`].
 use std::path::Path;
 
 use afterimage_learn::LatentSpec;
@@ -6,8 +6,8 @@ use afterimage_learn::LatentSpec;
 use crate::error::{Error, Result};
 use crate::head::Head;
 
-/// The run that states, heads and maps belong to, and the latents that these are over. What belongs to another run was
-/// learned from other frames: it is whole, and would go unnoticed in the files of this one.
+/// The run that states, heads and maps belong to, and the latents that they apply to. A file of another run was learned
+/// from other frames. It would load without an error, so the owner must be checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Owner {
     /// Identity of the run (`identity` in `run.json`).
@@ -16,14 +16,14 @@ pub struct Owner {
     pub encoder_sha256: String,
     /// Hash of everything else that changes the latents.
     pub card_hash: String,
-    /// Length of a latent, pooled where it is a grid.
+    /// Length of a latent; of the pooled latent for a grid.
     pub latent_dim: usize,
-    /// Numbers of a latent: the whole grid where it is one.
+    /// Number of values in a latent; of the whole grid for a grid.
     pub numbers: usize,
 }
 
 impl Owner {
-    /// Whose files are that the run `run` writes over the latents of `spec`.
+    /// The owner of the files that run `run` writes for the latents of `spec`.
     pub fn new(spec: &LatentSpec, run: &str) -> Self {
         Self {
             run: run.to_owned(),
@@ -34,7 +34,7 @@ impl Owner {
         }
     }
 
-    /// Refuses a file that names another run.
+    /// Rejects a file of another run.
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::CheckFailed`].
@@ -42,7 +42,7 @@ impl Owner {
         self.same(path, "run", &self.run, run)
     }
 
-    /// Refuses the file of a head (or a map) that names another run, encoder or preparation.
+    /// Rejects a head or map of another run, encoder or preprocessing.
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::CheckFailed`].
@@ -52,7 +52,7 @@ impl Owner {
         self.same(path, "preparation", &self.card_hash, card)
     }
 
-    /// Refuses a head over other latents than the run's, or one that gives nothing.
+    /// Rejects a head for latents of another size, or one with an empty output.
     ///
     /// # Errors
     /// [`crate::error::ErrorKind::CheckFailed`].

@@ -1,4 +1,4 @@
-//! Maps between spaces: `maps/NNNN.safetensors` in the folder of a run leads into the space of the head `NNNN`.
+//! Space maps: `maps/NNNN.safetensors` in the run folder maps embeddings into the space of head `NNNN`.
 use std::path::{Path, PathBuf};
 
 use super::Owner;
@@ -8,26 +8,26 @@ use crate::files;
 use crate::spaces::{HitRate, SpaceMap};
 use crate::state_dict::StateDict;
 
-/// What the entry `format` of a map says.
+/// Value of the metadata entry `format` of a map.
 const FORMAT: &str = "afterimage map 2";
 
-/// Bound of a map's file, for reading and for writing: a square matrix of the longest embeddings
-/// ([`crate::head::MAX_DIM`]) fits in.
+/// Size limit of a map file, for reading and writing. It fits a square matrix for the longest embeddings
+/// ([`crate::head::MAX_DIM`]).
 const MAX_MAP_BYTES: u64 = 1 << 33;
 
-/// Folder of the maps of a run.
+/// Folder of the maps in a run folder.
 pub const MAPS: &str = "maps";
 
-/// A map with the spaces that it joins.
+/// A space map with the two spaces that it connects.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SpaceMapCheckpoint {
-    /// The space of the embeddings that go in, and the head that it is of (0: the frozen latents).
+    /// Space of the input embeddings.
     pub from: String,
-    /// Number of that head.
+    /// Number of the head of that space (0: the frozen latents).
     pub from_head: u64,
-    /// The space of those that come out.
+    /// Space of the output embeddings.
     pub to: String,
-    /// The head of that space; number of the file.
+    /// Number of the head of that space; also the number of the file.
     pub to_head: u64,
     /// Identity of the run that made it.
     pub run: String,
@@ -35,24 +35,24 @@ pub struct SpaceMapCheckpoint {
     pub encoder_sha256: String,
     /// Hash of everything else that changes the latents.
     pub card_hash: String,
-    /// The map.
+    /// The map from `from` to `to`.
     pub map: SpaceMap,
-    /// Latents that it was fitted on.
+    /// Number of latents that it was fitted on.
     pub references: usize,
-    /// Queries that it was measured with, none of which it was fitted on.
+    /// Number of queries in the evaluation; the fit used none of them.
     pub queries: usize,
-    /// Hits; `None` where nothing could be measured.
+    /// Hit rate of the mapped embeddings; `None` if nothing could be measured.
     pub hits: Option<HitRate>,
-    /// Hits with the old embeddings as they are; `None` where the dimensions differ.
+    /// Hit rate of the old embeddings without the map; `None` if the dimensions differ.
     pub as_is: Option<f64>,
 }
 
-/// Where the map into the space of head `number` lies.
+/// Path of the map into the space of head `number`.
 pub fn map_path(run: &Path, number: u64) -> PathBuf {
     run.join(MAPS).join(files::numbered_name(number, super::head_checkpoint::END))
 }
 
-/// Writes `maps/NNNN.safetensors`, whole or not at all, with a checksum. The same map gives the same bytes.
+/// Writes `maps/NNNN.safetensors` atomically, with a checksum. The same map gives the same bytes.
 ///
 /// # Errors
 /// The I/O error.
@@ -83,10 +83,10 @@ pub fn save_map(run: &Path, file: &SpaceMapCheckpoint) -> Result<()> {
     save(&path, &contents.meta, &contents.tensors, MAX_MAP_BYTES).map(drop)
 }
 
-/// [`load_map`], of the run `owner` only.
+/// [`load_map`], but only accepts a map of `owner`.
 ///
 /// # Errors
-/// Those of [`load_map`]; a map of another run, encoder or preparation is refused.
+/// Those of [`load_map`]; or the map belongs to another run, encoder or preprocessing.
 pub fn load_own_map(path: &Path, owner: &Owner) -> Result<SpaceMapCheckpoint> {
     let file = load_map(path)?;
     owner.check_origin(path, [&file.run, &file.encoder_sha256, &file.card_hash])?;
@@ -96,7 +96,7 @@ pub fn load_own_map(path: &Path, owner: &Owner) -> Result<SpaceMapCheckpoint> {
 /// Reads a map, bit for bit as it was saved.
 ///
 /// # Errors
-/// The I/O error, or what is wrong with the file: damaged, not a map, of another version.
+/// The I/O error, or what is wrong with the file: damaged, not a map, or another version.
 pub fn load_map(path: &Path) -> Result<SpaceMapCheckpoint> {
     let mut stored = load(path, MAX_MAP_BYTES)?;
     if stored.text("format")? != FORMAT {

@@ -7,11 +7,11 @@ use afterimage_learn::state_dict::{LoadedTensors, TensorView, decode, encode};
 use crate::error::{Error, Result};
 use crate::files;
 
-/// Writes `meta` and `tensors` to `path`, whole or not at all; returns the checksum (64 hexadecimal digits). A file of more
-/// than `max_bytes` is refused: [`load`] with the same bound would not take it.
+/// Writes `meta` and `tensors` to `path` atomically; returns the checksum (64 hexadecimal digits). Rejects more than
+/// `max_bytes`, because [`load`] with the same limit would not read it.
 ///
 /// # Errors
-/// As [`encode`], or the I/O error (a full disk has its own kind).
+/// Those of [`encode`], or the I/O error (a full disk has its own kind).
 pub fn save(
     path: &Path,
     meta: &BTreeMap<String, String>,
@@ -23,10 +23,10 @@ pub fn save(
     Ok(encoded.checksum)
 }
 
-/// Reads a file of [`save`]. Lengths are checked against the file before anything is allocated.
+/// Reads a file that [`save`] wrote. Checks the lengths against the file size before it allocates anything.
 ///
 /// # Errors
-/// As [`decode`].
+/// Those of [`decode`].
 pub fn load(path: &Path, max_bytes: u64) -> Result<LoadedTensors> {
     let failed = |error: std::io::Error| Error::unreadable(path, error);
     let mut file = files::open_regular(path).map_err(failed)?;

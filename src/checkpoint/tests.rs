@@ -17,7 +17,7 @@ use crate::head::{Context, EmbeddingKind, Grid, GridHead, Head, HeadParams, Mlp,
 use crate::spaces::space_of;
 use crate::state_dict::{StateDict, TensorView};
 
-/// Any bits at all, also NaN and denormals: what is saved must come back the same.
+/// Any bit pattern, including NaN and denormals: what is saved must come back unchanged.
 fn any_f32(rng: &mut ChaCha8Rng) -> f32 {
     f32::from_bits(rng.next_u32())
 }
@@ -60,13 +60,13 @@ fn head_file(number: u64, with_mlp: bool) -> HeadCheckpoint {
     }
 }
 
-/// The run of [`head_file`].
+/// The owner of [`head_file`].
 fn owner() -> Owner {
     let (encoder_sha256, card_hash) = ("encoder".into(), "card".into());
     Owner { run: "run".into(), encoder_sha256, card_hash, latent_dim: 7, numbers: 7 }
 }
 
-/// All of a head's file as bits, so that NaN equals itself.
+/// A head file as bits, so that NaN equals itself.
 fn bits(file: &HeadCheckpoint) -> (Vec<u32>, String) {
     let Head::Learned(head) = &file.head else { panic!("saved heads are learned") };
     let mut values: Vec<f32> = head.mean.iter().chain(&head.slow).copied().collect();
@@ -227,7 +227,7 @@ fn heads_come_back_bit_for_bit() {
     }
     assert_eq!(fs::read_to_string(run.path().join("latest")).unwrap(), "10000\n");
     assert_eq!(newest_head(run.path(), &owner()).unwrap().0.unwrap().number, 10_000);
-    // The frozen latents promoted in place of a head that did harm.
+    // The frozen latents, promoted in place of a harmful head.
     let head = Head::Identity { dim: 7 };
     let space = space_of("encoder", "card", &head);
     let identity = HeadCheckpoint { head, space, ..head_file(10_001, false) };
@@ -246,7 +246,7 @@ fn a_broken_head_is_named_and_the_one_before_it_is_used() {
     }
     fs::write(run.path().join("latest"), "9\n").unwrap();
     fs::write(run.path().join("heads/.0005.safetensors.partial"), "x").unwrap();
-    // 4 is truncated, 3 is another head under a wrong name.
+    // File 4 is truncated; file 3 holds another head than its name says.
     let path = head_path(run.path(), 4);
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
@@ -312,18 +312,18 @@ fn a_promoted_head_is_not_lost_on_a_full_disk() {
     reserve.spend_on(|| save_head(run, &file)).unwrap();
     let (head, warnings) = newest_head(run, &owner()).unwrap();
     assert_eq!((bits(&head.unwrap()), warnings.len()), (bits(&file), 0));
-    // A line takes little of it, and does not give the rest away.
+    // A line takes a little of the reserve and does not give the rest away.
     let held = || fs::metadata(run.join("heads/.reserve")).unwrap().len();
     let before = held();
     let line = || fs::write(run.join("line"), [1; 4096]).map_err(|e| Error::io("cannot write", run, e));
     assert!(before < 64 << 10 && before > 16 << 10, "{before}");
     reserve.spend_on(line).unwrap();
     assert!(held() >= before - (16 << 10), "{before} {}", held());
-    // No room to hold all of it again, and what was held is held still; then there is.
+    // First there is no room to restore the whole reserve, and it keeps what it had; then there is room.
     let before = held();
     assert_eq!(reserve.refill().unwrap_err().kind(), ErrorKind::DiskFull);
     assert_eq!(held(), before);
-    // More than it has cannot be spent.
+    // A write larger than the reserve fails.
     let much = || fs::write(run.join("line"), [1; 128 << 10]).map_err(|e| Error::io("cannot write", run, e));
     assert_eq!(reserve.spend_on(much).unwrap_err().kind(), ErrorKind::DiskFull);
     fs::remove_file(run.join("line")).unwrap();
@@ -361,7 +361,7 @@ fn heads_over_grids_come_back_bit_for_bit() {
         let file = HeadCheckpoint { head, space, ..head_file(number, true) };
         save_head(run.path(), &file).unwrap();
         let found = load_head(&head_path(run.path(), number)).unwrap();
-        // The pooled latent of a grid goes through the same map as a vector.
+        // The pooled latent of a grid takes the same map as a vector.
         let right = if number == 3 { HeadCheckpoint { head: plain.clone(), ..file } } else { file };
         let (ours, theirs) = (format!("{:?}", found.head), format!("{:?}", right.head));
         assert!(found.space == right.space && ours == theirs, "{number}");
@@ -426,10 +426,10 @@ fn a_map_comes_back_and_any_damage_is_noticed() {
     }
     fs::write(map_path(run, 3), &whole).unwrap();
     assert!(load_map(&map_path(run, 3)).unwrap_err().chain().contains("leads to head 2"));
-    // A head is no map.
+    // A head is not a map.
     save_head(run, &head_file(4, false)).unwrap();
     assert!(load_map(&head_path(run, 4)).unwrap_err().chain().contains("afterimage map 2"));
-    // From the frozen latents the head itself is the map: no weights.
+    // From the frozen latents, the head itself is the map: there are no weights.
     let none = SpaceMap { kind: MapKind::Head, matrix: Array2::zeros((0, 0)), offset: Array1::zeros(0) };
     let first = SpaceMapCheckpoint { from_head: 0, to_head: 1, map: none, hits: None, as_is: Some(0.5), ..file };
     save_map(run, &first).unwrap();

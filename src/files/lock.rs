@@ -1,4 +1,4 @@
-//! One writer per folder or file: the kernel releases the locks of a process when it ends, in any way.
+//! One writer per folder or file: the kernel releases the locks of a process however it ends.
 use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -7,24 +7,24 @@ use rustix::fs::{major, minor};
 
 use crate::error::{Error, Result};
 
-/// Keeps other processes from writing to a folder while it lives; readers need no lock. The lock is `flock` on the folder
-/// itself, without a file in it: it works on a full disk, and a copy of the folder is not locked.
+/// Keeps other processes from writing to a folder while it lives; readers need no lock. It uses `flock` on the folder
+/// itself, without a lock file: this works on a full disk, and a copy of the folder is not locked.
 ///
-/// Folders that it created and that are still empty are removed with it: a start that fails leaves nothing behind.
+/// On drop it removes the folders that it created and that are still empty: a failed start leaves nothing behind.
 #[derive(Debug)]
 pub struct FolderLock {
     folder: PathBuf,
-    /// The folders that were created, the outermost last.
+    /// The folders that this lock created, outermost last.
     created: Vec<PathBuf>,
     /// Holds the lock while it is open.
     _file: File,
 }
 
 impl FolderLock {
-    /// Creates `folder` where it is missing, and locks it.
+    /// Creates `folder` if it is missing, and locks it.
     ///
     /// # Errors
-    /// Another process holds the lock (its number is named), or an I/O error.
+    /// Another process holds the lock (the message gives its process id), or an I/O error.
     pub fn take(folder: &Path) -> Result<Self> {
         let missing = folder.ancestors().filter(|path| !path.as_os_str().is_empty() && !path.exists());
         let created: Vec<PathBuf> = missing.map(Path::to_owned).collect();
@@ -41,16 +41,17 @@ impl Drop for FolderLock {
         if self.created.is_empty() {
             return;
         }
-        // Only empty folders are removed; the system refuses the others.
+        // Removes only empty folders; the system refuses the others.
         let inner = fs::read_dir(&self.folder).into_iter().flatten().flatten().map(|entry| entry.path());
         inner.chain(self.created.iter().cloned()).for_each(|path| drop(fs::remove_dir(path)));
     }
 }
 
-/// Locks `file`, which lies at `path`, until it and its duplicates are closed or the process ends.
+/// Locks `file`, located at `path`, until it and its duplicates are closed or the process ends.
 ///
 /// # Errors
-/// Another process, or another open file of this one, holds the lock; the process is named where the kernel tells it.
+/// Another process, or another open file of this one, holds the lock. The message names the process if the kernel
+/// reports it.
 pub fn lock(file: &File, path: &Path) -> Result<()> {
     match file.try_lock() {
         Ok(()) => Ok(()),
@@ -76,7 +77,7 @@ pub fn lock(file: &File, path: &Path) -> Result<()> {
     }
 }
 
-/// The process that holds a lock of `file`, from `/proc/locks` (proc(5)).
+/// The process that holds a lock on `file`, from `/proc/locks` (proc(5)).
 fn holder(file: &File) -> Option<u32> {
     let meta = file.metadata().ok()?;
     let (device, inode) = (meta.dev(), meta.ino());
@@ -104,7 +105,7 @@ mod tests {
         fs::write(folder.join("run.json"), "{}").unwrap();
         let refused = FolderLock::take(&folder).unwrap_err().chain();
         assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
-        // Readers are welcome.
+        // Readers can still read.
         assert_eq!(fs::read(folder.join("run.json")).unwrap(), b"{}");
         drop(first);
         drop(FolderLock::take(&folder).unwrap());

@@ -1,8 +1,8 @@
-//! Files that are complete or absent.
+//! Files that are either complete or absent.
 //!
-//! A file is written beside its place, synced, renamed into it, and the folder is synced: after a crash at any moment
-//! there is the old file or the new one, never a half. What lies in a folder may have been put there by others: `open`
-//! reads and writes regular files only, and `lock` lets one process write.
+//! A file is written to a temporary file in the same folder, synced and renamed, and then the folder is synced: after a
+//! crash at any moment there is the old file or the new one, never half a file. Other programs may have put anything
+//! into a folder, so `open` reads and writes regular files only, and `lock` allows one writing process.
 mod lock;
 mod open;
 
@@ -19,22 +19,22 @@ use crate::error::{Error, Result};
 pub use lock::{FolderLock, lock};
 pub use open::{create_new, open_or_create, open_regular, open_to_append, open_to_write, read_text, temporary};
 
-/// End of the names of files that are not complete yet; they begin with a dot.
+/// Extension of files that are not complete yet; their names begin with a dot.
 const PARTIAL: &str = ".partial";
 
-/// Writes through `write` into a temporary file beside `path`, syncs it, renames it to `path`, and syncs the folder.
+/// Writes with `write` to a temporary file beside `path`, syncs it, renames it to `path`, and syncs the folder.
 ///
-/// On any error of these the temporary file is gone and `path` is as before (if only the last sync fails, `path` is the
+/// If any step fails, the temporary file is removed and `path` is unchanged (if only the last sync fails, `path` is the
 /// new file, but a power cut may bring the old one back).
 /// # Errors
-/// The I/O error with the path; of kind [`crate::error::ErrorKind::DiskFull`] when there is no room.
+/// The I/O error with the path; its kind is [`crate::error::ErrorKind::DiskFull`] when there is no room.
 pub fn replace(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<()> {
     replace_checked(path, write, |_| Ok(()))
 }
 
-/// [`replace`], where `check` is given the temporary file after it was written and may refuse it.
+/// [`replace`], but `check` sees the complete temporary file first and may reject it.
 /// # Errors
-/// Those of [`replace`]; that of `check`, after which the temporary file is gone and `path` as before.
+/// Those of [`replace`]; that of `check`, after which the temporary file is gone and `path` is unchanged.
 pub fn replace_checked(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
@@ -54,8 +54,8 @@ fn write_synced(file: &File, write: impl FnOnce(&mut BufWriter<File>) -> io::Res
     out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
 }
 
-/// The name under which a file of rows grows before it is complete: `.NAME.partial` in the same folder. To be opened with
-/// [`create_new`]; what is written in one go has [`temporary`] names.
+/// The name of a row file while it grows: `.NAME.partial` in the same folder. Open it with [`create_new`]. Files that
+/// are written in one go have [`temporary`] names.
 ///
 /// # Errors
 /// `path` names no file.
@@ -68,12 +68,12 @@ pub fn partial(path: &Path) -> Result<PathBuf> {
     Ok(path.with_file_name(hidden))
 }
 
-/// Whether a file of this name was left unfinished by a run that was cut off.
+/// True for the name of an unfinished file that an interrupted run left behind.
 pub fn is_partial(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(PARTIAL)
 }
 
-/// Removes a file that may be there; when that fails too, only says so.
+/// Removes a file if it exists; logs a failure.
 pub fn remove_leftover(path: &Path) {
     if let Err(error) = fs::remove_file(path)
         && error.kind() != io::ErrorKind::NotFound
@@ -82,8 +82,8 @@ pub fn remove_leftover(path: &Path) {
     }
 }
 
-/// Removes the temporary files in `folder` that a process left behind that was cut off; those that one has open stay.
-/// What cannot be removed is no harm, and only said.
+/// Removes the temporary files in `folder` that an interrupted process left behind, but not those that a process has
+/// open. A file that cannot be removed does no harm and is only logged.
 pub fn sweep(folder: &Path) {
     for name in names_in(folder).unwrap_or_default().iter().filter(|name| is_partial(name)) {
         let path = folder.join(name);
@@ -93,7 +93,7 @@ pub fn sweep(folder: &Path) {
     }
 }
 
-/// The folder that `path` lies in.
+/// The folder that contains `path`.
 pub fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -101,7 +101,7 @@ pub fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Makes the names in `folder` durable (a rename is on the disk only after this).
+/// Makes the names in `folder` durable: only then is a rename on the disk.
 /// # Errors
 /// The I/O error with the path.
 pub fn sync_folder(folder: &Path) -> Result<()> {
@@ -109,16 +109,16 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
     sync.map_err(|error| Error::io("cannot sync the folder", folder, error))
 }
 
-/// Creates `path` and the folders above it; one that is there is fine.
+/// Creates `path` and its parent folders if they are missing.
 /// # Errors
 /// The I/O error with the path.
 pub fn create_folder(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|error| Error::io("cannot create the folder", path, error))
 }
 
-/// The names (UTF-8 ones) in `folder`, sorted; none where the folder is missing.
+/// The UTF-8 names in `folder`, sorted; empty if the folder is missing.
 /// # Errors
-/// The folder is there but cannot be read.
+/// The folder exists but cannot be read.
 pub fn names_in(folder: &Path) -> Result<Vec<String>> {
     let failed = |error| Error::io("cannot read the folder", folder, error);
     let entries = match fs::read_dir(folder) {
@@ -135,7 +135,7 @@ pub fn names_in(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Numbers of the files `NNNN.END` among `names`, rising. Names with fewer than four digits are not ours.
+/// The numbers of the files `NNNN.END` among `names`, ascending. Ignores names with fewer than four digits.
 pub fn numbered(names: &[String], end: &str) -> Vec<u64> {
     let number = |name: &String| {
         let digits = name.strip_suffix(end)?.strip_suffix('.')?;
@@ -147,26 +147,26 @@ pub fn numbered(names: &[String], end: &str) -> Vec<u64> {
     numbers
 }
 
-/// `NNNN.END`, four digits or more.
+/// `NNNN.END`, with at least four digits.
 pub fn numbered_name(number: u64, end: &str) -> String {
     format!("{number:04}.{end}")
 }
 
-/// Lower-case hexadecimal digits of `bytes`.
+/// `bytes` as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing into a String cannot fail.
+        // Writing to a `String` cannot fail.
         let _ = write!(text, "{byte:02x}");
         text
     })
 }
 
-/// SHA-256 of `bytes` (FIPS 180-4), 64 lower-case hexadecimal digits.
+/// SHA-256 of `bytes` (FIPS 180-4) as 64 lower-case hexadecimal digits.
 pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-/// SHA-256 of a file, as [`sha256_hex`], read piece by piece.
+/// SHA-256 of a file, as [`sha256_hex`] but read in chunks.
 /// # Errors
 /// The I/O error with the path.
 pub fn sha256_file(path: &Path) -> Result<String> {
@@ -184,9 +184,9 @@ pub fn sha256_file(path: &Path) -> Result<String> {
     }
 }
 
-/// The whole of a file that has at most `max_bytes`; a longer one is refused before it is read.
+/// Reads a whole file of at most `max_bytes`; rejects a longer one before reading it.
 /// # Errors
-/// The I/O error with the path, or that the file is too long.
+/// The I/O error with the path, or the file is too long.
 pub fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     let failed = |error| Error::io("cannot read", path, error);
     let file = open_regular(path).map_err(failed)?;
@@ -197,7 +197,7 @@ pub fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     if size > max_bytes {
         return Err(too_long(size));
     }
-    // The size may be wrong (files of /proc) or grow meanwhile: the bound holds for what is really read.
+    // The reported size may be wrong (files in /proc) or grow meanwhile, so the limit applies to what is actually read.
     let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
     file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > max_bytes {
@@ -206,7 +206,7 @@ pub fn read_bounded(path: &Path, max_bytes: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A disk of a few kilobytes for the tests of full disks.
+/// A disk of a few kilobytes, to test full disks.
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 pub(crate) mod small_disk {
@@ -217,7 +217,7 @@ pub(crate) mod small_disk {
     pub(crate) struct SmallDisk(tempfile::TempDir);
 
     impl SmallDisk {
-        /// A tmpfs of `kilobytes`; `None`, with a line that says so, where mounting is not allowed.
+        /// Mounts a tmpfs of `kilobytes`; prints a message and returns `None` if mounting is not allowed.
         pub(crate) fn mount(kilobytes: u32) -> Option<Self> {
             let folder = tempfile::tempdir().unwrap();
             let size = format!("size={kilobytes}k");
@@ -231,7 +231,7 @@ pub(crate) mod small_disk {
         pub(crate) fn path(&self) -> &Path {
             self.0.path()
         }
-        /// Fills the disk with a file that can be removed again.
+        /// Fills the disk with a file; remove it to free the disk again.
         pub(crate) fn fill(&self) -> PathBuf {
             let path = self.path().join("ballast");
             let full = io::copy(&mut io::repeat(1), &mut File::create(&path).unwrap()).unwrap_err();

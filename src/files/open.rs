@@ -1,7 +1,7 @@
-//! Opening files that others may have put there: never through a surprise, never waiting.
+//! Opens files that other programs may have put there, without surprises and without blocking.
 //!
-//! A named pipe where a file is expected would block `open` for ever, a device could do anything, and a symbolic link
-//! in place of a file that is *written* would lead the write somewhere else.
+//! A named pipe in place of a file would block `open` forever, a device could do anything, and a symbolic link in place
+//! of a file that is *written* would redirect the write.
 use std::fs::{self, File, FileType, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
@@ -11,52 +11,52 @@ use tempfile::{Builder, NamedTempFile};
 
 use super::PARTIAL;
 
-/// Attempts to create a file whose name someone else keeps taking.
+/// Attempts to create a file whose name another process keeps taking.
 const ATTEMPTS: usize = 4;
 
-/// Opens a regular file for reading; links are followed.
+/// Opens a regular file for reading; follows links.
 ///
 /// # Errors
-/// The I/O error; or that it is a named pipe, a device, a socket or a folder.
+/// The I/O error; or the path is a named pipe, a device, a socket or a folder.
 pub fn open_regular(path: &Path) -> io::Result<File> {
-    // Without O_NONBLOCK a named pipe waits for a writer.
+    // Without O_NONBLOCK, opening a named pipe waits for a writer.
     regular(OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?)
 }
 
 /// The text of a regular file.
 ///
 /// # Errors
-/// Those of [`open_regular`], and that it is no UTF-8.
+/// Those of [`open_regular`], or the text is not UTF-8.
 pub fn read_text(path: &Path) -> io::Result<String> {
     io::read_to_string(open_regular(path)?)
 }
 
-/// Opens or creates a regular file for reading and writing, its content as it is; a symbolic link is refused.
+/// Opens or creates a regular file for reading and writing, without truncating it. Rejects a symbolic link.
 ///
 /// # Errors
-/// The I/O error; or that it is a link, a named pipe, a device, a socket or a folder.
+/// The I/O error; or the path is a link, a named pipe, a device, a socket or a folder.
 pub fn open_or_create(path: &Path) -> io::Result<File> {
     no_link(path, OpenOptions::new().read(true).write(true).create(true).truncate(false))
 }
 
-/// [`open_or_create`], where all that is written goes to the end, wherever that is by then.
+/// [`open_or_create`] in append mode: every write goes to the current end of the file.
 ///
 /// # Errors
-/// As there.
+/// Those of [`open_or_create`].
 pub fn open_to_append(path: &Path) -> io::Result<File> {
     no_link(path, OpenOptions::new().read(true).append(true).create(true))
 }
 
-/// [`open_or_create`] of a file that must be there.
+/// [`open_or_create`] for a file that must exist.
 ///
 /// # Errors
-/// As there, and that there is none.
+/// Those of [`open_or_create`], or the file does not exist.
 pub fn open_to_write(path: &Path) -> io::Result<File> {
     no_link(path, OpenOptions::new().read(true).write(true))
 }
 
-/// Creates a file that nobody else had open or linked before, for reading and writing. What has the name is removed
-/// first (a link itself, not what it points to).
+/// Creates a file for reading and writing that nobody else has open or linked. Removes anything that has the name first
+/// (a link itself, not its target).
 ///
 /// # Errors
 /// The I/O error.
@@ -77,8 +77,8 @@ pub fn create_new(path: &Path) -> io::Result<File> {
     Err(last)
 }
 
-/// A new file beside `path` under a name that nobody can guess, `.NAME.xxxxxx.partial`, locked as long as it is open so
-/// that [`super::sweep`] knows it from a leftover. Dropped it is gone; `persist` gives it its name.
+/// A new file beside `path` with an unpredictable name, `.NAME.xxxxxx.partial`. It is locked while it is open, so that
+/// [`super::sweep`] can tell it from a leftover. Dropping it removes it; `persist` gives it its final name.
 ///
 /// # Errors
 /// `path` names no file, or the I/O error.
@@ -89,11 +89,11 @@ pub fn temporary(path: &Path) -> io::Result<NamedTempFile> {
     let mut prefix = std::ffi::OsString::from(".");
     prefix.push(name);
     prefix.push(".");
-    // The rights that any new file has: all but what the umask takes.
+    // The permissions of any new file: everything except what the umask removes.
     let rights = fs::Permissions::from_mode(0o666);
     let file =
         Builder::new().prefix(&prefix).suffix(PARTIAL).permissions(rights).tempfile_in(super::folder_of(path))?;
-    // File systems without locks are as well off as before.
+    // On a file system without locks nothing gets worse.
     let _ = file.as_file().try_lock();
     Ok(file)
 }
@@ -174,7 +174,7 @@ mod tests {
         create_new(&at("link")).unwrap().write_all(b"new").unwrap();
         assert_eq!(fs::read(at("victim")).unwrap(), b"precious");
         assert_eq!(fs::read(at("link")).unwrap(), b"new");
-        // What is open elsewhere is another file from now on.
+        // The file that is already open elsewhere is now a different one.
         let mut before = File::open(at("link")).unwrap();
         create_new(&at("link")).unwrap().write_all(b"newer").unwrap();
         assert_eq!(io::read_to_string(&mut before).unwrap(), "new");

@@ -24,7 +24,7 @@ pub(super) fn check(cores: &[usize]) -> Result<()> {
     )))
 }
 
-/// Restricts this thread, and no other, to `cores`; an empty list leaves it as it is.
+/// Restricts the calling thread, and no other, to `cores`; an empty list changes nothing.
 ///
 /// # Errors
 /// This process may not use one of the cores, or the system refuses.
@@ -41,7 +41,7 @@ pub fn pin(cores: &[usize]) -> Result<()> {
     })
 }
 
-/// The cores that this thread may run on.
+/// The cores that the calling thread may run on.
 fn allowed() -> Result<Vec<usize>> {
     let set = sched_getaffinity(None).map_err(|errno| {
         Error::runtime("cannot find out which cores may be used").with_source(std::io::Error::from(errno))

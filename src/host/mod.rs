@@ -18,7 +18,7 @@ pub use watchdog::Watchdog;
 use crate::config;
 use crate::error::{Error, Result};
 
-/// Checks that this machine can do what `[host]` asks, before anything that takes long.
+/// Checks that this machine supports what `[host]` asks for, before anything slow starts.
 ///
 /// # Errors
 /// This process may not use a core, or nothing reports the temperature or the power mode.

@@ -7,10 +7,10 @@ use rustix::thread::gettid;
 /// The highest nice value (setpriority(2)).
 const NICEST: i32 = 19;
 
-/// Gives this thread, and no other, the lowest priority: `SCHED_IDLE` of sched(7), so that any other thread that wakes up
-/// takes the core from it at once, and the highest nice value, for tools that show it. A failure is logged as a warning.
+/// Gives the calling thread, and no other, the lowest priority: `SCHED_IDLE` of sched(7), so that any other thread that
+/// wakes up preempts it at once, and the highest nice value, for tools that show it. A failure is logged as a warning.
 pub fn lower_priority() {
-    // On Linux each thread has a nice value of its own, under its thread id.
+    // On Linux each thread has its own nice value, under its thread id.
     let lowered = idle_policy().and_then(|()| Ok(setpriority_process(Some(gettid()), NICEST)?));
     if let Err(error) = lowered {
         tracing::warn!("cannot lower the priority of the learner thread: {error}");
@@ -20,7 +20,7 @@ pub fn lower_priority() {
 #[allow(unsafe_code, reason = "rustix does not cover sched_setscheduler")]
 fn idle_policy() -> io::Result<()> {
     let normal = libc::sched_param { sched_priority: 0 };
-    // SAFETY: `normal` is a valid parameter that lives through the call; 0 names the calling thread.
+    // SAFETY: `normal` is a valid parameter that outlives the call; 0 names the calling thread.
     let done = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const normal) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -1,6 +1,7 @@
 //! Notifications to the service manager that started this process, if it wants any: sd_notify(3).
 //!
-//! Not the crate `sd-notify`: its socket blocks, so a manager that does not read would hold up the inference loop.
+//! The crate `sd-notify` is not used: its socket blocks, so a manager that does not read would stall the inference
+//! loop.
 use std::ffi::OsStr;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -25,7 +26,7 @@ impl SystemdNotifier {
         Self::at(&std::env::var_os("NOTIFY_SOCKET")?, watchdog)
     }
 
-    /// `name` is a path, or an abstract name that begins with `@`.
+    /// Connects to `name`: a path, or an abstract name that begins with `@`.
     pub(crate) fn at(name: &OsStr, watchdog: Option<Duration>) -> Option<Self> {
         let address = match name.as_bytes().strip_prefix(b"@") {
             Some(name) => SocketAddr::from_abstract_name(name),
@@ -37,12 +38,12 @@ impl SystemdNotifier {
         Some(Self { socket, address: address.ok()?, watchdog })
     }
 
-    /// The manager ends a process that stays silent for this long.
+    /// The manager kills a process that stays silent for this long.
     pub fn watchdog(&self) -> Option<Duration> {
         self.watchdog
     }
 
-    /// Sends `state`, lines of `KEY=VALUE`. Never waits.
+    /// Sends `state`: lines of `KEY=VALUE`. Never blocks.
     pub fn notify(&self, state: &str) {
         if let Err(e) = self.socket.send_to_addr(state.as_bytes(), &self.address) {
             tracing::debug!("cannot notify the service manager of {state:?}: {e}");
@@ -55,7 +56,7 @@ pub(crate) mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
-    /// Receives what a service manager would.
+    /// Receives the notifications in place of a service manager.
     pub(crate) struct FakeManager {
         socket: UnixDatagram,
         _folder: tempfile::TempDir,
@@ -87,7 +88,7 @@ pub(crate) mod tests {
     #[test]
     fn a_manager_that_does_not_read_blocks_nobody() {
         let (fake, manager) = FakeManager::new(None);
-        // More than any socket buffer holds: this would never end if it blocked.
+        // More than any socket buffer holds: a blocking socket would hang here.
         (0..100_000).for_each(|_| manager.notify("STATUS=a line that nobody reads"));
         assert!(fake.received().starts_with("STATUS="));
     }

@@ -1,6 +1,6 @@
-//! What strains the machine so that the learner should pause: heat, running on battery, a low power mode.
+//! Reasons to pause the learner: heat, running on battery, or a low power mode.
 //!
-//! Read from `/sys/class/thermal` and `/sys/class/power_supply` of the kernel, and from what `nvpmodel` of a Jetson keeps.
+//! Reads `/sys/class/thermal` and `/sys/class/power_supply` of the kernel, and the files of `nvpmodel` on a Jetson.
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -8,40 +8,40 @@ use std::time::{Duration, Instant};
 use crate::config::Host;
 use crate::error::{Error, Result};
 
-/// Time between two looks.
+/// Time between two checks.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
-/// Paused for heat, it goes on when all zones are so far below, degrees.
+/// After a pause for heat the learner resumes when all zones are this many degrees below the limit.
 const HYSTERESIS: f64 = 5.0;
-/// On Jetsons a zone that always says 100 degrees.
+/// A zone on Jetsons that always reports 100 degrees.
 const NO_SENSOR: &str = "PMIC-Die";
 
-/// Looks at the machine from time to time.
+/// Polls the temperature and the power state of the machine.
 #[derive(Debug)]
 pub struct ThermalMonitor {
     root: PathBuf,
     config: Host,
-    /// Files of the zones that count, with their types.
+    /// The files of the monitored zones, with their types.
     zones: Vec<(String, PathBuf)>,
-    /// Numbers of the modes to pause in.
+    /// Numbers of the power modes to pause in.
     modes: Vec<u32>,
     next: Option<Instant>,
     paused: Option<String>,
 }
 
-/// The learner is to pause, or to go on.
+/// The learner should pause or resume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ThrottleEvent {
-    /// Why.
+    /// Pause, for this reason.
     Pause(String),
-    /// After this reason.
+    /// Resume after a pause for this reason.
     Resume(String),
 }
 
 impl ThermalMonitor {
-    /// Of this machine.
+    /// Opens the sensors of this machine.
     ///
     /// # Errors
-    /// There is nothing that tells what `[host]` asks to look at.
+    /// Nothing reports what `[host]` asks to monitor.
     pub fn open(config: &Host) -> Result<Self> {
         Self::under(Path::new("/"), config)
     }
@@ -52,12 +52,12 @@ impl ThermalMonitor {
         Ok(Self { root: root.to_owned(), config: config.clone(), zones, modes, next: None, paused: None })
     }
 
-    /// Why the learner pauses now.
+    /// Why the learner is paused now.
     pub fn paused(&self) -> Option<&str> {
         self.paused.as_deref()
     }
 
-    /// Looks, where it is time to: what changed.
+    /// Checks the machine if a check is due; returns what changed.
     pub fn poll(&mut self, now: Instant) -> Option<ThrottleEvent> {
         if self.next.is_some_and(|next| now < next) {
             return None;
@@ -83,7 +83,7 @@ impl ThermalMonitor {
         (hottest > limit).then(|| format!("{name} has {hottest:.1} degrees Celsius (host.pause_celsius = {limits})"))
     }
 
-    /// A battery that is being emptied; those of mice and headsets do not count.
+    /// A discharging battery; batteries of mice and headsets do not count.
     fn battery(&self) -> Option<String> {
         let on = self.config.pause_on_battery;
         let folder = self.root.join("sys/class/power_supply");
@@ -102,7 +102,7 @@ impl ThermalMonitor {
     }
 }
 
-/// The zones named, or all, with the files of their temperatures.
+/// The zones in `wanted`, or all, with their temperature files.
 fn zones(root: &Path, wanted: &[String]) -> Result<Vec<(String, PathBuf)>> {
     let folder = root.join("sys/class/thermal");
     let there: Vec<(String, PathBuf)> = entries(&folder)
@@ -138,7 +138,7 @@ fn mode_of(root: &Path) -> Option<u32> {
     status.split_whitespace().find_map(|word| word.strip_prefix("pmode:")?.parse().ok())
 }
 
-/// The number of a mode, which may be named as in `/etc/nvpmodel.conf`: `< POWER_MODEL ID=2 NAME=15W >`.
+/// The number of a mode, which may be given by its name in `/etc/nvpmodel.conf`: `< POWER_MODEL ID=2 NAME=15W >`.
 fn number_of(root: &Path, mode: &str) -> Result<u32> {
     if mode_of(root).is_none() {
         return Err(Error::config(
@@ -164,7 +164,7 @@ fn number_of(root: &Path, mode: &str) -> Result<u32> {
     })
 }
 
-/// The entries of a folder, in order; none where it cannot be read.
+/// The entries of a folder, sorted; empty if it cannot be read.
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
     found.sort();

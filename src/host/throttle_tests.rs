@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 use super::*;
 
-/// The files of a machine, under a folder.
+/// A folder with the files of a fake machine.
 struct Machine(tempfile::TempDir);
 
 impl Machine {
@@ -30,7 +30,7 @@ impl Machine {
     }
 }
 
-/// Looks again, as after the time between two looks.
+/// Polls again after the polling interval.
 fn look(strain: &mut ThermalMonitor) -> Option<ThrottleEvent> {
     strain.next = None;
     strain.poll(Instant::now())
@@ -56,7 +56,7 @@ fn heat_pauses_and_goes_on_five_degrees_below() {
     assert_eq!(look(&mut strain), Some(ThrottleEvent::Resume(why)));
     assert_eq!(look(&mut strain), None);
     assert_eq!(strain.paused(), None);
-    // Not looked at before its time.
+    // No check before the interval has passed.
     machine.heat(0, 99_000);
     assert_eq!(strain.poll(Instant::now()), None);
     assert!(matches!(look(&mut strain), Some(ThrottleEvent::Pause(_))));
@@ -80,7 +80,7 @@ fn a_machine_without_sensors_is_told() {
     machine.strain(Host::default()).unwrap();
     let said = machine.strain(hot(70.0, &[])).unwrap_err().to_string();
     assert!(said.contains("no thermal zone") && said.contains("set it to 0"), "{said}");
-    // A zone that cannot be read just now is not hot.
+    // A zone that cannot be read at the moment is not hot.
     let machine = Machine::new();
     let mut strain = machine.strain(hot(30.0, &["CPU-therm"])).unwrap();
     machine.write("sys/class/thermal/thermal_zone0/temp", "N/A");

@@ -1,4 +1,4 @@
-//! The heartbeat of the inference loop, for the watchdog of a service manager, and its health in the log on SIGUSR1.
+//! The heartbeat of the inference loop, for the watchdog of a service manager; SIGUSR1 logs its health.
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -9,27 +9,27 @@ use super::SystemdNotifier;
 use crate::error::{Error, Result};
 use crate::shutdown::Shutdown;
 
-/// The service manager is notified at least this often.
+/// Maximum time between two status messages to the service manager.
 const STATUS: Duration = Duration::from_secs(10);
 
-/// Sends heartbeats as long as the inference loop runs: also while it waits for a camera that is gone, but not while an
+/// Sends heartbeats while the inference loop runs: also while it waits for a disconnected camera, but not while an
 /// inference hangs. The default sends none.
 #[derive(Debug, Default)]
 pub struct Watchdog {
     manager: Option<SystemdNotifier>,
     /// When the next heartbeat is due; `None`: now.
     next: Option<Instant>,
-    /// SIGUSR1 has asked for health.
+    /// SIGUSR1 asked for the health.
     asked: Arc<AtomicBool>,
     shutdown: Shutdown,
 }
 
 impl Watchdog {
-    /// Notifies the service manager of this process, if there is one, and handles SIGUSR1 from now on. Once `stop` is set,
-    /// saving may take `stop_secs`.
+    /// Notifies the service manager of this process, if there is one, and handles SIGUSR1 from now on. Once `stop` is
+    /// set, saving may take `stop_secs`.
     ///
     /// # Errors
-    /// The system refuses the handler or the thread.
+    /// The system refuses the signal handler or the thread.
     pub fn of_process(stop: &Arc<AtomicBool>, stop_secs: f64) -> Result<Self> {
         let asked = Arc::new(AtomicBool::new(false));
         signal_hook::flag::register(SIGUSR1, asked.clone())
@@ -38,14 +38,14 @@ impl Watchdog {
         Ok(Self { manager: SystemdNotifier::find(), next: None, asked, shutdown })
     }
 
-    /// Tells the service manager that frames can come.
+    /// Tells the service manager that the pipeline is ready for frames.
     pub fn ready(&self) {
         if let Some(manager) = &self.manager {
             manager.notify("READY=1");
         }
     }
 
-    /// Call once per turn of the inference loop. `status` is only called where it is used: for the service manager, twice
+    /// Call once per iteration of the inference loop. Calls `status` only when needed: for the service manager, twice
     /// per watchdog interval and at least every 10 s, and for the log after SIGUSR1.
     pub fn beat(&mut self, status: impl Fn() -> String) {
         if self.asked.swap(false, Ordering::Relaxed) {
@@ -65,7 +65,7 @@ impl Watchdog {
         &self.shutdown
     }
 
-    /// The pipeline has ended; what remains is to save.
+    /// Tells the service manager that the pipeline has ended and only saving remains.
     pub fn stopping(&self) {
         self.shutdown.begin();
         if let Some(manager) = &self.manager {
@@ -93,7 +93,7 @@ mod tests {
             watchdog.beat(|| "too soon".into());
             turns += 1;
         }
-        // Unless this thread was held up, nothing came in between.
+        // Unless this thread was delayed, nothing arrived in between.
         assert!(turns > 0 && (fake.silent() || began.elapsed() > Duration::from_millis(100)));
         std::thread::sleep(Duration::from_millis(110));
         watchdog.beat(|| "ok: 2 frames".into());

@@ -1,16 +1,16 @@
-//! One event as a line, within the bound that readers hold it to.
+//! Encodes one event as a line within the length limit of readers.
 use serde_json::{Map, Value};
 
 use super::MAX_LINE_BYTES;
 use crate::error::{Error, Result};
 
-/// A value stays in a line that was too long when its JSON has at most so many bytes ...
+/// When a line is too long, it keeps a value whose JSON has at most this many bytes ...
 const SHORT_VALUE: usize = 1 << 10;
-/// ... and all that stay together have at most so many.
+/// ... and all kept values together have at most this many.
 const SHORT_LINE: usize = MAX_LINE_BYTES / 2;
 
-/// `{"event": event, ...fields}` with its line end, at most [`MAX_LINE_BYTES`]. Of fields that are too long together the
-/// short ones stay, and `left_out` counts the others.
+/// `{"event": event, ...fields}` with a newline, at most [`MAX_LINE_BYTES`]. If the fields are too long together, keeps
+/// the short ones; `left_out` counts the others.
 pub(super) fn encode(event: &str, fields: &Value) -> Result<Vec<u8>> {
     let Some(map) = fields.as_object().filter(|map| !map.contains_key("event")) else {
         return Err(Error::runtime(format!(

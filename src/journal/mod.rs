@@ -1,9 +1,10 @@
-//! The append-only journal of a run: one JSON object a line, key `event` first, in `journal.jsonl` and, once that is
-//! large, in numbered parts before it (`journal.0001.jsonl`, ...), the oldest of which go.
+//! The append-only journal of a run: one JSON object per line with the key `event` first. The open file is
+//! `journal.jsonl`; once it is large it becomes a numbered part (`journal.0001.jsonl`, ...), and the oldest parts are
+//! deleted.
 //!
-//! No clock is read here: callers give stamps, so that a run over a file writes the same journal every time. What lies on
-//! the disk may have been cut off, overwritten or edited: a line that cannot be read is left out and counted, never the end
-//! of a run.
+//! The journal reads no clock: callers pass timestamps, so that a run over a file always writes the same journal. The
+//! files may have been truncated, overwritten or edited: a line that cannot be read is skipped and counted, and never
+//! ends a run.
 mod line;
 mod parts;
 mod reader;
@@ -17,5 +18,5 @@ pub use reader::{JournalLine, JournalScan, Tally, for_each, read};
 pub use shared::SharedJournal;
 pub use writer::{Found, Journal};
 
-/// Longest line, with its end: what is longer is shortened when it is written, and left out when it is read.
+/// Maximum line length with its newline. Longer lines are shortened when written, and skipped when read.
 pub const MAX_LINE_BYTES: usize = 1 << 20;

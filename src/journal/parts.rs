@@ -1,4 +1,4 @@
-//! The files of a journal: the open one and the numbered parts before it, within a budget.
+//! The files of a journal, within a size budget: the open file and the numbered parts before it.
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,10 +9,10 @@ use crate::files;
 const OPEN: &str = "journal.jsonl";
 const PREFIX: &str = "journal.";
 const END: &str = "jsonl";
-/// Parts that the budget is divided into: when room is needed, so much of the past goes at once.
+/// Number of parts in the budget: one part at a time is deleted to make room.
 const PARTS: u64 = 8;
 
-/// Where the newest lines of the journal of `run` lie.
+/// Path of the open journal file of `run`, with the newest lines.
 pub fn path(run: &Path) -> PathBuf {
     run.join(OPEN)
 }
@@ -25,14 +25,14 @@ pub fn exists(run: &Path) -> Result<bool> {
     Ok(!all(run)?.is_empty())
 }
 
-/// Numbers of the parts of the journal of `run`, rising.
+/// Numbers of the parts of the journal of `run`, ascending.
 pub(super) fn numbers(run: &Path) -> Result<Vec<u64>> {
     let names: Vec<String> =
         files::names_in(run)?.iter().filter_map(|name| name.strip_prefix(PREFIX).map(str::to_owned)).collect();
     Ok(files::numbered(&names, END))
 }
 
-/// The part `number`.
+/// Path of part `number`.
 pub(super) fn part(run: &Path, number: u64) -> PathBuf {
     run.join(format!("{PREFIX}{}", files::numbered_name(number, END)))
 }
@@ -44,7 +44,7 @@ pub(super) fn all(run: &Path) -> Result<Vec<PathBuf>> {
     Ok(parts.chain(open.symlink_metadata().is_ok().then_some(open)).collect())
 }
 
-/// How much the files of a journal may take.
+/// Maximum total size of the journal files.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Budget(u64);
 
@@ -58,7 +58,7 @@ impl Budget {
         self.0 / PARTS
     }
 
-    /// Removes the oldest parts until a full open file fits beside the others; how many went.
+    /// Removes the oldest parts until a full open file fits; returns how many.
     pub(super) fn keep(self, run: &Path) -> Result<u64> {
         let size = |path: &Path| fs::metadata(path).map_or(0, |meta| meta.len());
         let parts: Vec<PathBuf> = numbers(run)?.into_iter().map(|number| part(run, number)).collect();

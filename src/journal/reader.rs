@@ -1,4 +1,4 @@
-//! Reading a journal line by line, in the memory of one line, over all its parts.
+//! Reads a journal line by line over all its parts, with memory for one line.
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -10,22 +10,22 @@ use super::{MAX_LINE_BYTES, parts};
 use crate::error::{Error, Result};
 use crate::files;
 
-/// One line: where it stands, and the event or why it is none.
+/// One line of a journal: its location, and the event or why it is invalid.
 #[derive(Debug)]
 pub struct JournalLine {
     /// Name of its file.
     pub file: String,
-    /// Its number there, from 1.
+    /// Line number in that file, from 1.
     pub number: u64,
-    /// The event, a JSON object, or what is wrong.
+    /// The event (a JSON object), or what is wrong with the line.
     pub event: std::result::Result<Value, String>,
-    /// As it stands there with its end; empty where it is too long.
+    /// The raw line with its newline; empty if it is too long.
     pub(super) text: Vec<u8>,
-    /// It has an end.
+    /// The line has a newline.
     whole: bool,
 }
 
-/// The lines of a journal, oldest first, good and bad. No journal: no lines.
+/// Iterates over the lines of a journal, oldest first, valid or not. Without a journal there are no lines.
 #[derive(Debug)]
 pub struct JournalScan {
     ahead: VecDeque<PathBuf>,
@@ -42,7 +42,7 @@ struct Open {
 }
 
 impl JournalScan {
-    /// Of the run `run`.
+    /// Opens the journal of run `run`.
     ///
     /// # Errors
     /// The folder cannot be read.
@@ -54,7 +54,8 @@ impl JournalScan {
         Self { ahead: paths.into(), open: None, torn: false }
     }
 
-    /// Once all is read: a last line without an end followed, as a crash leaves it. [`super::Journal::open`] cuts it off.
+    /// At the end of the iteration: true if there was an unterminated last line, as a crash leaves it.
+    /// [`super::Journal::open`] removes it.
     pub fn torn(&self) -> bool {
         self.torn
     }
@@ -84,7 +85,7 @@ impl Iterator for JournalScan {
         let next = self.read().transpose();
         match &next {
             Some(Err(_)) => (self.open, self.ahead) = (None, VecDeque::new()),
-            // The last line of the newest file: a whole one was not written to its end.
+            // The last line of the newest file is incomplete: a complete line ends in a newline.
             Some(Ok(line)) if self.ahead.is_empty() && !line.whole => {
                 self.torn = true;
                 return None;
@@ -95,7 +96,7 @@ impl Iterator for JournalScan {
     }
 }
 
-/// What stands between two line ends.
+/// The bytes between two newlines.
 struct Found {
     event: std::result::Result<Value, String>,
     text: Vec<u8>,
@@ -109,7 +110,7 @@ impl Found {
 }
 
 impl Open {
-    /// `None` where a part went meanwhile.
+    /// `None` if the part was deleted meanwhile.
     fn new(path: PathBuf) -> Result<Option<Self>> {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         match files::open_regular(&path) {
@@ -141,7 +142,7 @@ impl Open {
         Ok(Some(Found { event, text: line, whole }))
     }
 
-    /// Zeros at the beginning of a line, with the line end after them: a hole may be larger than the memory.
+    /// Skips zeros at the beginning of a line and the newline after them: a hole may be larger than memory.
     fn skip_zeros(&mut self) -> io::Result<u64> {
         let mut zeros = 0;
         loop {
@@ -160,14 +161,14 @@ impl Open {
     }
 }
 
-/// What a journal was found to hold.
+/// Statistics of a journal scan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Lines that are events.
+    /// Number of valid lines.
     pub events: u64,
-    /// Lines that are none.
+    /// Number of invalid lines.
     pub bad: u64,
-    /// The first of these: where and why.
+    /// The first invalid line: where, and why.
     pub first_bad: Option<String>,
 }
 
@@ -193,7 +194,7 @@ impl Tally {
     }
 }
 
-/// Hands every event of `run` to `each`, oldest first. Lines that are none are left out, with one warning for all.
+/// Calls `each` with every event of `run`, oldest first. Skips invalid lines, with one warning for all of them.
 ///
 /// # Errors
 /// The I/O error.
@@ -210,7 +211,7 @@ pub fn for_each(run: &Path, mut each: impl FnMut(Value)) -> Result<Tally> {
     Ok(tally)
 }
 
-/// Every event of `run` at once, oldest first: for journals that are known to be small.
+/// All events of `run` at once, oldest first: for journals known to be small.
 ///
 /// # Errors
 /// The I/O error.

@@ -6,44 +6,44 @@ use serde_json::Value;
 use super::Journal;
 use crate::error::Result;
 
-/// The open journal of a run, for every thread that has something to write.
+/// The open journal of a run, for all threads that write to it.
 #[derive(Debug, Clone)]
 pub struct SharedJournal(Arc<Mutex<Journal>>);
 
 impl SharedJournal {
-    /// Shares `journal`.
+    /// Shares `journal` between threads.
     pub fn new(journal: Journal) -> Self {
         Self(Arc::new(Mutex::new(journal)))
     }
 
     fn lock(&self) -> MutexGuard<'_, Journal> {
-        // A thread that panicked left whole lines: they are appended one by one.
+        // A thread that panicked left only complete lines: lines are appended one by one.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// As [`Journal::write`].
+    /// See [`Journal::write`].
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Journal::write`].
     pub fn write(&self, event: &str, fields: Value) -> Result<()> {
         self.lock().write(event, fields)
     }
 
-    /// As [`Journal::sync`], but other threads can write meanwhile: a slow disk holds up only the caller.
+    /// [`Journal::sync`], but other threads can write meanwhile: a slow disk delays only the caller.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Journal::sync`].
     pub fn sync(&self) -> Result<()> {
         let flushed = self.lock().flush_to_system()?;
         flushed.sync()
     }
 
-    /// As [`Journal::waiting`].
+    /// See [`Journal::waiting`].
     pub fn waiting(&self) -> usize {
         self.lock().waiting()
     }
 
-    /// As [`Journal::lost`].
+    /// See [`Journal::lost`].
     pub fn lost(&self) -> u64 {
         self.lock().lost()
     }

@@ -1,4 +1,4 @@
-//! Journals that were cut off, overwritten, edited, rotated, and written on a full disk.
+//! Journals that were truncated, overwritten, edited, rotated, or written on a full disk.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 use std::fs;
 use std::io::Write;
@@ -62,7 +62,7 @@ fn lines_wait_while_the_disk_is_full() {
     for number in 0..20 {
         journal.write("meanwhile", json!({"number": number, "text": "x".repeat(1000)})).unwrap();
     }
-    // What is there are whole lines; the rest waits.
+    // The file holds complete lines; the rest is waiting.
     let there = events(disk.path()).len();
     assert!(there >= 1 && there + journal.waiting() == 21 && journal.waiting() > 10, "{there}");
     assert_eq!(fs::read(path(disk.path())).unwrap().last(), Some(&b'\n'));
@@ -85,7 +85,7 @@ fn too_many_waiting_lines_are_counted_not_kept() {
     assert_eq!(journal.waiting(), MAX_WAITING);
     let there = events(disk.path()).len();
     fs::remove_file(ballast).unwrap();
-    // The 10,000 lines themselves do not fit on this disk: what fits is written, the rest goes on waiting.
+    // The 10,000 lines do not fit on this disk: some are written, the rest keeps waiting.
     assert_eq!(journal.sync().unwrap_err().kind(), ErrorKind::DiskFull);
     assert_eq!(journal.lost() as usize, 300 - there);
     assert!(events(disk.path()).len() > 1000);
@@ -106,7 +106,7 @@ fn no_journal_is_empty_and_every_bad_line_is_left_out_and_counted() {
         for_each(run.path(), |event| seen.push(event["event"].clone())).unwrap();
         assert_eq!((seen, tally.bad), (vec![json!("a"), json!("b")], 1), "{:?}", tally.first_bad);
         assert!(tally.first_bad.unwrap().starts_with("journal.jsonl line 2: "));
-        // It goes on behind it, and says so.
+        // The next run appends after it and reports it.
         let mut journal = open(run.path());
         assert_eq!(journal.go_on(0, true).unwrap().tally.bad, 1);
         journal.write("c", json!({})).unwrap();
@@ -123,7 +123,7 @@ fn a_file_that_is_cut_off_renamed_or_removed_while_it_is_written_leaves_no_hole(
     let run = tempfile::tempdir().unwrap();
     let mut journal = open(run.path());
     journal.write("one", json!({})).unwrap();
-    // As `copytruncate` of logrotate does.
+    // What `copytruncate` of logrotate does.
     fs::File::options().write(true).open(path(run.path())).unwrap().set_len(0).unwrap();
     journal.write("two", json!({})).unwrap();
     assert_eq!(fs::read(path(run.path())).unwrap(), b"{\"event\":\"two\"}\n");
@@ -157,7 +157,7 @@ fn parts_are_read_in_order_and_stay_within_the_budget() {
     let frames: Vec<u64> = events(run.path()).iter().map(|event| event["frame"].as_u64().unwrap()).collect();
     assert!(frames.len() > 800 && frames.is_sorted() && frames.last() == Some(&2999), "{}", frames.len());
     assert_eq!(frames.len() as u64, 3000 - frames[0], "no line between the parts is missing");
-    // What is said again is taken out of all parts.
+    // Repeated lines are removed from all parts.
     let found = journal.go_on(frames[10], true).unwrap();
     assert_eq!((found.repeated, found.newest_frame), (frames.len() as u64 - 10, Some(2999)));
     journal.write("fit", json!({"frame": frames[10]})).unwrap();
@@ -197,7 +197,7 @@ fn a_line_that_is_too_long_is_shortened_and_can_be_read() {
 fn a_large_journal_is_read_in_the_memory_of_a_line() {
     let run = tempfile::tempdir().unwrap();
     let mut file = fs::File::create(path(run.path())).unwrap();
-    // A hole, as an old writer leaves it behind a file that was cut off.
+    // A hole, as a writer with an old offset leaves it in a truncated file.
     file.set_len(1 << 28).unwrap();
     std::io::Seek::seek(&mut file, std::io::SeekFrom::End(0)).unwrap();
     file.write_all(b"{\"event\":\"end\"}\n").unwrap();

@@ -13,47 +13,47 @@ use super::{line, path};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files;
 
-/// Lines that wait in memory while the disk is full, and their bytes; after that the oldest go.
+/// Maximum number and bytes of lines that wait in memory while the disk is full; beyond that the oldest are dropped.
 pub(super) const MAX_WAITING: usize = 10_000;
 pub(super) const MAX_WAITING_BYTES: usize = 1 << 24;
 
-/// What the learner says of frames: a resumed run over a bounded source says it again.
+/// Learner events about frames: a resumed run over a bounded source writes them again.
 const OF_FRAMES: [&str; 5] = ["fit", "promotion", "demotion", "health", "state"];
 
-/// Appends to the journal of a run. Others may cut the file off or take it away meanwhile (`logrotate`): it goes on behind
-/// what is there, or in a new file.
+/// Appends to the journal of a run. Other programs (`logrotate`) may truncate or remove the file meanwhile: the journal
+/// then appends to what is there, or creates a new file.
 #[derive(Debug)]
 pub struct Journal {
     run: PathBuf,
     path: PathBuf,
     file: File,
     budget: Budget,
-    /// Lines that found the disk full, oldest first, and their bytes.
+    /// Lines that found the disk full, oldest first, and their total bytes.
     waiting: VecDeque<Vec<u8>>,
     waiting_bytes: usize,
-    /// Lines that were dropped because too many waited, and how many of them the journal does not tell of yet.
+    /// Lines dropped because too many waited, and how many of them the journal has not reported yet.
     lost: u64,
     untold: u64,
 }
 
-/// What is known of a journal that goes on.
+/// What a resumed run found in its journal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Found {
-    /// Its lines.
+    /// Line statistics.
     pub tally: Tally,
-    /// The newest frame that an event of the learner names.
+    /// The newest frame that a learner event names.
     pub newest_frame: Option<u64>,
-    /// There is a line of the end of the stream.
+    /// The journal has an end-of-stream line.
     pub ended: bool,
-    /// The run was stopped in order before this frame: its last line says so.
+    /// The run was stopped cleanly before this frame: its last line says so.
     pub stopped_at: Option<u64>,
-    /// Lines that were taken out because the run says them again.
+    /// Number of lines removed because the run writes them again.
     pub repeated: u64,
 }
 
 impl Journal {
-    /// Opens or creates the journal of `run`; a last line that was torn by a crash is cut off. Its files take at most
-    /// `megabytes` together: an eighth at a time becomes a part, and the oldest parts go.
+    /// Opens or creates the journal of `run`, and removes an incomplete last line that a crash left. Its files take at
+    /// most `megabytes` together: each eighth becomes a part, and the oldest parts are deleted.
     ///
     /// # Errors
     /// The I/O error with the path.
@@ -72,8 +72,8 @@ impl Journal {
         })
     }
 
-    /// Makes ready to go on at frame `next`: looks through what is there, and of a bounded source takes out what the
-    /// learner said of this frame and later ones, since it says it again. On a full disk that stays, and comes twice.
+    /// Prepares to resume at frame `next`: scans the journal and, for a bounded source, removes the learner events from
+    /// this frame on, because the run writes them again. On a full disk these lines stay and appear twice.
     ///
     /// # Errors
     /// An I/O error other than a full disk.
@@ -104,7 +104,7 @@ impl Journal {
         Ok(found)
     }
 
-    /// Writes the files anew that hold what the learner said of frames from `next` on, without that.
+    /// Rewrites the files that hold learner events from frame `next` on, without those events.
     fn forget_from(&mut self, next: u64) -> Result<()> {
         let goes = |event: &Value| frame_of(event).is_some_and(|frame| frame >= next);
         for path in parts::all(&self.run)? {
@@ -126,11 +126,11 @@ impl Journal {
         Ok(())
     }
 
-    /// Appends `{"event": event, ...fields}` and hands it to the system at once. On a full disk the line waits in
-    /// memory (10,000 lines or 16 MiB at most) and goes out with a later call.
+    /// Appends `{"event": event, ...fields}` and passes it to the system at once. On a full disk the line waits in
+    /// memory (at most 10,000 lines or 16 MiB), and a later call writes it.
     ///
     /// # Errors
-    /// `fields` is no object or has a key `event`; an I/O error other than a full disk.
+    /// `fields` is not an object or has a key `event`; or an I/O error other than a full disk.
     pub fn write(&mut self, event: &str, fields: Value) -> Result<()> {
         let line = line::encode(event, &fields)?;
         self.waiting_bytes += line.len();
@@ -146,30 +146,30 @@ impl Journal {
         }
     }
 
-    /// Writes the lines that wait, and makes everything durable.
+    /// Writes the waiting lines and syncs the file to disk.
     ///
     /// # Errors
-    /// The disk is full (lines go on waiting), or another I/O error.
+    /// The disk is full (the lines keep waiting), or another I/O error.
     pub fn sync(&mut self) -> Result<()> {
         self.flush_to_system()?.sync()
     }
 
-    /// Writes the lines that wait; [`Flushed::sync`] makes them durable, for which the journal is not needed.
+    /// Writes the waiting lines. [`Flushed::sync`] then makes them durable without the journal.
     ///
     /// # Errors
-    /// As [`Journal::sync`].
+    /// Those of [`Journal::sync`].
     pub(super) fn flush_to_system(&mut self) -> Result<Flushed> {
         self.flush()?;
         let file = self.file.try_clone().map_err(|error| self.failed(error))?;
         Ok(Flushed { file, path: self.path.clone() })
     }
 
-    /// Lines that are not on the disk yet, because it is full.
+    /// Number of lines that wait in memory because the disk is full.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Lines that were lost because the disk stayed full.
+    /// Number of lines lost because the disk stayed full.
     pub fn lost(&self) -> u64 {
         self.lost
     }
@@ -197,7 +197,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Opens the file anew where it was renamed or removed meanwhile.
+    /// Reopens the file if it was renamed or removed meanwhile.
     fn find_file(&mut self) -> Result<()> {
         let ours = self.file.metadata().map_err(|error| self.failed(error))?;
         if fs::symlink_metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
@@ -208,7 +208,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Makes the open file a part where `bytes` more would be too many for it.
+    /// Turns the open file into a part if `bytes` more would make it too long.
     fn make_room(&mut self, bytes: u64) -> Result<()> {
         let length = self.file.metadata().map_err(|error| self.failed(error))?.len();
         if length == 0 || length + bytes <= self.budget.part_bytes() {
@@ -228,14 +228,14 @@ impl Journal {
     }
 }
 
-/// Lines that were handed to the system.
+/// Lines that were passed to the system.
 pub(super) struct Flushed {
     file: File,
     path: PathBuf,
 }
 
 impl Flushed {
-    /// Makes them durable.
+    /// Makes the lines durable.
     ///
     /// # Errors
     /// The I/O error with the path.
@@ -244,12 +244,12 @@ impl Flushed {
     }
 }
 
-/// The frame that an event of the learner is about.
+/// The frame that a learner event is about.
 fn frame_of(event: &Value) -> Option<u64> {
     OF_FRAMES.iter().any(|name| event["event"] == *name).then(|| event["frame"].as_u64())?
 }
 
-/// For appending, after its last whole line.
+/// Opens the file for appending after its last complete line.
 fn open(path: &Path) -> Result<File> {
     let open = || -> io::Result<File> {
         let mut file = files::open_to_append(path)?;
@@ -262,18 +262,18 @@ fn open(path: &Path) -> Result<File> {
     open().map_err(|error| Error::io("cannot open the journal", path, error))
 }
 
-/// All of `line`, or on an error none of it. The length is asked for each time: others may have cut the file off.
+/// Appends all of `line`, or nothing on an error. Asks for the length every time: others may have truncated the file.
 fn append(file: &mut File, line: &[u8]) -> io::Result<()> {
     let before = file.metadata()?.len();
     file.write_all(line).inspect_err(|_| {
-        // Needs no room. Should it fail, half a line stays, which readers leave out.
+        // This needs no room. If it fails, half a line remains, which readers skip.
         if let Err(error) = file.set_len(before) {
             tracing::warn!("half a line stays in the journal: {error}");
         }
     })
 }
 
-/// Bytes up to and with the last line end, read from the back.
+/// Number of bytes up to and including the last newline, searched from the end.
 fn whole_lines(file: &mut File) -> io::Result<u64> {
     let mut end = file.metadata()?.len();
     let mut piece = vec![0; 1 << 12];
