@@ -1,55 +1,55 @@
-//! Boxes of a detector: what they are, how they are read, and how they are pooled out of a grid latent.
+//! Boxes of an object detector: their type, their file format, and how to pool them from a grid latent.
 pub mod mot;
 pub mod roi_align;
 
 pub use roi_align::{GridGeometry, RoiAlign};
 
-/// A rectangle in pixels of the original frame: pixel `i` reaches from `i` to `i + 1`.
+/// A rectangle in pixels of the original frame: pixel `i` covers `i` to `i + 1`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BBox {
     /// Left edge.
     pub left: f64,
-    /// Upper edge.
+    /// Top edge.
     pub top: f64,
     /// Right edge.
     pub right: f64,
-    /// Lower edge.
+    /// Bottom edge.
     pub bottom: f64,
 }
 
 /// Why a box cannot be embedded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BoxError {
-    /// It has no width or no height, or a number of it is not finite.
+    /// It has no width or no height, or one of its coordinates is not finite.
     Empty,
-    /// It lies wholly outside the frame.
+    /// It lies completely outside the frame.
     Outside,
-    /// What lies in the frame is narrower or lower than is wanted.
+    /// Its part inside the frame is narrower or lower than the minimum.
     Small,
 }
 
 /// One box of one frame.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Detection {
-    /// Position of its frame in the source, from 0.
+    /// Source position of its frame, from 0.
     pub frame: u64,
-    /// Where it is, as the detector said; it may reach beyond the frame.
+    /// The box as the detector reported it; it may extend beyond the frame.
     pub rect: BBox,
-    /// The tracker's number of what it shows, where it is known; not negative.
+    /// Track id from the tracker, if known; not negative.
     pub track: Option<i64>,
-    /// How sure the detector was, where it is known.
+    /// Confidence of the detector, if known.
     pub score: Option<f32>,
-    /// The detector's number of the class, where it is known.
+    /// Class id from the detector, if known.
     pub class: Option<i64>,
-    /// Line of its file, from 1.
+    /// Line number in its file, from 1.
     pub line: usize,
 }
 
 impl BBox {
-    /// The part of it that lies in a frame of `width` x `height` pixels.
+    /// The part of the box inside a frame of `width` x `height` pixels.
     ///
     /// # Errors
-    /// What makes it unusable; `least`: pixels that the shorter side of the part must have.
+    /// Why the box is unusable. `least`: minimum length of the shorter side of that part, in pixels.
     pub fn clipped(self, width: u32, height: u32, least: f64) -> Result<Self, BoxError> {
         let BBox { left, top, right, bottom } = self;
         let finite = [left, top, right, bottom].iter().all(|x| x.is_finite());
@@ -67,7 +67,7 @@ impl BBox {
         Ok(part)
     }
 
-    /// The whole pixels that it touches: left, top, right, bottom, the last two not in it. Of a clipped one.
+    /// The whole pixels that a clipped box touches: left, top, right, bottom; right and bottom are exclusive.
     pub fn pixels(self) -> [u32; 4] {
         [self.left.floor() as u32, self.top.floor() as u32, self.right.ceil() as u32, self.bottom.ceil() as u32]
     }

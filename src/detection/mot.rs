@@ -1,12 +1,12 @@
-//! Boxes in the format of MOTChallenge (`det.txt`, `gt.txt`): one box per line, comma-separated numbers
+//! Boxes in the MOTChallenge format (`det.txt`, `gt.txt`): one box per line, comma-separated numbers
 //!
 //! `frame, id, left, top, width, height [, conf [, class [, visibility]]]`
 //!
-//! `frame` counts from 1; an `id` below 0 means no track; a `conf` or `class` of -1 is unknown. Further columns are ignored
-//! (results of trackers have a position in space there).
+//! `frame` counts from 1; an `id` below 0 means no track; a `conf` or `class` of -1 means unknown. Further columns are
+//! ignored (tracker results have a position in space there).
 //!
-//! Not the crate `csv`: it counts the empty lines and comments before a record as its own, so messages would name the wrong
-//! line.
+//! The crate `csv` is not used: it counts the empty lines and comments before a record as part of it, so messages would
+//! name the wrong line.
 use std::collections::HashMap;
 
 use super::{BBox, Detection};
@@ -14,14 +14,15 @@ use crate::error::{Error, Result};
 
 /// Maximum number of boxes in a file.
 const MAX_BOXES: usize = 10_000_000;
-/// Maximum number of mistakes in a message.
+/// Maximum number of invalid lines that a message lists.
 const SHOWN: usize = 5;
 
-/// Parses all boxes of `text`, ordered by frame and then as in the file. Empty lines and lines that begin with `#` are
-/// ignored. `what` names the file in errors.
+/// Parses all boxes in `text`, ordered by frame and then as in the file. Ignores empty lines and lines that begin with
+/// `#`. `what` names the file in errors.
 ///
 /// # Errors
-/// A usage error: lines that are not boxes, with the first five mistakes; a track twice in one frame; no boxes at all.
+/// A usage error: invalid lines (the message lists the first five), the same track twice in one frame, or no boxes at
+/// all.
 pub fn parse(text: &str, what: &str) -> Result<Vec<Detection>> {
     let (mut found, mut mistakes, mut count) = (Vec::new(), Vec::new(), 0usize);
     let mut seen: HashMap<(u64, i64), usize> = HashMap::new();
@@ -75,7 +76,7 @@ fn row(line: &str, number: usize) -> std::result::Result<Detection, String> {
     };
     let optional = |i: usize, name: &str| if fields.len() > i { value(i, name).map(Some) } else { Ok(None) };
     let whole = |value: f64, name: &str, least: f64| {
-        // Larger floating-point numbers are not exact.
+        // Larger floating-point numbers are not exact integers.
         if value.fract() == 0.0 && (least..=9.0e15).contains(&value) {
             Ok(value as i64)
         } else {

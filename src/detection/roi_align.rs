@@ -1,32 +1,33 @@
-//! RoIAlign: a box pooled out of a grid of cells (He, Gkioxari, Dollar, Girshick: Mask R-CNN, 2017).
+//! RoIAlign: pools a box from a grid of cells (He, Gkioxari, Dollar, Girshick: Mask R-CNN, 2017).
 use crate::config::Size;
 use crate::head::Grid;
 use crate::linalg::normalise;
 
 use super::BBox;
 
-/// Where the cells of a grid lie in the encoder's input, pixels: cell `i` of an axis is centred at `first + step i`.
+/// Positions of the grid cells in the encoder's input, in pixels: the centre of cell `i` along an axis is `first + step
+/// i`.
 ///
-/// A convolutional network or a transformer over patches divides its input evenly: `step = pixels / cells`,
-/// `first = step / 2`. Patches that overlap (CPC: 64 pixels, 32 apart) say otherwise in their card.
+/// A convolutional network or a vision transformer divides its input evenly: `step = pixels / cells`, `first = step /
+/// 2`. Models with overlapping patches (CPC: 64 pixels, 32 apart) give other values in their model card.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GridGeometry {
-    /// Centre of the first column and the first row.
+    /// Centre of the first column and of the first row.
     pub first: [f64; 2],
-    /// From column to column and from row to row.
+    /// Distance between columns and between rows.
     pub step: [f64; 2],
 }
 
 impl GridGeometry {
-    /// Of an input of `size` that `grid` divides evenly.
+    /// The geometry of a `grid` that divides an input of `size` evenly.
     pub fn even(grid: Grid, size: Size) -> Self {
         let step = [(size.width, grid.columns), (size.height, grid.rows)]
             .map(|(pixels, cells)| f64::from(pixels) / cells.max(1) as f64);
         Self { first: step.map(|step| step / 2.0), step }
     }
 
-    /// A box of a frame as a box of the grid, in which cell `i` reaches from `i` to `i + 1`. `region`: left, top, width
-    /// and height of the part of the frame that became the input of `size`.
+    /// Converts a box of a frame to grid coordinates, in which cell `i` covers `i` to `i + 1`. `region`: left, top,
+    /// width and height of the part of the frame that became the input of `size`.
     pub fn of(&self, rect: BBox, region: [f64; 4], size: Size) -> BBox {
         let [left, top, wide, high] = region;
         let (width, height) = (f64::from(size.width), f64::from(size.height));
@@ -36,25 +37,25 @@ impl GridGeometry {
     }
 }
 
-/// The box is divided into `bins` (high, wide); each is the mean of `samples` x `samples` points (0: as many as the box has
-/// cells a bin) that are interpolated bilinearly between the centres of cells. As `torchvision.ops.roi_align` with
-/// `aligned=True`: points up to a cell outside of the grid take the nearest cells, those further out are zero.
+/// Divides the box into `bins` (rows, columns). Each bin is the mean of `samples` x `samples` points (0: as many as the
+/// box has cells per bin), interpolated bilinearly between cell centres. Same as `torchvision.ops.roi_align` with
+/// `aligned=True`: points up to one cell outside the grid use the nearest cells, points further out are zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RoiAlign {
-    /// Bins from top to bottom and from left to right.
+    /// Number of bins from top to bottom and from left to right.
     pub bins: [usize; 2],
-    /// Points of a bin along each side.
+    /// Sample points per bin along each side.
     pub samples: usize,
 }
 
 impl RoiAlign {
-    /// For one vector a box: 7 x 7 bins of 2 x 2 points, as Mask R-CNN has them.
+    /// The default for one vector per box: 7 x 7 bins of 2 x 2 points, as in Mask R-CNN.
     pub const POOL: Self = Self { bins: [7, 7], samples: 2 };
 
-    /// The bins, `[h, w, d]` to `[bins high, bins wide, d]`. `rect`: in cells, [`GridGeometry::of`].
+    /// Pools the bins: `[h, w, d]` to `[bin rows, bin columns, d]`. `rect`: in cells, see [`GridGeometry::of`].
     ///
     /// # Panics
-    /// When `latent` is not as long as `grid` says.
+    /// If the length of `latent` does not match `grid`.
     pub fn align(self, grid: Grid, latent: &[f32], rect: BBox) -> Vec<f32> {
         let rows = self.weights(rect.top, rect.bottom, self.bins[0], grid.rows);
         let columns = self.weights(rect.left, rect.right, self.bins[1], grid.columns);
@@ -62,10 +63,10 @@ impl RoiAlign {
         pairs.flat_map(|(y, x)| weighted(grid, latent, y, x)).map(|v| v as f32).collect()
     }
 
-    /// The mean of the bins made unit length, `[h, w, d]` to `[d]`; `None` where it has no direction.
+    /// The mean of the bins scaled to unit length, `[h, w, d]` to `[d]`; `None` if the mean has no direction.
     ///
     /// # Panics
-    /// When `latent` is not as long as `grid` says.
+    /// If the length of `latent` does not match `grid`.
     pub fn pool(self, grid: Grid, latent: &[f32], rect: BBox) -> Option<Vec<f32>> {
         let mean = |bins: Vec<Vec<f64>>| -> Vec<f64> {
             let count = bins.len().max(1) as f64;
@@ -74,7 +75,7 @@ impl RoiAlign {
             bins.for_each(|bin| sum.iter_mut().zip(bin).for_each(|(sum, w)| *sum += w));
             sum.iter().map(|w| w / count).collect()
         };
-        // Points outside are outside for their row or their column alone, so both means can be taken first.
+        // A point is outside because of its row or its column alone, so the two means can be computed separately.
         let rows = mean(self.weights(rect.top, rect.bottom, self.bins[0], grid.rows));
         let columns = mean(self.weights(rect.left, rect.right, self.bins[1], grid.columns));
         let mut out: Vec<f32> = weighted(grid, latent, &rows, &columns).into_iter().map(|v| v as f32).collect();
@@ -82,9 +83,9 @@ impl RoiAlign {
         (length > 0.0 && length.is_finite()).then_some(out)
     }
 
-    /// For each bin of an axis the weight of each of its `cells`.
+    /// For each bin along an axis, the weight of each of its `cells`.
     fn weights(self, start: f64, end: f64, bins: usize, cells: usize) -> Vec<Vec<f64>> {
-        // Between centres: cell i has its centre at i.
+        // In coordinates of cell centres: cell i has its centre at i.
         let (start, size) = (start - 0.5, (end - start) / bins.max(1) as f64);
         let samples = match self.samples {
             // A box is clipped to its frame, so this is at most about the number of cells.
@@ -165,7 +166,7 @@ mod tests {
                 assert_eq!(found.len(), expected.len());
                 found.iter().zip(expected).for_each(|(a, b)| largest = largest.max((a - b).abs()));
                 compared += 1;
-                // The mean over bins, made unit length.
+                // The mean over the bins, scaled to unit length.
                 let mut mean = vec![0.0f32; grid.dim];
                 found.chunks_exact(grid.dim).for_each(|bin| mean.iter_mut().zip(bin).for_each(|(m, x)| *m += x));
                 let length = normalise(&mut mean);
@@ -181,19 +182,19 @@ mod tests {
 
     #[test]
     fn cells_of_overlapping_patches_lie_where_their_centres_are() {
-        // 7 x 7 patches of 64 pixels, 32 apart, of an image of 256.
+        // 7 x 7 patches of 64 pixels, 32 apart, in an image of 256.
         let grid = Grid::new([7, 7, 1]);
         let cells = GridGeometry { first: [32.0; 2], step: [32.0; 2] };
         let latent: Vec<f32> = (0..49).map(|i| (i % 7) as f32).collect();
         let one = RoiAlign { bins: [1, 1], samples: 1 };
-        // The frame is twice as wide and high as the input, and shown from its pixel (100, 50) on.
+        // The frame region is twice as wide and high as the input, and starts at pixel (100, 50).
         for column in 0..7 {
             let (x, y) = (100.0 + 2.0 * (32.0 + 32.0 * f64::from(column)), 50.0 + 2.0 * 64.0);
             let rect = BBox { left: x - 3.0, top: y - 3.0, right: x + 3.0, bottom: y + 3.0 };
             let found = one.align(grid, &latent, cells.of(rect, [100.0, 50.0, 512.0, 512.0], Size::square(256)));
             assert!((found[0] - column as f32).abs() < 1e-5, "{column}: {found:?}");
         }
-        // An even grid: the centre of the last of 4 cells of 256 pixels lies at 224.
+        // An even grid of 4 cells over 256 pixels: the centre of the last cell is at 224.
         let even = GridGeometry::even(Grid::new([4, 4, 1]), Size::square(256));
         assert_eq!((even.first, even.step), ([32.0; 2], [64.0; 2]));
         let latent: Vec<f32> = (0..16).map(|i| (i / 4) as f32).collect();

@@ -1,9 +1,9 @@
-//! Nodes and weights that are appended to a graph.
+//! Builds nodes and weights to append to a graph.
 use ndarray::{Array1, Array2, ArrayView2};
 
 use super::proto::{ATTRIBUTE_INT, ATTRIBUTE_INTS, Attribute, FLOAT, INT64, Node, Tensor};
 
-/// Collects nodes in the order of computing, with names that begin with a prefix that the model does not use.
+/// Collects nodes in topological order; their names begin with a prefix that the model does not use.
 pub(crate) struct GraphBuilder {
     prefix: String,
     nodes: Vec<Node>,
@@ -15,20 +15,20 @@ impl GraphBuilder {
         Self { prefix: prefix.to_owned(), nodes: Vec::new(), weights: Vec::new() }
     }
 
-    /// All nodes and weights; the output of the last node is called `output`.
+    /// Returns all nodes and weights; the output of the last node is named `output`.
     pub(crate) fn finish(mut self, output: &str) -> (Vec<Node>, Vec<Tensor>) {
         self.call_last(output);
         (self.nodes, self.weights)
     }
 
-    /// Calls the output of the last node `output`.
+    /// Names the output of the last node `output`.
     pub(crate) fn call_last(&mut self, output: &str) {
         if let Some(node) = self.nodes.last_mut() {
             node.output = vec![output.to_owned()];
         }
     }
 
-    /// A node without attributes; returns the name of its output.
+    /// Adds a node without attributes; returns the name of its output.
     pub(crate) fn node(&mut self, op: &str, inputs: &[&str]) -> String {
         self.with(op, inputs, Vec::new())
     }
@@ -50,7 +50,7 @@ impl GraphBuilder {
         self.with("Flatten", &[x], vec![axis(1)])
     }
 
-    /// Rows beside each other: `[n, a]`, `[n, b]`, ... to `[n, a + b + ...]`.
+    /// Concatenates along the last axis: `[n, a]`, `[n, b]`, ... to `[n, a + b + ...]`.
     pub(crate) fn concat(&mut self, parts: &[&str]) -> String {
         self.with("Concat", parts, vec![axis(1)])
     }
@@ -62,7 +62,7 @@ impl GraphBuilder {
         self.with("Transpose", &[x], vec![perm])
     }
 
-    /// `x` as numbers of the type `element` (`TensorProto.DataType`).
+    /// Casts `x` to the type `element` (`TensorProto.DataType`).
     pub(crate) fn cast(&mut self, x: &str, element: i32) -> String {
         let to =
             Attribute { name: "to".into(), i: Some(element.into()), r#type: ATTRIBUTE_INT, ..Attribute::default() };
@@ -75,16 +75,16 @@ impl GraphBuilder {
         self.with("Gather", &[x, &zero], vec![axis(0)])
     }
 
-    /// `x` repeated along dimensions of 1 until it has `shape`.
+    /// Repeats `x` along dimensions of 1 until it has `shape`.
     pub(crate) fn expand(&mut self, x: &str, shape: &[i64]) -> String {
         let shape = self.whole_numbers(shape);
         self.node("Expand", &[x, &shape])
     }
 
-    /// `x / max(|x|, least positive f32)`, row by row; `x: [n, dim]`.
+    /// `x / max(|x|, smallest positive f32)`, row by row; `x: [n, dim]`.
     pub(crate) fn unit(&mut self, x: &str, dim: usize) -> String {
         let squares = self.node("Mul", &[x, x]);
-        // A sum as a product with ones: `ReduceSum` changed its form with opset 13, `ReduceL2` with 18.
+        // The sum is a product with ones, because `ReduceSum` changed its signature in opset 13 and `ReduceL2` in 18.
         let ones = self.matrix(Array2::ones((dim, 1)).view());
         let sum = self.node("MatMul", &[&squares, &ones]);
         let norm = self.node("Sqrt", &[&sum]);
@@ -93,7 +93,7 @@ impl GraphBuilder {
         self.node("Div", &[x, &safe])
     }
 
-    /// `x` with the dimensions `shape`, of which one may be -1: what is left.
+    /// Reshapes `x` to `shape`; one dimension may be -1, which is inferred.
     pub(crate) fn reshape(&mut self, x: &str, shape: &[i64]) -> String {
         let shape = self.whole_numbers(shape);
         self.node("Reshape", &[x, &shape])
@@ -122,7 +122,7 @@ impl GraphBuilder {
         self.weight(&[], [value].iter())
     }
 
-    /// `values` in row-major order.
+    /// Adds a weight; `values` in row-major order.
     fn weight<'v>(&mut self, dims: &[usize], values: impl Iterator<Item = &'v f32>) -> String {
         let name = format!("{}weight_{}", self.prefix, self.weights.len());
         self.weights.push(Tensor {

@@ -1,4 +1,4 @@
-//! A model with more nodes and other outputs.
+//! Adds nodes to a model and replaces its outputs.
 use std::collections::BTreeSet;
 
 use prost::Message;
@@ -8,45 +8,47 @@ use super::proto::{
 };
 use super::{Found, protobuf_wire};
 
-/// Least opset: `Erf` is of 9.
+/// Minimum opset: `Erf` was added in 9.
 const MIN_OPSET: i64 = 9;
-/// The version of the format that is written at least: weights need not be inputs from 4 on. An older model is one of it too.
+/// Minimum IR version that is written: from 4 on, weights need not be inputs. An older model is also valid in this
+/// version.
 const MIN_IR_VERSION: i64 = 4;
-/// Protocol buffers end at 2 GiB.
+/// A protocol buffer is limited to 2 GiB.
 const MAX_BYTES: usize = i32::MAX as usize;
 
-/// An ONNX file that can be added to.
+/// An ONNX model that can be extended.
 pub(crate) struct GraphEditor<'a> {
     bytes: &'a [u8],
     graph: GraphView,
     ir_version: i64,
 }
 
-/// What is added.
+/// The changes to make to a model.
 #[derive(Default)]
 pub(crate) struct GraphEdit<'a> {
     pub(crate) nodes: Vec<Node>,
-    /// They come before the model's own nodes.
+    /// Nodes that come before the model's own nodes.
     pub(crate) first: Vec<Node>,
     pub(crate) weights: Vec<Tensor>,
-    /// They take the place of the model's own outputs.
+    /// The outputs that replace the model's own.
     pub(crate) outputs: Vec<ValueInfo>,
-    /// Declares the input of this name anew. What the model says of shapes within it may be wrong then, and is left out.
+    /// Redeclares the input of this name. The model's shape information inside the graph may then be wrong, and is left
+    /// out.
     pub(crate) input: Option<ValueInfo>,
-    /// Tensors of the model that give their names up, and their new names.
+    /// Tensors of the model to rename, with their new names.
     pub(crate) rename: Vec<(&'a str, &'a str)>,
-    /// Inputs of the model that are given up: something computes them, or they are weights now.
+    /// Inputs of the model to remove: nodes compute them now, or they are weights.
     pub(crate) given: Vec<&'a str>,
-    /// Inputs beside those of the model, before all others.
+    /// Inputs to add before all others.
     pub(crate) more_inputs: Vec<ValueInfo>,
-    /// Leave out what the outputs do not need: ONNX Runtime would compute it for nobody, and ask for inputs without use.
+    /// Removes what the outputs do not need: ONNX Runtime would compute it anyway and ask for unused inputs.
     pub(crate) prune: bool,
-    /// Entries of `metadata_props`; they replace those of the same key.
+    /// Entries of `metadata_props`; they replace entries with the same key.
     pub(crate) meta: &'a [(String, String)],
 }
 
 impl<'a> GraphEditor<'a> {
-    /// Reads the bytes of an ONNX file. Refused: what is not ONNX, too old, or has weights in other files.
+    /// Reads the bytes of an ONNX file. Rejects files that are not ONNX, are too old, or keep weights in other files.
     pub(crate) fn read(bytes: &'a [u8]) -> Found<Self> {
         let view = ModelView::decode(bytes).map_err(|error| format!("the encoder's file is not ONNX: {error}"))?;
         if let Some(file) = view.external().first() {
@@ -66,18 +68,19 @@ impl<'a> GraphEditor<'a> {
         &self.graph
     }
 
-    /// A beginning of names that no name of the model has.
+    /// A prefix that no name in the model begins with.
     pub(crate) fn free_prefix(&self) -> String {
         free_prefix(&self.graph.names())
     }
 
-    /// Nodes and weights that nothing needs after the change: kind of field and position.
+    /// Nodes and weights that nothing needs after the change: field number and position.
     fn unneeded(&self, change: &GraphEdit) -> BTreeSet<(u32, usize)> {
         let inputs = change.nodes.iter().flat_map(|node| &node.input).map(String::as_str);
         let wanted = inputs.chain(change.outputs.iter().map(|output| output.name.as_str()));
         let (keep, used) = self.graph.needed(wanted);
         let nodes = keep.iter().enumerate().filter(|(_, keep)| !**keep).map(|(i, _)| (proto::GRAPH_NODE, i));
-        // A weight that is declared as an input too is its default: without it the input would have to be given.
+        // A weight that is also declared as an input is its default value: without it the caller would have to supply
+        // the input.
         let defaults: BTreeSet<&str> = self.graph.initializer.iter().map(|weight| weight.name.as_str()).collect();
         let inputs: BTreeSet<&str> = self.graph.input.iter().map(|input| input.name.as_str()).collect();
         let unused = self.graph.input.iter().enumerate();
@@ -89,7 +92,7 @@ impl<'a> GraphEditor<'a> {
         nodes.chain(weights.map(|(i, _)| (proto::GRAPH_INITIALIZER, i))).chain(inputs).collect()
     }
 
-    /// The bytes of the changed model.
+    /// The bytes of the edited model.
     pub(crate) fn apply(&self, change: &GraphEdit) -> Found<Vec<u8>> {
         let mut graph = Vec::new();
         let unneeded = if change.prune { self.unneeded(change) } else { BTreeSet::new() };
@@ -150,13 +153,13 @@ impl<'a> GraphEditor<'a> {
     }
 }
 
-/// The next position.
+/// Returns the position and increments it.
 fn count(so_far: &mut usize) -> usize {
     *so_far += 1;
     *so_far - 1
 }
 
-/// `name: [rows, ..dims]` of f32.
+/// Declares `name: [rows, ..dims]` of f32.
 pub(crate) fn tensor_of(name: &str, rows: Dimension, dims: &[usize]) -> ValueInfo {
     let fixed = dims.iter().map(|n| sized(*n));
     let shape = TensorShape { dim: std::iter::once(rows).chain(fixed).collect() };
@@ -164,7 +167,7 @@ pub(crate) fn tensor_of(name: &str, rows: Dimension, dims: &[usize]) -> ValueInf
     ValueInfo { name: name.into(), r#type: Some(Type { tensor_type: Some(tensor_type) }) }
 }
 
-/// A dimension of `n`.
+/// A dimension of fixed size `n`.
 pub(crate) fn sized(n: usize) -> Dimension {
     Dimension { dim_value: Some(n as i64), dim_param: None }
 }
@@ -185,19 +188,19 @@ fn free_prefix(names: &BTreeSet<&str>) -> String {
     prefix
 }
 
-/// Whether this `ValueInfoProto` is that of the tensor `name`.
+/// True if this `ValueInfoProto` describes the tensor `name`.
 fn is_of(info: &[u8], name: &str) -> Found<bool> {
     let info = ValueInfo::decode(info).map_err(|error| error.to_string())?;
     Ok(info.name == name)
 }
 
-/// Whether this `ValueInfoProto` is that of one of the tensors `names`.
+/// True if this `ValueInfoProto` describes one of the tensors `names`.
 fn is_one_of(info: &[u8], names: &[&str]) -> Found<bool> {
     let info = ValueInfo::decode(info).map_err(|error| error.to_string())?;
     Ok(names.contains(&info.name.as_str()))
 }
 
-/// Whether this entry of `metadata_props` has a key that `meta` sets anew.
+/// True if `meta` replaces this entry of `metadata_props`.
 fn replaced(entry: &[u8], meta: &[(String, String)]) -> Found<bool> {
     let entry = StringEntry::decode(entry).map_err(|error| error.to_string())?;
     Ok(meta.iter().any(|(key, _)| *key == entry.key))

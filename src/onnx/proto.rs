@@ -1,5 +1,5 @@
 //! The few messages of `onnx.proto` (ONNX, `onnx/onnx.proto`, ir_version 4 and later) that are written, and views of
-//! those that are checked: what is not named here is passed over by `prost`, large weights without a copy.
+//! those that are checked. `prost` skips the fields that are not declared here, so large weights are not copied.
 use std::collections::BTreeSet;
 
 use prost::Message;
@@ -52,7 +52,7 @@ pub(crate) struct Node {
     pub(crate) attribute: Vec<Attribute>,
 }
 
-/// `AttributeProto` with a whole number, or several.
+/// `AttributeProto` with one integer or a list of them.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Attribute {
     #[prost(string, tag = "1")]
@@ -111,7 +111,7 @@ pub(crate) struct TensorShape {
     pub(crate) dim: Vec<Dimension>,
 }
 
-/// `TensorShapeProto.Dimension`: one of both, or none.
+/// `TensorShapeProto.Dimension`: at most one of the two is set.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Dimension {
     #[prost(int64, optional, tag = "1")]
@@ -138,7 +138,7 @@ pub(crate) struct Opset {
     pub(crate) version: i64,
 }
 
-/// What is checked of a `ModelProto`.
+/// The checked fields of a `ModelProto`.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ModelView {
     #[prost(int64, tag = "1")]
@@ -151,14 +151,14 @@ pub(crate) struct ModelView {
     pub(crate) functions: Vec<FunctionView>,
 }
 
-/// What is checked of a `FunctionProto`: operators that the model defines itself.
+/// The checked fields of a `FunctionProto`: operators that the model defines itself.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct FunctionView {
     #[prost(message, repeated, tag = "7")]
     pub(crate) node: Vec<NodeView>,
 }
 
-/// What is checked of a `GraphProto`.
+/// The checked fields of a `GraphProto`.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct GraphView {
     #[prost(message, repeated, tag = "1")]
@@ -173,7 +173,7 @@ pub(crate) struct GraphView {
     pub(crate) sparse_initializer: Vec<SparseView>,
 }
 
-/// What is checked of a `NodeProto`.
+/// The checked fields of a `NodeProto`.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct NodeView {
     #[prost(string, repeated, tag = "1")]
@@ -190,7 +190,7 @@ pub(crate) struct NodeView {
     pub(crate) domain: String,
 }
 
-/// What is checked of an `AttributeProto`.
+/// The checked fields of an `AttributeProto`.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct AttributeView {
     #[prost(message, optional, tag = "5")]
@@ -207,7 +207,7 @@ pub(crate) struct AttributeView {
     pub(crate) sparse_tensors: Vec<SparseView>,
 }
 
-/// What is checked of a `TensorProto`.
+/// The checked fields of a `TensorProto`.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct TensorView {
     #[prost(int64, repeated, tag = "1")]
@@ -222,7 +222,7 @@ pub(crate) struct TensorView {
     pub(crate) data_location: i32,
 }
 
-/// What is checked of a `SparseTensorProto`.
+/// The checked fields of a `SparseTensorProto`.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct SparseView {
     #[prost(message, optional, tag = "1")]
@@ -232,7 +232,8 @@ pub(crate) struct SparseView {
 }
 
 impl NodeView {
-    /// Its inputs, and what graphs within it take from around it (with names of their own, which does no harm).
+    /// Adds the node's inputs and what its subgraphs use from the graph around them (and names local to them, which is
+    /// harmless).
     fn gather_uses<'a>(&'a self, used: &mut BTreeSet<&'a str>) {
         used.extend(self.input.iter().map(String::as_str));
         for graph in self.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs)) {
@@ -243,14 +244,14 @@ impl NodeView {
 }
 
 impl GraphView {
-    /// Every name of a tensor or node, also of graphs within nodes.
+    /// All names of tensors and nodes, including those in subgraphs.
     pub(crate) fn names(&self) -> BTreeSet<&str> {
         let mut names = BTreeSet::new();
         self.gather_names(&mut names);
         names
     }
 
-    /// Tensors that nodes of the graph itself compute, in the order of computing.
+    /// Tensors that nodes of the graph itself compute, in topological order.
     pub(crate) fn tensors(&self) -> Vec<&str> {
         let outputs = self.node.iter().flat_map(|node| &node.output);
         outputs.map(String::as_str).filter(|name| !name.is_empty()).collect()
@@ -266,11 +267,11 @@ impl GraphView {
         self.subgraphs().for_each(|graph| graph.gather_names(names));
     }
 
-    /// Which nodes the tensors `wanted` need, by position, and every tensor that those nodes use.
+    /// The nodes, by position, that the tensors `wanted` need, and every tensor that those nodes use.
     pub(crate) fn needed<'a>(&'a self, wanted: impl Iterator<Item = &'a str>) -> (Vec<bool>, BTreeSet<&'a str>) {
         let mut used: BTreeSet<&str> = wanted.collect();
         let mut keep = vec![false; self.node.len()];
-        // One round for nodes in the order of computing, as the standard asks; more where a writer did not keep it.
+        // One round is enough if the nodes are in topological order, as the standard requires; other files take more.
         loop {
             let before = used.len();
             for (keep, node) in keep.iter_mut().zip(&self.node).rev() {
@@ -285,7 +286,7 @@ impl GraphView {
         }
     }
 
-    /// Graphs within nodes.
+    /// The subgraphs in the attributes of its nodes.
     pub(crate) fn subgraphs(&self) -> impl Iterator<Item = &GraphView> {
         let attributes = self.node.iter().flat_map(|node| &node.attribute);
         attributes.flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs))
@@ -293,7 +294,7 @@ impl GraphView {
 }
 
 impl ModelView {
-    /// Files that hold values of tensors: weights, constants of nodes, also of graphs within nodes and of functions.
+    /// Files that hold tensor values: weights and constants, including those in subgraphs and functions.
     pub(crate) fn external(&self) -> BTreeSet<&str> {
         let mut files = BTreeSet::new();
         self.graph.iter().for_each(|graph| graph.gather_files(&mut files));
@@ -322,7 +323,7 @@ impl NodeView {
 }
 
 impl TensorView {
-    /// The file with its values, where that is another one; without a name where the model gives none.
+    /// The external file that holds the values, if any; empty if the model does not name it.
     fn file(&self) -> Option<&str> {
         let location = || self.external_data.iter().find(|entry| entry.key == "location");
         (self.data_location == EXTERNAL).then(|| location().map_or("", |entry| &entry.value))
@@ -386,7 +387,7 @@ mod tests {
             "weights",
         ];
         assert_eq!(files.into_iter().collect::<Vec<_>>(), expected);
-        // The numbers of the fields hold: what is written is what is read.
+        // Checks the field numbers: what is written can be read back.
         let again = ModelView::decode(model.encode_to_vec().as_slice());
         assert_eq!(again.as_ref().map(|model| model.external().len()), Ok(expected.len()));
     }

@@ -1,9 +1,9 @@
-//! Protocol buffers on the wire (protobuf.dev, "Encoding"): fields as they lie in the bytes, to copy them verbatim.
+//! The protocol buffer wire format (protobuf.dev, "Encoding"): finds the bytes of fields, to copy them verbatim.
 use prost::Message;
 
 use super::proto::{NODE_INPUT, NODE_OUTPUT};
 
-/// Graphs within nodes go this deep at most.
+/// Maximum nesting depth of subgraphs.
 const MAX_DEPTH: usize = 64;
 
 const VARINT: u64 = 0;
@@ -15,9 +15,9 @@ const FIXED_32: u64 = 5;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Field<'a> {
     pub(crate) number: u32,
-    /// Tag, length and all.
+    /// The complete field with its tag and length.
     pub(crate) whole: &'a [u8],
-    /// What a message, text or bytes field holds; empty for numbers.
+    /// Content of a message, text or bytes field; empty for numbers.
     pub(crate) payload: &'a [u8],
     is_bytes: bool,
 }
@@ -54,7 +54,7 @@ fn field(bytes: &[u8]) -> Result<Field<'_>, &'static str> {
     Ok(Field { number, whole: &bytes[..end], payload, is_bytes })
 }
 
-/// A number of up to ten bytes of seven bits, lowest first; and how many bytes it has.
+/// Decodes a varint of up to ten bytes, lowest bits first; returns the value and its length in bytes.
 fn varint(bytes: &[u8]) -> Result<(u64, usize), &'static str> {
     let mut value = 0;
     for (i, byte) in bytes.iter().take(10).enumerate() {
@@ -66,7 +66,7 @@ fn varint(bytes: &[u8]) -> Result<(u64, usize), &'static str> {
     Err("a number is cut off")
 }
 
-/// The message in the field `number`, which must be there exactly once.
+/// The message in the field `number`, which must occur exactly once.
 pub(crate) fn only_message(message: &[u8], number: u32) -> Result<&[u8], String> {
     let mut found = None;
     for field in fields(message) {
@@ -78,7 +78,7 @@ pub(crate) fn only_message(message: &[u8], number: u32) -> Result<&[u8], String>
     found.ok_or_else(|| format!("the encoder's file is not ONNX: field {number} is missing"))
 }
 
-/// The message with `part` in the place of its field `number`.
+/// The message with its field `number` replaced by `part`.
 pub(crate) fn with_message(message: &[u8], number: u32, part: &[u8]) -> Result<Vec<u8>, String> {
     let mut out = Vec::with_capacity(message.len());
     for field in fields(message) {
@@ -92,7 +92,7 @@ pub(crate) fn with_message(message: &[u8], number: u32, part: &[u8]) -> Result<V
     Ok(out)
 }
 
-/// A `NodeProto` whose inputs and outputs are called as `input` and `output` say; `None`: as before.
+/// A `NodeProto` with its inputs and outputs renamed to `input` and `output`; `None`: unchanged.
 pub(crate) fn node_with(
     node: &[u8],
     input: impl Fn(&str) -> Option<String>,
@@ -115,20 +115,20 @@ pub(crate) fn node_with(
     Ok(out)
 }
 
-/// Appends a field of a whole number.
+/// Appends an integer field.
 pub(crate) fn put_number(number: u32, value: u64, out: &mut Vec<u8>) {
     put_varint(u64::from(number) << 3 | VARINT, out);
     put_varint(value, out);
 }
 
-/// Appends a field of bytes (or of an encoded message).
+/// Appends a bytes field (or an encoded message).
 pub(crate) fn put_bytes(number: u32, bytes: &[u8], out: &mut Vec<u8>) {
     put_varint(u64::from(number) << 3 | BYTES, out);
     put_varint(bytes.len() as u64, out);
     out.extend_from_slice(bytes);
 }
 
-/// Appends a field that is a message.
+/// Appends a message field.
 pub(crate) fn put_message(number: u32, message: &impl Message, out: &mut Vec<u8>) {
     put_bytes(number, &message.encode_to_vec(), out);
 }
@@ -141,7 +141,7 @@ fn put_varint(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// What a field is, as far as names of tensors can be in it.
+/// What a field contains, as far as it can hold tensor names.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum WireType {
     /// `GraphProto`
@@ -151,14 +151,14 @@ pub(crate) enum WireType {
     ValueInfo,
     Tensor,
     SparseTensor,
-    /// `TensorAnnotation`, whose entries have names as values.
+    /// `TensorAnnotation`, whose entries have tensor names as values.
     Annotation,
     Entry,
     /// The name of a tensor.
     Name,
 }
 
-/// The kind of the field `number` of a message of the kind `of` (numbers of `onnx.proto`).
+/// The type of the field `number` in a message of type `of` (field numbers of `onnx.proto`).
 fn kind(of: WireType, number: u32) -> Option<WireType> {
     Some(match (of, number) {
         (WireType::Graph, 1) => WireType::Node,
@@ -178,8 +178,8 @@ fn kind(of: WireType, number: u32) -> Option<WireType> {
     })
 }
 
-/// Appends `field` of a message of the kind `of`, with tensors called by their new names (`names`: from, to) wherever they
-/// occur in it, also in graphs within nodes (they may use names of the graph around them).
+/// Appends `field` of a message of type `of` and renames tensors (`names`: from, to) wherever they occur in it,
+/// including subgraphs, which may use names of the graph around them.
 pub(crate) fn rename(field: &Field, of: WireType, names: &[(&str, &str)], out: &mut Vec<u8>) -> Result<(), String> {
     rename_to_depth(field, of, names, MAX_DEPTH, out)
 }
