@@ -3,30 +3,30 @@ use std::fmt::{self, Write};
 use std::ops::Range;
 use std::path::Path;
 
-/// What stands in place of a secret.
+/// The text that replaces a secret.
 const HIDDEN: &str = "***";
-/// Schemes whose rest is a path, a number or a recipe: nothing in it is a secret.
+/// Schemes followed by a path, a number or a synthetic source: they hold no secrets.
 const LOCAL: &[&str] = &["v4l2", "csi", "dir", "file", "pattern"];
-/// Parts of the names of values that are secrets, letters and digits alone, in lower case.
+/// Parts of parameter names whose values are secret: only letters and digits, lower case.
 const KEYS: &[&str] = &["pass", "psw", "pwd", "token", "secret", "auth", "key", "credential", "signature", "session"];
-/// The same, as whole names.
+/// Complete parameter names whose values are secret.
 const WHOLE_KEYS: &[&str] = &["pw", "pas", "userpw", "sig", "sid", "jwt"];
-/// A secret of fewer bytes is looked for in other texts only with what stands around it.
+/// A secret with fewer bytes is only removed from other texts together with its neighbours.
 const LEAST_ALONE: usize = 3;
 
-/// What a source is called, as it was given. [`Display`](fmt::Display) and [`Debug`] show it without its secrets: user
-/// information, and the values of `password=`, `token=` and the like; so nothing that is shown, logged or written has them.
-/// Only [`Address::reveal`] gives the whole.
+/// The name of a source as the user gave it. [`Display`](fmt::Display) and [`Debug`] hide its secrets (user
+/// information, and the values of `password=`, `token=` and the like), so they appear in no message, log or file. Only
+/// [`Address::reveal`] returns the full text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
     text: String,
-    /// Where the secrets lie in `text`: in order, apart from each other, never empty.
+    /// Byte ranges of the secrets in `text`: sorted, separate, never empty.
     hidden: Vec<Range<usize>>,
 }
 
 impl Address {
-    /// Finds the secrets of `text`. Where it can be read in two ways, both are hidden: a password may hold any character,
-    /// and the line may be mistyped.
+    /// Finds the secrets in `text`. If the text can be read in two ways, both candidates are hidden: a password may
+    /// hold any character, and the user may have mistyped the address.
     pub fn new(text: &str) -> Self {
         let mut hidden = Vec::new();
         match kind(text) {
@@ -41,12 +41,12 @@ impl Address {
         Self { text: text.to_owned(), hidden: merged(hidden) }
     }
 
-    /// The whole, secrets and all: for the one who opens the source.
+    /// The full text including secrets, for the code that opens the source.
     pub fn reveal(&self) -> &str {
         &self.text
     }
 
-    /// True where [`Address::reveal`] has something that is not shown.
+    /// True if [`Address::reveal`] returns something that is not shown.
     pub fn has_secrets(&self) -> bool {
         !self.hidden.is_empty()
     }
@@ -64,8 +64,9 @@ impl Address {
         out
     }
 
-    /// `words` of somebody who was given the whole, such as a decoder, without the secrets: as they stand, in pieces as an
-    /// address falls into where a character in it has a meaning, and with `%` escapes or without.
+    /// Removes the secrets from `words`, the output of a program that knows the full address, such as a decoder. Finds
+    /// secrets as they are, in the pieces that special characters of an address split them into, and with or without
+    /// `%` escapes.
     pub fn scrub(&self, words: &str) -> String {
         let mut out = words.to_owned();
         for needle in self.needles() {
@@ -74,20 +75,20 @@ impl Address {
         out
     }
 
-    /// What must be in no other text, the longest first.
+    /// The texts that must not appear elsewhere, longest first.
     fn needles(&self) -> Vec<String> {
         let mut all = Vec::new();
         for range in &self.hidden {
             let whole = self.text.get(range.clone()).unwrap_or_default();
             let bare = whole.trim_matches(['"', '\'']);
             let decoded = unescaped(bare);
-            // The shell's escapes of a pipeline.
+            // Without the shell escapes of a pipeline.
             let plain = bare.replace('\\', "");
             for form in [whole, bare, &decoded, &plain] {
                 all.extend([form.to_owned(), escaped(form)]);
                 all.extend(form.split(|c: char| !c.is_alphanumeric()).map(str::to_owned));
             }
-            // Short ones with their neighbours, such as `:a@`.
+            // Short secrets together with their neighbours, such as `:a@`.
             let around = |at: usize, step: isize| {
                 let near = at.checked_add_signed(step).filter(|near| self.text.is_char_boundary(*near));
                 near.map(|near| near.min(at)..near.max(at)).and_then(|range| self.text.get(range)).unwrap_or_default()
@@ -129,7 +130,7 @@ impl From<&Address> for Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for c in self.shown().chars() {
-            // A line break in a name must not begin a line of its own.
+            // A line break in a name must not start a new line of output.
             if c.is_control() { write!(f, "{}", c.escape_default())? } else { f.write_char(c)? }
         }
         Ok(())
@@ -142,7 +143,7 @@ impl fmt::Debug for Address {
     }
 }
 
-/// What a text is, as far as secrets go; with where its rest begins.
+/// Where a text may hold secrets, with the position after its scheme.
 enum AddressKind {
     Local,
     Pipeline(usize),
@@ -165,7 +166,7 @@ fn kind(text: &str) -> AddressKind {
     if is_word && (lower.starts_with("rtsp") || word.get(scheme.len()..).is_some_and(|rest| rest.starts_with(":/"))) {
         return AddressKind::Network(after);
     }
-    // Mistyped (`rtsp//me:secret@host`, `me:secret@host`, in quotes)? A file may be called so, too.
+    // A mistyped address (`rtsp//me:secret@host`, `me:secret@host`, in quotes)? A file may have such a name, too.
     let address = word.contains("://") || word.find(':').is_some_and(|colon| word[colon..].contains('@'));
     if address && !Path::new(text).exists() {
         return AddressKind::Network(start);
@@ -173,13 +174,13 @@ fn kind(text: &str) -> AddressKind {
     AddressKind::Local
 }
 
-/// The secrets of an address whose scheme ends before `range`.
+/// Finds the secrets of an address; `range` begins after its scheme.
 fn in_address(text: &str, range: Range<usize>, hidden: &mut Vec<Range<usize>>) {
     let rest = text.get(range.clone()).unwrap_or_default();
     let slashes = rest.len() - rest.trim_start_matches('/').len();
     let rest = rest.get(slashes..).unwrap_or_default();
     let from = range.start + slashes;
-    // As the standard has it, the host ends before `/`, `?` or `#`; a password that was not escaped may hold these.
+    // By the standard the host ends before `/`, `?` or `#`, but an unescaped password may contain these.
     let host_end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let own = rest.get(..host_end).unwrap_or_default().rfind('@');
     let last = rest.rfind('@');
@@ -187,11 +188,11 @@ fn in_address(text: &str, range: Range<usize>, hidden: &mut Vec<Range<usize>>) {
         let user = rest.get(..end).unwrap_or_default();
         match user.find(':') {
             Some(colon) => hidden.push(from + colon + 1..from + end),
-            // A name alone may be a token.
+            // A user name alone may be a token.
             None => hidden.push(from..from + end),
         }
     }
-    // Whatever has an equals sign, in the query or the path.
+    // Any `name=value` in the query or the path.
     let after = own.map_or(0, |at| at + 1);
     let tail = rest.get(after..).unwrap_or_default();
     let mut open = false;
@@ -203,7 +204,7 @@ fn in_address(text: &str, range: Range<usize>, hidden: &mut Vec<Range<usize>>) {
                 hidden.push(at + begin..at + value.len());
                 open = true;
             }
-            // `&` may be part of the secret before.
+            // The `&` may be part of the secret before it.
             None if open && !value.contains('=') => hidden.push(at..at + value.len()),
             None => open = false,
         }
@@ -211,7 +212,7 @@ fn in_address(text: &str, range: Range<usize>, hidden: &mut Vec<Range<usize>>) {
     }
 }
 
-/// A word of a pipeline: `property=value`, which may be an address.
+/// Finds the secrets in a word of a pipeline: `property=value`, where the value may be an address.
 fn in_word(text: &str, range: Range<usize>, hidden: &mut Vec<Range<usize>>) {
     let word = text.get(range.clone()).unwrap_or_default();
     let Some(equals) = word.find('=') else { return };
@@ -229,7 +230,7 @@ fn in_word(text: &str, range: Range<usize>, hidden: &mut Vec<Range<usize>>) {
     }
 }
 
-/// Where the value begins of the first `key=` in `text` whose name says that it is secret.
+/// Where the value of the first `key=` in `text` with a secret name begins.
 fn secret_value(text: &str) -> Option<usize> {
     let equals = text.match_indices('=').map(|(at, _)| at);
     let named = |at: &usize| {
@@ -245,7 +246,7 @@ fn is_secret(key: &str) -> bool {
     KEYS.iter().any(|part| plain.contains(part)) || WHOLE_KEYS.contains(&plain.as_str())
 }
 
-/// The words of a pipeline from byte `from` on, as a shell parts them.
+/// The words of a pipeline from byte `from` on, split as a shell does.
 fn words(text: &str, from: usize) -> Vec<Range<usize>> {
     let (mut all, mut start, mut quote, mut escaped) = (Vec::new(), None::<usize>, None::<char>, false);
     for (at, c) in text.char_indices().filter(|(at, _)| *at >= from) {
@@ -266,7 +267,7 @@ fn words(text: &str, from: usize) -> Vec<Range<usize>> {
     all
 }
 
-/// In order, and those that touch or overlap as one.
+/// Sorts the ranges, and merges those that touch or overlap.
 fn merged(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
     ranges.retain(|range| !range.is_empty());
     ranges.sort_unstable_by_key(|range| range.start);
@@ -280,7 +281,7 @@ fn merged(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
     out
 }
 
-/// `%xx` as the bytes that they stand for.
+/// Decodes `%xx` to bytes.
 fn unescaped(text: &str) -> String {
     let (mut bytes, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
     while let Some((first, after)) = rest.split_first() {
@@ -299,14 +300,14 @@ fn unescaped(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// With `%xx` for every byte that means something in an address.
+/// Encodes every byte with a special meaning in an address as `%xx`.
 fn escaped(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     text.bytes().fold(String::new(), |mut out, byte| {
         if plain(byte) {
             out.push(char::from(byte));
         } else {
-            // Writing into a text does not fail.
+            // Writing to a `String` cannot fail.
             write!(out, "%{byte:02X}").ok();
         }
         out

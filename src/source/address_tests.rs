@@ -1,4 +1,4 @@
-//! Secrets at every place that people put them.
+//! Secrets in every place where people put them.
 use proptest::prelude::*;
 
 use super::Address;
@@ -52,7 +52,7 @@ fn words_of_others_lose_the_secret_in_every_form() {
     assert_eq!(short.scrub("a camera at rtsp://me:a@host"), "a camera at rtsp://me***host");
 }
 
-/// The ways to write an address with `secret` in it, as people do.
+/// Addresses with `secret` in all the places where people write it.
 fn places(secret: &str) -> Vec<String> {
     vec![
         format!("rtsp://admin:{secret}@10.0.0.1:554/x"),
@@ -75,7 +75,7 @@ fn places(secret: &str) -> Vec<String> {
 proptest! {
     #[test]
     fn no_secret_is_ever_shown(inner in "[A-Za-z0-9#/?<>@:&%!* ,;~-]{0,12}", tail in "[#/?@:& ]{0,2}") {
-        // Two marks, so that neither half may stay; not one that is in the rest of the line.
+        // Two markers, one in each half, that do not occur in the rest of the line: neither may survive.
         let secret = format!("QzX7{inner}W9kY{tail}");
         for text in places(&secret) {
             let address = Address::new(&text);

@@ -1,23 +1,24 @@
-//! The time of a frame: of capture (live frames), or of presentation (videos).
+//! Frame timestamps: time of capture (live frames), or of presentation (videos).
 use std::sync::OnceLock;
 use std::time::Instant;
 
 use super::wall_clock_nanos;
 use crate::frame::Timestamp;
 
-/// One moment on the monotonic clock, and the same on the wall: the wall clock is read once, so that stamps follow each
-/// other rightly even when it is set anew, or a camera is opened again.
+/// The same moment on the monotonic and the wall clock. The wall clock is read only once, so that timestamps stay in
+/// order even if it is set, or a camera is reopened.
 static START: OnceLock<(Instant, i64)> = OnceLock::new();
 
-/// Stamps of this process come after `last`, the newest of the run that goes on: a board without a battery for its clock
-/// wakes up in the past. Before any source is opened. False where the wall clock is behind, and stamps go on from `last`.
+/// Makes all timestamps of this process come after `last`, the newest of the resumed run: a board without a
+/// battery-backed clock boots in the past. Call it before any source is opened. Returns false if the wall clock is
+/// behind; timestamps then continue from `last`.
 pub fn go_on_after(last: Timestamp) -> bool {
     let least = last.0.saturating_add(1);
     let (_, begin) = *START.get_or_init(|| (Instant::now(), wall_clock_nanos().max(least)));
     begin > least
 }
 
-/// The stamp of `moment`.
+/// The timestamp of `moment`.
 pub(super) fn stamp(moment: Instant) -> Timestamp {
     let (start, wall) = *START.get_or_init(|| (Instant::now(), wall_clock_nanos()));
     let nanos = |span: std::time::Duration| i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);
@@ -27,9 +28,9 @@ pub(super) fn stamp(moment: Instant) -> Timestamp {
     }
 }
 
-/// The stamps of a video: each frame's own presentation time, minus that of the first.
+/// The timestamps of a video: the presentation time of each frame minus that of the first.
 ///
-/// Where the video names none, or one before that of the frame before, a frame follows that by the step before; such
+/// A frame without a time, or with an earlier time than the frame before, follows that frame by the previous step; such
 /// frames are counted.
 #[derive(Debug)]
 pub(super) struct FileClock {
@@ -37,21 +38,21 @@ pub(super) struct FileClock {
     start: Option<i64>,
     last: i64,
     step: i64,
-    /// Frames whose stamp is not the video's.
+    /// Number of frames whose timestamp does not come from the video.
     pub(super) untimed: u64,
 }
 
 impl FileClock {
-    /// `rate`: frames per second where the video names no time.
+    /// `rate`: frames per second where the video has no times.
     pub(super) fn new(rate: f64) -> Self {
         Self { start: None, last: 0, step: (1e9 / rate).round() as i64, untimed: 0 }
     }
 
-    /// The stamp of the frame at position `index`, the next one; `time`: its presentation time in nanoseconds.
+    /// The timestamp of the next frame, at position `index`; `time`: its presentation time in nanoseconds.
     pub(super) fn stamp(&mut self, index: u64, time: Option<i64>) -> Timestamp {
         let own = match (time, self.start) {
             (Some(time), Some(start)) => Some(time.saturating_sub(start)).filter(|own| *own >= self.last),
-            // The first time of all; frames without one may have come before.
+            // The first time in the video; frames without a time may have come before.
             (Some(time), None) => {
                 let own = if index == 0 { 0 } else { self.last.saturating_add(self.step) };
                 self.start = Some(time.saturating_sub(own));

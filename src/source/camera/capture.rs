@@ -1,4 +1,4 @@
-//! The thread that owns a camera: opens it, asks for a format, and puts each raw frame into the mailbox.
+//! The thread that owns a camera: opens it, negotiates a format, and puts each raw frame into the latest slot.
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,22 +13,22 @@ use super::stream::CaptureStream;
 use crate::error::{Error, Result};
 use crate::source::latest_slot::LatestSlot;
 
-/// How long to wait for a frame before looking whether anybody still takes them.
+/// Maximum wait for a frame before checking whether anybody still takes frames.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// A frame as the camera gave it.
+/// A frame as the camera delivered it.
 #[derive(Debug, Default)]
 pub(super) struct Raw {
     pub(super) bytes: Vec<u8>,
-    /// Counted from the opening, with those that the driver had no buffer for.
+    /// Frame number since the camera was opened, including frames that the driver had no buffer for.
     pub(super) number: u64,
-    /// Frames so far that the driver had no buffer for, or called damaged.
+    /// Frames so far that the driver had no buffer for or marked as damaged.
     pub(super) lost: u64,
     pub(super) damaged: u64,
     pub(super) at: Option<Instant>,
 }
 
-/// What was opened.
+/// An opened camera: its device, identity and frame layout.
 #[derive(Debug, Clone)]
 pub(super) struct Opened {
     pub(super) device: PathBuf,
@@ -36,15 +36,15 @@ pub(super) struct Opened {
     pub(super) layout: PixelLayout,
 }
 
-/// The thread's work: says on `ready` what the camera granted (or why it did not open), then captures until the camera
-/// fails or nobody takes frames any more.
+/// The body of the thread: reports on `ready` what the camera granted (or why it did not open), then captures until the
+/// camera fails or nobody takes frames any more.
 pub(super) fn capture(
     device: &Path,
     wish: &RequestedMode,
     mailbox: Arc<LatestSlot<Raw>>,
     ready: &Sender<Result<Opened>>,
 ) {
-    // Whatever ends this thread, the taker must learn that nothing more comes.
+    // However this thread ends, the receiver must learn that no more frames come.
     let closer = Closer(mailbox);
     let (mut stream, layout) = match open(device, wish) {
         Ok((stream, opened)) => {
@@ -67,7 +67,7 @@ pub(super) fn capture(
             Ok(None) => continue,
             Err(error) => return closer.0.close(&error.to_string()),
         };
-        // Drivers without a count leave it 0, and then nothing is known to be lost.
+        // Drivers that do not count leave it 0; then lost frames are unknown.
         let gap = sequence.map_or(0, |last: u32| u64::from(came.sequence.wrapping_sub(last).saturating_sub(1)));
         let gap = if gap < u64::from(u32::MAX / 2) { gap } else { 0 };
         sequence = Some(came.sequence);
@@ -95,7 +95,7 @@ impl Drop for Closer {
     }
 }
 
-/// Lists what the camera offers, asks for exactly what was chosen of it and starts the stream.
+/// Lists the modes of the camera, requests exactly the chosen one, and starts the stream.
 fn open(device: &Path, wish: &RequestedMode) -> Result<(CaptureStream, Opened)> {
     let file = device::open(device)?;
     let failed = |e: std::io::Error| Error::io("cannot ask the camera", device, e);

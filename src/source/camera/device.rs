@@ -1,4 +1,5 @@
-//! The device file of a camera: is it there, may we, who else has it, and what to do if not. Starts no capture.
+//! Checks the device file of a camera: does it exist, is access allowed, does another program use it, and what to do if
+//! so. Starts no capture.
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -7,16 +8,16 @@ use std::path::Path;
 use super::discovery;
 use crate::error::{Error, Result};
 
-/// A look at the device file `device` (`/dev/videoN`, or a link to it).
+/// Checks the device file `device` (`/dev/videoN`, or a link to it).
 /// # Errors
-/// Work: nothing there, no camera, no permission, in use; the message says what to do.
+/// A runtime error: nothing there, not a camera, no permission, or in use; the message says what to do.
 pub fn check(device: &Path) -> Result<()> {
     open(device).map(drop)
 }
 
 /// Opens the device file for capture.
 /// # Errors
-/// As [`check`].
+/// Those of [`check`].
 pub(super) fn open(device: &Path) -> Result<File> {
     let shown = device.display();
     let metadata = match fs::metadata(device) {
@@ -67,7 +68,7 @@ fn denied(device: &Path, group: u32) -> Error {
     ))
 }
 
-/// The error for a camera that another program holds; says which, where `/proc` tells.
+/// The error for a camera in use; names the other program if `/proc` shows it.
 pub(super) fn busy(device: &Path) -> Error {
     let holders = holders(device, Path::new("/proc"));
     let device = device.display();
@@ -79,7 +80,7 @@ pub(super) fn busy(device: &Path) -> Error {
     Error::runtime(format!("the camera {device} is in use by {who}; end that, or name another camera"))
 }
 
-/// `name (process 123)` of every other process that has `device` open, as far as this user may see.
+/// `name (process 123)` for every other process that has `device` open, as far as this user may see.
 fn holders(device: &Path, proc: &Path) -> Vec<String> {
     let Ok(real) = fs::canonicalize(device) else { return Vec::new() };
     let own = std::process::id();
@@ -98,13 +99,13 @@ fn holders(device: &Path, proc: &Path) -> Vec<String> {
     found.iter().map(told).collect()
 }
 
-/// Name of group `number` in text like /etc/group.
+/// The name of group `number` in text in the format of /etc/group.
 fn group_name(text: &str, number: u32) -> Option<String> {
     let line = text.lines().find(|line| line.split(':').nth(2).and_then(|n| n.parse().ok()) == Some(number))?;
     line.split(':').next().map(str::to_string)
 }
 
-/// The cameras that are there, in words.
+/// A list of the available cameras, for messages.
 fn others() -> String {
     let mut names: Vec<String> = fs::read_dir("/dev")
         .into_iter()

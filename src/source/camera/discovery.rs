@@ -1,4 +1,4 @@
-//! Which device a camera is, now and after it came back under another number.
+//! Finds the device of a camera, also after it came back under another number.
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -8,30 +8,30 @@ use super::v4l2_sys::{self, IoctlDirection, ask};
 use crate::error::{Error, Result};
 use crate::source::uri::CameraSelector;
 
-/// What the kernel says of one video device.
+/// What identifies a video device to the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Identity {
     /// The camera's name.
     pub(super) card: String,
     /// Where it is plugged in.
     pub(super) bus: String,
-    /// Which of its devices: cameras have several, for other streams and for metadata.
+    /// Number of the device within the camera: cameras have several, for other streams and for metadata.
     pub(super) index: u32,
 }
 
-/// A video device that frames can be captured from.
+/// A video device that can capture frames.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     pub(super) path: PathBuf,
     pub(super) identity: Identity,
 }
 
-/// Opens a device without waiting, and without leaving it open in child processes.
+/// Opens a device without blocking; child processes do not inherit it.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
-/// What the device `file`, opened at `path`, is; `None` where it captures no video.
+/// Identifies the device `file`, opened at `path`; `None` if it does not capture video.
 pub(super) fn identify(path: &Path, file: &File) -> io::Result<Option<Identity>> {
     let mut told = v4l2_sys::Capability::default();
     ask(file, IoctlDirection::Query, &mut told)?;
@@ -46,7 +46,7 @@ pub(super) fn identify(path: &Path, file: &File) -> io::Result<Option<Identity>>
     Ok(Some(Identity { card: v4l2_sys::text(&told.card), bus: v4l2_sys::text(&told.bus), index }))
 }
 
-/// Only several planes a frame, which is not read here.
+/// The device only delivers multi-planar frames, which are not supported.
 pub(super) fn several_planes(file: &File) -> bool {
     let mut told = v4l2_sys::Capability::default();
     ask(file, IoctlDirection::Query, &mut told).is_ok() && told.device_caps & v4l2_sys::CAP_VIDEO_CAPTURE_MPLANE != 0
@@ -55,7 +55,7 @@ pub(super) fn several_planes(file: &File) -> bool {
 /// The kernel's list of video devices.
 const CLASS: &str = "/sys/class/video4linux";
 
-/// Every device that captures and may be opened, by number.
+/// All capture devices that may be opened, by number.
 pub(super) fn nodes() -> Vec<Node> {
     let entries = fs::read_dir(CLASS).into_iter().flatten().flatten();
     let mut numbers: Vec<u32> =
@@ -69,9 +69,9 @@ pub(super) fn nodes() -> Vec<Node> {
     numbers.iter().filter_map(node).collect()
 }
 
-/// The device that was asked for.
+/// The device that the user selected.
 /// # Errors
-/// Work: none has that name or place, or several have that name.
+/// A runtime error: no camera has that name or location, or several have that name.
 pub(super) fn wanted(asked: &CameraSelector, nodes: impl FnOnce() -> Vec<Node>) -> Result<PathBuf> {
     let matches = |identity: &Identity| match asked {
         CameraSelector::Name(name) => identity.card == *name,
@@ -84,7 +84,7 @@ pub(super) fn wanted(asked: &CameraSelector, nodes: impl FnOnce() -> Vec<Node>) 
     let nodes = nodes();
     let found: Vec<&Node> = nodes.iter().filter(|node| matches(&node.identity)).collect();
     match found.first() {
-        // Of the devices of one camera the first is the one that everybody uses.
+        // Of the devices of one camera, the first is the one that everybody uses.
         Some(first) if found.iter().all(|node| node.identity.bus == first.identity.bus) => Ok(first.path.clone()),
         Some(_) => Err(Error::runtime(format!(
             "{} cameras are called by {asked}; name one by its place: {}",
@@ -95,7 +95,7 @@ pub(super) fn wanted(asked: &CameraSelector, nodes: impl FnOnce() -> Vec<Node>) 
     }
 }
 
-/// The cameras that are there, in words.
+/// A list of the available cameras, for messages.
 fn list(nodes: &[Node]) -> String {
     let told = |node: &Node| {
         let Node { path, identity: Identity { card, bus, .. } } = node;
@@ -107,8 +107,8 @@ fn list(nodes: &[Node]) -> String {
     format!("found: {}", nodes.iter().map(told).collect::<Vec<_>>().join(", "))
 }
 
-/// Where the camera that was `known` is now: in its place, whatever the number; else where a camera of that name is the
-/// only one (plugged in elsewhere).
+/// Where the camera `known` is now: at the same location, whatever its number; otherwise the only camera with that name
+/// (plugged in elsewhere).
 pub(super) fn again(known: &Identity, nodes: &[Node]) -> Option<PathBuf> {
     if let Some(node) = nodes.iter().find(|node| node.identity == *known) {
         return Some(node.path.clone());

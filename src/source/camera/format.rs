@@ -1,4 +1,4 @@
-//! Pixel formats of cameras, and how each becomes RGB.
+//! Pixel formats of cameras, and their conversion to RGB.
 use crate::config::CameraPixels;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
@@ -6,7 +6,7 @@ use crate::source::frame_bytes;
 use crate::source::image_decode;
 use crate::source::yuv::{self, write_two};
 
-/// A pixel format that can be read here, in order of preference where size and rate are the same.
+/// The supported pixel formats, in order of preference at equal size and rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Pixels {
     Rgb,
@@ -20,7 +20,7 @@ pub(super) enum Pixels {
 impl Pixels {
     const ALL: [Pixels; 6] = [Pixels::Rgb, Pixels::Bgr, Pixels::Nv12, Pixels::Yuyv, Pixels::Mjpeg, Pixels::Grey];
 
-    /// The kernel's code for it.
+    /// The kernel's code of the format.
     pub(super) fn fourcc(self) -> [u8; 4] {
         *match self {
             Pixels::Rgb => b"RGB3",
@@ -37,7 +37,7 @@ impl Pixels {
         Self::ALL.into_iter().find(|pixels| pixels.fourcc() == fourcc)
     }
 
-    /// What it is called in messages.
+    /// The name of the format in messages.
     pub(super) fn name(self) -> &'static str {
         match self {
             Pixels::Rgb => "RGB",
@@ -49,7 +49,7 @@ impl Pixels {
         }
     }
 
-    /// The one that `source.camera_pixels` asks for; `None`: any.
+    /// The format that `source.camera_pixels` selects; `None`: any.
     pub(super) fn asked(key: CameraPixels) -> Option<Pixels> {
         match key {
             CameraPixels::Auto => None,
@@ -63,7 +63,7 @@ impl Pixels {
     }
 }
 
-/// How the pixels of a frame lie in a buffer.
+/// The memory layout of a frame in a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PixelLayout {
     pixels: Pixels,
@@ -74,13 +74,13 @@ pub(super) struct PixelLayout {
 }
 
 impl PixelLayout {
-    /// Of frames whose rows lie `stride` bytes apart; 0: close together.
+    /// The layout of frames whose rows are `stride` bytes apart; 0: without padding.
     /// # Errors
-    /// Work: no size that a frame can have.
+    /// A runtime error: not a possible frame size.
     pub(super) fn new(pixels: Pixels, width: u32, height: u32, stride: u32) -> Result<Self> {
         frame_bytes(width, height)?;
         let mut layout = Self { pixels, width: width as usize, height: height as usize, stride: 0 };
-        // A stride shorter than a row, or longer than any padding, is a driver's mistake.
+        // A stride shorter than a row, or longer than any reasonable padding, is a driver bug.
         let least = layout.row();
         let stride = stride as usize;
         layout.stride = if stride > least && stride <= 2 * least + 4096 { stride } else { least };
@@ -91,7 +91,7 @@ impl PixelLayout {
     fn row(&self) -> usize {
         match self.pixels {
             Pixels::Rgb | Pixels::Bgr => self.width * 3,
-            // A row of luma must have room for one of chroma, whose pixels two share.
+            // A row of luma needs room for a row of chroma, which two pixels share.
             Pixels::Nv12 => self.width,
             Pixels::Yuyv => self.width.div_ceil(2) * 4,
             Pixels::Grey => self.width,
@@ -99,7 +99,7 @@ impl PixelLayout {
         }
     }
 
-    /// Bytes of one picture, without the padding of its last row; `None` where it varies (JPEG).
+    /// Bytes of one image, without the padding of its last row; `None` if it varies (JPEG).
     fn length(&self) -> Option<usize> {
         let (height, stride) = (self.height, self.stride);
         match self.pixels {
@@ -112,21 +112,21 @@ impl PixelLayout {
         }
     }
 
-    /// The bytes of `buffer` that belong to the picture: cameras hand over buffers that are longer.
+    /// The bytes of `buffer` that belong to the image: cameras may deliver longer buffers.
     pub(super) fn trim<'a>(&self, buffer: &'a [u8]) -> &'a [u8] {
         let length = self.length().or_else(|| image_decode::jpeg_end(buffer));
         length.and_then(|length| buffer.get(..length)).unwrap_or(buffer)
     }
 
-    /// Turns one trimmed buffer into RGB.
+    /// Converts one trimmed buffer to RGB.
     /// # Errors
-    /// Work: too short, or a JPEG that cannot be decoded or has another size.
+    /// A runtime error: the buffer is too short, or the JPEG cannot be decoded or has another size.
     pub(super) fn to_rgb(self, buffer: &[u8], frame: &mut Frame) -> Result<()> {
         let (width, height, stride) = (self.width, self.height, self.stride);
         let Some(wanted) = self.length() else {
             image_decode::decode(buffer, frame)?;
             let found = (frame.width as usize, frame.height as usize);
-            // EXIF may have turned it.
+            // The EXIF orientation may have rotated it.
             if found != (width, height) && found != (height, width) {
                 return Err(Error::runtime(format!(
                     "a JPEG of {}x{} where {width}x{height} was set",

@@ -1,4 +1,4 @@
-//! What of this module reads bytes of others, for [`crate::fuzzing`].
+//! Entry points of this module that parse untrusted bytes, for [`crate::fuzzing`].
 use super::format::{PixelLayout, Pixels};
 use crate::frame::Frame;
 

@@ -1,4 +1,4 @@
-//! `v4l2:`: a live camera. Its thread keeps the newest raw frame; only frames that are taken are decoded.
+//! `v4l2:`: a live camera. Its thread keeps only the newest raw frame; only frames that are taken get decoded.
 mod v4l2_sys;
 mod capture;
 mod device;
@@ -26,12 +26,12 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 
-/// Corrupt frames that are named one by one; the rest is only counted.
+/// Number of corrupt frames that are logged one by one; the rest are only counted.
 const NAMED: u64 = 5;
-/// How long the capture thread may take to close the camera; it looks up every 50 ms.
+/// How long the capture thread may take to close the camera; it checks every 50 ms.
 const CLOSING: Duration = Duration::from_millis(500);
 
-/// Opens one camera again and again, wherever it went.
+/// Opens one camera again and again, wherever it reappears.
 #[derive(Debug)]
 pub struct CameraOpener {
     wanted: CameraSelector,
@@ -40,14 +40,14 @@ pub struct CameraOpener {
 }
 
 impl CameraOpener {
-    /// Of the camera that is `wanted`.
+    /// Creates an opener for the camera `wanted`.
     pub fn new(wanted: CameraSelector, config: &config::Source) -> Self {
         Self { wanted, config: config.clone(), known: None }
     }
 
-    /// Opens the camera: the first time where it was asked for, later where it is now.
+    /// Opens the camera: the first time as selected, later wherever it is now.
     /// # Errors
-    /// As [`LiveCamera::open`]; and it is not there.
+    /// Those of [`LiveCamera::open`]; or the camera is not there.
     pub fn open(&mut self) -> Result<LiveCamera> {
         let path = self.place()?;
         let (camera, identity) = LiveCamera::open_known(&path, &self.config)?;
@@ -79,15 +79,16 @@ pub struct LiveCamera {
     thread: Option<JoinHandle<()>>,
     raw: Raw,
     stall: Duration,
-    /// When the last frame was decoded (at first: when it was opened).
+    /// When the last frame was decoded (initially: when the camera was opened).
     last_good: Instant,
     counts: SourceCounts,
 }
 
 impl LiveCamera {
-    /// Opens `device` in the format that `config` asks for and starts to capture.
+    /// Opens `device` in the format that `config` selects, and starts to capture.
     /// # Errors
-    /// Work: no such camera, no permission, in use, format not offered, or no answer within `source.stall_secs`.
+    /// A runtime error: no such camera, no permission, in use, format not supported, or no answer within
+    /// `source.stall_secs`.
     pub fn open(device: &Path, config: &config::Source) -> Result<Self> {
         Self::open_known(device, config).map(|(camera, _)| camera)
     }
@@ -205,8 +206,8 @@ impl Source for LiveCamera {
 }
 
 impl Drop for LiveCamera {
-    /// Waits for the thread to close the camera, so that it can be opened again at once; a driver that does not answer
-    /// is left behind.
+    /// Waits for the thread to close the camera, so that it can be reopened at once; abandons a driver that does not
+    /// answer.
     fn drop(&mut self) {
         self.mailbox.abandon();
         let Some(thread) = self.thread.take() else { return };
@@ -217,9 +218,9 @@ impl Drop for LiveCamera {
     }
 }
 
-/// The camera at `device` in a line: where it is plugged in and what it offers.
+/// Describes the camera at `device` in one line: where it is plugged in, and its modes.
 /// # Errors
-/// As [`check`]; and it offers nothing that can be read here.
+/// Those of [`check`]; or the camera has no supported mode.
 pub fn describe(device: &Path, config: &config::Source) -> Result<String> {
     let file = device::open(device)?;
     let wish = RequestedMode::new(config);

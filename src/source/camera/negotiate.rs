@@ -1,4 +1,4 @@
-//! What a camera offers, which of it to ask for, and what it granted.
+//! Which modes a camera supports, which one to request, and which one it granted.
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -11,12 +11,12 @@ use crate::source::frame_bytes;
 
 /// No driver lists more sizes or rates than this.
 const MOST: u32 = 512;
-/// Offers that a message names.
+/// Maximum number of modes that a message lists.
 const NAMED: usize = 8;
-/// Rates that differ by no more than this share are the same: 29.97 is 30.
+/// Rates that differ by at most this fraction are the same: 29.97 is 30.
 const SAME_RATE: f64 = 0.005;
 
-/// Frames in a time: `frames / secs` frames per second.
+/// A frame rate: `frames / secs` frames per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rate {
     pub(super) frames: u32,
@@ -28,13 +28,13 @@ impl Rate {
         f64::from(self.frames) / f64::from(self.secs.max(1))
     }
 
-    /// It counts as `rate` frames per second.
+    /// True if it counts as `rate` frames per second.
     pub(super) fn same(self, rate: f64) -> bool {
         (self.per_sec() / rate - 1.0).abs() <= SAME_RATE
     }
 }
 
-/// Something that a camera offers or granted. `rate`: `None` where the camera does not say.
+/// A mode that a camera supports or granted. `rate`: `None` if the camera does not report it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SupportedMode {
     pub(super) pixels: Pixels,
@@ -53,15 +53,15 @@ impl std::fmt::Display for SupportedMode {
     }
 }
 
-/// What is asked of a camera.
+/// The mode that the configuration requests.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct RequestedMode {
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) rate: f64,
-    /// `None`: whichever costs least to decode.
+    /// `None`: whichever is cheapest to decode.
     pub(super) pixels: Option<Pixels>,
-    /// Take the nearest where this is not offered.
+    /// Use the nearest mode if this one is not supported.
     pub(super) nearest: bool,
 }
 
@@ -84,7 +84,7 @@ impl std::fmt::Display for RequestedMode {
     }
 }
 
-/// All that a camera offers and that can be read here, and the formats that cannot.
+/// All usable modes of a camera, and the names of the formats that cannot be read.
 #[derive(Debug, Default)]
 pub(super) struct SupportedModes {
     pub(super) usable: Vec<SupportedMode>,
@@ -92,7 +92,7 @@ pub(super) struct SupportedModes {
 }
 
 impl SupportedModes {
-    /// Asks the driver. Ranges of sizes and rates are offered as their value nearest to `wish`.
+    /// Asks the driver. A range of sizes or rates is represented by its value nearest to `wish`.
     pub(super) fn list(device: &File, wish: &RequestedMode) -> Self {
         let mut all = Self::default();
         let formats = (0..MOST).map_while(|index| {
@@ -113,10 +113,10 @@ impl SupportedModes {
         all
     }
 
-    /// What to ask for: exactly the wish, or the nearest where that is asked for. Of several that are equally good the one
-    /// that costs least to decode; colour before grey.
+    /// The mode to request: exactly the wish, or the nearest if that is allowed. Among equally good modes, colour wins
+    /// over grey, then the cheapest to decode.
     /// # Errors
-    /// Work: nothing is offered that can be read, or not the wish; the message lists what is.
+    /// A runtime error: no usable mode, or not the wish; the message lists the modes.
     pub(super) fn choose(&self, shown: &Path, wish: &RequestedMode) -> Result<SupportedMode> {
         let pixels = |offer: &&SupportedMode| wish.pixels.is_none_or(|wanted| wanted == offer.pixels);
         let exact = self.usable.iter().filter(pixels).filter(|offer| offer.meets(wish));
@@ -166,7 +166,7 @@ impl SupportedModes {
     }
 }
 
-/// Raw formats of sensors: `BA81`, `RG10`, `GB12` and so on; packed `pBAA`, `pgCC`, compressed `aRA8`.
+/// Raw sensor formats: `BA81`, `RG10`, `GB12` and so on; packed `pBAA`, `pgCC`, compressed `aRA8`.
 fn bayer(fourcc: &str) -> bool {
     let packed = matches!(fourcc.as_bytes(), [b'p' | b'a' | b'b', b'B' | b'G' | b'g' | b'R', b'A' | b'C' | b'E', _]);
     let plain = ["BA", "BG", "GB", "GR", "RG", "BY"].iter().any(|start| fourcc.starts_with(start));
@@ -179,8 +179,8 @@ impl SupportedMode {
         (self.width, self.height) == (wish.width, wish.height) && rate
     }
 
-    /// Colour before grey, then the nearest size (sum of both differences), then the nearest rate, then the format that
-    /// costs least to decode.
+    /// Sort key: colour before grey, then the nearest size (sum of both differences), then the nearest rate, then the
+    /// format that is cheapest to decode.
     fn distance(&self, wish: &RequestedMode) -> (bool, u64, f64, Pixels) {
         let size = u64::from(self.width.abs_diff(wish.width)) + u64::from(self.height.abs_diff(wish.height));
         let rate = self.rate.map_or(0.0, |rate| (rate.per_sec() - wish.rate).abs());
@@ -202,7 +202,7 @@ fn sizes(device: &File, fourcc: [u8; 4], wish: &RequestedMode) -> Vec<(u32, u32)
         }
     };
     let sizes: Vec<(u32, u32)> = listed.map(size).collect();
-    // A driver that lists none is asked for the wish and says what it grants.
+    // If a driver lists no sizes, we request the wish and see what it grants.
     if sizes.is_empty() { vec![(wish.width, wish.height)] } else { sizes }
 }
 
@@ -227,7 +227,7 @@ fn rates(device: &File, fourcc: [u8; 4], width: u32, height: u32, wish: &Request
         rates.push(Some(if listed.kind == DISCRETE {
             rate(v[0], v[1])
         } else {
-            // From the shortest interval to the longest; where the wish lies between, it is offered.
+            // From the shortest interval to the longest; a wish in between is a supported rate.
             let (fast, slow) = (rate(v[0], v[1]), rate(v[2], v[3]));
             if wish.rate > fast.per_sec() {
                 fast
@@ -242,9 +242,10 @@ fn rates(device: &File, fourcc: [u8; 4], width: u32, height: u32, wish: &Request
     if rates.is_empty() { vec![None] } else { rates }
 }
 
-/// Sets `offer` on the device, whatever it was left in; what it granted, with the layout of its frames.
+/// Sets the mode `offer` on the device, whatever its previous state. Returns the granted mode with the layout of its
+/// frames.
 /// # Errors
-/// The driver refuses; Work: it granted something else.
+/// The driver refuses; or a runtime error: it granted another mode.
 pub(super) fn set(device: &File, shown: &Path, offer: SupportedMode) -> Result<(SupportedMode, PixelLayout)> {
     let refused = |error: io::Error| {
         if error.kind() == io::ErrorKind::ResourceBusy {
@@ -258,7 +259,7 @@ pub(super) fn set(device: &File, shown: &Path, offer: SupportedMode) -> Result<(
         width: offer.width,
         height: offer.height,
         fourcc: offer.pixels.fourcc(),
-        // Any order of fields that the driver likes.
+        // Let the driver choose the field order.
         field: 0,
         ..Default::default()
     };
@@ -277,7 +278,7 @@ pub(super) fn set(device: &File, shown: &Path, offer: SupportedMode) -> Result<(
     }
     let interval = offer.rate.map_or([0, 0], |rate| [rate.secs, rate.frames]);
     let mut parameters = v4l2_sys::Parameters { kind: v4l2_sys::CAPTURE, interval, ..Default::default() };
-    // A driver without a choice of rates refuses the question.
+    // A driver with a fixed rate rejects this query.
     if ask(device, IoctlDirection::Query, &mut parameters).is_ok() {
         let [secs, frames] = parameters.interval;
         granted.rate = Some(Rate { frames, secs }).filter(|rate| rate.frames > 0 && rate.secs > 0);

@@ -53,7 +53,7 @@ fn a_sensor_with_bayer_frames_only_is_sent_elsewhere() {
         let error = choice(&raw, &wish(640, 480, 30.0, true)).unwrap_err().chain();
         assert!(error.contains("raw Bayer frames only") && error.contains("use csi://0"), "{fourcc}: {error}");
     }
-    // Beside formats that can be read they do not matter.
+    // They do not matter when there are also usable formats.
     let mixed = SupportedModes { others: vec!["RG10".into()], ..offers() };
     assert!(choice(&mixed, &wish(640, 480, 30.0, false)).is_ok());
     let strange = SupportedModes { usable: Vec::new(), others: vec!["HEVC".into()] };

@@ -12,24 +12,24 @@ use super::v4l2_sys::{self, IoctlDirection, ask};
 
 /// Buffers requested from the driver: it fills some while one is copied.
 const BUFFERS: u32 = 4;
-/// Older timestamps of a driver are ignored.
+/// Older driver timestamps are ignored.
 const OLDEST: Duration = Duration::from_secs(60);
 
-/// An open camera that captures. Dropping it stops the capture and closes the device.
+/// An open, capturing camera. Dropping it stops the capture and closes the device.
 pub(super) struct CaptureStream {
     /// The driver's buffers, mapped into our memory.
     buffers: Vec<MmapRaw>,
     device: File,
 }
 
-/// What the driver says about a frame.
+/// Metadata of a frame from the driver.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FrameMeta {
-    /// The driver's count of frames, including those that it had no buffer for.
+    /// The driver's frame count, including frames that it had no buffer for.
     pub(super) sequence: u32,
-    /// The driver says that the content is damaged.
+    /// The driver marked the content as damaged.
     pub(super) damaged: bool,
-    /// When it was captured.
+    /// Capture time.
     pub(super) at: Instant,
 }
 
@@ -54,7 +54,7 @@ impl CaptureStream {
         Ok(stream)
     }
 
-    /// Copies the next frame into `bytes`, waiting for it at most `wait`; `None` where none came.
+    /// Copies the next frame into `bytes`, waiting at most `wait`; `None` if no frame came.
     ///
     /// # Errors
     /// The driver reports that the camera is gone or broken.
@@ -70,7 +70,7 @@ impl CaptureStream {
         let mut buffer = described(0);
         match ask(&self.device, IoctlDirection::Dequeue, &mut buffer) {
             Ok(()) => {}
-            // Woken by an error that nothing names: waiting again would spin.
+            // Woken by an error without a name: waiting again would spin.
             Err(e) if e.kind() == io::ErrorKind::WouldBlock && !readable => {
                 return Err(io::Error::other("the driver reports an error of the stream"));
             }
@@ -80,7 +80,7 @@ impl CaptureStream {
         let now = Instant::now();
         bytes.clear();
         if let Some(mapped) = self.buffers.get(buffer.index as usize) {
-            // Some drivers leave it 0 and mean all.
+            // Some drivers leave it 0 and mean the whole buffer.
             let used = if buffer.bytes_used == 0 { mapped.len() } else { buffer.bytes_used as usize };
             // SAFETY: the mapping is `len` bytes long and lives as long as `self`; the driver does not write into a buffer
             // that it has handed out.
@@ -113,7 +113,7 @@ fn map(device: &File, buffer: &v4l2_sys::Buffer) -> io::Result<MmapRaw> {
     MmapOptions::new().offset(buffer.offset.into()).len(buffer.length as usize).map_raw_read_only(device)
 }
 
-/// The driver's timestamp as an [`Instant`] if it is of the monotonic clock and plausible, otherwise `now`.
+/// The driver's timestamp as an [`Instant`] if it uses the monotonic clock and is plausible, otherwise `now`.
 fn captured_at(buffer: &v4l2_sys::Buffer, now: Instant) -> Instant {
     if buffer.flags & v4l2_sys::BUFFER_TIMESTAMP_MASK != v4l2_sys::BUFFER_TIMESTAMP_MONOTONIC {
         return now;
@@ -121,7 +121,7 @@ fn captured_at(buffer: &v4l2_sys::Buffer, now: Instant) -> Instant {
     let clock = clock_gettime(ClockId::Monotonic);
     let nanos = |secs: i64, nanos: i64| i128::from(secs) * 1_000_000_000 + i128::from(nanos);
     let age = nanos(clock.tv_sec, clock.tv_nsec) - nanos(buffer.secs, buffer.micros.saturating_mul(1000));
-    // A timestamp in the future (the end of an exposure still going on) counts as now.
+    // A timestamp in the future (the end of an exposure still in progress) counts as now.
     let age = u64::try_from(age.max(0)).map_or(Duration::MAX, Duration::from_nanos);
     if age > OLDEST { now } else { now.checked_sub(age).unwrap_or(now) }
 }

@@ -1,4 +1,4 @@
-//! Everything of a camera that needs no camera: formats, choice, the newest frame, stalls.
+//! Everything about cameras that needs no camera: formats, negotiation, the newest frame, stalls.
 #![allow(clippy::unwrap_used, reason = "tests")]
 use super::format::Pixels;
 use super::*;
@@ -10,7 +10,7 @@ fn offer(pixels: Pixels, width: u32, height: u32, stride: u32) -> PixelLayout {
     PixelLayout::new(pixels, width, height, stride).unwrap()
 }
 
-/// BT.601, limited range, in floating point.
+/// BT.601 with limited range, in floating point.
 fn exact(y: u8, u: u8, v: u8) -> [f64; 3] {
     let y = 255.0 / 219.0 * (f64::from(y) - 16.0);
     let (u, v) = ((f64::from(u) - 128.0) * 255.0 / 224.0, (f64::from(v) - 128.0) * 255.0 / 224.0);
@@ -91,7 +91,7 @@ fn other_formats_and_short_buffers() {
         assert!(offer(pixels, 3, 3, 0).to_rgb(&[0; 8], &mut frame).is_err(), "{pixels:?}");
     }
     assert!(PixelLayout::new(Pixels::Rgb, 0, 3, 0).is_err());
-    // Rows that lie further apart than they are long.
+    // Rows with padding.
     offer(Pixels::Rgb, 1, 2, 8).to_rgb(&[1, 2, 3, 0, 0, 0, 0, 0, 4, 5, 6], &mut frame).unwrap();
     assert_eq!(frame.pixels, [1, 2, 3, 4, 5, 6]);
     offer(Pixels::Grey, 2, 2, 3).to_rgb(&[1, 2, 0, 3, 4], &mut frame).unwrap();

@@ -1,9 +1,9 @@
 //! The part of the kernel's V4L2 interface (`linux/videodev2.h`) that capture needs, for 64-bit Linux.
 //!
-//! Written out here, with all unsafe code of cameras in this file and in `stream.rs`, because no library carries what a
-//! camera on a pole needs: nokhwa blocks for ever when a camera stalls, cannot open one that was left in a format that it
-//! does not know, and rounds 29.97 away; the v4l crate under it leaks its file descriptor into child processes, panics
-//! while closing a broken device, and needs libclang at build time.
+//! The interface is written out here, and all unsafe camera code is in this file and `stream.rs`, because no library is
+//! reliable enough for an unattended camera: nokhwa blocks forever when a camera stalls, cannot open a camera that was
+//! left in a format that it does not know, and rounds 29.97; the v4l crate below it leaks its file descriptor into
+//! child processes, panics while closing a broken device, and needs libclang at build time.
 use std::ffi::c_void;
 use std::fs::File;
 use std::io;
@@ -15,11 +15,11 @@ pub(super) const CAP_VIDEO_CAPTURE: u32 = 0x1;
 pub(super) const CAP_VIDEO_CAPTURE_MPLANE: u32 = 0x1000;
 pub(super) const CAP_STREAMING: u32 = 0x0400_0000;
 pub(super) const CAP_DEVICE_CAPS: u32 = 0x8000_0000;
-/// The buffer's content is damaged.
+/// The content of the buffer is damaged.
 pub(super) const BUFFER_ERROR: u32 = 0x40;
 pub(super) const BUFFER_TIMESTAMP_MASK: u32 = 0xe000;
 pub(super) const BUFFER_TIMESTAMP_MONOTONIC: u32 = 0x2000;
-/// Sizes and intervals: one value; everything else is a range.
+/// A single size or interval; everything else is a range.
 pub(super) const DISCRETE: u32 = 1;
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -46,7 +46,7 @@ pub(super) struct FormatDescription {
     pub(super) reserved: [u32; 3],
 }
 
-/// A size: `[width, height]`, or `[least width, most, step, least height, most, step]`.
+/// A size: `[width, height]`, or `[min width, max, step, min height, max, step]`.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]
 pub(super) struct FrameSize {
@@ -93,7 +93,7 @@ pub(super) struct Parameters {
     pub(super) kind: u32,
     pub(super) capability: u32,
     pub(super) mode: u32,
-    /// Seconds from frame to frame: numerator, denominator.
+    /// Seconds between frames: numerator, denominator.
     pub(super) interval: [u32; 2],
     pub(super) more: [u32; 6],
     pub(super) rest: [[u32; 20]; 2],
@@ -122,20 +122,20 @@ pub(super) struct Buffer {
     pub(super) time_code: [u32; 4],
     pub(super) sequence: u32,
     pub(super) memory: u32,
-    /// Where to map it from, in the file.
+    /// Offset in the device file for mmap.
     pub(super) offset: u32,
     pub(super) offset_high: u32,
     pub(super) length: u32,
     pub(super) more: [u32; 3],
 }
 
-/// A request and the struct that belongs to it: the only pairs that [`ask`] can be called with.
+/// A request and its struct: the only pairs that [`ask`] accepts.
 pub(super) trait Request: Default {
     /// Direction (1 in, 2 out, 3 both) and number.
     const QUERY: (u32, u32);
 }
 
-/// Implements [`BoxRequest`], and holds the size that the kernel has for the struct.
+/// Implements [`Request`], and checks that the struct has the kernel's size.
 macro_rules! request {
     ($name:ident, $direction:literal, $number:literal, $size:literal) => {
         const _: () = assert!(size_of::<$name>() == $size);
@@ -154,23 +154,24 @@ request!(Parameters, 3, 22, 204);
 request!(RequestBuffers, 3, 8, 20);
 request!(Buffer, 3, 9, 88);
 
-/// Other things that are asked with the same structs.
+/// Other requests that use the same structs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum IoctlDirection {
-    /// The one of [`BoxRequest::QUERY`]: for formats and parameters that is setting them.
+    /// The request of [`Request::QUERY`]: for formats and parameters it sets them.
     Query,
     /// Hands an empty buffer to the driver.
     Queue,
-    /// Takes a filled one back.
+    /// Takes a filled buffer back.
     Dequeue,
 }
 
-/// One request to the driver of `device`; `argument` goes in and the answer comes back in it.
+/// Sends one request to the driver of `device`; `argument` is the input and receives the answer.
 pub(super) fn ask<T: Request>(device: &File, verb: IoctlDirection, argument: &mut T) -> io::Result<()> {
     let (direction, mut number) = T::QUERY;
     match verb {
         IoctlDirection::Query => {}
-        // Both exist for `Buffer` only; with another struct the size in the code makes the kernel refuse it.
+        // Both exist only for `Buffer`; with another struct the kernel rejects the request because of the size in its
+        // code.
         IoctlDirection::Queue => number = 15,
         IoctlDirection::Dequeue => number = 17,
     }
@@ -187,8 +188,8 @@ fn control<T>(device: &File, direction: u32, number: u32, argument: &mut T) -> i
     let code = direction << 30 | (size_of::<T>() as u32) << 16 | u32::from(b'V') << 8 | number;
     loop {
         let at: *mut c_void = std::ptr::from_mut(argument).cast();
-        // SAFETY: `at` points to a live value of the size that the code names, which the kernel reads and writes within;
-        // none of the structs holds a pointer. The descriptor is open as long as `device` is borrowed.
+        // SAFETY: `at` points to a live value of the size in the request code, and the kernel reads and writes only
+        // within it; none of the structs holds a pointer. The descriptor is open while `device` is borrowed.
         #[allow(unsafe_code, reason = "a driver is asked in no other way")]
         let answer = unsafe { libc::ioctl(device.as_raw_fd(), code as libc::Ioctl, at) };
         if answer >= 0 {
@@ -201,7 +202,7 @@ fn control<T>(device: &File, direction: u32, number: u32, argument: &mut T) -> i
     }
 }
 
-/// Text in a fixed field, up to its first zero byte.
+/// The text in a fixed-size field, up to its first zero byte.
 pub(super) fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(bytes.get(..end).unwrap_or_default()).trim().to_owned()

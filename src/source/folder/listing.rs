@@ -1,4 +1,4 @@
-//! Which images lie in a folder, in which order, and what is left out of it.
+//! Lists the images of a folder: which files, in which order, and what is skipped.
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,24 +12,23 @@ use crate::error::{Error, Result};
 use crate::source::image_decode::{READ, Sniffed, WAY_OUT, beginning, is_image_name};
 use crate::source::subprocess::kind;
 
-/// Folders that systems put beside pictures: thumbnails, what was deleted, what was salvaged.
+/// Folders that systems create beside images: thumbnails, deleted files, recovered files.
 const OF_SYSTEMS: &[&str] = &["@eadir", "#recycle", "$recycle.bin", "lost+found", "system volume information"];
-/// Files of systems.
+/// Files that systems create beside images.
 const FILES_OF_SYSTEMS: &[&str] = &["thumbs.db", "desktop.ini"];
 
 /// One image of a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Where it lies.
+    /// Path of the image file.
     pub path: PathBuf,
-    /// Number of its segment: each folder with images is one, in the order of the list.
+    /// Number of its segment: each folder with images is one, in list order.
     pub segment: u64,
     /// First image of a sub-folder.
     pub cut: bool,
 }
 
-/// What was found under a folder and is no image of it: how many, by reason. Counts are asked for at every frame, so a
-/// clone of it costs nothing.
+/// Counts of skipped files under a folder, by reason. They are read for every frame, so a clone is cheap.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Skipped(Option<Arc<BTreeMap<String, u64>>>);
 
@@ -38,7 +37,7 @@ impl Skipped {
         *Arc::make_mut(self.0.get_or_insert_default()).entry(reason.into()).or_default() += 1;
     }
 
-    /// What was found in another folder too.
+    /// Adds the counts of another folder.
     pub fn add(&mut self, other: &Skipped) {
         match (&mut self.0, &other.0) {
             (Some(all), Some(others)) => {
@@ -50,12 +49,12 @@ impl Skipped {
         }
     }
 
-    /// A line of a report, with the line break before it; nothing where there is nothing to report.
+    /// A line for a report, preceded by a line break; empty if nothing was skipped.
     pub fn line(&self) -> String {
         if self.is_empty() { String::new() } else { format!("\nleft out   {self}") }
     }
 
-    /// Nothing was.
+    /// True if nothing was skipped.
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
@@ -75,12 +74,12 @@ impl std::fmt::Display for Skipped {
     }
 }
 
-/// The images under `folder`: first its own, then those of each sub-folder and what is below it, and what was left out.
+/// The images under `folder`: first its own, then those of each sub-folder recursively; and what was skipped.
 ///
-/// Names go by natural order. An image is told by its content; only regular files are looked at (a link to one is one),
-/// and each real folder once. Hidden names and the folders of systems are left out.
+/// Names are in natural order. The content decides whether a file is an image; only regular files are read (also
+/// through links), and each real folder only once. Hidden names and system folders are skipped.
 /// # Errors
-/// Work: no such folder, one that cannot be listed, or no image in any of them.
+/// A runtime error: no such folder, a folder that cannot be listed, or no image at all.
 pub fn list(folder: &Path) -> Result<(Vec<Entry>, Skipped)> {
     let found = fs::metadata(folder).map_err(|e| Error::io("cannot open the folder", folder, e))?;
     if !found.is_dir() {
@@ -118,7 +117,7 @@ struct Walk {
     segments: u64,
     entries: Vec<Entry>,
     left_out: Skipped,
-    /// The first file that looks like boxes.
+    /// The first file that looks like a list of boxes.
     boxes: Option<PathBuf>,
 }
 
@@ -141,7 +140,7 @@ impl Walk {
         self.entries.extend(new.map(|(i, path)| Entry { path, segment, cut: !first && i == 0 }));
         for folder in folders {
             if let Err(error) = self.folder(&folder, false) {
-                // The others are there; this one is said.
+                // The other folders can be read; this one is logged.
                 tracing::warn!("left out: {}", error.chain());
                 self.left_out.count("folders that cannot be read");
             }
@@ -149,12 +148,12 @@ impl Walk {
         Ok(())
     }
 
-    /// An image or something else, by what is in it.
+    /// Sorts a file by its content: an image or something else.
     fn file(&mut self, path: PathBuf, images: &mut Vec<PathBuf>) {
         match Sniffed::at(&path) {
             Some(Sniffed::Picture) => images.push(path),
             Some(Sniffed::Animated(kind)) => self.left_out.count(format!("animated {kind:?} files, which are films")),
-            // One that only has the name is counted as unreadable later, not passed over here.
+            // A file with only the name of an image is counted as unreadable later, not skipped here.
             None if is_image_name(&path) => images.push(path),
             None => {
                 self.left_out.count(other(&path));
@@ -165,7 +164,7 @@ impl Walk {
         }
     }
 
-    /// Puts what lies at `path` where it belongs.
+    /// Adds the entry at `path` to the images or folders, or counts it as skipped.
     fn item(&mut self, path: PathBuf, images: &mut Vec<PathBuf>, folders: &mut Vec<PathBuf>) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
         if name.starts_with('.') {
@@ -196,7 +195,7 @@ fn other(path: &Path) -> String {
     }
 }
 
-/// Order of names: runs of digits by their number, the rest by its bytes; equal ones by all their bytes.
+/// Name order: runs of digits compare as numbers, the rest as bytes; equal names compare by all their bytes.
 pub(super) fn natural(a: &Path, b: &Path) -> Ordering {
     let (a, b) = (a.as_os_str().as_encoded_bytes(), b.as_os_str().as_encoded_bytes());
     by_number(a, b).then_with(|| a.cmp(b))
@@ -218,7 +217,7 @@ fn by_number(mut a: &[u8], mut b: &[u8]) -> Ordering {
     }
 }
 
-/// Takes the digits from the front of `text`; without leading noughts.
+/// Takes the digits from the front of `text`, without leading zeros.
 fn digits<'a>(text: &mut &'a [u8]) -> &'a [u8] {
     let end = text.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
     let (number, rest) = text.split_at(end);

@@ -1,4 +1,4 @@
-//! `dir:`: the images of a folder and its sub-folders, in name order; and an image by itself.
+//! `dir:`: the images of a folder and its sub-folders in name order, or a single image.
 mod listing;
 
 use std::path::{Path, PathBuf};
@@ -15,22 +15,23 @@ use crate::source::{Pull, Source, SourceCounts, stamp_at, unreadable};
 #[derive(Debug)]
 pub struct Folder {
     folder: PathBuf,
-    /// It was asked for by its own name: its error is that of the source.
+    /// A single image: if it cannot be read, the source fails.
     one: bool,
     entries: Vec<Entry>,
     rate: f64,
     /// Position of the next image.
     at: usize,
-    /// Segment of the last image that could be read; the first readable one of a sub-folder carries the cut.
+    /// Segment of the last readable image; the first readable image of a sub-folder carries the cut.
     last_segment: Option<u64>,
     marks_cuts: bool,
     counts: SourceCounts,
 }
 
 impl Folder {
-    /// The images under `folder` at `rate` frames per second. Unreadable ones leave a gap in positions and stamps.
+    /// Opens the images under `folder` at `rate` frames per second. Unreadable images leave a gap in positions and
+    /// timestamps.
     /// # Errors
-    /// As [`list`].
+    /// Those of [`list`].
     pub fn open(folder: &Path, rate: f64) -> Result<Self> {
         let (entries, left_out) = list(folder)?;
         let marks_cuts = entries.iter().any(|entry| entry.cut);
@@ -38,7 +39,7 @@ impl Folder {
         Ok(Self { marks_cuts, counts, ..Self::of(folder, entries, rate) })
     }
 
-    /// The image at `path`; whether it can be read is seen when it is pulled.
+    /// Opens the image at `path`; the first pull shows whether it can be read.
     pub fn one(path: &Path, rate: f64) -> Self {
         let entries = vec![Entry { path: path.into(), segment: 0, cut: false }];
         Self { one: true, ..Self::of(path, entries, rate) }
@@ -49,7 +50,7 @@ impl Folder {
         Self { folder, one: false, entries, rate, at: 0, last_segment: None, marks_cuts: false, counts }
     }
 
-    /// The path of image `at` below the folder; of one image by itself its name.
+    /// The path of image `at` relative to the folder; the file name of a single image.
     fn name(&self, at: usize) -> Arc<str> {
         let path = self.entries.get(at).map(|entry| entry.path.as_path()).unwrap_or(&self.folder);
         let below = path.strip_prefix(&self.folder).ok().filter(|below| !below.as_os_str().is_empty());
@@ -99,7 +100,7 @@ impl Source for Folder {
             }
         }
         if self.at == self.entries.len() && self.counts.unreadable > 0 {
-            // Once: the position moves past the end.
+            // Warn only once: the position moves past the end.
             self.at += 1;
             let (count, folder) = (self.counts.unreadable, self.folder.display());
             tracing::warn!("skipped in the folder {folder}: images that cannot be read ({count})");
@@ -114,7 +115,7 @@ impl Source for Folder {
                 "the folder {folder} has {found} images, too few to go on at image {index}; were some removed?"
             )));
         };
-        // A run from the start has given this segment's cut to its first readable image: is one before `index`?
+        // In a run from the start, the first readable image of this segment has the cut: is there one before `index`?
         let segment = self.entries.get(at).map(|entry| entry.segment);
         let before = self.entries.get(..at).unwrap_or_default();
         let same = before.iter().rev().take_while(|entry| Some(entry.segment) == segment);

@@ -1,4 +1,4 @@
-//! Order, cuts and unreadable images, on folders that each test makes.
+//! Order, cuts and unreadable images, in folders that each test creates.
 #![allow(clippy::unwrap_used, reason = "tests")]
 use std::fs;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::source::tests::all_frames;
 use image::{ImageBuffer, ImageFormat, Rgb};
 
-/// One image of one colour; the colour says which file a frame came from.
+/// An image of a single colour; the colour tells which file a frame came from.
 fn save(root: &Path, name: &str, width: u32, red: u8) -> PathBuf {
     let path = root.join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -20,7 +20,7 @@ fn truncate(path: &Path) {
     fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
 }
 
-/// Root images, nested sub-folders, other files, and unreadable images in the worst places.
+/// Images at the root and in nested sub-folders, other files, and unreadable images in the worst places.
 fn tree() -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     let at = root.path();
@@ -80,7 +80,7 @@ fn unreadable_images_leave_gaps_and_lose_no_cut() {
     assert_eq!((counts.frames, counts.unreadable), (7, 3));
     let left_out = serde_json::to_string(&counts).unwrap();
     assert!(left_out.contains(r#""left_out":{"files .txt":1,"hidden files or folders":1"#), "{left_out}");
-    // Twice the folder, as where cameras are joined: twice of each.
+    // The folder twice, as with two cameras: twice the counts.
     let mut twice = counts.clone();
     twice.add(&counts);
     assert_eq!(twice.left_out.to_string().matches('2').count(), 3, "{}", twice.left_out);
@@ -140,7 +140,7 @@ fn numbers_in_names_go_by_their_value_and_padded_ones_stay() {
         ["1", "01", "2", "a1b2", "a1b10", "a2", "a10", "frame1.jpg", "frame2.jpg", "frame10.jpg", "x007", "x8", "x009"];
     for (at, a) in order.iter().enumerate() {
         for (other, b) in order.iter().enumerate() {
-            // 01 and 1 are one number: their bytes decide.
+            // 01 and 1 are the same number: their bytes decide.
             let expected = if at < 2 && other < 2 { a.cmp(b) } else { at.cmp(&other) };
             assert_eq!(listing::natural(Path::new(a), Path::new(b)), expected, "{a} {b}");
         }
