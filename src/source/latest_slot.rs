@@ -1,8 +1,8 @@
-//! A box with room for one thing, between two threads: a newer one replaces what nobody took.
+//! A slot for one item between two threads: a newer item replaces one that nobody took.
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// The box. Things are swapped in and out, so that their buffers go round and nothing is allocated.
+/// The slot. Items are swapped in and out, so their buffers are reused and nothing is allocated.
 #[derive(Debug)]
 pub(super) struct LatestSlot<T> {
     slot: Mutex<Slot<T>>,
@@ -14,20 +14,20 @@ struct Slot<T> {
     content: T,
     full: bool,
     dropped: u64,
-    /// Why nothing more will come.
+    /// Why no more items will come.
     closed: Option<String>,
-    /// The taker is gone.
+    /// The receiver is gone.
     abandoned: bool,
 }
 
-/// What [`LatestSlot::take`] found.
+/// The result of [`LatestSlot::take`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Taken {
-    /// The newest thing, swapped into the caller's.
+    /// The newest item, swapped into the caller's.
     Fresh,
-    /// Nothing within the wait.
+    /// No item within the wait.
     Nothing,
-    /// Nothing more will come, and why.
+    /// No more items will come, and why.
     Closed(String),
 }
 
@@ -37,7 +37,7 @@ impl<T: Default> LatestSlot<T> {
         Self { slot: Mutex::new(slot), changed: Condvar::new() }
     }
 
-    /// Swaps `thing` in; what comes out is the caller's to fill again. False when nobody will take it.
+    /// Swaps `thing` in; the caller gets an old item back to fill again. Returns false when nobody will take it.
     pub(super) fn put(&self, thing: &mut T) -> bool {
         let mut slot = self.lock();
         std::mem::swap(&mut slot.content, thing);
@@ -47,23 +47,23 @@ impl<T: Default> LatestSlot<T> {
         !slot.abandoned
     }
 
-    /// Says that nothing more will come; the first reason stays.
+    /// Declares that no more items will come; the first reason stays.
     pub(super) fn close(&self, reason: &str) {
         self.lock().closed.get_or_insert_with(|| reason.into());
         self.changed.notify_one();
     }
 
-    /// Says that nobody takes any more.
+    /// Declares that nobody takes items any more.
     pub(super) fn abandon(&self) {
         self.lock().abandoned = true;
     }
 
-    /// Nobody takes any more.
+    /// True if nobody takes items any more.
     pub(super) fn abandoned(&self) -> bool {
         self.lock().abandoned
     }
 
-    /// Swaps the newest thing into `thing`, waiting at most `wait` for it.
+    /// Swaps the newest item into `thing`, waiting at most `wait` for it.
     pub(super) fn take(&self, thing: &mut T, wait: Duration) -> Taken {
         let (mut slot, _) = self
             .changed
@@ -77,13 +77,13 @@ impl<T: Default> LatestSlot<T> {
         slot.closed.clone().map_or(Taken::Nothing, Taken::Closed)
     }
 
-    /// Things that were replaced before they were taken.
+    /// Number of items that were replaced before they were taken.
     pub(super) fn dropped(&self) -> u64 {
         self.lock().dropped
     }
 
     fn lock(&self) -> MutexGuard<'_, Slot<T>> {
-        // No code that could panic runs under the lock, so a poisoned one is still sound.
+        // No code that could panic runs under the lock, so the data of a poisoned lock is still valid.
         self.slot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

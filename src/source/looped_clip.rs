@@ -1,4 +1,4 @@
-//! Frames in memory, shown as a live scene that goes round: for measuring speed without a camera or a decoder.
+//! Frames in memory, played in a loop as a live scene: measures speed without a camera or a decoder.
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -6,28 +6,28 @@ use super::{Pull, Source, SourceCounts};
 use crate::error::{Error, Result};
 use crate::frame::{Frame, Timestamp};
 
-/// How long a source may take for one frame before it is asked again.
+/// Maximum wait of one pull while reading the clip.
 const WAIT: Duration = Duration::from_millis(50);
-/// Time that one frame alone is shown, nanoseconds.
+/// Display time of a clip with a single frame, in nanoseconds.
 const ALONE_NS: i64 = 100_000_000;
 
-/// The first frames of a source.
+/// The first frames of a source, kept in memory.
 #[derive(Debug)]
 pub struct Clip {
     frames: Vec<Frame>,
-    /// When each frame is shown, nanoseconds from the start.
+    /// Start time of each frame, in nanoseconds from the beginning of the clip.
     begins: Vec<i64>,
-    /// Length of one round, nanoseconds; above zero.
+    /// Duration of one loop in nanoseconds; greater than zero.
     length: i64,
     marks_cuts: bool,
 }
 
 impl Clip {
-    /// Reads at most `count` frames, as long as they have at most `bytes` bytes together (one frame is always kept);
-    /// `go_on` is asked before each.
+    /// Reads at most `count` frames with at most `bytes` bytes in total (always at least one frame). Calls `go_on`
+    /// before each frame, and stops when it returns false.
     ///
     /// # Errors
-    /// The source fails, or ends (or `go_on` says no) before its first frame.
+    /// The source fails, or ends (or `go_on` returns false) before its first frame.
     pub fn read(source: &mut dyn Source, count: usize, bytes: usize, go_on: impl Fn() -> bool) -> Result<Self> {
         let (mut frames, mut held, mut frame) = (Vec::<Frame>::new(), 0, Frame::default());
         while frames.len() < count && go_on() {
@@ -48,7 +48,7 @@ impl Clip {
         let Some(first) = frames.first().map(|frame| frame.stamp.0) else {
             return Err(Error::runtime("the source gave no frame; name one with frames"));
         };
-        // Stamps never step back, but a frame must be shown for some time.
+        // Timestamps never go back, but every frame needs some display time.
         let begins: Vec<i64> = frames
             .iter()
             .scan(-1, |last, frame| {
@@ -62,23 +62,24 @@ impl Clip {
         Ok(Self { frames, begins, length, marks_cuts })
     }
 
-    /// The frames.
+    /// The frames of one loop.
     pub fn frames(&self) -> &[Frame] {
         &self.frames
     }
 
-    /// Bytes of their pixels.
+    /// Total size of the pixels in bytes.
     pub fn bytes(&self) -> usize {
         self.frames.iter().map(|frame| frame.pixels.capacity()).sum()
     }
 
-    /// When step `step` begins, nanoseconds: step `n` of a clip of `n` frames shows its first frame for the second time.
+    /// Start time of step `step` in nanoseconds. In a clip of `n` frames, step `n` shows the first frame for the second
+    /// time.
     pub fn begins(&self, step: usize) -> i64 {
         let (round, place) = (step / self.frames.len(), step % self.frames.len());
         (round as i64).saturating_mul(self.length).saturating_add(self.begins[place])
     }
 
-    /// A shot begins at step `step`: the source said so, or the clip begins anew.
+    /// True if a shot begins at step `step`: the source marked a cut, or the clip restarts.
     pub fn cut(&self, step: usize) -> bool {
         let place = step % self.frames.len();
         place == 0 || self.frames[place].cut
@@ -92,22 +93,22 @@ impl Clip {
     }
 }
 
-/// A live source over a [`Clip`]: whenever it is asked, it has a frame, namely the one that the clip shows at that
-/// moment of real time. So a pipeline is saturated, while the scene moves, and the stamps go on, as before a camera.
+/// A live source over a [`Clip`]. It always has a frame: the one that the clip shows at that moment of real time. This
+/// saturates a pipeline, while the scene moves and the timestamps advance as with a camera.
 #[derive(Debug)]
 pub struct LoopedSource {
     clip: Arc<Clip>,
-    /// Set by the first pull.
+    /// Time of the first pull.
     started: Option<Instant>,
     first_index: u64,
     first_stamp: Timestamp,
-    /// The step that was shown last.
+    /// The last step that was handed out.
     step: usize,
     counts: SourceCounts,
 }
 
 impl LoopedSource {
-    /// Shows `clip` from the first pull on, with stamps from `first_stamp` and positions from `first_index` on.
+    /// Plays `clip` from the first pull on; timestamps start at `first_stamp`, positions at `first_index`.
     pub fn new(clip: Arc<Clip>, first_index: u64, first_stamp: Timestamp) -> Self {
         Self { clip, started: None, first_index, first_stamp, step: 0, counts: SourceCounts::default() }
     }
@@ -123,7 +124,7 @@ impl Source for LoopedSource {
         let first = self.counts.frames == 0;
         frame.pixels.clone_from(&shown.pixels);
         (frame.width, frame.height) = (shown.width, shown.height);
-        // A cut on a step that was passed over is a cut before this one.
+        // A cut on a skipped step becomes a cut before this one.
         frame.cut = first || (self.step + 1..=step).take(self.clip.frames.len()).any(|step| self.clip.cut(step));
         frame.index = self.first_index + self.counts.frames;
         frame.stamp = Timestamp(self.first_stamp.0.saturating_add(since));
@@ -212,7 +213,7 @@ mod tests {
             assert_eq!((frame.index, frame.pixels.len()), (7 + i, 16 * 16 * 3));
             assert!(frame.stamp > last && frame.stamp >= Timestamp(1_000) && frame.arrived.is_some());
             last = frame.stamp;
-            // Longer than a segment: every frame lies behind a cut.
+            // Longer than a segment: every frame follows a cut.
             assert!(frame.cut);
             std::thread::sleep(Duration::from_millis(45));
         }

@@ -1,4 +1,4 @@
-//! Where frames come from. Every source is opened from a URI and sits behind one trait.
+//! Video sources. Every source is opened from a URI and implements the trait [`Source`].
 pub mod address;
 pub mod camera;
 pub mod subprocess;
@@ -31,18 +31,18 @@ use crate::config;
 use crate::error::{Error, Result};
 use crate::frame::{Frame, Timestamp};
 
-/// What one pull brought.
+/// Result of one pull from a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pull {
     /// A frame was written into the caller's buffer.
     Frame,
-    /// Nothing within the wait; ask again.
+    /// No frame within the wait; try again.
     Idle,
-    /// The source is at its end; no frame will follow.
+    /// The source has ended; no frame will follow.
     End,
 }
 
-/// Counts of a source, for the report.
+/// Statistics of a source, for the report.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct SourceCounts {
     /// Frames handed out.
@@ -53,22 +53,22 @@ pub struct SourceCounts {
     pub lost: u64,
     /// Files or frames that could not be read and were skipped.
     pub unreadable: u64,
-    /// Videos only: frames for which the file names no time, or an earlier one than for the frame before.
+    /// Videos only: frames without a time in the file, or with an earlier time than the frame before.
     pub untimed: u64,
-    /// Live only: times that no frame came for `source.stall_secs`.
+    /// Live only: how often no frame came for `source.stall_secs`.
     pub stalls: u64,
-    /// Live only: times that the source broke in another way.
+    /// Live only: how often the source failed in another way.
     pub failures: u64,
-    /// Live only: times that it was opened again.
+    /// Live only: how often the source was reopened.
     pub reopens: u64,
-    /// Live only: age of the last frame when it was taken, milliseconds.
+    /// Live only: age of the last frame when it was taken, in milliseconds.
     pub age_ms: u64,
-    /// Folders only: what lies in them and is not read.
+    /// Folders only: files that are not read.
     pub left_out: Skipped,
 }
 
 impl SourceCounts {
-    /// Those of another source, or of another opening of the same, on top; the age is the other's.
+    /// Adds the counts of another source, or of another opening of this source; takes the age from `other`.
     pub fn add(&mut self, other: &SourceCounts) {
         let SourceCounts { frames, dropped, lost, unreadable, untimed, stalls, failures, reopens, age_ms, left_out } =
             other;
@@ -89,39 +89,39 @@ impl SourceCounts {
 pub trait Source: Send {
     /// Fills `frame` (its buffer is reused) with the next frame, waiting at most `wait`.
     ///
-    /// Live sources hand out the newest frame, count the ones that it replaced, and set [`Frame::arrived`]; files hand
-    /// out every frame in order and leave it `None`. After anything but [`Pull::Frame`] the content of `frame` means
-    /// nothing.
+    /// Live sources return the newest frame, count the frames that it replaced, and set [`Frame::arrived`]; files
+    /// return every frame in order and leave it `None`. The content of `frame` is only valid after [`Pull::Frame`].
     /// # Errors
-    /// The source is broken for good; the message names the source, what was found, and what to do.
+    /// The source has failed permanently; the message names the source, the problem, and what to do.
     fn next(&mut self, frame: &mut Frame, wait: Duration) -> Result<Pull>;
-    /// Bounded sources: the next frame handed out is the first readable one whose `index` is at least `index`, with the
-    /// same index, stamp and `cut` as in a run from the start. Called before the first `next`. An `index` just past the
-    /// last frame is allowed: the source is then at its end.
+    /// For bounded sources: makes the next frame the first readable one whose `index` is at least `index`, with the
+    /// same index, timestamp and `cut` as in a run from the start. Call it before the first `next`. `index` may be one
+    /// past the last frame: the source is then at its end.
     /// # Errors
     /// The source is live, or ends before `index`.
     fn skip_to(&mut self, index: u64) -> Result<()>;
-    /// Live (newest frame wins) or bounded (every frame, back pressure, the same every time).
+    /// True for a live source (the newest frame wins); false for a bounded one (every frame, with back pressure,
+    /// reproducible).
     fn live(&self) -> bool;
-    /// Frames in all, where the source knows it before the end; for progress.
+    /// Total number of frames, if the source knows it in advance; for progress messages.
     fn length(&self) -> Option<u64> {
         None
     }
-    /// True where the source itself marks every cut (`Frame::cut`), so that none has to be detected.
+    /// True if the source itself marks every cut (`Frame::cut`), so that no shot detector is needed.
     fn marks_cuts(&self) -> bool {
         false
     }
-    /// The same of one camera, where several are joined.
+    /// [`Source::marks_cuts`] for one camera of a multi-camera source.
     fn marks_cuts_of(&self, _camera: u16) -> bool {
         self.marks_cuts()
     }
-    /// The counts so far.
+    /// The statistics so far.
     fn counts(&self) -> SourceCounts;
-    /// The same of each camera, where several are joined.
+    /// The statistics of each camera of a multi-camera source.
     fn counts_of_each(&self) -> Vec<SourceCounts> {
         vec![self.counts()]
     }
-    /// Live only: what happened to the source since this was asked last.
+    /// Live only: the events since the last call.
     fn take_events(&mut self) -> Vec<SourceEvent> {
         Vec::new()
     }
@@ -129,7 +129,8 @@ pub trait Source: Send {
 
 /// Opens the source that `address` names.
 /// # Errors
-/// Usage: the name makes no sense. Work: nothing is there, or it cannot be opened; the message says what to do.
+/// A usage error: the name is invalid. A runtime error: nothing is there, or it cannot be opened; the message says what
+/// to do.
 pub fn open(address: impl Into<Address>, config: &config::Source) -> Result<Box<dyn Source>> {
     open_address(&address.into(), config)
 }
@@ -160,9 +161,9 @@ fn open_address(address: &Address, config: &config::Source) -> Result<Box<dyn So
     }
 }
 
-/// Opens the sources of one camera or several, joined into one.
+/// Opens the sources of one or more cameras, joined into one source.
 /// # Errors
-/// As [`open`], and those of [`multi::MultiSource::new`].
+/// Those of [`open`] and [`multi::MultiSource::new`].
 pub fn open_all(addresses: &[Address], config: &config::Source) -> Result<Box<dyn Source>> {
     match addresses {
         [one] => open_address(one, config),
@@ -179,8 +180,8 @@ fn nothing_at(path: &Address) -> Error {
     ))
 }
 
-/// An image by its content (or its name, so that a broken one is called by what it should be), else a video: an animated GIF
-/// is one.
+/// Opens an image, detected by its content (or its name, so that a damaged image gets the right message), or else a
+/// video; an animated GIF is a video.
 fn open_file(path: &Path, config: &config::Source) -> Result<Box<dyn Source>> {
     match image_decode::Sniffed::at(path) {
         Some(image_decode::Sniffed::Picture | image_decode::Sniffed::Animated(PictureFormat::WebP)) => {}
@@ -198,21 +199,21 @@ fn open_camera(wanted: CameraSelector, config: &config::Source) -> Result<Box<dy
     Ok(Box::new(ReconnectingSource::open(&name, Box::new(open), config)?))
 }
 
-/// The live sources that a child process feeds.
+/// Opens a live source that reads from a child process.
 fn open_live(address: &Address, config: &config::Source) -> Result<Box<dyn Source>> {
     let (parsed, own) = (Uri::parse(address.reveal())?, config.clone());
     let open = move || subprocess::PipelineSource::open(&parsed, &own).map(|live| Box::new(live) as Box<dyn Source>);
     Ok(Box::new(ReconnectingSource::open(&format!("the source {}", address), Box::new(open), config)?))
 }
 
-/// Most pixels along one side of a frame.
+/// Maximum width and height of a frame in pixels.
 pub const MAX_SIDE: u32 = 16_384;
-/// Most pixels of a frame (402 MB as RGB).
+/// Maximum number of pixels in a frame (402 MB as RGB).
 const MAX_PIXELS: u64 = 1 << 27;
 
-/// Bytes of an RGB frame of this size; to be asked before anything is allocated.
+/// Size in bytes of an RGB frame; check it before allocating anything.
 /// # Errors
-/// Work: no pixels at all, or more than a frame may have.
+/// A runtime error: no pixels, or more than a frame may have.
 pub(crate) fn frame_bytes(width: u32, height: u32) -> Result<usize> {
     let pixels = u64::from(width) * u64::from(height);
     if width > MAX_SIDE || height > MAX_SIDE || pixels > MAX_PIXELS {
@@ -226,9 +227,9 @@ pub(crate) fn frame_bytes(width: u32, height: u32) -> Result<usize> {
     }
 }
 
-/// `source.stall_secs` as a span of time; the bounds hold for a config that was never checked, too.
+/// `source.stall_secs` as a duration. Checks the bounds, because the configuration may not have been validated.
 /// # Errors
-/// Config: not a time between nothing and a day.
+/// A configuration error: not between zero and one day.
 pub(crate) fn stall_time(config: &config::Source) -> Result<Duration> {
     let secs = config.stall_secs;
     if secs > 0.0 && secs <= 86_400.0 {
@@ -237,12 +238,12 @@ pub(crate) fn stall_time(config: &config::Source) -> Result<Duration> {
     Err(Error::config(format!("source.stall_secs = {secs} is out of range (more than 0, at most 86400)")))
 }
 
-/// Stamp of position `index` at `rate` frames per second, to the nearest nanosecond.
+/// Timestamp of position `index` at `rate` frames per second, to the nearest nanosecond.
 pub(crate) fn stamp_at(index: u64, rate: f64) -> Timestamp {
     Timestamp((index as f64 * 1e9 / rate).round() as i64)
 }
 
-/// Nanoseconds since 1970; 0 on a machine whose clock stands before that.
+/// Nanoseconds since 1970; 0 on a machine whose clock is before that.
 pub(crate) fn wall_clock_nanos() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
@@ -253,7 +254,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
-    /// Every frame to the end.
+    /// Reads every frame to the end.
     pub(crate) fn all_frames(source: &mut dyn Source) -> Vec<Frame> {
         let mut frames = Vec::new();
         let mut frame = Frame::default();

@@ -8,39 +8,39 @@ use crate::frame::Frame;
 /// How long to sleep when no live source has a frame.
 const NAP: Duration = Duration::from_millis(2);
 
-/// Sources of several cameras, joined into one stream. [`Frame::camera`] says which one a frame is of: its place in the
-/// list. [`Frame::index`] is the position in the joined stream.
+/// Joins the sources of several cameras into one stream. [`Frame::camera`] is the position of its source in the list,
+/// and [`Frame::index`] is the position in the joined stream.
 ///
-/// - *Bounded* sources are joined by capture time (of equal times the first in the list comes first), so that the stream
-///   is the same every time.
-/// - *Live* sources are asked in turn; whichever has a frame is next.
+/// - *Bounded* sources are merged by capture time (for equal times, the first in the list goes first), so the stream is
+/// reproducible.
+/// - *Live* sources are polled in turn; the next frame is from whichever has one.
 ///
-/// A source that breaks is reported, and the others go on; at their end (live: when all have broken) its error is that
-/// of the whole.
+/// When a source fails, the failure is reported and the others continue. At their end (live: when all have failed), its
+/// error becomes the error of the joined source.
 pub struct MultiSource {
     inputs: Vec<Input>,
     live: bool,
-    /// Live: which is asked first.
+    /// Live: the source to poll first.
     turn: usize,
     /// Position of the next frame.
     index: u64,
-    /// Bounded: frames before this position are passed over.
+    /// Bounded: frames before this position are skipped.
     from: u64,
     broken: Option<Error>,
 }
 
 struct Input {
     source: Box<dyn Source>,
-    /// Bounded: its next frame, when that was read.
+    /// Bounded: the next frame of this source has been read.
     waiting: bool,
     frame: Frame,
     ended: bool,
 }
 
 impl MultiSource {
-    /// Joins `sources`; their order gives the cameras their numbers.
+    /// Joins `sources`; their order numbers the cameras.
     /// # Errors
-    /// Usage: some are live and some are not; more than 65536.
+    /// A usage error: a mix of live and bounded sources, or more than 65536 sources.
     pub fn new(sources: Vec<Box<dyn Source>>) -> Result<Self> {
         let live = sources.iter().filter(|s| s.live()).count();
         if live > 0 && live < sources.len() {
@@ -57,14 +57,14 @@ impl MultiSource {
         Ok(Self { inputs, live: live > 0, turn: 0, index: 0, from: 0, broken: None })
     }
 
-    /// Source `at` has broken.
+    /// Handles the failure of source `at`.
     fn broke(&mut self, at: usize, error: Error) {
         tracing::error!("source {} of {} is left out from here on: {}", at + 1, self.inputs.len(), error.chain());
         self.inputs[at].ended = true;
         self.broken.get_or_insert(error);
     }
 
-    /// All have ended: well, or with the error of the first that broke.
+    /// All sources have ended: successfully, or with the error of the first that failed.
     fn end(&mut self) -> Result<Pull> {
         self.broken.take().map_or(Ok(Pull::End), Err)
     }
@@ -106,7 +106,7 @@ impl MultiSource {
                 if input.ended || input.waiting {
                     continue;
                 }
-                // Frames change places with the caller's, which may be of a source that names files.
+                // The frame is swapped with the caller's, which may come from a source that sets file names.
                 input.frame.file = None;
                 match input.source.next(&mut input.frame, wait) {
                     Ok(Pull::Frame) => input.waiting = true,
@@ -136,7 +136,7 @@ impl Source for MultiSource {
         if self.live { self.next_live(frame, wait) } else { self.next_bounded(frame, wait) }
     }
 
-    /// The frames before `index` are read again: where a source stands in the joined stream is not known before.
+    /// Reads the frames before `index` again: the position of each source in the joined stream is not known in advance.
     fn skip_to(&mut self, index: u64) -> Result<()> {
         if self.live {
             return Err(Error::runtime("live sources cannot skip frames"));
@@ -196,7 +196,7 @@ mod tests {
         open_all(&uris, &config::Source::default()).unwrap()
     }
 
-    /// Camera, stamp in milliseconds, position.
+    /// Camera, timestamp in milliseconds, position.
     fn told(frames: &[Frame]) -> Vec<(u16, i64, u64)> {
         frames.iter().map(|f| (f.camera, f.stamp.0 / 1_000_000, f.index)).collect()
     }
@@ -211,7 +211,7 @@ mod tests {
         let right = [(0, 0, 0), (1, 0, 1), (0, 100, 2), (0, 200, 3), (1, 200, 4), (0, 300, 5)];
         assert_eq!(told(&frames), right);
         assert_eq!(joined.counts().frames, 6);
-        // The pixels are those of each source by itself.
+        // The pixels match those of each source alone.
         let mut alone = open(TWO[1], &config::Source::default()).unwrap();
         let alone = all_frames(alone.as_mut());
         assert_eq!(frames[4].pixels, alone[1].pixels);
@@ -246,7 +246,7 @@ mod tests {
         assert!(error.chain().contains("1 of 2 sources are live"), "{}", error.chain());
     }
 
-    /// Gives two frames and breaks.
+    /// Returns two frames and fails.
     struct Breaks(u64);
 
     impl Source for Breaks {

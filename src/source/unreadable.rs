@@ -1,10 +1,10 @@
-//! How pictures that cannot be read are told: the first ones by name, all of them with `-v`.
+//! Logs unreadable images: the first ones as warnings, all of them with `-v`.
 use crate::error::Error;
 
-/// So many are named in warnings.
+/// Number of images that are named in warnings.
 const NAMED: u64 = 5;
 
-/// Tells of the `count`th picture that cannot be read (from 1), and why.
+/// Logs the `count`th unreadable image (from 1) with its error.
 pub fn tell(count: u64, error: &Error) {
     if count <= NAMED {
         tracing::warn!("skipped: {}", error.chain());

@@ -1,22 +1,22 @@
-//! Names of sources, as text. Parsing opens nothing; whether a path exists is seen when the source is opened.
+//! Parses the names of sources. Parsing opens nothing; whether a path exists is only known when the source is opened.
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::source::address::Address;
 use crate::source::synthetic::SyntheticSpec;
 
-/// What a source is called, by kind.
+/// The name of a source, by type.
 #[derive(Clone, PartialEq)]
 pub enum Uri {
     /// `v4l2:///dev/video0`, `v4l2:0`, `v4l2:name=...`, `v4l2:bus=...`: a live camera.
     Camera(CameraSelector),
     /// `csi://0`: a sensor on a Jetson's camera port, by its number.
     Csi(u32),
-    /// `rtsp://host/path`: a camera in the network.
+    /// `rtsp://host/path`: a network camera.
     Rtsp(Address),
-    /// `http://host/path`: MJPEG or a playlist (HLS) in the network.
+    /// `http://host/path`: MJPEG or a playlist (HLS) on the network.
     Http(Address),
-    /// `gst:PIPELINE`: the frames of a GStreamer pipeline. With the scheme.
+    /// `gst:PIPELINE`: the frames of a GStreamer pipeline. The text includes the scheme.
     Gst(Address),
     /// `dir:///frames`: a folder of images.
     Folder(PathBuf),
@@ -24,9 +24,9 @@ pub enum Uri {
     Video(PathBuf),
     /// `pattern://SEED?frames=300`: synthetic frames.
     Pattern(SyntheticSpec),
-    /// `-`: what comes on standard input.
+    /// `-`: standard input.
     Input,
-    /// A path without a scheme: a folder, a video file, an image or a device, whichever is there when it is opened.
+    /// A path without a scheme: a folder, a video file, an image or a device; decided when it is opened.
     Path(PathBuf),
 }
 
@@ -35,7 +35,7 @@ impl std::fmt::Debug for Uri {
         let kind = |f: &mut std::fmt::Formatter<'_>, name: &str, of: &dyn std::fmt::Debug| {
             f.debug_tuple(name).field(of).finish()
         };
-        // What was taken for a path may be a mistyped address.
+        // The path may be a mistyped address.
         let of_path = |path: &PathBuf| Address::new(&path.to_string_lossy());
         match self {
             Uri::Camera(wanted) => kind(f, "Camera", wanted),
@@ -52,14 +52,14 @@ impl std::fmt::Debug for Uri {
     }
 }
 
-/// Which camera is meant.
+/// Selects a camera.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CameraSelector {
-    /// The one of this device file, or of a link to it.
+    /// By its device file, or a link to it.
     Path(PathBuf),
-    /// The only one of this name.
+    /// By its name, which must be unique.
     Name(String),
-    /// The one that is plugged in there.
+    /// By the port where it is plugged in.
     Bus(String),
 }
 
@@ -73,7 +73,7 @@ impl std::fmt::Display for CameraSelector {
     }
 }
 
-/// What can be opened, for messages.
+/// The supported sources, for messages.
 const KNOWN: &str = "v4l2:///dev/video0 (camera), csi://0 (camera port of a Jetson), rtsp://host/path (network camera), \
                      http://host/path (MJPEG or HLS), gst:PIPELINE (GStreamer), dir:///frames (folder of images), file:///clip.mp4 (video file or image), \
                      pattern://SEED (synthetic), - (standard input), or a plain path to a camera, folder, video or image";
@@ -82,11 +82,11 @@ const KNOWN: &str = "v4l2:///dev/video0 (camera), csi://0 (camera port of a Jets
 const SCHEMES: &[&str] = &["v4l2", "csi", "rtsp", "rtsps", "http", "https", "gst", "dir", "file", "pattern"];
 
 impl Uri {
-    /// Reads the name of a source. Paths are taken as they stand (no `%` escapes) and may be relative:
-    /// `dir:frames`, `dir://frames` and `frames` name the same folder.
+    /// Parses the name of a source. Paths are used literally (no `%` escapes) and may be relative: `dir:frames`,
+    /// `dir://frames` and `frames` name the same folder.
     /// # Errors
-    /// Usage: empty, a scheme that is not known, options of `pattern:` that are not known or out
-    /// of range (all of them at once).
+    /// A usage error: an empty name, an unknown scheme, or unknown or out-of-range options of `pattern:` (the message
+    /// lists all of them).
     pub fn parse(text: &str) -> Result<Uri> {
         if text.is_empty() {
             return Err(Error::usage(format!("the name of the source is empty; known are {KNOWN}")));
@@ -100,7 +100,7 @@ impl Uri {
             "csi" => csi(text, rest).map(Uri::Csi),
             "rtsp" | "rtsps" => network(text, &scheme, whole).map(Uri::Rtsp),
             "http" | "https" => network(text, &scheme, whole).map(Uri::Http),
-            // The pipeline as it stands: it may begin with anything.
+            // The pipeline is used literally: it may begin with anything.
             "gst" => gst(whole).map(Uri::Gst),
             "dir" => path(text, rest).map(Uri::Folder),
             "file" => path(text, rest).map(Uri::Video),
@@ -114,7 +114,7 @@ impl Uri {
 }
 
 impl Uri {
-    /// Where it has an address in the network, or a pipeline that may hold one.
+    /// The address, if the source is on the network or a pipeline that may contain one.
     pub fn address(&self) -> Option<&Address> {
         match self {
             Uri::Rtsp(address) | Uri::Http(address) | Uri::Gst(address) => Some(address),
@@ -128,12 +128,12 @@ impl Uri {
     }
 }
 
-/// True for the name of standard input, which can be read once and not again.
+/// True for the name of standard input, which can be read only once.
 pub fn is_input(text: &str) -> bool {
     text == "-"
 }
 
-/// `(scheme in lower case, rest)`. A colon makes a scheme when the word before it is one we know, or `//` follows;
+/// `(scheme in lower case, rest)`. A colon ends a scheme if the word before it is a known scheme, or `//` follows;
 /// otherwise it is part of a file name.
 fn split_scheme(text: &str) -> Option<(String, &str)> {
     let (before, rest) = text.split_once(':')?;
@@ -157,12 +157,12 @@ fn csi(text: &str, rest: &str) -> Result<u32> {
     }
 }
 
-/// `whole` begins with the slashes.
+/// `whole` includes the slashes.
 fn network(text: &str, scheme: &str, whole: &str) -> Result<Address> {
     let rest = whole.strip_prefix("//").unwrap_or_default();
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    // `admin:Pa#word@host` would be the host `admin` with the port `Pa`.
+    // `admin:Pa#word@host` would parse as the host `admin` with the port `Pa`.
     let port = host.rsplit_once(':').map(|(_, port)| port).filter(|_| !host.ends_with(']'));
     let cut = rest.contains('@') && port.is_some_and(|port| port.parse::<u16>().is_err());
     if host.is_empty() || cut || whole.contains(|c: char| c.is_whitespace() || c.is_control()) {

@@ -1,14 +1,14 @@
-//! Rows as they are stored to a frame as it is seen.
+//! Writes stored rows into a frame in display orientation.
 use image::metadata::Orientation;
 
 use crate::error::Result;
 use crate::frame::Frame;
 use crate::source::frame_bytes;
 
-/// Rows that are turned together: columns of the frame are then written a few pixels at a time.
+/// Rows that are rotated together, so that columns of the frame are written several pixels at a time.
 pub(super) const BAND: usize = 16;
 
-/// A frame that is being filled with stored rows, and how they are turned.
+/// A frame that is filled row by row, with the orientation of the stored rows.
 pub(super) struct Canvas<'a> {
     pixels: &'a mut [u8],
     /// Width of a stored row.
@@ -19,9 +19,9 @@ pub(super) struct Canvas<'a> {
 }
 
 impl<'a> Canvas<'a> {
-    /// Gives `frame` the size and the memory of a picture that is stored as `width` x `height`.
+    /// Sizes `frame` for an image stored as `width` x `height`, and allocates its memory.
     /// # Errors
-    /// Work: no pixels, or too many; nothing was allocated then.
+    /// A runtime error: no pixels, or too many; nothing is allocated then.
     pub(super) fn new(frame: &'a mut Frame, width: u32, height: u32, orientation: Orientation) -> Result<Self> {
         use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
         let length = frame_bytes(width, height)?;
@@ -31,16 +31,17 @@ impl<'a> Canvas<'a> {
         Ok(Self { pixels: &mut frame.pixels, width: width as usize, height: height as usize, orientation })
     }
 
-    /// All of the frame, where rows are stored as they are seen.
+    /// The pixels of the whole frame, if the stored rows need no reorientation.
     pub(super) fn upright(&mut self) -> Option<&mut [u8]> {
         (self.orientation == Orientation::NoTransforms).then_some(&mut *self.pixels)
     }
 
-    /// Puts whole stored rows, from row `first` on, where they are seen.
+    /// Writes complete stored rows, from row `first` on, to their place in the frame.
     pub(super) fn put(&mut self, first: usize, rows: &[u8]) {
         let (width, height) = (self.width, self.height);
         let count = (rows.len() / (3 * width)).min(height.saturating_sub(first));
-        // Where the stored pixel (0, 0) is seen, and how far its neighbours to the right and below lie from it.
+        // The position of the stored pixel (0, 0) in the frame, and the distance to its right and lower neighbour
+        // there.
         let (wide, high) = (width as isize, height as isize);
         let last = wide * high - 1;
         let (start, right, below) = match self.orientation {

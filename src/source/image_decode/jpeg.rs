@@ -1,4 +1,5 @@
-//! JPEG by libjpeg. What it complains of decides whether a picture is whole: it paints what is missing grey and goes on.
+//! Decodes JPEG with libjpeg. Its warnings decide whether an image is intact: libjpeg fills missing parts with grey and
+//! continues.
 #![allow(unsafe_code, reason = "libjpeg tells errors and warnings through C functions that the application gives it")]
 use std::cell::RefCell;
 use std::ffi::{CStr, c_int};
@@ -14,7 +15,7 @@ use super::jpeg_outline::JpegOutline;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 
-/// Warnings that leave the pixels as they were written: what lies between segments, and headers that are unusual.
+/// Warnings that do not affect the pixels: extra bytes between segments, and unusual headers.
 const HARMLESS: [c_int; 6] = [
     sys::JWRN_EXTRANEOUS_DATA as c_int,
     sys::JWRN_ADOBE_XFORM as c_int,
@@ -24,14 +25,14 @@ const HARMLESS: [c_int; 6] = [
     sys::JWRN_BOGUS_ICC as c_int,
 ];
 
-/// What libjpeg said of the picture that this thread reads.
+/// What libjpeg reported about the image that this thread decodes.
 #[derive(Default)]
 struct JpegWarnings {
     /// The file ended before the end marker.
     ended: bool,
-    /// The first warning that pixels are lost.
+    /// The first warning about lost pixels.
     damage: Option<String>,
-    /// Why it gave up.
+    /// The fatal error, if any.
     error: Option<String>,
 }
 
@@ -41,7 +42,7 @@ thread_local! {
 
 /// Decodes `bytes` into `frame`.
 /// # Errors
-/// Work: truncated, damaged, too large, or of a kind that libjpeg cannot decode.
+/// A runtime error: truncated, damaged, too large, or a type that libjpeg cannot decode.
 pub(super) fn fill(bytes: &[u8], frame: &mut Frame) -> Result<()> {
     SAID.take();
     let outline = JpegOutline::of(bytes);
@@ -50,14 +51,14 @@ pub(super) fn fill(bytes: &[u8], frame: &mut Frame) -> Result<()> {
     let damaged = |why: &str| Error::runtime(format!("the JPEG is damaged; libjpeg says: {why}"));
     match outcome {
         Ok(Err(error)) => return Err(error),
-        // It gives up by unwinding.
+        // libjpeg aborts by unwinding.
         Err(_) => return Err(damaged(said.error.as_deref().unwrap_or("nothing that could be read"))),
         Ok(Ok(())) => {}
     }
     match said.damage {
         Some(_) if said.ended => Err(Error::runtime("the JPEG is truncated: its last rows are missing")),
         Some(why) => Err(damaged(&why)),
-        // All rows are there; of a progressive picture perhaps not all of their details.
+        // All rows are there, but a progressive image may lack some detail.
         None if said.ended && !outline.complete => {
             Err(Error::runtime("the JPEG is truncated: its last scans are missing"))
         }
@@ -84,18 +85,18 @@ fn read(bytes: &[u8], frame: &mut Frame, outline: &JpegOutline) -> Result<()> {
             canvas.put(first, rows);
         }
     }
-    // All rows are there; whatever follows them cannot spoil them.
+    // All rows are there; nothing that follows can affect them.
     if catch_unwind(AssertUnwindSafe(|| decoder.finish())).is_err() {
         SAID.with_borrow_mut(|said| said.ended = true);
     }
     Ok(())
 }
 
-/// libjpeg's own manager of errors, with our listeners in it.
+/// libjpeg's own error manager with our callbacks.
 fn listener() -> sys::jpeg_error_mgr {
-    // SAFETY: all of it is numbers, pointers that may be null and optional functions; `jpeg_std_error` fills it.
+    // SAFETY: the struct holds only numbers, nullable pointers and optional functions; `jpeg_std_error` fills it.
     let mut manager: sys::jpeg_error_mgr = unsafe { std::mem::zeroed() };
-    // SAFETY: `manager` lives through the call.
+    // SAFETY: `manager` outlives the call.
     unsafe { sys::jpeg_std_error(&mut manager) };
     manager.error_exit = Some(give_up);
     manager.emit_message = Some(listen);
@@ -105,16 +106,16 @@ fn listener() -> sys::jpeg_error_mgr {
 unsafe extern "C-unwind" fn give_up(common: &mut sys::jpeg_common_struct) {
     let text = text(common);
     SAID.with_borrow_mut(|said| said.error = Some(text));
-    // Without the panic's own message.
+    // Unwind without printing a panic message.
     resume_unwind(Box::new(()));
 }
 
 unsafe extern "C-unwind" fn listen(common: &mut sys::jpeg_common_struct, level: c_int) {
-    // 0 and above are traces.
+    // Levels of 0 and above are traces.
     if level >= 0 {
         return;
     }
-    // SAFETY: libjpeg calls this with the manager that it was given.
+    // SAFETY: libjpeg calls this with the error manager that it was given.
     let code = unsafe { common.err.as_ref() }.map_or(0, |manager| manager.msg_code);
     if code == sys::JWRN_JPEG_EOF as c_int {
         SAID.with_borrow_mut(|said| said.ended = true);
@@ -124,22 +125,23 @@ unsafe extern "C-unwind" fn listen(common: &mut sys::jpeg_common_struct, level: 
     }
 }
 
-/// What libjpeg says, in its words.
+/// The current message of libjpeg.
 #[cold]
 fn text(common: &mut sys::jpeg_common_struct) -> String {
-    /// Room for its longest message (`JMSG_LENGTH_MAX` is 200).
+    /// Buffer size for its longest message (`JMSG_LENGTH_MAX` is 200).
     const ROOM: usize = 512;
-    // SAFETY: libjpeg calls the listeners with the manager that it was given.
+    // SAFETY: libjpeg calls the callbacks with the error manager that it was given.
     let Some(format) = (unsafe { common.err.as_ref() }).and_then(|manager| manager.format_message) else {
         return String::new();
     };
     type Format = unsafe extern "C-unwind" fn(&mut sys::jpeg_common_struct, *mut u8);
-    // SAFETY: the C function takes a pointer to characters that it writes to; the binding has it as a shared array.
+    // SAFETY: the C function takes a pointer to characters that it writes to; the binding declares it as a shared
+    // array.
     let format = unsafe {
         std::mem::transmute::<unsafe extern "C-unwind" fn(&mut sys::jpeg_common_struct, &[u8; 80]), Format>(format)
     };
     let mut room = [0u8; ROOM];
-    // SAFETY: there is room for any message.
+    // SAFETY: the buffer has room for any message.
     unsafe { format(common, room.as_mut_ptr()) };
     CStr::from_bytes_until_nul(&room).map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
 }

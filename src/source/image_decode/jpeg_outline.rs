@@ -1,14 +1,14 @@
-//! The marker segments of a JPEG: where it ends, how it is to be turned, whether all scans are there.
+//! The marker segments of a JPEG: where it ends, its orientation, and whether all scans are present.
 use image::metadata::Orientation;
 
-/// Bytes of the JPEG at the start of `bytes`, up to and with its end marker; `None` when it is cut off before that.
+/// Length of the JPEG at the start of `bytes`, including its end marker; `None` if it is cut off before that.
 ///
-/// Walks the marker segments (ITU-T T.81, B.1.1), so that the end of a thumbnail inside is not taken for the end.
+/// Walks the marker segments (ITU-T T.81, B.1.1), so that the end of an embedded thumbnail is not taken for the end.
 pub(crate) fn jpeg_end(bytes: &[u8]) -> Option<usize> {
     jpeg_end_from(bytes, &mut 0)
 }
 
-/// [`jpeg_end`] of bytes that grow: `at` (0 at first) is where the next call goes on when more have come.
+/// [`jpeg_end`] for a growing buffer: `at` (0 at first) is where the next call continues when more bytes have come.
 pub(in crate::source) fn jpeg_end_from(bytes: &[u8], at: &mut usize) -> Option<usize> {
     if *at == 0 {
         if !bytes.starts_with(&[0xFF, 0xD8]) {
@@ -22,10 +22,10 @@ pub(in crate::source) fn jpeg_end_from(bytes: &[u8], at: &mut usize) -> Option<u
             *at = bytes.len();
             return None;
         };
-        // A marker that is not whole yet is looked at again.
+        // An incomplete marker is read again later.
         *at += marker;
         match *bytes.get(*at + 1)? {
-            // A fill byte: the marker comes later.
+            // A fill byte: the marker follows.
             0xFF => *at += 1,
             // Stuffing, TEM, restarts and a second start: markers without a length.
             0x00 | 0x01 | 0xD0..=0xD8 => *at += 2,
@@ -38,22 +38,22 @@ pub(in crate::source) fn jpeg_end_from(bytes: &[u8], at: &mut usize) -> Option<u
     }
 }
 
-/// What the headers of a JPEG say beside the pixels.
+/// What the headers of a JPEG say besides the pixels.
 #[derive(Debug, PartialEq)]
 pub(super) struct JpegOutline {
-    /// As EXIF says.
+    /// The EXIF orientation.
     pub(super) orientation: Orientation,
-    /// Every coefficient of every component has a scan that makes it exact.
+    /// The scans contain every coefficient of every component with all its bits.
     pub(super) complete: bool,
 }
 
-/// Which bits of which coefficients came. A progressive JPEG sends them in many scans, so one that was cut between two of
-/// them decodes without a complaint.
+/// Which bits of which coefficients are present. A progressive JPEG sends them in many scans, so a file that is cut
+/// between two scans decodes without a warning.
 struct Scans {
     components: [u8; MAX_COMPONENTS],
     count: usize,
     progressive: bool,
-    /// Bits that are still missing, by component and coefficient.
+    /// Number of low bits still missing, by component and coefficient.
     missing: [[u8; COEFFICIENTS]; MAX_COMPONENTS],
 }
 
@@ -70,7 +70,7 @@ impl Scans {
         }
     }
 
-    /// A frame header (ITU-T T.81, B.2.2).
+    /// Reads a frame header (ITU-T T.81, B.2.2).
     fn frame(&mut self, marker: u8, segment: &[u8]) {
         self.progressive = matches!(marker, 0xC2 | 0xCA);
         self.count = usize::from(segment.get(5).copied().unwrap_or_default()).min(MAX_COMPONENTS);
@@ -78,7 +78,7 @@ impl Scans {
         self.components.iter_mut().zip(each).for_each(|(to, from)| *to = from[0]);
     }
 
-    /// A scan header (B.2.3).
+    /// Reads a scan header (B.2.3).
     fn scan(&mut self, segment: &[u8]) {
         let count = usize::from(segment.first().copied().unwrap_or_default());
         let Some([first, last, bits, ..]) = segment.get(1 + 2 * count..) else { return };
@@ -100,7 +100,7 @@ impl Scans {
 }
 
 impl JpegOutline {
-    /// Of the JPEG in `bytes`. Allocates nothing, and of a JPEG in one scan reads the headers only.
+    /// Parses the JPEG in `bytes`. Allocates nothing, and reads only the headers of a JPEG with a single scan.
     pub(super) fn of(bytes: &[u8]) -> Self {
         let (mut at, mut scans, mut exif, mut xmp) = (2, Scans::new(), None, None);
         while let Some((marker, segment, end)) = segment(bytes, at) {
@@ -125,12 +125,12 @@ impl JpegOutline {
     }
 }
 
-/// The orientation in EXIF: a TIFF structure, with the name before it that JPEG asks for and other formats often have too.
+/// The EXIF orientation: a TIFF structure. JPEG puts a name before it, and other formats often do, too.
 pub(super) fn exif_orientation(exif: &[u8]) -> Option<Orientation> {
     Orientation::from_exif_chunk(exif.strip_prefix(b"Exif\0\0").unwrap_or(exif))
 }
 
-/// The orientation in XMP, which stands where EXIF has none: `tiff:Orientation="6"` or `<tiff:Orientation>6<`.
+/// The XMP orientation, which is used when EXIF has none: `tiff:Orientation="6"` or `<tiff:Orientation>6<`.
 pub(super) fn xmp_orientation(xmp: &[u8]) -> Option<Orientation> {
     let name = b"tiff:Orientation";
     let at = xmp.windows(name.len()).position(|found| found == name)? + name.len();
@@ -141,7 +141,7 @@ pub(super) fn xmp_orientation(xmp: &[u8]) -> Option<Orientation> {
     Orientation::from_exif(value.checked_sub(b'0')?)
 }
 
-/// The next marker from `at` on, what its segment holds, and where it ends.
+/// The next marker from `at` on, the content of its segment, and where the segment ends.
 fn segment(bytes: &[u8], mut at: usize) -> Option<(u8, &[u8], usize)> {
     loop {
         at += bytes.get(at..)?.iter().position(|byte| *byte == 0xFF)?;

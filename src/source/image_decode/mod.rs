@@ -1,6 +1,6 @@
-//! One picture file to one frame: JPEG, PNG, WebP, BMP, GIF and TIFF, any colour type, to 8-bit RGB.
+//! Decodes an image file to one frame: JPEG, PNG, WebP, BMP, GIF and TIFF, any colour type, to 8-bit RGB.
 //!
-//! Pictures are turned as their EXIF orientation says. A damaged one is an error, not a frame that is half grey.
+//! The EXIF orientation is applied. A damaged image is an error, never a half-grey frame.
 mod canvas;
 mod jpeg;
 mod other_formats;
@@ -24,24 +24,24 @@ use crate::error::{Error, Result};
 use crate::files::open_regular;
 use crate::frame::Frame;
 
-/// What is read, for messages.
+/// The supported formats, for messages.
 pub(super) const READ: &str = "JPEG, PNG, WebP, BMP, still GIF and TIFF";
-/// What to do with the others, for messages.
+/// What to do with other formats, for messages.
 pub(super) const WAY_OUT: &str = "other pictures are to be converted (as in `mogrify -format jpg *.heic`)";
 
 /// Extensions of image files, in lower case.
 pub const EXTENSIONS: &[&str] = &["jpg", "jpeg", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff"];
 
-/// An image file larger than this is not read.
+/// Maximum size of an image file.
 pub(super) const MAX_FILE_BYTES: u64 = 1 << 28;
-/// How a TIFF with 64-bit offsets begins, in either order of bytes.
+/// Signature of a TIFF with 64-bit offsets, in either byte order.
 const BIG_TIFF: [&[u8]; 2] = [b"II\x2b\0", b"MM\0\x2b"];
-/// Bytes that tell all kinds.
+/// Number of bytes that identify any format.
 const HEAD: usize = 32;
-/// Bytes of a file that are looked at where it is no picture.
+/// Number of bytes that are examined in a file that is not an image.
 const BEGINNING: u64 = 512;
 
-/// A kind of picture file.
+/// An image file format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PictureFormat {
     Jpeg,
@@ -53,7 +53,7 @@ pub(super) enum PictureFormat {
 }
 
 impl PictureFormat {
-    /// By the first bytes, never by a name.
+    /// Detects the format by the first bytes, never by the file name.
     fn of(head: &[u8]) -> Option<Self> {
         if BIG_TIFF.iter().any(|start| head.starts_with(start)) {
             return Some(Self::Tiff);
@@ -64,7 +64,7 @@ impl PictureFormat {
             ImageFormat::WebP => Some(Self::WebP),
             ImageFormat::Gif => Some(Self::Gif),
             ImageFormat::Tiff => Some(Self::Tiff),
-            // Two letters are little: the length of the second header tells too.
+            // Two letters are weak evidence, so the length of the second header is checked, too.
             ImageFormat::Bmp => {
                 let length = head.get(14..18)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))?;
                 [12, 16, 40, 52, 56, 64, 108, 124].contains(&length).then_some(Self::Bmp)
@@ -74,17 +74,18 @@ impl PictureFormat {
     }
 }
 
-/// What a file is that has a picture in it.
+/// Type of a file with image content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sniffed {
-    /// One that stands still.
+    /// A still image.
     Picture,
-    /// A film.
+    /// An animation, decoded as a video.
     Animated(PictureFormat),
 }
 
 impl Sniffed {
-    /// By the content of the file at `path`; `None`: it has no picture of a kind that is read, or cannot be opened.
+    /// Detects the type of the file at `path` by its content; `None`: not a supported image, or the file cannot be
+    /// opened.
     pub(super) fn at(path: &Path) -> Option<Self> {
         let mut file = open_regular(path).ok()?;
         let mut head = Vec::with_capacity(HEAD);
@@ -108,14 +109,15 @@ pub(super) fn beginning(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// True for a name that ends in one of [`EXTENSIONS`], in any case.
+/// True for a name with one of the [`EXTENSIONS`], in upper or lower case.
 pub fn is_image_name(path: &Path) -> bool {
     path.extension().is_some_and(|found| EXTENSIONS.iter().any(|known| found.eq_ignore_ascii_case(known)))
 }
 
-/// Reads the image at `path` into `frame`: pixels and size only; stamp, index and cut stay.
+/// Reads the image at `path` into `frame`. Sets only pixels and size; timestamp, index and cut stay.
 /// # Errors
-/// Work: missing, of no kind that is read, truncated, damaged or too large. The frame is empty then.
+/// A runtime error: the file is missing, of an unsupported format, truncated, damaged or too large. The frame is then
+/// empty.
 pub fn read_image(path: &Path, frame: &mut Frame) -> Result<()> {
     let outcome = file_bytes(path).and_then(|bytes| decode(&bytes, frame));
     outcome.map_err(|e| Error::new(e.kind(), format!("cannot read the image {}", path.display())).with_source(e))
@@ -132,9 +134,9 @@ fn file_bytes(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Decodes a whole picture, its kind told by its first bytes, into `frame`, and turns it as its EXIF orientation says.
+/// Decodes a complete image into `frame`: detects the format by the first bytes, and applies the EXIF orientation.
 /// # Errors
-/// Work: as [`read_image`]. The frame is empty then.
+/// A runtime error: as in [`read_image`]. The frame is then empty.
 pub(crate) fn decode(bytes: &[u8], frame: &mut Frame) -> Result<()> {
     let fill = || match PictureFormat::of(bytes) {
         Some(PictureFormat::Jpeg) => jpeg::fill(bytes, frame),
@@ -142,7 +144,7 @@ pub(crate) fn decode(bytes: &[u8], frame: &mut Frame) -> Result<()> {
         Some(kind) => other_formats::fill(kind, bytes, frame),
         None => Err(no_picture(bytes)),
     };
-    // A decoder that did not foresee some bytes is no reason to end a run.
+    // Unexpected bytes that make a decoder panic must not end a run.
     let outcome = quietly(fill);
     let outcome = outcome.unwrap_or_else(|_| {
         Err(Error::runtime("its decoder gave up; it is damaged or of a kind that is not read, save it as JPEG or PNG"))
@@ -155,11 +157,11 @@ pub(crate) fn decode(bytes: &[u8], frame: &mut Frame) -> Result<()> {
 }
 
 thread_local! {
-    /// A panic on this thread is caught and told as an error.
+    /// A panic on this thread will be caught and returned as an error, so its message is not printed.
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What `work` gives, or that it panicked, without the message that a panic writes.
+/// Runs `work` and catches a panic without printing its message.
 fn quietly<T>(work: impl FnOnce() -> T) -> std::thread::Result<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -176,7 +178,7 @@ fn quietly<T>(work: impl FnOnce() -> T) -> std::thread::Result<T> {
     outcome
 }
 
-/// What is wrong with bytes of no kind that is read.
+/// Explains bytes in an unsupported format.
 fn no_picture(bytes: &[u8]) -> Error {
     if bytes.is_empty() {
         return Error::runtime("the file is empty");

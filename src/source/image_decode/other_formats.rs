@@ -1,4 +1,5 @@
-//! WebP, BMP, GIF and TIFF through the `image` crate: the whole picture at once, so the memory for it is bounded first.
+//! WebP, BMP, GIF and TIFF, decoded with the `image` crate: it decodes the whole image at once, so its memory is
+//! bounded first.
 use std::io::{BufRead, Cursor};
 
 use image::codecs::bmp::BmpDecoder;
@@ -16,12 +17,12 @@ use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::source::frame_bytes;
 
-/// Most memory that such a picture may take, the frame included.
+/// Maximum memory for such an image, including the frame.
 const MAX_BYTES: u64 = 1 << 29;
 
-/// Decodes `bytes` into `frame`; alpha is left out, deeper colours are rounded to 8 bits.
+/// Decodes `bytes` into `frame`; drops alpha and rounds deeper colours to 8 bits.
 /// # Errors
-/// Work: damaged, animated, too large, or of a kind that the decoder does not know.
+/// A runtime error: damaged, animated, too large, or a variant that the decoder does not support.
 pub(super) fn fill(kind: PictureFormat, bytes: &[u8], frame: &mut Frame) -> Result<()> {
     let moves = match kind {
         PictureFormat::Gif => gif_moves(bytes),
@@ -43,7 +44,7 @@ pub(super) fn fill(kind: PictureFormat, bytes: &[u8], frame: &mut Frame) -> Resu
     }
 }
 
-/// Whether a GIF has more than one picture; nothing is decoded.
+/// True if a GIF has more than one image; decodes nothing.
 pub(super) fn gif_moves(stream: impl BufRead) -> bool {
     let mut options = gif::DecodeOptions::new();
     options.skip_frame_decoding(true);
@@ -52,7 +53,7 @@ pub(super) fn gif_moves(stream: impl BufRead) -> bool {
     next() && next()
 }
 
-/// Whether a WebP is animated: a flag of its extended header (RFC 9649, 2.7).
+/// True if a WebP is animated: a flag in its extended header (RFC 9649, 2.7).
 pub(super) fn webp_moves(head: &[u8]) -> bool {
     head.get(12..16) == Some(b"VP8X") && head.get(20).is_some_and(|flags| flags & 2 != 0)
 }
@@ -62,7 +63,7 @@ fn through<D: ImageDecoder>(decoder: image::ImageResult<D>, kind: PictureFormat,
     let ((width, height), color) = (decoder.dimensions(), decoder.color_type());
     let exif = decoder.exif_metadata().ok().flatten().and_then(|exif| exif_orientation(&exif));
     let orientation = exif.or_else(|| decoder.orientation().ok()).unwrap_or(Orientation::NoTransforms);
-    // Bounds before anything is allocated for pixels.
+    // Check the limits before any pixels are allocated.
     frame_bytes(width, height)?;
     let direct = color == ColorType::Rgb8 && orientation == Orientation::NoTransforms;
     let own = if direct { 0 } else { u64::from(color.bytes_per_pixel()) };
@@ -92,14 +93,14 @@ fn through<D: ImageDecoder>(decoder: image::ImageResult<D>, kind: PictureFormat,
     Ok(())
 }
 
-/// Bytes a pixel that the decoder keeps beside what it is given, at most.
+/// Upper bound of the bytes per pixel that the decoder needs besides the output buffer.
 fn beside(kind: PictureFormat, color: ColorType) -> u64 {
     match (kind, color) {
-        // All strips, before they are put in order (CMYK has four values a pixel).
+        // All strips, before they are assembled (CMYK has four values per pixel).
         (PictureFormat::Tiff, color) => {
             u64::from(color.bytes_per_pixel().max(4) * if color == ColorType::Rgb16 { 2 } else { 1 })
         }
-        // RGBA of a lossless one; with alpha the planes of colour, and alpha by itself.
+        // RGBA for a lossless image; with alpha, the colour planes and a separate alpha plane.
         (PictureFormat::WebP, ColorType::Rgb8) => 4,
         (PictureFormat::WebP, _) => 8,
         (PictureFormat::Gif, _) => 5,
@@ -122,13 +123,13 @@ fn failed(kind: PictureFormat, error: ImageError) -> Error {
     }
 }
 
-/// One row of `color`, in the byte order of this machine, as 8-bit RGB.
+/// Converts one row of `color`, in native byte order, to 8-bit RGB.
 fn to_rgb(color: ColorType, row: &[u8], out: &mut [u8]) -> Result<()> {
     let channels = usize::from(color.channel_count());
     let size = usize::from(color.bytes_per_pixel()) / channels;
     let value = |sample: &[u8]| match *sample {
         [one] => one,
-        // The nearest of 256 levels, as 257 is the distance of two of them.
+        // Rounds to the nearest of 256 levels; two levels are 257 apart.
         [a, b] => ((u32::from(u16::from_ne_bytes([a, b])) + 128) / 257) as u8,
         [a, b, c, d] => (f32::from_ne_bytes([a, b, c, d]).clamp(0.0, 1.0) * 255.0).round() as u8,
         _ => 0,

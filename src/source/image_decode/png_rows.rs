@@ -1,4 +1,4 @@
-//! PNG to 8-bit RGB a row at a time: beside the frame a decoder needs a few rows, whatever the picture's colour type.
+//! Decodes PNG to 8-bit RGB row by row: besides the frame the decoder needs only a few rows, whatever the colour type.
 use std::io::Cursor;
 
 use png::{BitDepth, ColorType, Decoder, Reader, Transformations};
@@ -11,20 +11,20 @@ use super::jpeg_outline::{exif_orientation, xmp_orientation};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 
-/// Most bytes that an interlaced picture may take beside the frame: its rows come seven times, so all of it is kept.
+/// Maximum memory for an interlaced image besides the frame: its rows come in seven passes, so the whole image is kept.
 const MAX_INTERLACED_BYTES: usize = 1 << 27;
 /// Working memory of the decoder for chunks and rows (16,384 pixels of 8 bytes are 128 KiB).
 const MAX_DECODER_BYTES: usize = 1 << 26;
 
-/// Decodes `bytes` into `frame`: grey becomes RGB, 16 bits become 8 by rounding, alpha is left out.
+/// Decodes `bytes` into `frame`: converts grey to RGB, rounds 16 bits to 8, and drops alpha.
 ///
 /// # Errors
-/// Work: corrupt, cut off, or too many pixels; the frame's pixels are undefined then.
+/// A runtime error: damaged, truncated, or too many pixels; the frame's pixels are then undefined.
 pub(super) fn fill(bytes: &[u8], frame: &mut Frame) -> Result<()> {
     let limits = png::Limits { bytes: MAX_DECODER_BYTES };
     let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), limits);
     decoder.set_transformations(Transformations::EXPAND);
-    // Before anything is allocated for the pixels.
+    // Before any pixels are allocated.
     let header = decoder.read_header_info().map_err(corrupt)?;
     let mut canvas = Canvas::new(frame, header.width, header.height, orientation(bytes))?;
     let mut reader = decoder.read_info().map_err(corrupt)?;
@@ -33,20 +33,20 @@ pub(super) fn fill(bytes: &[u8], frame: &mut Frame) -> Result<()> {
     } else {
         fill_rows(&mut reader, &mut canvas)?;
     }
-    // All rows are there. What follows them (further pictures of an animation, the end) cannot spoil them, but the checksum of
-    // the last chunk of pixels comes after them.
+    // All rows are there. What follows (more images of an animation, the end) cannot affect them, but the checksum of
+    // the last pixel chunk comes after them.
     if chunks(bytes).filter(|chunk| chunk.name == *b"IDAT").all(|chunk| chunk.sound()) {
         return Ok(());
     }
     Err(Error::runtime("the PNG is damaged: a checksum of its pixels is another"))
 }
 
-/// A chunk whose data are all there (PNG specification, third edition, 5.3).
+/// A chunk with all of its data (PNG specification, third edition, 5.3).
 struct Chunk<'a> {
     name: [u8; 4],
-    /// Name and data.
+    /// Type and data.
     body: &'a [u8],
-    /// What was written behind them, where the file does not end before.
+    /// The stored checksum, unless the file ends before it.
     sum: Option<u32>,
 }
 
@@ -56,7 +56,7 @@ impl Chunk<'_> {
     }
 }
 
-/// The whole chunks of a PNG.
+/// The complete chunks of a PNG.
 fn chunks(bytes: &[u8]) -> impl Iterator<Item = Chunk<'_>> {
     let mut rest = bytes.get(8..).unwrap_or_default();
     std::iter::from_fn(move || {
@@ -69,7 +69,7 @@ fn chunks(bytes: &[u8]) -> impl Iterator<Item = Chunk<'_>> {
     })
 }
 
-/// The orientation of the EXIF chunk, wherever it stands (11.3.4.5), else of XMP.
+/// The orientation from the EXIF chunk, wherever it is (11.3.4.5), otherwise from XMP.
 fn orientation(bytes: &[u8]) -> Orientation {
     let exif = |chunk: Chunk<'_>| exif_orientation(chunk.body.strip_prefix(b"eXIf")?);
     let xmp = |chunk: Chunk<'_>| xmp_orientation(chunk.body.strip_prefix(b"iTXtXML:com.adobe.xmp\0\0")?);
@@ -120,10 +120,10 @@ fn fill_interlaced(reader: &mut Reader<Cursor<&[u8]>>, canvas: &mut Canvas<'_>) 
     Ok(())
 }
 
-/// Pixels of `format` (big-endian where they have 16 bits) as RGB of 8 bits.
+/// Converts pixels of `format` (big-endian if 16 bits) to 8-bit RGB.
 fn to_rgb(pixels: &[u8], (color, depth): (ColorType, BitDepth), out: &mut [u8]) -> Result<()> {
     let channels = color.samples();
-    // The nearest of 256 levels, as 257 is the distance of two of them.
+    // Rounds to the nearest of 256 levels; two levels are 257 apart.
     let narrow = |sample: &[u8]| match *sample {
         [high, low] => ((u32::from(u16::from_be_bytes([high, low])) + 128) / 257) as u8,
         [sample] => sample,
@@ -150,7 +150,7 @@ mod tests {
 
     use super::*;
 
-    /// Pixels of every level, in all forms that a PNG may have.
+    /// Pixels of every level, in all formats of a PNG.
     fn encode(color: ColorType, depth: BitDepth, palette: Option<&[u8]>, side: u32) -> Vec<u8> {
         let mut out = Vec::new();
         let mut encoder = png::Encoder::new(&mut out, side, side);
@@ -167,7 +167,7 @@ mod tests {
         out
     }
 
-    /// As `image` decodes it, which has the whole picture in memory twice.
+    /// Decodes with `image`, which holds the whole image in memory twice.
     fn by_image(bytes: &[u8]) -> Vec<u8> {
         let mut reader = ImageReader::new(Cursor::new(bytes));
         reader.set_format(ImageFormat::Png);
@@ -214,7 +214,7 @@ mod tests {
         let mut frame = Frame::default();
         let whole = by_image(&bytes);
         for length in 0..bytes.len() {
-            // Only the last chunk and checksums may be missing: no pixel is.
+            // Only the last chunk and checksums may be missing, but no pixel.
             let read = fill(&bytes[..length], &mut frame).is_ok();
             assert!(!read || (frame.pixels == whole && length > bytes.len() - 24), "{length} of {}", bytes.len());
         }
@@ -231,7 +231,7 @@ mod tests {
             changed[at] ^= 4;
             assert!(fill(&changed, &mut frame).is_err(), "{at} of {}", bytes.len());
         }
-        // A frame of an animation that is out of order, as the first of all there is none.
+        // An animation frame out of order: the first one is missing.
         let end = bytes.len() - 12;
         let odd = [&bytes[..end], b"\0\0\0\x04fdAT\0\0\0\x09", &[0; 4], &bytes[end..]].concat();
         fill(&odd, &mut frame).unwrap();
@@ -247,7 +247,7 @@ mod tests {
         fill(&bytes, &mut frame).unwrap();
         assert_eq!(frame.pixels, plain.iter().flat_map(|v| [*v; 3]).collect::<Vec<u8>>());
         let mut large = interlaced(side, side, &plain);
-        // As RGBA of that size: 512 MiB beside the frame.
+        // As RGBA of that size: 512 MiB besides the frame.
         large[16..24].copy_from_slice(&[0, 0, 0x40, 0, 0, 0, 0x20, 0]);
         large[25] = 6;
         fix_header(&mut large);
@@ -269,7 +269,7 @@ mod tests {
                 }
             }
         }
-        // One stored block of zlib.
+        // One stored zlib block.
         let length = u16::try_from(rows.len()).unwrap();
         let mut data = vec![0x78, 0x01, 0x01];
         data.extend(length.to_le_bytes());

@@ -1,4 +1,4 @@
-//! Every kind of picture, whole, cut, turned, too large and broken.
+//! Images of every format: complete, truncated, rotated, too large and damaged.
 #![allow(clippy::unwrap_used, reason = "tests")]
 use super::*;
 use image::codecs::jpeg::JpegEncoder;
@@ -24,7 +24,7 @@ fn png(image: impl Into<DynamicImage>) -> Vec<u8> {
 
 const OTHERS: [ImageFormat; 4] = [ImageFormat::WebP, ImageFormat::Bmp, ImageFormat::Gif, ImageFormat::Tiff];
 
-/// The gradient in a format that loses nothing (a GIF: few colours).
+/// The gradient in a lossless format (in a GIF: few colours).
 fn encoded(format: ImageFormat, width: u32, height: u32) -> Vec<u8> {
     let mut out = Vec::new();
     let mut pixels = gradient(width, height);
@@ -36,7 +36,7 @@ fn encoded(format: ImageFormat, width: u32, height: u32) -> Vec<u8> {
     out
 }
 
-/// EXIF that says nothing but the orientation.
+/// EXIF with nothing but the orientation.
 fn exif(orientation: u8) -> Vec<u8> {
     let mut out = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
     out.extend([orientation, 0, 0, 0, 0, 0, 0]);
@@ -49,7 +49,7 @@ fn with_exif_jpeg(whole: &[u8], exif: &[u8]) -> Vec<u8> {
     [&whole[..2], &app1, &whole[2..]].concat()
 }
 
-/// Its chunk before the last one, behind the pixels.
+/// Puts the EXIF chunk after the pixels, before the last chunk.
 fn with_exif_png(whole: &[u8], exif: &[u8]) -> Vec<u8> {
     let body = [b"eXIf".as_slice(), exif].concat();
     let length = u32::try_from(exif.len()).unwrap().to_be_bytes();
@@ -58,7 +58,7 @@ fn with_exif_png(whole: &[u8], exif: &[u8]) -> Vec<u8> {
     [&whole[..end], &chunk, &whole[end..]].concat()
 }
 
-/// In the extended format: header, pixels, EXIF (RFC 9649).
+/// Converts to the extended format: header, pixels, EXIF (RFC 9649).
 fn with_exif_webp(whole: &[u8], exif: &[u8], width: u32, height: u32) -> Vec<u8> {
     let sides = [width - 1, height - 1].map(u32::to_le_bytes);
     let mut body = b"WEBPVP8X\x0a\0\0\0\x08\0\0\0".to_vec();
@@ -100,7 +100,7 @@ fn pictures_are_turned_as_exif_says_in_every_kind_that_has_it() {
             assert!(found.pixels == expected.as_bytes(), "{kind:?} {orientation}");
         }
     }
-    // XMP, where EXIF says nothing.
+    // The XMP orientation, if EXIF has none.
     let stored = jpeg(width, height);
     for text in ["tiff:Orientation=\"3\"", "<tiff:Orientation>3</tiff:Orientation>"] {
         let body = [b"http://ns.adobe.com/xap/1.0/\0".as_slice(), text.as_bytes()].concat();
@@ -108,18 +108,18 @@ fn pictures_are_turned_as_exif_says_in_every_kind_that_has_it() {
         let oriented = [&stored[..2], &[0xFF, 0xE1, length[0], length[1]], &body, &stored[2..]].concat();
         assert_eq!(decoded(&oriented).pixels[..3], decoded(&stored).pixels[(width * height * 3 - 3) as usize..]);
     }
-    // What is no orientation changes nothing.
+    // An invalid orientation changes nothing.
     let stored = jpeg(width, height);
     for bad in [exif(0), exif(9), b"MM\0*".to_vec(), Vec::new()] {
         assert_eq!(decoded(&with_exif_jpeg(&stored, &bad)).pixels, decoded(&stored).pixels);
     }
 }
 
-/// A TIFF whose last entry, the planar configuration that all readers take for granted, becomes its orientation.
+/// Replaces the last entry of a TIFF (the planar configuration, whose default all readers assume) with its orientation.
 fn tiff_oriented(bytes: &mut [u8], orientation: u8) -> Vec<u8> {
     let at = u32::from_le_bytes(bytes[4..8].try_into().unwrap()) as usize;
     let entries = usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
-    // Entries are in the order of their tags: 274 takes the place of 262 to 277, whichever is between them.
+    // Entries are sorted by tag: 274 goes between 262 and 277.
     let mut all: Vec<[u8; 12]> =
         (0..entries).map(|i| bytes[at + 2 + 12 * i..at + 14 + 12 * i].try_into().unwrap()).collect();
     let mut entry = [0x12, 0x01, 3, 0, 1, 0, 0, 0, 0, 0, 0, 0];
@@ -196,7 +196,7 @@ fn the_decoders_own_warnings_tell_damaged_jpegs_from_whole_ones() {
     let whole = jpeg(160, 96);
     let pixels = decoded(&whole).pixels;
     let end = whole.len() - 2;
-    // Padding or a trailer in place of the end, as cards and phones leave them.
+    // Padding or a trailer in place of the end marker, as cards and phones leave it.
     for tail in [vec![0; 512], b"trailer of a phone ".repeat(20), vec![0xFF; 9], Vec::new()] {
         assert_eq!(decoded(&[&whole[..end], &tail].concat()).pixels, pixels);
     }
@@ -249,7 +249,7 @@ fn every_cut_of_a_jpeg_is_seen() {
     let pixels = decoded(&whole).pixels;
     for length in 0..whole.len() {
         let read = decode(&whole[..length], &mut frame).is_ok();
-        // The end marker alone may be missing: no pixel is.
+        // Only the end marker may be missing, but no pixel.
         assert!(!read || (frame.pixels == pixels && length + 2 >= whole.len()), "{length} of {} bytes", whole.len());
         assert!(read || (frame.width == 0 && frame.pixels.is_empty()));
     }
@@ -260,7 +260,7 @@ fn every_cut_of_a_jpeg_is_seen() {
     holed[half..].fill(0);
     let refused = decode(&holed, &mut frame).unwrap_err().chain();
     assert!(refused.contains("truncated") || refused.contains("damaged"), "{refused}");
-    // Bytes behind the end, as in a camera's buffer, do not matter.
+    // Extra bytes after the end, as in a camera's buffer, do not matter.
     let mut longer = whole.clone();
     longer.extend([0xFF, 0xD8, 0, 0, 0xFF, 0xD9]);
     assert_eq!(jpeg_end(&longer), Some(whole.len()));
@@ -304,7 +304,7 @@ fn cut_pngs_and_other_files_are_errors() {
 
 #[test]
 fn sizes_are_checked_before_memory_is_taken() {
-    // The header of the JPEG says 65500 x 65500, the file is a few hundred bytes.
+    // The header of the JPEG says 65500 x 65500, but the file has only a few hundred bytes.
     let mut large = jpeg(8, 8);
     let start = large.windows(2).position(|w| w == [0xFF, 0xC0]).unwrap();
     large[start + 5..start + 9].copy_from_slice(&[0xFF, 0xDC, 0xFF, 0xDC]);
@@ -319,7 +319,7 @@ fn sizes_are_checked_before_memory_is_taken() {
     assert!(frame.pixels.capacity() < 1 << 20);
 }
 
-/// A grey TIFF in one strip, with 64-bit offsets where `big`.
+/// A grey TIFF in one strip, with 64-bit offsets if `big`.
 fn tiff(width: u32, height: u32, pixels: &[u8], big: bool) -> Vec<u8> {
     let (offset, count) = (if big { 8 } else { 4 }, if big { 8 } else { 2 });
     let number = |value: u64, bytes: usize| value.to_le_bytes()[..bytes].to_vec();
@@ -328,7 +328,7 @@ fn tiff(width: u32, height: u32, pixels: &[u8], big: bool) -> Vec<u8> {
     let entries = 8;
     let behind = first + count + entries * (4 + 2 * offset) + offset;
     let sides = [u64::from(width), u64::from(height)];
-    // Tag, type (3: 16 bits, 4: 32 bits), how many, value.
+    // Tag, type (3: 16 bits, 4: 32 bits), count, value.
     let all: [(u64, u64, u64, u64); 8] = [
         (256, 4, 1, sides[0]),
         (257, 4, 1, sides[1]),
@@ -360,7 +360,7 @@ fn a_tiff_with_long_offsets_is_read_as_any() {
     }
 }
 
-/// Pictures of a few bytes whose headers announce `side` by `side` pixels.
+/// Images of a few bytes whose headers claim `side` by `side` pixels.
 fn bombs(side: u32) -> [(PictureFormat, Vec<u8>); 6] {
     let mut bmp = encoded(ImageFormat::Bmp, 4, 4);
     bmp[18..22].copy_from_slice(&side.to_le_bytes());
@@ -370,7 +370,7 @@ fn bombs(side: u32) -> [(PictureFormat, Vec<u8>); 6] {
     for at in [6, 8] {
         gif[at..at + 2].copy_from_slice(&short);
     }
-    // Lossless: two numbers of 14 bits behind the signature, of which the decoder takes the largest for none.
+    // Lossless: two 14-bit numbers after the signature; the decoder takes the largest value for none.
     let (mut webp, packed) = (encoded(ImageFormat::WebP, 4, 4), side.min(16_000) - 1);
     webp[21..25].copy_from_slice(&(packed | packed << 14).to_le_bytes());
     // The extended header has 24 bits for each side.
@@ -413,7 +413,7 @@ fn broken_bytes_never_panic() {
                 let at = (state >> 8) as usize % bytes.len();
                 bytes[at] = state as u8;
             }
-            // Some are still readable; what counts is that none panics and a failure leaves an empty frame.
+            // Some are still readable; none may panic, and a failure must leave an empty frame.
             if decode(&bytes, &mut frame).is_err() {
                 assert!(frame.pixels.is_empty());
             }

@@ -1,4 +1,4 @@
-//! A live source that comes back: whatever breaks it, it is closed and opened again. See [`ReconnectingSource`].
+//! Closes and reopens a live source whenever it fails. See [`ReconnectingSource`].
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -9,56 +9,56 @@ use crate::config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::frame::Frame;
 
-/// Opens the source; called on a thread of its own.
+/// Opens the source; runs on its own thread.
 pub type Open = Box<dyn FnMut() -> Result<Box<dyn Source>> + Send>;
 
-/// The first pause before a source is opened again; each further one is twice as long.
+/// The first pause before a source is reopened; each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// A source that ran for so long was well: pauses begin anew.
+/// After a source has run this long, the pauses start over.
 const WELL: Duration = Duration::from_secs(2);
-/// What a guarded source adds to its own stall clock before the guard takes it for stalled whatever it says.
+/// Extra time beyond the source's own stall timeout, after which it counts as stalled whatever it reports.
 const GRACE: Duration = Duration::from_secs(1);
-/// Events that are kept between two calls.
+/// Maximum number of events kept between two calls.
 const MOST_EVENTS: usize = 64;
 
-/// Something that happened to a live source.
+/// An event of a live source.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct SourceEvent {
     /// Number of the camera in the run.
     pub camera: u16,
-    /// What it is called.
+    /// Name of the source.
     pub source: String,
     /// `stalled`, `failed` or `reopened`.
     pub what: &'static str,
-    /// Why, where it broke.
+    /// The reason of a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// `reopened`: how long it gave nothing, seconds.
+    /// `reopened`: how long there were no frames, in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub down_secs: Option<f64>,
-    /// `reopened`: how often it was tried.
+    /// `reopened`: number of attempts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tries: Option<u64>,
-    /// When, nanoseconds since 1970.
+    /// Time of the event, in nanoseconds since 1970.
     pub stamp_ns: i64,
 }
 
-/// A source, or the attempt to get it back.
+/// A source, or the attempt to reopen it.
 enum GuardState {
     Up(Box<dyn Source>),
-    /// The thread closes the old source, waits and opens a new one; it ends early when `_cancel` is dropped.
+    /// A thread closes the old source, waits and opens a new one; dropping `_cancel` ends it early.
     Down {
         _cancel: Sender<()>,
         opened: Receiver<(Open, Result<Box<dyn Source>>)>,
     },
-    /// Nothing can be opened any more.
+    /// The source cannot be reopened any more.
     Over,
 }
 
-/// Keeps a live source alive: on a stall, an error or an unplug it closes the source, and opens it again with pauses that
-/// grow to `source.reopen_max_secs`, for as long as it takes. All that may block happens on a thread, at most one at a
-/// time; [`Source::next`] never waits longer than it was told to. Frames go on being counted where they were, and the first
-/// one after a gap begins a segment.
+/// Keeps a live source running: after a stall, an error or an unplugged cable it closes and reopens the source, with
+/// pauses that grow to `source.reopen_max_secs`, and never gives up. Everything that may block runs on a thread, at
+/// most one at a time, so [`Source::next`] never waits longer than asked. Frame positions continue, and the first frame
+/// after a gap begins a segment.
 pub struct ReconnectingSource {
     name: String,
     state: GuardState,
@@ -69,21 +69,21 @@ pub struct ReconnectingSource {
     pause: Duration,
     opened_at: Instant,
     last_frame: Instant,
-    /// While down: since when, tries so far, and what the last one said.
+    /// While down: since when, the attempts so far, and the last error.
     down: Option<(Instant, u64, String)>,
-    /// Position of the source's frame 0 in the stream, and of the next frame.
+    /// Position in the stream of the source's frame 0, and of the next frame.
     first: u64,
     next: u64,
     cut: bool,
-    /// Of the openings before this one.
+    /// Counts of the previous openings.
     counts: SourceCounts,
     events: Vec<SourceEvent>,
 }
 
 impl ReconnectingSource {
-    /// Opens the source called `name` (without any password) for the first time, here and now.
+    /// Opens the source `name` (without any password) for the first time, on this thread.
     /// # Errors
-    /// That of `open`: what never worked is not tried again.
+    /// Those of `open`: a source that never worked is not retried.
     pub fn open(name: &str, mut open: Open, config: &config::Source) -> Result<Self> {
         let stall = super::stall_time(config)?;
         let source = open()?;
@@ -122,7 +122,7 @@ impl ReconnectingSource {
         }
     }
 
-    /// The source has broken: counts it, tells it, and begins to open it again.
+    /// Counts and reports the failure, and starts to reopen the source.
     fn broke(&mut self, error: &Error) -> Result<()> {
         let GuardState::Up(old) = std::mem::replace(&mut self.state, GuardState::Over) else { return Ok(()) };
         let counts = old.counts();
@@ -137,13 +137,13 @@ impl ReconnectingSource {
         let pause = self.pause.as_secs_f64();
         tracing::warn!("{reason}. It is closed and opened again, first in {pause} s (source.reopen_max_secs)");
         self.event(if stalled { "stalled" } else { "failed" }, Some(reason.clone()), None);
-        // Since the last frame, not since somebody noticed.
+        // Since the last frame, not since the failure was noticed.
         self.down = Some((self.last_frame, 0, reason));
         (self.first, self.cut) = (self.next, true);
         self.try_again(Some(old))
     }
 
-    /// Starts the thread that closes `old`, waits and opens.
+    /// Starts the thread that closes `old`, waits and opens a new source.
     fn try_again(&mut self, old: Option<Box<dyn Source>>) -> Result<()> {
         let Some(mut open) = self.open.take() else {
             return Err(Error::runtime(format!(
@@ -155,14 +155,14 @@ impl ReconnectingSource {
         let (send, opened) = bounded(1);
         let pause = self.pause;
         let work = move || {
-            // Closing may panic in a library, and the camera is to be opened again all the same.
+            // Closing may panic in a library, but the camera must be reopened all the same.
             catch_unwind(AssertUnwindSafe(|| drop(old))).ok();
             if cancelled.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
             let outcome = catch_unwind(AssertUnwindSafe(&mut open));
             let outcome = outcome.unwrap_or_else(|_| Err(Error::runtime("opening it ended in a panic")));
-            // Nobody waits for it any more: then it is closed here.
+            // If nobody waits for the source any more, it is closed here.
             drop(send.send((open, outcome)));
         };
         let thread = std::thread::Builder::new().name("reopen".into()).spawn(work);
@@ -174,7 +174,7 @@ impl ReconnectingSource {
         Ok(())
     }
 
-    /// What came of opening it again.
+    /// Handles the result of an attempt to reopen.
     fn reopened(&mut self, outcome: Result<Box<dyn Source>>) -> Result<()> {
         let (since, tries, said) = self.down.take().unwrap_or((self.last_frame, 0, String::new()));
         let tries = tries + 1;
@@ -191,7 +191,7 @@ impl ReconnectingSource {
             }
             Err(error) => {
                 let reason = error.chain();
-                // Told when it changes, and more and more rarely.
+                // Log changes, and repeat the same error less and less often.
                 if reason != said || tries.is_power_of_two() {
                     let secs = since.elapsed().as_secs_f64();
                     tracing::warn!("{} is not back after {secs:.1} s and {tries} tries: {reason}", self.name);

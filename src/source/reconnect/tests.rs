@@ -1,21 +1,21 @@
-//! Sources that break in every way, and come back.
+//! Sources that fail in every way, and come back.
 #![allow(clippy::unwrap_used, reason = "tests")]
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::*;
 
-/// What an opening does after its frames.
+/// What a fake source does after its frames.
 #[derive(Clone, Copy)]
 enum Then {
     Fails,
     Stalls,
     Ends,
-    /// Gives nothing and says nothing.
+    /// Returns nothing and reports nothing.
     Hangs,
 }
 
-/// Gives `frames` frames, 2 of each 3 dropped, and then breaks.
+/// Returns `frames` frames, drops 2 of each 3, and then fails.
 struct Fake {
     frames: u64,
     then: Then,
@@ -57,7 +57,7 @@ impl Drop for Fake {
     }
 }
 
-/// Openings as in `plan` (`None`: one that fails), then for ever as its last.
+/// Opens the sources in `plan` (`None`: the opening fails), then the last one forever.
 fn guard(plan: &[Option<(u64, Then)>], stall_secs: f64) -> (ReconnectingSource, Arc<AtomicUsize>, Arc<AtomicU64>) {
     let (alive, opened) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU64::new(0)));
     let (plan, living, count) = (plan.to_vec(), alive.clone(), opened.clone());
@@ -71,7 +71,7 @@ fn guard(plan: &[Option<(u64, Then)>], stall_secs: f64) -> (ReconnectingSource, 
     (ReconnectingSource::open("v4l2:test", Box::new(open), &config).unwrap(), alive, opened)
 }
 
-/// The next frame's index and cut; `None` at the end.
+/// Index and cut of the next frame; `None` at the end.
 fn frame(guard: &mut ReconnectingSource) -> Option<(u64, bool)> {
     let mut frame = Frame::default();
     loop {

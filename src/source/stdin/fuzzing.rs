@@ -1,4 +1,4 @@
-//! What of this module reads bytes of others, for [`crate::fuzzing`].
+//! Entry points of this module that parse untrusted bytes, for [`crate::fuzzing`].
 use std::io::{self, Cursor, Read};
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::config;
 use crate::frame::Frame;
 use crate::source::Pull;
 
-/// Gives at most `step` bytes at once, as a pipe does.
+/// Returns at most `step` bytes at once, as a pipe does.
 struct InSteps<'a> {
     left: &'a [u8],
     step: usize,
@@ -20,7 +20,7 @@ impl Read for InSteps<'_> {
     }
 }
 
-/// Cuts pictures out of a stream that comes in steps of as many bytes as the first byte says; how many there are.
+/// Splits a stream into images, reading as many bytes at once as the first byte says; returns the number of images.
 pub(crate) fn cut_pictures(bytes: &[u8]) -> usize {
     let Some((step, stream)) = bytes.split_first() else { return 0 };
     let mut cutter = ImageSplitter::new(InSteps { left: stream, step: usize::from(*step).max(1) });
@@ -33,7 +33,7 @@ pub(crate) fn cut_pictures(bytes: &[u8]) -> usize {
     pictures
 }
 
-/// Pictures on standard input, from the first byte to frames; how many frames. No video: that would start a decoder.
+/// Decodes images from standard input to frames; returns the number of frames. No video: that would start a decoder.
 pub(crate) fn piped_pictures(bytes: &[u8]) -> usize {
     if !bytes.starts_with(JPEG) && !bytes.starts_with(PNG) && !super::multipart(bytes) {
         return 0;

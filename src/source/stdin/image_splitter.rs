@@ -1,34 +1,34 @@
-//! One picture after another out of a stream of bytes: JPEG and PNG, as `cat *.jpg` and `ffmpeg -f mjpeg` give them.
+//! Splits a byte stream into images: JPEG and PNG, as `cat *.jpg` and `ffmpeg -f mjpeg` write them.
 use std::io::{ErrorKind, Read};
 
 use crate::source::image_decode::{MAX_FILE_BYTES, jpeg_end_from};
 
-/// How a JPEG begins.
+/// Signature of a JPEG.
 pub(super) const JPEG: &[u8] = &[0xFF, 0xD8, 0xFF];
-/// How a PNG begins.
+/// Signature of a PNG.
 pub(super) const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
-/// What may lie between two pictures, as padding or headers of parts; more of it is no stream of pictures.
+/// Maximum number of bytes between two images (padding or part headers); with more it is not a stream of images.
 const MAX_BETWEEN: usize = 1 << 16;
-/// Bytes asked for at once.
+/// Bytes per read.
 const PIECE: usize = 1 << 16;
 
-/// Cuts a stream into whole pictures.
+/// Splits a stream into complete images.
 pub(super) struct ImageSplitter<R> {
     stream: R,
-    /// Read and not handed out.
+    /// Bytes read but not returned yet.
     bytes: Vec<u8>,
     piece: Vec<u8>,
     ended: bool,
 }
 
-/// What a stream has next.
+/// The next item of a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum SplitItem {
-    /// The bytes of a picture, from its first to its last.
+    /// The complete bytes of an image.
     Picture(Vec<u8>),
-    /// The end, after a whole picture.
+    /// The end, after a complete image.
     End,
-    /// The end in a way that it should not be, in words.
+    /// An irregular end, and why.
     Broken(String),
 }
 
@@ -37,7 +37,7 @@ impl<R: Read> ImageSplitter<R> {
         Self { stream, bytes: Vec::new(), piece: vec![0; PIECE], ended: false }
     }
 
-    /// The next picture.
+    /// Returns the next image.
     pub(super) fn next(&mut self) -> SplitItem {
         self.picture().unwrap_or_else(|error| SplitItem::Broken(format!("it cannot be read: {error}")))
     }
@@ -66,8 +66,8 @@ impl<R: Read> ImageSplitter<R> {
         }
     }
 
-    /// Where the JPEG ends that the bytes begin with, of which `seen` were looked at before. One whose end is missing ends
-    /// where the next picture begins, so that its damage is its own.
+    /// Where the JPEG at the start of the buffer ends; `seen` bytes were examined before. A JPEG without an end marker
+    /// ends where the next image begins, so that damage stays within one image.
     fn jpeg_end(&self, at: &mut usize, seen: usize) -> Option<usize> {
         let end = jpeg_end_from(&self.bytes, at);
         let new = self.bytes.get(seen.saturating_sub(PNG.len() - 1)..).unwrap_or_default();
@@ -76,7 +76,7 @@ impl<R: Read> ImageSplitter<R> {
         next.then(|| next_after_jpeg(before)).flatten().or(end)
     }
 
-    /// Drops what lies before the next picture; something else than `None` where there is none.
+    /// Drops the bytes before the next image; returns an item only if there is no next image.
     fn drop_before(&mut self) -> std::io::Result<Option<SplitItem>> {
         let mut between = 0;
         loop {
@@ -85,7 +85,7 @@ impl<R: Read> ImageSplitter<R> {
                 rest.starts_with(JPEG) || rest.starts_with(PNG)
             };
             let start = (0..self.bytes.len()).find(starts);
-            // The beginning of a beginning stays.
+            // Keep a partial signature at the end.
             let gone = start.unwrap_or_else(|| self.bytes.len().saturating_sub(PNG.len() - 1));
             between += gone;
             self.bytes.drain(..gone);
@@ -103,7 +103,7 @@ impl<R: Read> ImageSplitter<R> {
         }
     }
 
-    /// Reads on; false at the end.
+    /// Reads more bytes; false at the end.
     fn more(&mut self) -> std::io::Result<bool> {
         while !self.ended {
             match self.stream.read(&mut self.piece) {
@@ -123,24 +123,24 @@ impl<R: Read> ImageSplitter<R> {
     }
 }
 
-/// Where `what` is first.
+/// Position of the first `what`.
 fn found(bytes: &[u8], what: &[u8]) -> Option<usize> {
     bytes.windows(what.len()).position(|some| some == what)
 }
 
-/// Where another picture begins.
+/// Position of the next image.
 fn start(bytes: &[u8]) -> Option<usize> {
     [JPEG, PNG].into_iter().filter_map(|kind| found(bytes, kind)).min()
 }
 
-/// Where another picture begins in `bytes`, which begin with a JPEG. Segments of applications and comments may hold whole
-/// pictures; the others, and what lies between segments, hold none.
+/// Where another image begins in `bytes`, which begin with a JPEG. Application and comment segments may contain
+/// complete images; other segments, and the data between segments, contain none.
 fn next_after_jpeg(bytes: &[u8]) -> Option<usize> {
     let mut at = 2;
     loop {
         let rest = bytes.get(at..)?;
         let marker = rest.iter().position(|&byte| byte == 0xFF);
-        // A PNG has no such byte in its beginning.
+        // The signature of a PNG does not contain this byte.
         if let Some(png) = found(rest.get(..marker.unwrap_or(rest.len())).unwrap_or_default(), PNG) {
             return Some(at + png);
         }
@@ -155,9 +155,9 @@ fn next_after_jpeg(bytes: &[u8]) -> Option<usize> {
             marker => {
                 let length = usize::from(u16::from_be_bytes([*bytes.get(at + 2)?, *bytes.get(at + 3)?]));
                 let next = at + 2 + length;
-                // It may have swallowed the first bytes of the next picture.
+                // The segment may have swallowed the first bytes of the next image.
                 let inside = bytes.get(at + 2..bytes.len().min(next + PNG.len())).unwrap_or_default();
-                // One that is whole is followed by a marker, and no picture begins across its end.
+                // A complete segment is followed by a marker, and no image begins across its end.
                 let whole = bytes.get(next).is_none_or(|byte| *byte == 0xFF)
                     && bytes.get(next - 2..).is_none_or(|rest| !rest.starts_with(JPEG));
                 let holds = matches!(marker, 0xE0..=0xEF | 0xFE) && whole;
@@ -171,9 +171,9 @@ fn next_after_jpeg(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// Bytes of the PNG at the start of `bytes`, with its last chunk (`IEND`), or up to where the next picture begins in a chunk
-/// that broke off; `at` as for a JPEG. `seen` bytes were looked at before; `last`: no more will come.
-/// Source: PNG specification, third edition, 5.3: length, type, data, checksum.
+/// Length of the PNG at the start of `bytes`, including its last chunk (`IEND`), or up to the next image if that begins
+/// inside a truncated chunk; `at` as for a JPEG. `seen` bytes were examined before; `last`: no more will come. Source:
+/// PNG specification, third edition, 5.3: length, type, data, checksum.
 fn png_end_from(bytes: &[u8], at: &mut usize, seen: usize, last: bool) -> Option<usize> {
     *at = (*at).max(PNG.len());
     loop {
@@ -184,7 +184,8 @@ fn png_end_from(bytes: &[u8], at: &mut usize, seen: usize, last: bool) -> Option
         let chunk = length <= i32::MAX.unsigned_abs() && head[4..].iter().all(u8::is_ascii_alphabetic);
         let whole = rest.get(4..8 + length as usize + 4).filter(|_| chunk).and_then(<[u8]>::split_last_chunk::<4>);
         let Some((body, checksum)) = whole else {
-            // A PNG's beginning is no accident; the three bytes of a JPEG's may be pixels that are still to be checked.
+            // A PNG signature is never there by chance; the three bytes of a JPEG may be pixels, so the checksum must
+            // decide.
             let next = if last || !chunk { start(new) } else { found(new, PNG) };
             return next.map(|next| from + next);
         };
@@ -193,7 +194,7 @@ fn png_end_from(bytes: &[u8], at: &mut usize, seen: usize, last: bool) -> Option
             return Some(end - swallowed(checksum));
         }
         if u32::from_be_bytes(*checksum) != crc32fast::hash(body) {
-            // What begins in it may go on behind it.
+            // A signature that begins in the chunk may continue after it.
             let behind = end + PNG.len() - 1;
             if bytes.len() < behind && !last {
                 return None;
@@ -207,13 +208,13 @@ fn png_end_from(bytes: &[u8], at: &mut usize, seen: usize, last: bool) -> Option
     }
 }
 
-/// Where bytes from `at` on begin in which something may be found that was not among the first `seen`, and these bytes.
+/// The bytes from `at` on in which a signature may begin that was not within the first `seen`, and where they begin.
 fn unseen(bytes: &[u8], at: usize, seen: usize) -> (usize, &[u8]) {
     let from = at.max(seen.saturating_sub(PNG.len() - 1));
     (from, bytes.get(from..).unwrap_or_default())
 }
 
-/// How many bytes at the end of a PNG's last checksum begin the next picture already, where that checksum broke off.
+/// How many bytes at the end of a truncated checksum of a PNG already belong to the next image.
 fn swallowed(checksum: &[u8]) -> usize {
     let begins = |rest: &[u8]| PNG.starts_with(rest) || rest.starts_with(JPEG) || JPEG.starts_with(rest);
     if checksum == [0xAE, 0x42, 0x60, 0x82] {

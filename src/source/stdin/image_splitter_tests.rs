@@ -10,7 +10,7 @@ fn picture(format: ImageFormat, shade: u8) -> Vec<u8> {
     out.into_inner()
 }
 
-/// Gives `step` bytes at a time.
+/// Returns `step` bytes at a time.
 struct Slow<'a>(&'a [u8], usize);
 
 impl Read for Slow<'_> {
@@ -28,7 +28,7 @@ fn pictures() -> Vec<Vec<u8>> {
 #[test]
 fn pictures_are_cut_where_they_end_however_the_bytes_come() {
     let all = pictures();
-    // Padding and the header of a part between them.
+    // With padding and a part header between the images.
     let parted = all.iter().flat_map(|one| [one.as_slice(), &[0; 7], b"--part\r\nContent-Length: 9\r\n\r\n\xff"]);
     for bytes in [all.concat(), parted.collect::<Vec<_>>().concat()] {
         for step in [1, 7, 1000, 1 << 20] {
@@ -73,7 +73,7 @@ proptest::proptest! {
         let mut taken = 0;
         while let SplitItem::Picture(picture) = cutter.next() {
             taken += picture.len();
-            // Of a JPEG that broke off at once there are two bytes.
+            // A JPEG that is truncated at once leaves two bytes.
             proptest::prop_assert!(picture.starts_with(&JPEG[..2]) || picture.starts_with(PNG));
         }
         proptest::prop_assert!(taken <= all.len());
@@ -83,7 +83,7 @@ proptest::proptest! {
 #[test]
 fn a_picture_that_breaks_off_costs_no_other() {
     let all = pictures();
-    // JPEG and PNG before either kind.
+    // A truncated JPEG or PNG before an image of either format.
     for (broken, next) in [(0, 2), (0, 3), (1, 2), (1, 3)] {
         let (broken, next, after) = (all[broken].as_slice(), all[next].as_slice(), all[5 - next].as_slice());
         let end = JPEG.len().max(PNG.len());
@@ -113,7 +113,7 @@ fn pixels_of_a_whole_png_that_look_like_a_jpeg_are_pixels() {
         assert_eq!(cutter.next(), SplitItem::Picture(of(&chunk)));
         assert_eq!(cutter.next(), SplitItem::Picture(all[0].clone()));
     }
-    // A wrong checksum alone cuts nothing.
+    // A wrong checksum alone does not split the image.
     chunk.truncate(8);
     chunk[..4].fill(0);
     chunk.extend([7; 4]);

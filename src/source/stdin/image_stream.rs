@@ -1,4 +1,4 @@
-//! Pictures out of a stream as a source.
+//! A source of images from a byte stream.
 use std::io::Read;
 use std::time::Duration;
 
@@ -12,23 +12,24 @@ use crate::frame::Frame;
 use crate::source::image_decode::decode;
 use crate::source::{Pull, Source, SourceCounts, stamp_at, unreadable};
 
-/// Pictures that may wait. A stream that is ahead waits.
+/// Number of images that may wait; the stream blocks when it is ahead.
 const WAITING: usize = 2;
 
-/// The pictures of a stream, read on a thread of their own, at `source.frame_rate` frames per second.
+/// The images of a stream, read on their own thread, at `source.frame_rate` frames per second.
 #[derive(Debug)]
 pub(super) struct ImageStream {
     cuts: Receiver<SplitItem>,
     rate: f64,
-    /// Position of the next picture.
+    /// Position of the next image.
     index: u64,
     over: bool,
     counts: SourceCounts,
 }
 
 impl ImageStream {
+    /// Starts the reading thread.
     /// # Errors
-    /// Work: no thread can be started.
+    /// A runtime error: the thread cannot be started.
     pub(super) fn start(stream: impl Read + Send + 'static, config: &config::Source) -> Result<Self> {
         let (send, cuts) = bounded(WAITING);
         let work = move || {
@@ -82,7 +83,7 @@ impl Source for ImageStream {
         let index = self.index;
         self.index += 1;
         if let Err(error) = decode(&bytes, frame) {
-            // As in a folder: it leaves a gap in positions and stamps.
+            // As in a folder, it leaves a gap in positions and timestamps.
             self.counts.unreadable += 1;
             let error = Error::runtime(format!("picture {index} {NAME}")).with_source(error);
             unreadable::tell(self.counts.unreadable, &error);

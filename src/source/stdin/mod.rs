@@ -1,5 +1,6 @@
-//! `-`: frames on standard input, told apart by the first bytes: JPEG and PNG pictures one after another, or a video stream
-//! for the decoder. Bounded like a file: it waits, and drops nothing; only, it comes once.
+//! `-`: frames on standard input: either JPEG and PNG images one after another, or a video stream for the decoder; the
+//! first bytes decide. The source is bounded like a file: it blocks the sender and drops nothing, but it can be read
+//! only once.
 mod image_splitter;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;
@@ -16,14 +17,14 @@ use super::subprocess::{NO_PICTURE, VideoSource};
 use crate::config;
 use crate::error::{Error, Result};
 
-/// How messages call it.
+/// The name of the source in messages.
 const NAME: &str = "on standard input";
-/// Standard input can be had once in a process.
+/// Standard input can be opened only once per process.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// Opens standard input; waits for its first bytes.
 /// # Errors
-/// Usage: it is a terminal, or was opened before. Otherwise as [`open`].
+/// A usage error: it is a terminal, or was opened before. Otherwise those of [`open`].
 pub(super) fn open_input(config: &config::Source) -> Result<Box<dyn Source>> {
     let input = std::io::stdin();
     if input.is_terminal() {
@@ -38,9 +39,9 @@ pub(super) fn open_input(config: &config::Source) -> Result<Box<dyn Source>> {
     open(input, config)
 }
 
-/// The frames of `stream`.
+/// Opens the frames of `stream`.
 /// # Errors
-/// Work: it is empty, or begins with something else than pictures or a video; and those of the decoder.
+/// A runtime error: the stream is empty, or begins with neither an image nor a video; or an error of the decoder.
 pub(super) fn open(mut stream: impl Read + Send + 'static, config: &config::Source) -> Result<Box<dyn Source>> {
     let mut head = Vec::new();
     let mut read = |bytes: u64, head: &mut Vec<u8>| -> Result<()> {
@@ -75,7 +76,8 @@ pub(super) fn open(mut stream: impl Read + Send + 'static, config: &config::Sour
     Ok(Box::new(VideoSource::of_stream(NAME, Cursor::new(head).chain(stream), config).map_err(hint)?))
 }
 
-/// MJPEG as a camera sends it over HTTP: parts behind a boundary, with headers of their own, perhaps with those of the answer.
+/// True for MJPEG as a camera sends it over HTTP: parts with a boundary and their own headers, possibly after the HTTP
+/// response headers.
 fn multipart(head: &[u8]) -> bool {
     let head = head.trim_ascii_start();
     head.starts_with(b"--") || head.starts_with(b"HTTP/1.")

@@ -106,7 +106,7 @@ fn a_sender_that_is_slow_is_waited_for() {
     });
     let config = config::Source { stall_secs: 0.1, ..config() };
     let mut source = open(reader, &config).unwrap();
-    // Nothing is asked for what has come already.
+    // Items that have already come need no wait.
     assert_eq!(source.next(&mut Frame::default(), Duration::from_secs(9)).unwrap(), Pull::Frame);
     assert_eq!(source.next(&mut Frame::default(), Duration::from_millis(300)).unwrap(), Pull::Idle);
     go.send(()).unwrap();
@@ -114,7 +114,7 @@ fn a_sender_that_is_slow_is_waited_for() {
     sender.join().unwrap();
 }
 
-/// Ten seconds of a moving test picture, with sound of no matter.
+/// Ten seconds of a moving test image, with a sound track that does not matter.
 fn clip(folder: &std::path::Path, name: &str, more: &[&str]) -> Option<std::path::PathBuf> {
     let path = folder.join(name);
     let mut ffmpeg = Command::new("ffmpeg");
@@ -163,7 +163,7 @@ fn a_cut_video_is_counted_and_one_that_cannot_be_piped_is_explained() {
     let message = failure([b"\x1a\x45\xdf\xa3".as_slice(), &[9; 5000]].concat());
     assert!(message.contains("cannot read the video on standard input") && message.contains("it said"), "{message}");
     let Some(path) = clip(folder.path(), "b.mp4", &["-c:v", "mpeg4"]) else { return };
-    // Its index stands at the end: a small one still lies in what is kept, a cut one has none.
+    // The index of the MP4 is at its end: a small file still fits in the kept beginning, a truncated one has no index.
     let bytes = std::fs::read(path).unwrap();
     let message = failure(bytes[..bytes.len() / 2].to_vec());
     assert!(message.contains("faststart") && message.contains("-f matroska"), "{message}");

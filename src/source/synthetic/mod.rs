@@ -1,6 +1,6 @@
-//! `pattern:`: synthetic frames from a seed. Segments with a background each and two or three moving shapes.
+//! `pattern:`: synthetic frames from a seed. Each segment has a background and two or three moving shapes.
 //!
-//! A frame follows from the seed and its position alone, so that a source can start anywhere.
+//! A frame depends only on the seed and its position, so a source can start anywhere.
 mod spec;
 mod scene;
 
@@ -18,19 +18,19 @@ pub struct SyntheticSource {
     recipe: SyntheticSpec,
     /// Position of the next frame.
     at: u64,
-    /// The scene last drawn, kept while its segment lasts.
+    /// The last scene, kept for the rest of its segment.
     scene: Scene,
-    /// Segment of the frame handed out last; live frames that are dropped must not take a cut with them.
+    /// Segment of the last frame handed out: when live frames are dropped, their cut must not get lost.
     last_segment: Option<u64>,
-    /// Live only: when position 0 was due, on the monotonic clock and as a stamp.
+    /// Live only: when position 0 was due, on the monotonic clock and as a timestamp.
     started: Option<Instant>,
     counts: SourceCounts,
 }
 
 impl SyntheticSource {
-    /// A source that follows `recipe`.
+    /// Opens the source that `recipe` specifies.
     /// # Errors
-    /// Usage: a value out of range.
+    /// A usage error: a value out of range.
     pub fn open(recipe: SyntheticSpec) -> Result<Self> {
         let problems = recipe.check();
         if !problems.is_empty() {
@@ -56,7 +56,7 @@ impl SyntheticSource {
         self.counts.frames += 1;
     }
 
-    /// Newest wins: the frame that is due by now; those due before it are dropped.
+    /// The newest frame that is due; drops those due before it.
     fn next_live(&mut self, frame: &mut Frame, wait: Duration) -> Pull {
         let start = *self.started.get_or_insert_with(Instant::now);
         let due_secs = self.at as f64 / self.recipe.rate - start.elapsed().as_secs_f64();

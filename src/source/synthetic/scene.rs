@@ -1,13 +1,13 @@
 //! One segment of a synthetic source: a background and the shapes that move over it.
 //!
-//! Whole numbers and IEEE sums and products only, no `sin`: the same bits on every machine.
+//! Uses only integers and IEEE sums and products, no `sin`: the bits are the same on every machine.
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::SyntheticSpec;
 use crate::frame::Frame;
 
-/// How a shape looks; the same for every seed, so that what recurs between segments and runs is the kind.
+/// The appearance of a shape. The same for every seed, so that the same kinds recur in all segments and runs.
 #[derive(Debug, Clone, Copy)]
 struct Kind {
     form: Form,
@@ -40,7 +40,7 @@ const KINDS: [Kind; 8] = [
     Kind { form: Form::Ring, paint: Paint::Stripes, colours: [[40, 200, 230], [20, 60, 120]] },
 ];
 
-/// A shape on its way: place in pixels, speed in pixels per second, reflected at the borders.
+/// A moving shape: position in pixels, speed in pixels per second, reflected at the borders.
 #[derive(Debug)]
 struct Shape {
     kind: Kind,
@@ -58,12 +58,12 @@ pub(super) struct Scene {
     height: u32,
     background: Vec<u8>,
     shapes: Vec<Shape>,
-    /// Seconds of one swing of the light, and where in it the segment begins (0 to 1).
+    /// Period of the light in seconds, and its phase at the start of the segment (0 to 1).
     light: (f64, f64),
 }
 
 impl Scene {
-    /// The scene of `segment`. The recipe's ranges are checked already.
+    /// The scene of `segment`. The ranges in `recipe` must have been checked.
     pub(super) fn new(recipe: &SyntheticSpec, segment: u64) -> Self {
         let mut dice = generator(recipe.seed, segment.wrapping_mul(2));
         let (width, height) = (recipe.width, recipe.height);
@@ -87,7 +87,7 @@ impl Scene {
         Self { seed: recipe.seed, segment, width, height, background, shapes, light }
     }
 
-    /// The segment this is the scene of.
+    /// The segment that this scene belongs to.
     pub(super) fn segment(&self) -> u64 {
         self.segment
     }
@@ -124,7 +124,7 @@ impl Shape {
             for x in (cx - r).max(0)..=(cx + r).min(width - 1) {
                 let (dx, dy) = (x - cx, y - cy);
                 if self.kind.form.covers(dx, dy, r) {
-                    // Shifted by r: no division of negative numbers, so all cells have the same size.
+                    // Shifted by r: without divisions of negative numbers all cells have the same size.
                     let (column, row) = ((dx + r) / cell, (dy + r) / cell);
                     let colour = match self.kind.paint {
                         Paint::Stripes => (row & 1) as usize,
@@ -152,7 +152,7 @@ impl Form {
     }
 }
 
-/// A gradient between two colours, with stripes or checks of another brightness over it.
+/// A gradient between two colours, overlaid with stripes or checks of another brightness.
 fn background(dice: &mut ChaCha8Rng, width: u32, height: u32) -> Vec<u8> {
     let mut colour = || [0; 3].map(|_: i32| 48 + below(dice, 160) as i32);
     let (from, to) = (colour(), colour());
@@ -176,7 +176,7 @@ fn background(dice: &mut ChaCha8Rng, width: u32, height: u32) -> Vec<u8> {
     pixels
 }
 
-/// There and back between 0 and `most`, at unit slope.
+/// A triangle wave between 0 and `most` with unit slope.
 fn reflect(x: f64, most: f64) -> f64 {
     let there = x.rem_euclid(2.0 * most);
     if there > most { 2.0 * most - there } else { there }
@@ -192,7 +192,7 @@ fn below(dice: &mut ChaCha8Rng, n: u32) -> u32 {
     dice.next_u32() % n
 }
 
-/// 0 up to (not including) 1.
+/// A random number from 0 up to but not including 1.
 fn fraction(dice: &mut ChaCha8Rng) -> f64 {
     f64::from(dice.next_u32()) / 4_294_967_296.0
 }

@@ -1,6 +1,6 @@
-//! What a synthetic source draws, and the ranges of it.
+//! The options of a synthetic source, and their ranges.
 
-/// Frames when nothing is asked for, divided into [`SEGMENTS`].
+/// Default number of frames, divided into [`SEGMENTS`].
 const FRAMES: u64 = 300;
 const SEGMENTS: u64 = 20;
 
@@ -9,7 +9,8 @@ const SEGMENTS: u64 = 20;
 pub struct SyntheticSpec {
     /// Seed of everything that is random.
     pub seed: u64,
-    /// Frames in all, divided into `segments`. `None`: 300, or without end (segments of the same length) when live.
+    /// Total number of frames, divided into `segments`. `None`: 300, or endless (segments of the same length) when
+    /// live.
     pub frames: Option<u64>,
     /// Frames per second.
     pub rate: f64,
@@ -17,9 +18,10 @@ pub struct SyntheticSpec {
     pub width: u32,
     /// Height in pixels.
     pub height: u32,
-    /// Segments that the frames are divided into, as evenly as can be. `None`: 20, or one a frame where these are fewer.
+    /// Number of segments that the frames are divided into, as evenly as possible. `None`: 20, or one per frame if
+    /// there are fewer frames.
     pub segments: Option<u64>,
-    /// Paced like a camera; frames that nobody takes in time are dropped.
+    /// Paced like a camera; drops frames that nobody takes in time.
     pub live: bool,
 }
 
@@ -30,9 +32,9 @@ impl Default for SyntheticSpec {
 }
 
 impl SyntheticSpec {
-    /// Sets one option from text; the range is checked by [`SyntheticSpec::check`].
+    /// Sets one option from text; [`SyntheticSpec::check`] checks the range.
     /// # Errors
-    /// An option that is not known, or a value of the wrong type; the text says which.
+    /// An unknown option, or a value of the wrong type; the message says which.
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
         fn number<T: std::str::FromStr>(key: &str, value: &str) -> Result<T, String> {
             value.parse().map_err(|_| format!("`{key}={value}`: not a number that {key} can have"))
@@ -52,7 +54,7 @@ impl SyntheticSpec {
         Ok(())
     }
 
-    /// Every value that is out of range, in words. Written so that a NaN is out of range.
+    /// A message for each value out of range. The comparisons treat NaN as out of range.
     pub fn check(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let mut range = |key: &str, value: f64, least: f64, most: f64| {
@@ -68,17 +70,17 @@ impl SyntheticSpec {
         problems
     }
 
-    /// Frames in all; `None` when there is no end.
+    /// Total number of frames; `None` for an endless source.
     pub fn length(&self) -> Option<u64> {
         if self.live { self.frames } else { Some(self.period()) }
     }
 
-    /// The frames that `segments` divide.
+    /// The number of frames that `segments` divide.
     fn period(&self) -> u64 {
         self.frames.unwrap_or(FRAMES)
     }
 
-    /// The segments that they are divided into.
+    /// The number of segments that they are divided into.
     fn segments(&self) -> u64 {
         self.segments.unwrap_or(SEGMENTS.min(self.period()).max(1))
     }
