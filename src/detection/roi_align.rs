@@ -5,11 +5,11 @@ use crate::linalg::normalise;
 
 use super::BBox;
 
-/// Positions of the grid cells in the encoder's input, in pixels: the centre of cell `i` along an axis is `first + step
-/// i`.
+/// Positions of the grid cells in the encoder's input, in pixels: the centre of cell `i` along an axis is
+/// `first + step i`.
 ///
-/// A convolutional network or a vision transformer divides its input evenly: `step = pixels / cells`, `first = step /
-/// 2`. Models with overlapping patches (CPC: 64 pixels, 32 apart) give other values in their model card.
+/// A convolutional network or a vision transformer divides its input evenly: `step = pixels / cells`,
+/// `first = step / 2`. Models with overlapping patches (CPC: 64 pixels, 32 apart) give other values in the model card.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GridGeometry {
     /// Centre of the first column and of the first row.

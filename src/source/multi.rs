@@ -12,7 +12,7 @@ const NAP: Duration = Duration::from_millis(2);
 /// and [`Frame::index`] is the position in the joined stream.
 ///
 /// - *Bounded* sources are merged by capture time (for equal times, the first in the list goes first), so the stream is
-/// reproducible.
+///   reproducible.
 /// - *Live* sources are polled in turn; the next frame is from whichever has one.
 ///
 /// When a source fails, the failure is reported and the others continue. At their end (live: when all have failed), its

@@ -82,8 +82,8 @@ impl CaptureStream {
         if let Some(mapped) = self.buffers.get(buffer.index as usize) {
             // Some drivers leave it 0 and mean the whole buffer.
             let used = if buffer.bytes_used == 0 { mapped.len() } else { buffer.bytes_used as usize };
-            // SAFETY: the mapping is `len` bytes long and lives as long as `self`; the driver does not write into a buffer
-            // that it has handed out.
+            // SAFETY: the mapping is `len` bytes long and lives as long as `self`; the driver does not write into a
+            // buffer that it has handed out.
             #[allow(unsafe_code, reason = "the driver's memory is shared")]
             let filled = unsafe { std::slice::from_raw_parts(mapped.as_ptr(), used.min(mapped.len())) };
             bytes.extend_from_slice(filled);

@@ -1,4 +1,4 @@
-//! Streams in memory; videos where ffmpeg is installed.
+//! Streams in memory; videos if ffmpeg is installed.
 #![allow(clippy::unwrap_used, reason = "tests")]
 use std::process::Command;
 use std::time::Duration;

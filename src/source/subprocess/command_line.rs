@@ -1,4 +1,4 @@
-//! The calls behind `csi:`, `rtsp:` and `gst:`, and what to do where one fails.
+//! The command lines behind `csi:`, `rtsp:` and `gst:`, and advice for when one fails.
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,15 +14,15 @@ use crate::source::uri::Uri;
 const INSTALL: &str = "`apt install gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
                        gstreamer1.0-libav`";
 
-/// What addresses end in that have a pace of their own, and may have an end: playlists and films.
+/// Extensions of playlists and video files: these sources have their own pace and may end.
 const PACED: [&str; 9] = [".m3u8", ".mpd", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif"];
 
-/// Where distributions keep the certificates of the authorities that all trust.
+/// Where distributions keep the trusted CA certificates.
 const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
-/// How a network camera is asked, by ffmpeg.
+/// ffmpeg options for a network camera.
 const RTSP: &[(&str, &str)] = &[("rtsp_transport", "tcp")];
 
-/// What every pipeline of ours ends in.
+/// The end of every GStreamer pipeline.
 fn tail() -> String {
     format!("{} ! {} ! fdsink fd=1", duties::GSTREAMER_PICTURE, duties::GSTREAMER_OUTPUT)
 }
@@ -33,26 +33,26 @@ pub(super) struct CommandLine {
     pub(super) tool: Tool,
     pub(super) program: PathBuf,
     pub(super) arguments: Vec<String>,
-    /// The same in the words of older versions of the program, where those differ.
+    /// The arguments for older versions of the program, if they differ.
     older: Option<Vec<String>>,
-    /// The same with an address that has secrets elsewhere than in the arguments, which everyone on the machine can read.
+    /// The call that keeps an address with secrets out of the arguments, which every user of the machine can read.
     discreet: Option<Discreet>,
-    /// An end without an error is the end of the source, not a fault.
+    /// If the program ends without an error, the source has ended; it is not a failure.
     pub(super) may_end: bool,
 }
 
-/// A call that is told its address on standard input.
+/// A call that reads its address from standard input.
 #[derive(Debug, Clone, PartialEq)]
 struct Discreet {
     arguments: Vec<String>,
-    /// What goes there.
+    /// The text for standard input.
     list: String,
 }
 
 impl CommandLine {
-    /// How the frames of `uri` are got, with the programs in `search`, a list as in `PATH`.
+    /// The command that delivers the frames of `uri`. Looks for programs in `search`, a list as in `PATH`.
     /// # Errors
-    /// Usage: a pipeline that cannot be read. Work: GStreamer (or ffmpeg) is not installed.
+    /// A usage error: an invalid pipeline. A runtime error: GStreamer (or ffmpeg) is not installed.
     pub(super) fn new(uri: &Uri, config: &config::Source, search: &OsStr) -> Result<CommandLine> {
         match uri {
             Uri::Csi(number) => Self::pipeline(&csi(*number, config), search, false),
@@ -68,7 +68,7 @@ impl CommandLine {
                         let address = address.reveal();
                         let convert = hardware(&program);
                         let mut arguments = vec!["-q".to_owned(), "rtspsrc".into(), format!("location={address}")];
-                        // The address is one argument, whatever is in it.
+                        // The address is a single argument, whatever it contains.
                         let rest = format!(
                             "protocols=tcp latency=200 ! application/x-rtp,media=video ! decodebin ! {convert}{}",
                             tail()
@@ -81,7 +81,8 @@ impl CommandLine {
             Uri::Http(address) => {
                 let (_, program) = Tool::find(Decoder::Ffmpeg, search)
                     .map_err(|e| Error::runtime("http: and https: sources need ffmpeg").with_source(e.chain()))?;
-                // A playlist or a film hands out seconds at once, to be shown at their own pace, and may have an end; a camera none.
+                // A playlist or video file delivers seconds at once, must be played at its own pace, and may end; a
+                // camera never ends.
                 let path = address.reveal().split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
                 let paced = PACED.iter().any(|end| path.ends_with(end));
                 let options = if paced { "-re" } else { "-fflags nobuffer" };
@@ -93,7 +94,7 @@ impl CommandLine {
         }
     }
 
-    /// `own`: options of the way that the address is read; `options`: of what is read.
+    /// `own`: options of the protocol; `options`: options of the input.
     fn ffmpeg(program: PathBuf, address: &Address, own: &[(&str, &str)], options: &str, may_end: bool) -> CommandLine {
         let words = own.iter().flat_map(|(name, value)| [format!("-{name}"), (*value).to_owned()]).collect::<Vec<_>>();
         let [arguments, older] = duties::FFMPEG_SYNC.map(|sync| ffmpeg(address.reveal(), &words, options, sync));
@@ -105,7 +106,8 @@ impl CommandLine {
         CommandLine { tool: Tool::Ffmpeg, program, arguments, older: Some(older), discreet, may_end }
     }
 
-    /// The same in the words of older versions, once; false where there are none. Those take no options from a list either.
+    /// Switches once to the arguments for older versions; false if there are none. Older versions take no options from
+    /// a list either.
     pub(super) fn fall_back(&mut self) -> bool {
         self.discreet = None;
         self.older.take().map(|older| self.arguments = older).is_some()
@@ -129,12 +131,12 @@ impl CommandLine {
         command
     }
 
-    /// What the child is to read on its standard input.
+    /// The text for the child's standard input.
     pub(super) fn list(&self) -> Option<&str> {
         self.discreet.as_ref().map(|discreet| discreet.list.as_str())
     }
 
-    /// As one would type it.
+    /// The command as a user would type it.
     pub(super) fn shown(&self) -> String {
         let quoted = |word: &String| {
             let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,@%+".contains(c);
@@ -156,7 +158,7 @@ fn csi(number: u32, config: &config::Source) -> String {
     )
 }
 
-/// `own` and `options`: how the input is read.
+/// `own` and `options`: how to read the input.
 fn ffmpeg(address: &str, own: &[String], options: &str, sync: &str) -> Vec<String> {
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
     let after = words(&format!("{} {sync} passthrough {}", duties::FFMPEG_FILM, duties::FFMPEG_OUTPUT));
@@ -164,7 +166,7 @@ fn ffmpeg(address: &str, own: &[String], options: &str, sync: &str) -> Vec<Strin
     words(duties::FFMPEG_INPUT).into_iter().chain(own.iter().cloned()).chain(input).chain(after).collect()
 }
 
-/// Whose certificate is trusted, as ffmpeg is told (by itself it trusts all).
+/// The ffmpeg options that select the trusted certificates (by default ffmpeg trusts all).
 fn trusted(certificates: &str) -> Result<Vec<(&'static str, &str)>> {
     let verify = ("tls_verify", "1");
     match certificates {
@@ -178,7 +180,8 @@ fn trusted(certificates: &str) -> Result<Vec<(&'static str, &str)>> {
     }
 }
 
-/// What brings frames out of the memory of a Jetson's decoder, where it has one: decodebin takes the decoder by itself.
+/// The element that copies frames out of the memory of a Jetson's hardware decoder, if there is one; decodebin picks
+/// the decoder by itself.
 fn hardware(program: &Path) -> &'static str {
     let inspect = program.with_file_name("gst-inspect-1.0");
     let mut command = Command::new(inspect);
@@ -196,11 +199,11 @@ fn words(text: &str) -> Result<Vec<String>> {
     })
 }
 
-/// What to do about the last words of a child; empty where they say it themselves.
+/// What to do about the last error output of a child; empty if the output says it.
 pub(super) fn advice(uri: &Uri, words: &str) -> &'static str {
     let says = |parts: &[&str]| parts.iter().any(|part| words.contains(part));
     if matches!(uri, Uri::Rtsp(_) | Uri::Http(_)) {
-        // No figures: they may be those of a port.
+        // No numbers: they may be port numbers.
         if says(&["nauthorized", "Not authorized", "Forbidden"]) {
             return match uri {
                 Uri::Http(_) => "the camera refuses user and password; write http://USER:PASSWORD@HOST/PATH",

@@ -1,7 +1,7 @@
-//! Which program decodes a video, and how it is called.
+//! Which program decodes a video, and its command lines.
 //!
-//! Two short calls each: one that tells size and frame rate (the header of a YUV4MPEG2 stream, which both programs
-//! write), and the one that brings the frames.
+//! Each decoder has two short command lines: one that reports size and frame rate (the header of a YUV4MPEG2 stream,
+//! which both programs write), and one that writes the frames.
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -19,24 +19,24 @@ pub(super) enum Tool {
     Gstreamer,
 }
 
-/// Where a video is read from.
+/// Where the decoder reads the video.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Input<'a> {
     File(&'a Path),
-    /// Its standard input, which is fed.
+    /// Standard input, through a feeder.
     Stream,
 }
 
-/// Size and frames per second, as the header of the stream has them.
+/// Size and frames per second from the stream header.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Header {
     pub(super) width: u32,
     pub(super) height: u32,
-    /// `None` where the video does not say or says what no camera does.
+    /// `None` if the video has no rate, or one that no camera has.
     pub(super) rate: Option<f64>,
 }
 
-/// Rates above this are time bases that a file names for want of a rate, not rates.
+/// Higher rates are time bases of files without a frame rate.
 const MAX_RATE: f64 = 480.0;
 
 impl Tool {
@@ -48,9 +48,9 @@ impl Tool {
         }
     }
 
-    /// The program asked for (`auto`, `ffmpeg` or `gst-launch-1.0`) and where it lies in `search`, a list as in `PATH`.
+    /// The requested program (`auto`, `ffmpeg` or `gst-launch-1.0`) and its path in `search`, a list as in `PATH`.
     /// # Errors
-    /// Work: not installed; the message says what to install.
+    /// A runtime error: not installed; the message says what to install.
     pub(super) fn find(asked: Decoder, search: &OsStr) -> Result<(Tool, PathBuf)> {
         let tools: &[Tool] = match asked {
             Decoder::Auto => &[Tool::Ffmpeg, Tool::Gstreamer],
@@ -73,14 +73,14 @@ impl Tool {
         )))
     }
 
-    /// The call that writes a YUV4MPEG2 stream whose first line is the header. `sync` as in [`Tool::sync_options`].
+    /// The command that writes a YUV4MPEG2 stream whose first line is the header. `sync`: see [`Tool::sync_options`].
     pub(super) fn header_call(self, program: &Path, video: Input, sync: &str) -> Result<Command> {
         match self {
             Tool::Ffmpeg => {
                 let tail = "-frames:v 1 -vf scale=16:16 -pix_fmt yuv420p -f yuv4mpegpipe pipe:1";
                 Ok(ffmpeg(program, video, sync, tail))
             }
-            // The last element stands alone: it asks only whether that option is known.
+            // The last element is not part of the pipeline's output: it only tests whether that option is supported.
             Tool::Gstreamer => {
                 let picture = duties::GSTREAMER_PICTURE;
                 let rest = format!("{picture} ! videoconvert ! y4menc ! fdsink fd=1 matroskamux {sync}");
@@ -89,8 +89,8 @@ impl Tool {
         }
     }
 
-    /// The call that writes every frame, in order, none twice and none left out. `colours`: as GStreamer calls them, where it
-    /// does not find that by itself.
+    /// The command that writes every frame in order, without repeating or dropping any. `colours`: in GStreamer's
+    /// notation, if it does not detect them.
     pub(super) fn frames_call(
         self,
         program: &Path,
@@ -114,7 +114,7 @@ impl Tool {
         }
     }
 
-    /// Spellings of what versions say differently, the newest first.
+    /// Spellings of options that differ between versions, newest first.
     pub(super) fn sync_options(self) -> &'static [&'static str] {
         match self {
             Tool::Ffmpeg => duties::FFMPEG_SYNC,
@@ -122,10 +122,10 @@ impl Tool {
         }
     }
 
-    /// True for a line on standard error that tells of damage in the video. The rest is about the program itself.
+    /// True for a line on standard error that reports damage in the video. Other lines are about the program itself.
     pub(super) fn complains(self, line: &str) -> bool {
         match self {
-            // Its writer remarks on time stamps.
+            // Its NUT writer comments on timestamps.
             Tool::Ffmpeg => !line.trim().is_empty() && !line.starts_with("[nut"),
             Tool::Gstreamer => line.starts_with("ERROR"),
         }
@@ -150,8 +150,8 @@ fn ffmpeg(program: &Path, video: Input, sync: &str, tail: &str) -> Command {
 
 fn gstreamer(program: &Path, video: Input, rest: &str) -> Result<Command> {
     let (stdin, source) = match video {
-        // The file is handed over open, so that no character in its name has a meaning, and read as a file: what is only
-        // pushed loses frames of an MP4 whose film begins late.
+        // The file is passed as an open descriptor, so that no character in its name has a special meaning, and read as
+        // a file: a pipe would lose frames of an MP4 whose video starts late.
         Input::File(path) => {
             let file = open_regular(path).map_err(|e| Error::io("cannot open the video", path, e))?;
             (Stdio::from(file), "filesrc location=/dev/stdin")
@@ -164,7 +164,7 @@ fn gstreamer(program: &Path, video: Input, rest: &str) -> Result<Command> {
     Ok(command)
 }
 
-/// Reads `YUV4MPEG2 W160 H120 F30000:1001 ...`.
+/// Parses `YUV4MPEG2 W160 H120 F30000:1001 ...`.
 pub(super) fn parse_header(line: &str) -> Option<Header> {
     let mut words = line.trim_end().split(' ');
     if words.next() != Some("YUV4MPEG2") {
@@ -211,7 +211,7 @@ mod tests {
         let empty = tempfile::tempdir().unwrap();
         let message = Tool::find(Decoder::Auto, empty.path().as_os_str()).unwrap_err().chain();
         assert!(message.contains("apt install ffmpeg") && message.contains("gstreamer1.0-libav"), "{message}");
-        // A file that cannot be run is no decoder.
+        // A file that is not executable is not a decoder.
         std::fs::write(empty.path().join("ffmpeg"), b"").unwrap();
         assert!(Tool::find(Decoder::Ffmpeg, empty.path().as_os_str()).is_err());
     }

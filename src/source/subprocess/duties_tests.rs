@@ -1,4 +1,4 @@
-//! The same clips through every way: ffmpeg and GStreamer, from a file, from a stream, and live.
+//! The same clips decoded in every way: ffmpeg and GStreamer, from a file, from a stream, and live.
 #![allow(clippy::unwrap_used, reason = "tests")]
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::source::uri::Uri;
 use crate::source::{Pull, Source};
 
 const TOOLS: [&str; 2] = ["ffmpeg", "gst-launch-1.0"];
-/// 120, 200 and 40 above, grey below, at three moments that no rate explains.
+/// 120, 200 and 40 in the upper half, grey below, at three times that fit no frame rate.
 const PICTURE: &str = "color=0x78c828:size=64x48:rate=10,drawbox=y=24:h=24:color=gray:t=fill";
 
 fn make(folder: &Path, name: &str, args: &[&str]) -> PathBuf {
@@ -25,7 +25,7 @@ fn make(folder: &Path, name: &str, args: &[&str]) -> PathBuf {
     path
 }
 
-/// A clip whose pixels are of this matrix and range, and say so.
+/// A clip with this matrix and range in its pixels and its metadata.
 fn clip(folder: &Path, name: &str, matrix: &str, range: &str) -> PathBuf {
     let filter = format!(
         "scale=out_color_matrix={matrix}:out_range={range},format=yuv420p,settb=1/1000,\
@@ -38,7 +38,7 @@ fn clip(folder: &Path, name: &str, matrix: &str, range: &str) -> PathBuf {
     make(folder, name, &[&["-f", "lavfi", "-i", PICTURE, "-vf", &filter], codec.as_slice(), &tags].concat())
 }
 
-/// The colour at this place.
+/// The colour of the pixel at (x, y).
 fn colour(frame: &Frame, x: u32, y: u32) -> [u8; 3] {
     let at = ((y * frame.width + x) * 3) as usize;
     [frame.pixels[at], frame.pixels[at + 1], frame.pixels[at + 2]]
@@ -48,7 +48,7 @@ fn near(found: [u8; 3], right: [u8; 3]) -> bool {
     found.iter().zip(right).all(|(found, right)| found.abs_diff(right) <= 6)
 }
 
-/// The frames of a file and of a stream of the same bytes.
+/// The frames of a file, and of a stream of the same bytes.
 fn both_ways(path: &Path, tool: &str) -> [Vec<Frame>; 2] {
     let stream = std::fs::File::open(path).unwrap();
     let mut videos =
@@ -56,7 +56,7 @@ fn both_ways(path: &Path, tool: &str) -> [Vec<Frame>; 2] {
     videos.each_mut().map(|video| all_frames(video.as_mut().unwrap()))
 }
 
-/// Serves `path` over HTTP, as often as it is asked for; the address.
+/// Serves `path` over HTTP, as often as requested; returns the address.
 fn served(path: &Path) -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let (port, bytes) = (listener.local_addr().unwrap().port(), std::fs::read(path).unwrap());
@@ -65,7 +65,7 @@ fn served(path: &Path) -> String {
             let mut connection = connection.unwrap();
             let asked = BufReader::new(connection.try_clone().unwrap()).lines();
             asked.map_while(std::result::Result::ok).take_while(|line| !line.is_empty()).for_each(drop);
-            // A decoder that has seen enough goes away.
+            // A decoder closes the connection when it has seen enough.
             let head = format!("HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n", bytes.len());
             drop(connection.write_all(head.as_bytes()).and_then(|()| connection.write_all(&bytes)));
         }
@@ -73,8 +73,8 @@ fn served(path: &Path) -> String {
     format!("http://127.0.0.1:{port}/film.mp4")
 }
 
-/// What a live source of each program shows of a film of three frames, at the film's own pace: all of them, but for those that
-/// a newer one has replaced on a busy machine.
+/// The frames that a live source of each program delivers from a video of three frames, at the video's own pace: all of
+/// them, except those that a newer one replaced on a busy machine.
 fn live(path: &Path) -> [Result<Vec<Frame>>; 2] {
     let pipeline = format!("gst:filesrc location={} ! decodebin ! videoconvert ! identity sync=true", path.display());
     [served(path), pipeline].map(|uri| {
@@ -95,7 +95,7 @@ fn live(path: &Path) -> [Result<Vec<Frame>>; 2] {
     })
 }
 
-/// The same picture, but for the last bits of colours and what is blurred at an edge.
+/// The same image, apart from the last bits of colours and blurred edges.
 fn alike(a: &Frame, b: &Frame) -> bool {
     let apart: u64 = a.pixels.iter().zip(&b.pixels).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
     (a.width, a.height) == (b.width, b.height) && apart < 2 * a.pixels.len() as u64
@@ -124,7 +124,7 @@ fn colours_stamps_and_frames_are_those_of_the_film_whichever_way_it_comes() {
                 }
             }
         }
-        // What a pipeline reads is its own affair, and with it the range of an MP4.
+        // A pipeline controls its own input, including the range of an MP4.
         let path = make(folder.path(), "a.mkv", &["-i", path.to_str().unwrap(), "-c", "copy"]);
         for frame in live(&path).into_iter().flat_map(Result::unwrap) {
             let found = (colour(&frame, 20, 8), colour(&frame, 20, 40));
@@ -173,7 +173,7 @@ fn films_are_turned_and_sound_alone_is_told() {
     }
 }
 
-/// The boxes in `bytes`, one after another.
+/// The consecutive boxes (atoms) in `bytes`.
 fn boxes(mut bytes: &[u8]) -> Vec<&[u8]> {
     let mut all = Vec::new();
     while let Some(size) = bytes.first_chunk::<4>() {
@@ -184,7 +184,7 @@ fn boxes(mut bytes: &[u8]) -> Vec<&[u8]> {
     all
 }
 
-/// The MP4 with its cover picture before its film, as some shops and phones write it.
+/// Puts the cover picture of an MP4 before its video, as some shops and phones write it.
 fn cover_first(path: &Path) {
     let bytes = std::fs::read(path).unwrap();
     let mut all: Vec<Vec<u8>> = boxes(&bytes).into_iter().map(<[u8]>::to_vec).collect();
@@ -195,7 +195,7 @@ fn cover_first(path: &Path) {
         b"udta" => 1,
         _ => 2,
     });
-    // Of the same length, so that the places of the frames stay right.
+    // The length does not change, so the frame offsets stay valid.
     *index = [&index[..8], parts.concat().as_slice()].concat();
     std::fs::write(path, all.concat()).unwrap();
 }

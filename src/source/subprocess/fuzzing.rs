@@ -1,4 +1,4 @@
-//! What of this module reads bytes of others, for [`crate::fuzzing`].
+//! Entry points of this module that parse untrusted bytes, for [`crate::fuzzing`].
 use std::io::BufReader;
 
 use super::decoder::parse_header;
@@ -7,25 +7,25 @@ use super::stream::{Next, Stream};
 use super::{matroska, nut};
 use crate::frame::Frame;
 
-/// Most frames that are read of one input.
+/// Maximum number of frames to read from one input.
 const FRAMES: usize = 64;
 
-/// A NUT stream, as ffmpeg writes frames; how many.
+/// Reads a NUT stream, as ffmpeg writes frames; returns the number of frames.
 pub(crate) fn nut(bytes: &[u8]) -> usize {
     if bytes.starts_with(nut::MAGIC) { frames(bytes) } else { 0 }
 }
 
-/// A Matroska stream, as GStreamer writes frames; how many.
+/// Reads a Matroska stream, as GStreamer writes frames; returns the number of frames.
 pub(crate) fn matroska(bytes: &[u8]) -> usize {
     if bytes.starts_with(matroska::MAGIC) { frames(bytes) } else { 0 }
 }
 
-/// PPM pictures, one after another; how many.
+/// Reads consecutive PPM images; returns their number.
 pub(crate) fn ppm(bytes: &[u8]) -> usize {
     if bytes.starts_with(b"P6") { frames(bytes) } else { 0 }
 }
 
-/// The frames of a stream, in pieces as a pipe gives them.
+/// Reads the frames of a stream in chunks, as from a pipe.
 fn frames(bytes: &[u8]) -> usize {
     let mut stream = Stream::new(BufReader::with_capacity(64, bytes));
     let mut frame = Frame::default();
@@ -37,12 +37,12 @@ fn frames(bytes: &[u8]) -> usize {
     count
 }
 
-/// The line in which a decoder says the size of its frames.
+/// Parses the line in which a decoder reports the size of its frames.
 pub(crate) fn decoder_header(text: &str) -> bool {
     parse_header(text).is_some()
 }
 
-/// What a file begins with; whether that is known as a video.
+/// Detects a video by its first bytes; true if they are a known format.
 pub(crate) fn video_kind(bytes: &[u8]) -> bool {
     kind::bare(bytes);
     kind::text(bytes).is_none() && kind::video(bytes).is_some()

@@ -1,19 +1,19 @@
-//! What a video is, by its first bytes.
+//! Detects the format of a video by its first bytes.
 
-/// Bytes that tell all kinds but the transport stream.
+/// Number of bytes that identify all formats except the transport stream.
 pub(in crate::source) const HEAD: usize = 16;
-/// Length of a packet of a transport stream; each begins with [`SYNC`].
+/// Length of a transport stream packet; each begins with [`SYNC`].
 pub(in crate::source) const PACKET: usize = 188;
 pub(in crate::source) const SYNC: u8 = 0x47;
-/// What a film of bare pictures names no times in.
+/// Elementary streams, which have no timestamps.
 const BARE: [&str; 2] = ["bare H.264 or H.265", "bare MPEG video"];
 const AVI: &str = "AVI";
 const OGG: &str = "Ogg";
 const PROGRAM: &str = "MPEG program stream";
 const TRANSPORT: &str = "MPEG transport stream";
-/// How a GIF begins.
+/// Signature of a GIF.
 pub(super) const GIF: &[u8] = b"GIF8";
-/// What videos begin with that a decoder reads from a pipe: their first bytes, and from where on.
+/// Signatures of the videos that a decoder can read from a pipe: offset, bytes and name.
 pub(in crate::source) const VIDEOS: [(usize, &[u8], &str); 11] = [
     (0, b"\x1a\x45\xdf\xa3", "Matroska or WebM"),
     (0, b"nut/multimedia", "NUT"),
@@ -27,22 +27,22 @@ pub(in crate::source) const VIDEOS: [(usize, &[u8], &str); 11] = [
     (0, b"\0\0\x01", BARE[1]),
     (4, b"ftyp", "MP4 or MOV"),
 ];
-/// Texts that name a film, or begin one.
+/// First bytes of texts that refer to a video, or begin one.
 const PLAYLISTS: [&[u8]; 5] = [b"#EXTM3U", b"ffconcat", b"v=0", b"<", b"YUV4MPEG2 "];
 
-/// The kind of video that begins with `head`.
+/// The format of a video that begins with `head`.
 pub(in crate::source) fn video(head: &[u8]) -> Option<&'static str> {
     let found = VIDEOS.iter().find(|(at, magic, _)| head.get(*at..).is_some_and(|rest| rest.starts_with(magic)));
     let transport = head.first() == Some(&SYNC) && head.get(PACKET) == Some(&SYNC);
     found.map(|(_, _, kind)| *kind).or(transport.then_some(TRANSPORT))
 }
 
-/// True for bare streams, which name no time: a decoder guesses a rate.
+/// True for elementary streams, which have no timestamps: a decoder guesses a rate.
 pub(in crate::source) fn bare(head: &[u8]) -> bool {
     video(head).is_some_and(|kind| BARE.contains(&kind)) || head.starts_with(&[0xFF, 0xD8, 0xFF])
 }
 
-/// Where GStreamer does not tell the times of a film that begins with `head` as they are, and what it makes of them.
+/// How GStreamer distorts the timestamps of a video that begins with `head`, if it does.
 pub(super) fn lost_by_gstreamer(head: &[u8], piped: bool) -> Option<&'static str> {
     match video(head)? {
         TRANSPORT | PROGRAM | OGG => Some("may shorten the gaps of this container"),
@@ -51,12 +51,12 @@ pub(super) fn lost_by_gstreamer(head: &[u8], piped: bool) -> Option<&'static str
     }
 }
 
-/// What is wrong with a video that begins with `head`, where that is text; a decoder would draw the letters. Text of any
-/// encoding: no film begins without a control character.
+/// Why `head` is not a video, if it is text (a decoder would render the letters as images). The text may be in any
+/// encoding: every video begins with a control character.
 pub(in crate::source) fn text(head: &[u8]) -> Option<&'static str> {
     let wide = matches!(head, [0xFF, 0xFE, _, 0, ..] | [0xFE, 0xFF, 0, ..]);
     let control = |byte: &u8| byte.is_ascii_control() && !b"\t\n\r\x0c\x1b".contains(byte);
-    // 0xFF begins pictures and sound, and no text but that.
+    // 0xFF begins images and audio, but no text except UTF-16.
     let text = wide || head.first() != Some(&0xFF) && !head.iter().any(control);
     if !text || head.is_empty() || PLAYLISTS.iter().any(|start| head.starts_with(start)) {
         return None;
@@ -68,7 +68,7 @@ pub(in crate::source) fn text(head: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// The first line is numbers, as in a file of boxes.
+/// True if the first line is numbers, as in a file of boxes.
 pub(in crate::source) fn boxes(head: &[u8]) -> bool {
     let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let figure = |byte: &u8| byte.is_ascii_digit() || b" \t,.-+\r".contains(byte);

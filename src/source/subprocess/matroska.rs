@@ -1,4 +1,4 @@
-//! Matroska, as GStreamer writes raw pictures with their times: one track of RGB, one picture a block.
+//! Reads Matroska as GStreamer writes raw images with timestamps: one RGB track, one image per block.
 //! Source: RFC 9559 and RFC 8794.
 use std::io::{BufRead, Read};
 
@@ -6,10 +6,10 @@ use super::stream::{Next, byte, cut, pixels, skip};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 
-/// What a stream begins with.
+/// Signature of a stream.
 pub(super) const MAGIC: &[u8] = b"\x1a\x45\xdf\xa3";
 
-/// Elements by their numbers.
+/// Element ids.
 mod id {
     pub(super) const SEGMENT: u64 = 0x1853_8067;
     pub(super) const INFO: u64 = 0x1549_A966;
@@ -26,7 +26,7 @@ mod id {
     pub(super) const SIMPLE_BLOCK: u64 = 0xA3;
 }
 
-/// The state of a stream that is read.
+/// The state of the reader.
 #[derive(Debug)]
 pub(super) struct Matroska {
     /// Nanoseconds per tick.
@@ -40,7 +40,7 @@ impl Matroska {
         Self { scale: 1_000_000, cluster: 0, size: (0, 0) }
     }
 
-    /// Reads on to the next picture. What holds other elements is entered: its end shows in what follows.
+    /// Reads up to and including the next image. Enters elements that contain others; their end shows in what follows.
     pub(super) fn next(&mut self, stream: &mut impl BufRead, frame: &mut Frame) -> Result<Next> {
         loop {
             if stream.fill_buf().map_err(cut)?.is_empty() {
@@ -64,7 +64,7 @@ impl Matroska {
     fn picture(&self, stream: &mut impl BufRead, size: u64, frame: &mut Frame) -> Result<Next> {
         let track = vint(stream, false)?;
         let (high, low, flags) = (byte(stream)?, byte(stream)?, byte(stream)?);
-        // Numbers of tracks are small: one byte each, and three of time and flags.
+        // Track numbers are small (one byte each), followed by three bytes of time and flags.
         if track > 126 || flags & 6 != 0 {
             return Err(strange("a block holds more than a picture"));
         }
@@ -79,7 +79,7 @@ fn strange(what: &str) -> Error {
     Error::runtime(format!("the decoder's stream of frames (Matroska) cannot be read: {what}"))
 }
 
-/// A number whose length stands in its first byte; `marked`: with that mark, as the numbers of elements are written.
+/// A number whose first byte gives its length; `marked`: keeps the length marker, as element ids do.
 fn vint(stream: &mut impl BufRead, marked: bool) -> Result<u64> {
     let first = byte(stream)?;
     let more = first.leading_zeros();

@@ -1,4 +1,4 @@
-//! What a video is, asked of its decoder (size, rate, and how it wants to be called), and its start.
+//! Asks the decoder about a video (size, rate, and supported options), and starts decoding it.
 use std::io::{BufRead, BufReader, Cursor, Read};
 use std::path::{Path, PathBuf};
 use std::process::ChildStdout;
@@ -15,20 +15,20 @@ use crate::error::{Error, Result};
 use crate::source::SourceCounts;
 use crate::source::clock::FileClock;
 
-/// What decodes a video.
+/// The decoder of one video.
 pub(super) struct Decoder {
     pub(super) name: String,
     pub(super) tool: Tool,
     pub(super) program: PathBuf,
     pub(super) stall: Duration,
-    /// False for bare streams: their times are the decoder's guess.
+    /// False for elementary streams: their timestamps are the decoder's guess.
     pub(super) timed: bool,
-    /// What GStreamer must be told of the colours.
+    /// The colours that GStreamer must be told.
     pub(super) colours: Option<&'static str>,
 }
 
 impl Decoder {
-    /// Starts it on `input`; `stream`: what it is fed with, where it is fed.
+    /// Starts the decoder on `input`; `stream`: the data for its standard input, if it reads from there.
     pub(super) fn start(
         self,
         input: Input,
@@ -37,7 +37,7 @@ impl Decoder {
         config: &config::Source,
     ) -> Result<VideoSource> {
         let Self { name, tool, program, stall, timed, colours } = self;
-        // What frames without a time of their own follow each other by.
+        // The rate for frames without their own timestamps.
         let rate = header.rate.unwrap_or(config.frame_rate);
         let (mut process, stdout) = Process::start(tool, tool.frames_call(&program, input, (header, sync), colours)?)?;
         let fed = process.take_stdin().zip(stream);
@@ -62,8 +62,8 @@ impl Decoder {
     }
 }
 
-/// Asks the decoder for size and rate, and finds the spelling of its options that it understands.
-/// `beginning`: what a stream begins with.
+/// Asks the decoder for size and rate, and finds the spelling of options that it supports. `beginning`: the first bytes
+/// of a stream.
 pub(super) fn probe(
     tool: Tool,
     program: &Path,
@@ -107,12 +107,12 @@ pub(super) fn probe(
     )))
 }
 
-/// The first line (at most 256 bytes) of `stdout`; `None` when it has not come within `stall`.
+/// The first line (at most 256 bytes) of `stdout`; `None` if it has not come within `stall`.
 fn first_line(stdout: ChildStdout, stall: Duration) -> Result<Option<String>> {
     let (send, line) = crossbeam_channel::bounded(1);
     let work = move || {
         let mut text = Vec::new();
-        // What cannot be read counts as said nothing.
+        // If reading fails, the line stays empty.
         let _ = BufReader::new(stdout).take(256).read_until(b'\n', &mut text);
         let _ = send.send(String::from_utf8_lossy(&text).into_owned());
     };

@@ -1,9 +1,8 @@
-//! Child processes: live pipelines (`csi:`, `rtsp:`, `gst:`; [`PipelineSource`]) and videos.
+//! Child processes for live pipelines (`csi:`, `rtsp:`, `gst:`; [`PipelineSource`]) and videos (`file:`;
+//! [`VideoSource`], decoded by `ffmpeg` or `gst-launch-1.0`).
 //!
-//! `file:`: a video, decoded by `ffmpeg` or `gst-launch-1.0` as a child process.
-//!
-//! The child writes raw frames into a pipe; the pipe and two waiting frames are all the room it has, so it runs no
-//! faster than its frames are taken. It is killed when it stalls and when the source is dropped.
+//! The child writes raw frames into a pipe. The pipe and two waiting frames are its only buffer, so it cannot run ahead
+//! of its reader. It is killed when it stalls and when the source is dropped.
 mod decoder;
 mod duties;
 mod stdin_feeder;
@@ -41,46 +40,47 @@ use crate::error::{Error, Result};
 use crate::files::open_regular;
 use crate::frame::{Frame, Timestamp};
 
-/// How long a child that closed its pipe may take to end.
+/// How long a child may take to exit after it closed its pipe.
 const ENDING: Duration = Duration::from_secs(2);
 
-/// So much of a stream is kept until its size and rate are known; more only where that was not enough.
+/// How much of a stream is kept until its size and rate are known; the larger sizes are used only if the smaller ones
+/// were not enough.
 const BEGINNINGS: [usize; 3] = [1 << 20, 1 << 23, 1 << 26];
 
-/// A video as a source: a file, or a stream that comes once.
+/// A video as a source: a file, or a stream that can be read only once.
 #[derive(Debug)]
 pub struct VideoSource {
-    /// Its path, or what it comes on.
+    /// The path of the file, or the name of the stream.
     name: String,
     tool: Tool,
     process: Process,
-    /// Where the decoder is fed.
+    /// Feeds the decoder's standard input, if it reads from there.
     feed: Option<StdinFeeder>,
     frames: Frames,
-    /// The video names times of its own.
+    /// The video has timestamps of its own.
     timed: bool,
-    /// Frames per second where it does not.
+    /// Frames per second if it does not.
     rate: f64,
     clock: FileClock,
     stall: Duration,
     /// When the last frame was taken; a decoder that waits for its reader is not stalled.
     last_taken: Instant,
-    /// Frames decoded so far: the position of the next.
+    /// Number of frames decoded so far: the position of the next frame.
     decoded: u64,
     over: bool,
     counts: SourceCounts,
 }
 
 impl VideoSource {
-    /// Starts to decode the video at `path`. Stamps are the frames' own presentation times,
-    /// that of the first being 0.
+    /// Starts to decode the video at `path`. Timestamps are the frames' own presentation times; the first frame is at
+    /// 0.
     /// # Errors
-    /// Work: no such file, no decoder installed, nothing in it that the decoder knows.
+    /// A runtime error: no such file, no decoder installed, or nothing in it that the decoder can decode.
     pub fn open(path: &Path, config: &config::Source) -> Result<Self> {
         Self::open_with(path, config, &std::env::var_os("PATH").unwrap_or_default())
     }
 
-    /// [`VideoSource::open`] with decoders looked for in `search`, a list of folders as in `PATH`.
+    /// [`VideoSource::open`] with a search path for decoders: `search`, a list of folders as in `PATH`.
     fn open_with(path: &Path, config: &config::Source, search: &OsStr) -> Result<Self> {
         let found = std::fs::metadata(path).map_err(|e| Error::io("cannot open the video", path, e))?;
         if !found.is_file() {
@@ -103,10 +103,10 @@ impl VideoSource {
         decoder.start(input, found, None::<std::io::Empty>, config)
     }
 
-    /// Decodes the video that comes on `stream`, called `name` in messages: a container or bare stream that can be decoded
-    /// without seeking. Frames and stamps are those of a file with the same bytes.
+    /// Decodes a video from `stream`, called `name` in messages: a container or elementary stream that can be decoded
+    /// without seeking. Frames and timestamps are those of a file with the same bytes.
     /// # Errors
-    /// Work: no decoder installed, nothing in it that the decoder knows.
+    /// A runtime error: no decoder installed, or nothing in it that the decoder can decode.
     pub(super) fn of_stream(
         name: &str,
         mut stream: impl Read + Send + 'static,
@@ -115,7 +115,8 @@ impl VideoSource {
         let search = std::env::var_os("PATH").unwrap_or_default();
         let (tool, program) = Tool::find(config.decoder, &search)?;
         let stall = stall_time(config)?;
-        // A stream comes once, so its beginning is decoded twice: for size and rate, then as part of the whole.
+        // A stream can be read only once, so its beginning is kept and decoded twice: for size and rate, then with the
+        // rest.
         let mut beginning = Vec::new();
         (&mut stream).take(PACKET as u64 + 1).read_to_end(&mut beginning).map_err(|e| unread(name, e))?;
         limits_of(tool, &beginning, name, true)?;
@@ -169,7 +170,7 @@ impl VideoSource {
         }
     }
 
-    /// The stamp of the next frame, whose presentation time is `time`.
+    /// The timestamp of the next frame, whose presentation time is `time`.
     fn stamp(&mut self, time: Option<i64>) -> Timestamp {
         let before = self.clock.untimed;
         let stamp = self.clock.stamp(self.decoded, time.filter(|_| self.timed));
@@ -183,7 +184,7 @@ impl VideoSource {
         stamp
     }
 
-    /// When the decoder last did something, or had nothing to do.
+    /// When the decoder last made progress, or had nothing to do.
     fn last_sign(&self) -> Instant {
         let own = self.frames.last_byte().max(self.last_taken);
         self.feed.as_ref().map_or(own, |feed| own.max(feed.last_byte()))
@@ -194,7 +195,7 @@ impl VideoSource {
         stall_error(self.tool, &self.name, self.stall, self.decoded, &self.process.words().0)
     }
 
-    /// The stream of frames has ended: was that the end of the video?
+    /// The stream of frames has ended: checks whether that was the end of the video.
     fn end(&mut self, broken: Option<String>) -> Result<Pull> {
         self.over = true;
         let status = self.process.finish(ENDING);
@@ -222,7 +223,7 @@ impl VideoSource {
     }
 }
 
-/// What `tool` cannot do with a video that begins with `head`.
+/// Rejects or warns about what `tool` cannot do with a video that begins with `head`.
 fn limits_of(tool: Tool, head: &[u8], name: &str, piped: bool) -> Result<()> {
     if tool != Tool::Gstreamer {
         return Ok(());
@@ -249,7 +250,7 @@ impl Source for VideoSource {
         Ok(pull)
     }
 
-    /// Decodes and discards.
+    /// Decodes frames and discards them.
     fn skip_to(&mut self, index: u64) -> Result<()> {
         let mut scratch = Frame::default();
         while self.decoded < index {

@@ -1,17 +1,17 @@
-//! Colours of an MP4 or MOV with full range: GStreamer's reader of these files (1.22) takes the matrix from the box that
-//! names them and leaves out the range. Source: ISO/IEC 14496-12, 4.2 and 12.1.5.
+//! The colours of a full-range MP4 or MOV: GStreamer's reader of these files (1.22) takes the matrix from the colour
+//! box and ignores the range. Source: ISO/IEC 14496-12, 4.2 and 12.1.5.
 use std::io::{Read, Seek, SeekFrom};
 
-/// Most bytes of the index that are looked at.
+/// Maximum number of bytes of the index that are read.
 const MAX_INDEX: u64 = 64 << 20;
-/// What stands before the colours: type of the box, and of its content.
+/// The bytes before the colours: the type of the box, and of its content.
 const COLOURS: &[u8] = b"colrnclx";
 
-/// The colours of the film in the words of GStreamer, where they are of full range and the file says so.
+/// The colours of the video in GStreamer's notation, if the file says that they have full range.
 pub(super) fn full_range(mut file: impl Read + Seek) -> Option<&'static str> {
     let index = index(&mut file)?;
     let at = index.windows(COLOURS.len()).position(|eight| eight == COLOURS)?;
-    // Primaries and transfer are no matter of RGB; then matrix and range.
+    // Primaries and transfer do not matter for RGB; matrix and range follow them.
     let colours = index.get(at + COLOURS.len()..)?.first_chunk::<7>()?;
     let full = colours[6] & 0x80 != 0;
     full.then_some(match u16::from_be_bytes([colours[4], colours[5]]) {

@@ -1,4 +1,5 @@
-//! NUT, as ffmpeg writes raw pictures with their times: one stream, every picture whole, times in its own exact base.
+//! Reads NUT as ffmpeg writes raw images with timestamps: one stream, every image complete, exact times in its own time
+//! base.
 //! Source: the NUT specification, <https://ffmpeg.org/nut.html>.
 use std::io::BufRead;
 
@@ -6,14 +7,14 @@ use super::stream::{Next, byte, bytes, cut, pixels, skip, u32_of};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 
-/// What a stream begins with.
+/// Signature of a stream.
 pub(super) const MAGIC: &[u8] = b"nut/multimedia container\0";
 const MAIN: u64 = 0x4E4D_7A56_1F5F_04AD;
 const STREAM: u64 = 0x4E53_1140_5BF2_F9DB;
 const SYNCPOINT: u64 = 0x4E4B_E4AD_EECA_4569;
-/// Headers are no longer than this.
+/// Maximum length of a header.
 const MAX_HEADER: u64 = 1 << 16;
-/// The first byte of what is no frame.
+/// The first byte of anything but a frame.
 const START: u8 = b'N';
 
 /// Flags of a frame.
@@ -30,7 +31,7 @@ mod flag {
     pub(super) const INVALID: u64 = 8192;
 }
 
-/// What the first byte of a frame says.
+/// The meaning of a frame's first byte.
 #[derive(Debug, Clone, Copy)]
 struct Code {
     flags: u64,
@@ -45,13 +46,13 @@ struct Code {
 const NO_CODE: Code =
     Code { flags: flag::INVALID, pts_step: 0, stream: 0, size_factor: 1, size: 0, reserved: 0, header: 0 };
 
-/// The state of a stream that is read.
+/// The state of the reader.
 #[derive(Debug)]
 pub(super) struct Nut {
     codes: Vec<Code>,
-    /// Beginnings that small frames leave out.
+    /// Header bytes that small frames omit.
     headers: Vec<Vec<u8>>,
-    /// Seconds per tick, as fractions.
+    /// Time bases: seconds per tick, as fractions.
     bases: Vec<(u32, u32)>,
     base: (u32, u32),
     shift: u32,
@@ -60,15 +61,16 @@ pub(super) struct Nut {
 }
 
 impl Nut {
+    /// Reads the signature of the stream.
     /// # Errors
-    /// Work: the stream breaks off within its first bytes.
+    /// A runtime error: the stream ends within its first bytes.
     pub(super) fn begin(stream: &mut impl BufRead) -> Result<Self> {
         skip(stream, MAGIC.len() as u64)?;
         let (codes, headers) = (vec![NO_CODE; 256], vec![Vec::new()]);
         Ok(Self { codes, headers, bases: Vec::new(), base: (1, 1), shift: 0, size: None, last: 0 })
     }
 
-    /// Reads on to the next picture.
+    /// Reads up to and including the next image.
     pub(super) fn next(&mut self, stream: &mut impl BufRead, frame: &mut Frame) -> Result<Next> {
         loop {
             if stream.fill_buf().map_err(cut)?.is_empty() {
@@ -118,7 +120,7 @@ impl Nut {
         }
         self.table(body)?;
         self.headers.truncate(1);
-        // A checksum of four bytes ends every header.
+        // Every header ends with a checksum of four bytes.
         if body.len() > 4 {
             for _ in 0..number(body)?.min(128) {
                 let length = number(body)?.min(256);
@@ -236,7 +238,7 @@ impl Nut {
         Ok(Next::Frame(i64::try_from((2 * nanos + den).div_euclid(2 * den)).ok()))
     }
 
-    /// A time of which only the low bits stand there, or all.
+    /// Decodes a time that is stored with only its low bits, or in full.
     fn whole_pts(&self, coded: u64) -> i64 {
         let coded = i64::try_from(coded).unwrap_or(i64::MAX);
         let all = 1_i64 << self.shift;
@@ -252,12 +254,12 @@ fn strange(what: &str) -> Error {
     Error::runtime(format!("the decoder's stream of frames (NUT) cannot be read: {what}"))
 }
 
-/// A part of a fraction of seconds.
+/// Numerator or denominator of a time base.
 fn part(value: u64) -> Result<u32> {
     u32::try_from(value).ok().filter(|part| *part > 0).ok_or_else(|| strange("its times have no base"))
 }
 
-/// A whole number of seven bits a byte, the high ones first.
+/// An integer with seven bits per byte, high bits first.
 fn number(stream: &mut impl BufRead) -> Result<u64> {
     let mut value = 0_u64;
     for _ in 0..10 {
@@ -270,7 +272,7 @@ fn number(stream: &mut impl BufRead) -> Result<u64> {
     Err(strange("a number has no end"))
 }
 
-/// Positive and negative ones in turn: 0, 1, -1, 2, -2.
+/// Decodes signed values: 0, 1, -1, 2, -2, ...
 fn signed(value: u64) -> i64 {
     let value = i64::try_from(value).unwrap_or(i64::MAX).saturating_add(1);
     if value & 1 == 1 { -(value >> 1) } else { value >> 1 }

@@ -1,4 +1,4 @@
-//! `csi:`, `rtsp:`, `http:` and `gst:`: live frames out of a child process. The newest one wins.
+//! `csi:`, `rtsp:`, `http:` and `gst:`: live frames from a child process. The newest frame wins.
 use std::ffi::OsStr;
 use std::io::{BufReader, Write};
 use std::process::ChildStdout;
@@ -17,7 +17,7 @@ use crate::source::latest_slot::{LatestSlot, Taken};
 use crate::source::uri::Uri;
 use crate::source::{Pull, Source, SourceCounts, clock, stall_time};
 
-/// A frame, counted, and when it was read.
+/// A frame with its number and when it was read.
 #[derive(Debug, Default)]
 struct Read {
     frame: Frame,
@@ -25,7 +25,7 @@ struct Read {
     at: Option<Instant>,
 }
 
-/// A live source that a child process feeds. The child is ended when it stalls and when this is dropped.
+/// A live source that reads from a child process. The child is killed when it stalls and when the source is dropped.
 #[derive(Debug)]
 pub struct PipelineSource {
     uri: Uri,
@@ -35,7 +35,7 @@ pub struct PipelineSource {
     read: Read,
     stall: Duration,
     last: Instant,
-    /// Taken at the opening, and not handed out yet.
+    /// The frame read at the opening has not been handed out yet.
     first: bool,
     /// Why the stream closed, and when.
     closed: Option<(String, Instant)>,
@@ -46,13 +46,14 @@ pub struct PipelineSource {
 impl PipelineSource {
     /// Starts the child and waits for its first frame.
     /// # Errors
-    /// Usage: no live source, or a pipeline that cannot be read. Work: a program is missing, the child fails; stalled: it
-    /// gives no frame within `source.stall_secs`. The message has the call and the child's last words, without passwords.
+    /// A usage error: not a live source, or an invalid pipeline. A runtime error: a program is missing, or the child
+    /// fails. Stalled: no frame within `source.stall_secs`. The message contains the command and the child's last error
+    /// output, without passwords.
     pub fn open(uri: &Uri, config: &config::Source) -> Result<Self> {
         Self::open_with(uri, config, &std::env::var_os("PATH").unwrap_or_default())
     }
 
-    /// [`PipelineSource::open`] with programs looked for in `search`, a list of folders as in `PATH`.
+    /// [`PipelineSource::open`] with a search path for programs: `search`, a list of folders as in `PATH`.
     fn open_with(uri: &Uri, config: &config::Source, search: &OsStr) -> Result<Self> {
         let mut call = CommandLine::new(uri, config, search)?;
         let stall = stall_time(config)?;
@@ -65,7 +66,7 @@ impl PipelineSource {
     fn start(uri: &Uri, call: CommandLine, stall: Duration) -> Result<Self> {
         let (mut process, stdout) = Process::start_hiding(call.tool, call.command(), uri.address().cloned())?;
         if let (Some(list), Some(mut stdin)) = (call.list(), process.take_stdin()) {
-            // A child that has ended already says why by itself.
+            // A child that has already ended explains why in its error output.
             stdin.write_all(list.as_bytes()).ok();
         }
         let mailbox = Arc::new(LatestSlot::new());
@@ -92,7 +93,7 @@ impl PipelineSource {
         self.uri.scrub(&self.call.shown())
     }
 
-    /// The child's last words, and what to do about them. Ends it.
+    /// Ends the child; returns its last error output and advice.
     fn words(&mut self) -> String {
         self.process.kill();
         let words = self.process.words().0;
@@ -116,8 +117,8 @@ impl PipelineSource {
         Error::runtime(format!("`{}` failed after {frames} frames ({reason}, {how}); {words}", self.shown()))
     }
 
-    /// The stream has closed for this `reason`: the end, once the child has ended too. That takes as long as it takes, up
-    /// to [`ENDING`], and no pull waits for it: there may be other cameras.
+    /// Handles a stream that closed with `reason`: the source ends once the child has ended, too. That may take up to
+    /// [`ENDING`], but no pull waits for it: there may be other cameras.
     fn end(&mut self, reason: String, wait: Duration) -> Result<Pull> {
         let (reason, since) = self.closed.get_or_insert_with(|| (reason, Instant::now())).clone();
         let patience = ENDING.saturating_sub(since.elapsed());
@@ -180,10 +181,10 @@ impl Drop for PipelineSource {
     }
 }
 
-/// Why a stream closed that ended between two frames.
+/// Reason for a stream that closed between two frames.
 const WHOLE: &str = "its stream ended";
 
-/// Reads frames to the end of the stream, or until nobody takes them; the pipe is never left full.
+/// Reads frames to the end of the stream, or until nobody takes them; the pipe never stays full.
 fn read(stdout: ChildStdout, mailbox: &LatestSlot<Read>) {
     let mut stream = Stream::new(BufReader::with_capacity(1 << 16, stdout));
     let (mut read, mut number) = (Read::default(), 0);

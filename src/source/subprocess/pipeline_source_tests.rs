@@ -1,16 +1,16 @@
-//! Scripts in the place of ffmpeg that fail, stall and hurry.
+//! Scripts in place of ffmpeg that fail, stall or run too fast.
 #![allow(clippy::unwrap_used, reason = "tests")]
 use super::*;
 use std::path::Path;
 
-/// With one of the scripts that play ffmpeg.
+/// Opens a source with a script in place of ffmpeg.
 fn open(script: &str) -> Result<PipelineSource> {
     let search = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/decoders").join(script);
     let config = config::Source { stall_secs: 0.5, decoder: config::Decoder::Ffmpeg, ..config::Source::default() };
     PipelineSource::open_with(&Uri::parse("rtsp://me:secret@host/a").unwrap(), &config, search.as_os_str())
 }
 
-/// Frames until it breaks, and how.
+/// The number of frames until it fails, and the error.
 fn broken(script: &str) -> (u64, Error) {
     let (mut live, mut frame) = (open(script).unwrap(), Frame::default());
     loop {

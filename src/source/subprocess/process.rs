@@ -14,10 +14,10 @@ use super::spawner;
 use crate::error::{Error, Result};
 use crate::source::address::Address;
 
-/// Lines of standard error that are kept, and characters kept of each.
+/// Maximum number of lines of standard error that are kept, and of characters kept per line.
 const LINES: usize = 8;
 const LINE_BYTES: usize = 300;
-/// Bytes read of each line: a secret can only be found whole.
+/// Bytes read of each line: a secret can only be found if it is complete.
 const READ_BYTES: usize = 1 << 14;
 
 /// Standard error of the child: its last lines, and how many of all lines report damage.
@@ -27,7 +27,7 @@ struct ErrorLines {
     complaints: u64,
 }
 
-/// A running child. Dropping it kills it, with whatever it started, and waits for it.
+/// A running child. Dropping it kills it and its descendants, and waits for it.
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
@@ -45,9 +45,9 @@ impl Process {
         Self::start_hiding(tool, command, None)
     }
 
-    /// [`Process::start`] of a child that knows the secrets of `address`: they are removed from its output.
+    /// [`Process::start`] for a child that knows the secrets of `address`: they are removed from its output.
     /// # Errors
-    /// As [`Process::start`].
+    /// Those of [`Process::start`].
     pub(super) fn start_hiding(
         tool: Tool,
         mut command: Command,
@@ -73,7 +73,7 @@ impl Process {
         self.child.stdin.take()
     }
 
-    /// Whether the child has ended by itself, or does so within `patience`.
+    /// True if the child has ended by itself, or does so within `patience`.
     pub(super) fn ended(&mut self, patience: Duration) -> bool {
         let began = Instant::now();
         loop {
@@ -135,7 +135,7 @@ fn listen(mut stderr: ChildStderr, tool: Tool, address: Option<&Address>, words:
         line.clear();
         let text = address.map_or_else(|| text.clone(), |address| address.scrub(&text));
         let text: String = text.chars().take(LINE_BYTES).collect();
-        // What GStreamer says between a fault and its cause.
+        // What GStreamer prints between an error and its cause.
         if !text.is_empty() && text != "Additional debug info:" {
             let mut words = words.lock().unwrap_or_else(PoisonError::into_inner);
             words.complaints += u64::from(tool.complains(&text));

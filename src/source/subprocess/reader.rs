@@ -1,4 +1,4 @@
-//! Frames out of a pipe, on a thread of their own, in recycled buffers.
+//! Reads frames from a pipe on a separate thread, into recycled buffers.
 use std::io::{BufReader, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,15 +10,15 @@ use super::stream::{Next, Stream};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 
-/// Frames that may wait in the channel. With the one being read and the caller's, four exist in all.
+/// Frames that may wait in the channel. With the one being read and the caller's, there are four in total.
 const WAITING: usize = 2;
 
-/// What the thread sends.
+/// A message of the reading thread.
 #[derive(Debug)]
 pub(super) enum Item {
-    /// The next frame, and its presentation time in nanoseconds, where the video says one.
+    /// The next frame, and its presentation time in nanoseconds if the video has one.
     Frame(Frame, Option<i64>),
-    /// The stream ended, between two frames or (with a reason) in a way that it should not.
+    /// The stream ended, between two frames or (with a reason) irregularly.
     End(Option<String>),
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Frames {
 impl Frames {
     /// Reads `stream` on a new thread.
     /// # Errors
-    /// Work: no thread can be started.
+    /// A runtime error: the thread cannot be started.
     pub(super) fn start(stream: impl Read + Send + 'static) -> Result<Frames> {
         let (send_full, full) = bounded(WAITING);
         let (empty, take_empty) = bounded::<Frame>(WAITING + 1);
@@ -62,7 +62,7 @@ impl Frames {
         Ok(Frames { full, empty, began, last_byte })
     }
 
-    /// The next item; `None` when there is none by `until`.
+    /// The next item; `None` if none comes before `until`.
     pub(super) fn next(&self, until: Instant) -> Option<Item> {
         match self.full.recv_deadline(until) {
             Ok(item) => Some(item),
@@ -71,9 +71,9 @@ impl Frames {
         }
     }
 
-    /// Gives a used buffer back.
+    /// Returns a used buffer.
     pub(super) fn recycle(&self, frame: Frame) {
-        // Full only when the caller brings more buffers than it took; those are freed.
+        // Full only if the caller returns more buffers than it took; those are freed.
         drop(self.empty.try_send(frame));
     }
 
@@ -84,7 +84,7 @@ impl Frames {
     }
 }
 
-/// Notes when bytes come.
+/// Records when bytes come.
 struct Timed<R> {
     inner: R,
     began: Instant,

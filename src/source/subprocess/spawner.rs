@@ -1,7 +1,8 @@
-//! Child processes that do not outlive this one, even when it is killed (`kill -9`).
+//! Starts child processes that do not outlive this process, even if it is killed (`kill -9`).
 //!
-//! The kernel ends a child with its parent if the child asks for it (`PR_SET_PDEATHSIG`). The parent is then the *thread*
-//! that started the child, and sources are opened on threads that end; so one thread that never ends starts all children.
+//! The kernel kills a child when its parent ends, if the child asks for it (`PR_SET_PDEATHSIG`). The parent is the
+//! *thread* that started the child, and sources are opened on threads that end; so one thread that never ends starts
+//! all children.
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
@@ -11,7 +12,7 @@ use crossbeam_channel::{Sender, bounded};
 use rustix::io::Errno;
 use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
 
-/// A command, and the channel that its child goes to.
+/// A command, and the channel for its child.
 type Job = (Command, Sender<io::Result<Child>>);
 
 /// Starts `command`; its child is killed when this process ends in any way.
@@ -31,7 +32,7 @@ fn jobs() -> io::Result<&'static Sender<Job>> {
     let (jobs, todo) = bounded::<Job>(1);
     std::thread::Builder::new().name("decoder-starter".into()).spawn(move || {
         for (mut command, answer) in todo {
-            // Who asked may have given up: then the child ends with the answer.
+            // The caller may have given up: then the child ends with the answer.
             if let Err(unwanted) = answer.send(command.spawn())
                 && let Ok(mut child) = unwanted.into_inner()
             {
@@ -39,18 +40,18 @@ fn jobs() -> io::Result<&'static Sender<Job>> {
             }
         }
     })?;
-    // Where two came at once, the thread of the second ends with its channel.
+    // If two callers came at once, the thread of the second ends with its channel.
     Ok(JOBS.get_or_init(|| jobs))
 }
 
 #[allow(unsafe_code, reason = "code between fork and exec must be async-signal-safe")]
 fn die_with_parent(command: &mut Command) {
     let parent = getpid();
-    // SAFETY: the closure makes two system calls and allocates nothing.
+    // SAFETY: the closure only makes two system calls and does not allocate.
     unsafe {
         command.pre_exec(move || {
             set_parent_process_death_signal(Some(Signal::KILL))?;
-            // The parent may have ended before the line above: then nothing would end this child.
+            // The parent may have ended before the line above; then nothing would kill this child.
             if getppid() == Some(parent) { Ok(()) } else { Err(Errno::SRCH.into()) }
         });
     }

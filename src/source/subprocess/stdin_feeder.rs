@@ -1,4 +1,4 @@
-//! A stream into the standard input of a decoder, on a thread of its own.
+//! Copies a stream to the standard input of a decoder, on a separate thread.
 use std::io::{ErrorKind, Read, Write};
 use std::process::ChildStdin;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
-/// The thread goes on until the stream or the decoder ends.
+/// Runs the copying thread until the stream or the decoder ends.
 #[derive(Debug)]
 pub(super) struct StdinFeeder {
     began: Instant,
@@ -16,16 +16,16 @@ pub(super) struct StdinFeeder {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The sender has nothing at the moment.
+    /// The thread is waiting for the sender.
     waits: AtomicBool,
-    /// Milliseconds from the beginning to the last bytes of the sender.
+    /// Milliseconds from the start to the sender's last bytes.
     last: AtomicU64,
 }
 
 impl StdinFeeder {
-    /// Hands what `stream` gives to `decoder`, and closes it at the end.
+    /// Copies `stream` to `decoder`, and closes it at the end.
     /// # Errors
-    /// Work: no thread can be started.
+    /// A runtime error: the thread cannot be started.
     pub(super) fn start(mut decoder: ChildStdin, mut stream: impl Read + Send + 'static) -> Result<Self> {
         let (began, state) = (Instant::now(), Arc::new(State::default()));
         let shared = state.clone();
@@ -46,7 +46,7 @@ impl StdinFeeder {
                         break;
                     }
                 };
-                // A decoder that has ended takes no more; why, it says itself.
+                // A decoder that has ended takes no more; it explains why itself.
                 if sent.is_err() {
                     break;
                 }
@@ -57,7 +57,7 @@ impl StdinFeeder {
         Ok(Self { began, state })
     }
 
-    /// When the sender gave something last; now, while it is waited for: a slow sender is no stall of the decoder.
+    /// When the sender last sent something; now while the thread waits for it: a slow sender is not a stalled decoder.
     pub(super) fn last_byte(&self) -> Instant {
         if self.state.waits.load(Ordering::Acquire) {
             return Instant::now();

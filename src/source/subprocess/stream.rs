@@ -1,5 +1,5 @@
-//! Frames out of a decoder's pipe. What it writes says itself what it is: NUT (ffmpeg) and Matroska (GStreamer) name the
-//! time of each picture, bare PPM pictures have none.
+//! Reads frames from a decoder's pipe. The first bytes identify the format: NUT (ffmpeg) and Matroska (GStreamer) have
+//! a timestamp for each image, plain PPM images have none.
 use std::io::{BufRead, ErrorKind, Read};
 
 use super::matroska::{self, Matroska};
@@ -8,10 +8,10 @@ use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::source::frame_bytes;
 
-/// What a stream had next.
+/// The next item of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
-    /// A frame, and its presentation time in nanoseconds, where the stream says one.
+    /// A frame, and its presentation time in nanoseconds if the stream has one.
     Frame(Option<i64>),
     /// The end, between two frames.
     End,
@@ -39,7 +39,7 @@ impl<R: BufRead> Stream<R> {
 
     /// Reads the next frame (size and pixels) into `frame`.
     /// # Errors
-    /// Work: it breaks off within a frame, or is no stream of frames.
+    /// A runtime error: the stream breaks off within a frame, or is not a stream of frames.
     pub(super) fn next(&mut self, frame: &mut Frame) -> Result<Next> {
         if matches!(self.kind, StreamFormat::Unknown) {
             match first(&mut self.bytes)? {
@@ -59,7 +59,7 @@ impl<R: BufRead> Stream<R> {
 
 const _: () = assert!(nut::MAGIC[0] == b'n' && matroska::MAGIC[0] == 0x1a, "kinds are told by the first byte");
 
-/// The first byte of what is left; `None` at the end.
+/// The next byte of the stream; `None` at the end.
 fn first(stream: &mut impl BufRead) -> Result<Option<u8>> {
     loop {
         match stream.fill_buf() {
@@ -86,7 +86,7 @@ pub(super) fn u32_of(stream: &mut impl BufRead) -> Result<u32> {
     Ok(u32::from_be_bytes(bytes))
 }
 
-/// So many bytes; few, as the caller has seen to it.
+/// Reads `count` bytes; the caller makes sure that it is small.
 pub(super) fn bytes(stream: &mut impl BufRead, count: u64) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     stream.take(count).read_to_end(&mut out).map_err(cut)?;
@@ -98,8 +98,8 @@ pub(super) fn skip(stream: &mut impl BufRead, count: u64) -> Result<()> {
     if gone == count { Ok(()) } else { Err(cut(ErrorKind::UnexpectedEof.into())) }
 }
 
-/// Reads a picture of `size` bytes, the first of which are `start`, into `frame`. Rows may be padded to a multiple of four
-/// bytes, as GStreamer's are.
+/// Reads an image of `size` bytes, which begin with `start`, into `frame`. Rows may be padded to a multiple of four
+/// bytes, as GStreamer does.
 pub(super) fn pixels(
     stream: &mut impl BufRead,
     (width, height): (u32, u32),
@@ -129,8 +129,8 @@ pub(super) fn pixels(
     Ok(())
 }
 
-/// One binary PPM, which names its own size: `P6`, width, height and 255 in decimal digits, white space between them and
-/// one white-space byte after.
+/// Reads one binary PPM, which contains its own size: `P6`, then width, height and 255 in decimal digits, separated by
+/// white space, and one white-space byte at the end.
 fn ppm(stream: &mut impl BufRead, frame: &mut Frame) -> Result<Next> {
     if first(stream)?.is_none() {
         return Ok(Next::End);
@@ -147,7 +147,7 @@ fn ppm(stream: &mut impl BufRead, frame: &mut Frame) -> Result<Next> {
     Ok(Next::Frame(None))
 }
 
-/// One number and the byte after it; white space before it is passed over.
+/// Reads one number and the byte after it; skips white space before it.
 fn number(stream: &mut impl BufRead) -> Result<u32> {
     let mut value: Option<u32> = None;
     // More bytes than any header has, and few enough digits that the value cannot overflow.

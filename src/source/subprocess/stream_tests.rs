@@ -1,4 +1,4 @@
-//! Streams in memory, whole and broken.
+//! Streams in memory, valid and damaged.
 #![allow(clippy::unwrap_used, reason = "tests")]
 use super::*;
 
@@ -49,7 +49,7 @@ fn bad_streams_are_errors_before_memory_is_taken() {
 
 #[test]
 fn matroska_blocks_have_times_and_their_rows_lose_their_padding() {
-    // Two pixels wide, so that two bytes pad each row of six; ticks of a microsecond; sizes known and unknown.
+    // Two pixels wide, so that two bytes pad each row of six; ticks of a microsecond; known and unknown sizes.
     let bytes = [
         b"\x1a\x45\xdf\xa3\x81x\x18\x53\x80\x67\x01\xff\xff\xff\xff\xff\xff\xff\x2a\xd7\xb1\x82\x03\xe8".as_slice(),
         b"\x16\x54\xae\x6b\x8a\xae\x88\xe0\x86\xb0\x81\x02\xba\x81\x02\xec\x82zz",

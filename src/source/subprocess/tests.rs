@@ -1,4 +1,4 @@
-//! Real decoders where they are installed, and scripts that misbehave in their place.
+//! Real decoders if they are installed, and misbehaving scripts in their place.
 #![allow(clippy::unwrap_used, reason = "tests")]
 use super::*;
 use crate::source::tests::all_frames;
@@ -9,7 +9,7 @@ pub(super) fn config(decoder: &str) -> config::Source {
     config::Source { decoder: decoder.parse().unwrap(), stall_secs: 20.0, ..config::Source::default() }
 }
 
-/// False, with a line that says so, where a program is missing.
+/// False, with a message, if a program is missing.
 pub(super) fn installed(program: &str) -> bool {
     let mut there = Tool::find(program.parse().unwrap(), &std::env::var_os("PATH").unwrap()).is_ok();
     if there && program == "gst-launch-1.0" {
@@ -22,7 +22,7 @@ pub(super) fn installed(program: &str) -> bool {
     there
 }
 
-/// Frames whose grey level rises by eight, lossless, so that order and completeness show in the pixels.
+/// Lossless frames whose grey level rises by eight, so that order and completeness show in the pixels.
 fn clip(folder: &Path, name: &str, frames: u32, rate: &str, size: &str, codec: &[&str]) -> PathBuf {
     let path = folder.join(name);
     let picture = format!("color=black:size={size}:rate={rate},format=gray,geq=lum='16+8*N'");
@@ -52,7 +52,7 @@ fn every_frame_in_order_with_the_videos_own_rate() {
             continue;
         }
         let folder = tempfile::tempdir().unwrap();
-        // A width whose rows are padded in GStreamer's layout, and a name that needs care.
+        // A width whose rows are padded in GStreamer's layout, and a name that needs escaping.
         let path = clip(folder.path(), "-a b'\"!.mkv", 12, "30000/1001", "50x34", FFV1);
         let mut source = VideoSource::open(&path, &config(tool)).unwrap();
         let frames = all_frames(&mut source);
@@ -60,7 +60,7 @@ fn every_frame_in_order_with_the_videos_own_rate() {
         assert!(in_order(&frames), "{tool}");
         for (i, frame) in frames.iter().enumerate() {
             assert_eq!((frame.index, frame.width, frame.height, frame.cut), (i as u64, 50, 34, false));
-            // Matroska counts in milliseconds.
+            // Matroska timestamps are in milliseconds.
             let exact = (i as f64 * 1e9 * 1001.0 / 30000.0).round() as i64;
             assert!(frame.stamp.0.abs_diff(exact) <= 500_000 && frame.stamp.0 % 1_000_000 == 0, "{tool}: {frame:?}");
             assert!(frame.pixels.iter().all(|v| v.abs_diff(frame.pixels[0]) <= 2), "{tool}: no padding in the picture");
@@ -118,7 +118,7 @@ fn a_video_that_ends_early_is_counted() {
     let folder = tempfile::tempdir().unwrap();
     let path = clip(folder.path(), "a.avi", 20, "10", "64x48", &["-c:v", "mpeg4"]);
     let bytes = std::fs::read(&path).unwrap();
-    // Zeros in the middle, as after a write that never reached the disk, and nothing behind.
+    // Zeros in the middle, as after a write that never reached the disk, and then the end.
     let mut damaged = bytes[..bytes.len() * 3 / 4].to_vec();
     let middle = damaged.len() / 2;
     damaged[middle..middle + 400].fill(0);
@@ -159,7 +159,7 @@ fn what_is_no_video_is_refused_with_the_decoders_words() {
 fn a_stalled_decoder_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let video = folder.path().join("a.mp4");
-    // The script writes its number and that of a child of its own beside the video.
+    // The script writes its process id and that of its own child beside the video.
     std::fs::write(&video, b"\0x").unwrap();
     let config = config::Source { stall_secs: 0.4, ..config("ffmpeg") };
     let mut source = VideoSource::open_with(&video, &config, scripts("stalls").as_os_str()).unwrap();
@@ -193,7 +193,7 @@ fn a_dropped_source_ends_its_decoder() {
     }
 }
 
-/// Gone, or dead and waiting for the machine's first process to notice (an orphan), within a second.
+/// Gone, or a zombie orphan that init has not reaped yet, within a second.
 fn ended(number: &str) -> bool {
     (0..100).any(|_| {
         let stat = std::fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
@@ -241,7 +241,7 @@ fn an_older_ffmpeg_is_asked_in_its_own_words() {
     let folder = tempfile::tempdir().unwrap();
     let video = folder.path().join("a.mp4");
     std::fs::write(&video, b"\0x").unwrap();
-    // It knows -vsync only, and names no frame rate: source.frame_rate is taken.
+    // It only supports -vsync, and reports no frame rate: source.frame_rate is used.
     let config = config::Source { frame_rate: 4.0, ..config("ffmpeg") };
     let mut source = VideoSource::open_with(&video, &config, scripts("old").as_os_str()).unwrap();
     let frames = all_frames(&mut source);
@@ -250,7 +250,7 @@ fn an_older_ffmpeg_is_asked_in_its_own_words() {
     assert_eq!((counts.unreadable, counts.untimed), (0, 2), "what is not the video's own time is counted");
 }
 
-/// A clip whose frames come at `stamps` (an expression of ffmpeg), and those stamps in nanoseconds.
+/// A clip whose frames come at `stamps` (an ffmpeg expression), and those timestamps in nanoseconds.
 fn times(name: &str, tool: &str, stamps: &str, codec: &[&str]) -> Vec<i64> {
     let folder = tempfile::tempdir().unwrap();
     let more = [&["-vf", stamps, "-fps_mode", "passthrough"], codec].concat();
@@ -269,7 +269,7 @@ fn stamps_are_the_videos_own() {
         }
         let codec = ["-c:v", "libx264", "-video_track_timescale", "96000", "-enc_time_base", "1:96000"];
         for (stamps, expected) in [
-            // Gaps of seconds and minutes; 960 frames a second; one a minute.
+            // Gaps of seconds and minutes; 960 frames per second; one per minute.
             (
                 "settb=1/96000,setpts=(N+if(gte(N\\,2)\\,30)+if(gte(N\\,3)\\,300))*96000",
                 [0, 1, 32, 333].map(|s| s * 1_000_000_000),
