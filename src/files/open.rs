@@ -93,7 +93,7 @@ pub fn temporary(path: &Path) -> io::Result<NamedTempFile> {
     let rights = fs::Permissions::from_mode(0o666);
     let file =
         Builder::new().prefix(&prefix).suffix(PARTIAL).permissions(rights).tempfile_in(super::folder_of(path))?;
-    // On a file system without locks nothing gets worse.
+    // A file system without locks offers no such protection; that is not an error.
     let _ = file.as_file().try_lock();
     Ok(file)
 }

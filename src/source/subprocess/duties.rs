@@ -2,7 +2,7 @@
 //!
 //! | requirement | `ffmpeg` | GStreamer |
 //! |---|---|---|
-//! | the first video stream, not a cover picture | `-map 0:V:0` | links the first pad; `decodebin` has none for covers |
+//! | the first video stream, not a cover picture | `-map 0:V:0` | the first pad; `decodebin` has none for covers |
 //! | display orientation: rotated as the file says | by default | `videoflip video-direction=auto` |
 //! | matrix and range of the stream | `-pix_fmt rgb24` | `videoconvert` to `RGB`; full-range MP4: `capssetter` |
 //! | every frame once: none repeated, none dropped | `-fps_mode passthrough` | by default |
