@@ -1,17 +1,17 @@
-//! How rows lie in files.
+//! The layout of rows in files.
 use crate::files;
 
 pub use crate::config::{Dtype, Format};
 
 impl Format {
-    /// End of the names of its files of rows.
+    /// File extension of row files in this format.
     pub fn end(self) -> &'static str {
         self.as_str()
     }
 }
 
 impl Dtype {
-    /// Bytes of one number.
+    /// Bytes per number.
     pub fn bytes(self) -> usize {
         match self {
             Dtype::F32 => 4,
@@ -20,30 +20,30 @@ impl Dtype {
     }
 }
 
-/// How a folder of rows is written.
+/// Format, number type and column name of the row files in a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowFormat {
-    /// Of the files.
+    /// File format.
     pub format: Format,
-    /// Of the numbers.
+    /// Type of the numbers.
     pub dtype: Dtype,
-    /// What a row of numbers is called where the format has names: [`RowFormat::EMBEDDING`] or [`RowFormat::LATENT`].
+    /// Name of the column of rows, where the format has names: [`RowFormat::EMBEDDING`] or [`RowFormat::LATENT`].
     pub column: &'static str,
 }
 
 impl RowFormat {
-    /// Embeddings, of frames or of cells.
+    /// Column name for embeddings of frames or of cells.
     pub const EMBEDDING: &'static str = "embedding";
-    /// Frozen latents.
+    /// Column name for frozen latents.
     pub const LATENT: &'static str = "latent";
 
-    /// Embeddings.
+    /// The layout for embeddings.
     pub fn embeddings(format: Format, dtype: Dtype) -> Self {
         Self { format, dtype, column: Self::EMBEDDING }
     }
 }
 
-/// Files of rows among `names` by their numbers, rising; a run that went on with another format has files of both.
+/// The row files among `names`, in ascending order of number. A run resumed with another format has files of both.
 pub(crate) fn row_files(names: &[String]) -> Vec<(u64, Format)> {
     let of = |format: Format| files::numbered(names, format.end()).into_iter().map(move |number| (number, format));
     let mut all: Vec<_> = Format::ALL.into_iter().flat_map(of).collect();

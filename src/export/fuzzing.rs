@@ -1,11 +1,11 @@
-//! What of this module reads bytes of others, for [`crate::fuzzing`].
+//! The parsers of untrusted bytes in this module, for [`crate::fuzzing`].
 use super::box_api::{BoxRequest, BoxResponse, ConnectionLimit, ResponseSender, ResponseSink};
 use crate::error::Result;
 
-/// An answer may be as long as this, bytes: no echo of a long request.
+/// Maximum size of an answer in bytes: it must not echo a long request.
 const MAX_ANSWER: usize = 1 << 16;
 
-/// Where answers end whose asker is not there.
+/// Discards answers to a client that is not there.
 #[derive(Debug)]
 struct Nowhere;
 
@@ -17,7 +17,7 @@ impl ResponseSink for Nowhere {
     }
 }
 
-/// A detector's request; `camera` where the topic of a broker names it.
+/// Parses a box request; `camera` comes from the broker's topic, if there is one.
 pub(crate) fn box_request(text: &[u8], camera: Option<&str>) -> Option<BoxRequest> {
     ConnectionLimit::new(1).take().and_then(|place| BoxRequest::read(text, camera, ResponseSender::new(Nowhere), place))
 }

@@ -1,4 +1,4 @@
-//! Files of a run that should be there and are not, or not whole.
+//! Finds files of a run that are missing or incomplete.
 use std::path::Path;
 
 use super::reader::shape;
@@ -6,8 +6,8 @@ use super::{Format, RECORDS, row_files};
 use crate::error::Result;
 use crate::files;
 
-/// What is wrong with the files of `folder` numbered below `next`, a line each: those that are missing, and those whose
-/// size is not what they say. The oldest may have gone for good reasons (`host.disk_budget_megabytes`).
+/// The problems of the files in `folder` numbered below `next`, one line each: missing files, and files whose size does
+/// not match their header. The oldest may have been removed on purpose (`host.disk_budget_megabytes`).
 ///
 /// # Errors
 /// The folder cannot be read.

@@ -1,4 +1,4 @@
-//! What leaves: embeddings as they come, and the ONNX file of encoder and head.
+//! Exports: embeddings as they are computed, and the encoder with its head as one ONNX file.
 pub mod box_api;
 mod retention;
 mod format;
@@ -43,35 +43,36 @@ pub use row_writer::RowFileWriter;
 pub use spaces::space_of_file;
 pub use writer::{Writer, WriterCounts};
 
-/// End of the names of the files of records.
+/// Extension of the files of records.
 pub(crate) const RECORDS: &str = "jsonl";
 
-/// The number after the last whole file of rows in `folder`; 0 where there is none.
+/// The number after the last complete row file in `folder`; 0 if there is none.
 /// # Errors
 /// The folder cannot be read.
 pub fn next_number(folder: &Path) -> Result<u64> {
     Ok(row_files(&files::names_in(folder)?).last().map_or(0, |(last, _)| last + 1))
 }
 
-/// The rows of the last whole file in `folder`; `None` where there is none.
+/// A reader of the last complete row file in `folder`; `None` if there is none.
 /// # Errors
-/// The folder cannot be read, or the header of the file.
+/// The folder or the header of the file cannot be read.
 pub fn newest_file(folder: &Path) -> Result<Option<Reader>> {
     let newest = row_files(&files::names_in(folder)?).pop();
     newest.map(|(number, format)| Reader::file(&folder.join(files::numbered_name(number, format.end())))).transpose()
 }
 
-/// Removes the files numbered `number` and above, and what a run that was cut off left unfinished: a resumed run
-/// writes them again. No folder: nothing to do.
+/// Removes the files numbered `number` and above, and files left unfinished by an interrupted run; a resumed run writes
+/// them again. Does nothing if the folder does not exist.
 /// # Errors
-/// The I/O error with the path.
+/// The I/O error, with the path.
 pub fn discard_from(folder: &Path, number: u64) -> Result<()> {
     let names = files::names_in(folder)?;
     if names.is_empty() {
         return Ok(());
     }
     let mut goes: Vec<String> = names.iter().filter(|name| files::is_partial(name)).cloned().collect();
-    // From the top and rows first, the reverse of how they came: cut off in between, no pair is torn in the middle.
+    // Start with the highest number and remove rows first, in reverse order of creation, so that an interruption never
+    // splits a pair in the middle of the sequence.
     for end in Format::ALL.map(Format::end).into_iter().chain([RECORDS]) {
         let above = files::numbered(&names, end).into_iter().rev().filter(|n| *n >= number);
         goes.extend(above.map(|n| files::numbered_name(n, end)));

@@ -2,22 +2,22 @@
 //! f16, little-endian.
 use crate::export::Dtype;
 
-/// Every header written here has this length, so that the number of rows can be filled in at the end.
+/// Length of every header written here, so that the number of rows can be filled in at the end.
 pub const HEADER_BYTES: usize = 128;
 
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 
-/// Most dimensions of a row that are read.
+/// Maximum row length accepted when reading.
 pub(super) const MAX_DIM: u64 = 1 << 16;
 
-/// What the header of a file says, of any format.
+/// Type and dimensions of the array in a file of any format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
     /// Type of the numbers.
     pub dtype: Dtype,
     /// Rows in the file.
     pub rows: u64,
-    /// Numbers in a row.
+    /// Numbers per row.
     pub dim: usize,
 }
 
@@ -31,7 +31,7 @@ pub fn header(shape: Shape) -> [u8; HEADER_BYTES] {
     header_of(descr, &format!("{rows}, {dim}"))
 }
 
-/// The header of an array of `shape`, numbers with commas between them.
+/// The header of an array of `shape`, given as comma-separated numbers.
 pub(crate) fn header_of(descr: &str, shape: &str) -> [u8; HEADER_BYTES] {
     // Two numbers of 20 digits still fit.
     let text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape}), }}");
@@ -43,9 +43,9 @@ pub(crate) fn header_of(descr: &str, shape: &str) -> [u8; HEADER_BYTES] {
     header
 }
 
-/// Reads a header from the first bytes of a file of `size` bytes: what it says, and where the rows begin.
+/// Parses a header from the first bytes of a file of `size` bytes. Returns the shape and the offset of the rows.
 /// # Errors
-/// In words, what is wrong or not supported. That the rows fill the rest of the file exactly is checked too.
+/// A description of what is wrong or unsupported. The rows must fill the rest of the file exactly.
 pub fn parse(start: &[u8], size: u64) -> Result<(Shape, u64), String> {
     if !start.starts_with(MAGIC) {
         return Err("it does not begin as a .npy file".into());
@@ -81,7 +81,7 @@ pub fn parse(start: &[u8], size: u64) -> Result<(Shape, u64), String> {
     Ok((Shape { dtype, rows, dim: dim as usize }, begin as u64))
 }
 
-/// The value under `key` of the header's dictionary, up to its comma (for the shape: up to its closing bracket).
+/// The value of `key` in the header's dictionary, up to its comma (for the shape, up to its closing bracket).
 fn value<'t>(text: &'t str, key: &str) -> Result<&'t str, String> {
     let missing = || format!("its header names no {key}");
     let (_, rest) = text.split_once(&format!("'{key}':")).ok_or_else(missing)?;

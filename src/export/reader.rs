@@ -12,10 +12,10 @@ use crate::export::parquet::Groups;
 use crate::export::{Dtype, Format, RECORDS, Record, row_files, safetensors};
 use crate::files;
 
-/// A header or a record of more bytes was not written by us.
+/// A header or record longer than this was not written by this program.
 pub(super) const MAX_TEXT_BYTES: u64 = 1 << 16;
 
-/// Iterates over `(record, row)` of all files of a folder, by number. After an error it ends.
+/// Iterates over the `(record, row)` pairs of all files in a folder, by file number. Ends after an error.
 #[derive(Debug)]
 pub struct Reader {
     /// Files still to be opened, the next one last.
@@ -24,7 +24,7 @@ pub struct Reader {
     rows: u64,
 }
 
-/// A file that is being read.
+/// The file being read.
 #[derive(Debug)]
 enum Open {
     Pair(Pair),
@@ -32,10 +32,10 @@ enum Open {
 }
 
 impl Reader {
-    /// Checks the names and headers of all files in `folder`. Records without rows at the end are what a crash left
-    /// while a pair was given its names; they are passed over.
+    /// Checks the names and headers of all files in `folder`. Skips records without rows at the end: a crash leaves
+    /// them when it hits between the two renames.
     /// # Errors
-    /// No files, a missing number, or a file that is not as it should be (named, with what is wrong).
+    /// There are no files, a number is missing, or a file is malformed; the error names the file and the problem.
     pub fn open(folder: &Path) -> Result<Self> {
         let names = files::names_in(folder)?;
         let found = row_files(&names);
@@ -64,21 +64,21 @@ impl Reader {
         Ok(Self { ahead, open: None, rows })
     }
 
-    /// One file of rows alone, with its file of records where it has one.
+    /// Reads a single row file, with its file of records if it has one.
     /// # Errors
-    /// It is not as it should be, with what is wrong.
+    /// The file is malformed; the error says how.
     pub fn file(path: &Path) -> Result<Self> {
         let shape = shape(path)?;
         Ok(Self { ahead: vec![(path.to_path_buf(), shape)], open: None, rows: shape.rows })
     }
 
-    /// Type and dimensions of the numbers of the first file.
+    /// Type and length of the rows in the first file.
     pub fn layout(&self) -> Option<(Dtype, usize)> {
         let (_, shape) = self.ahead.last()?;
         Some((shape.dtype, shape.dim))
     }
 
-    /// Rows in all files.
+    /// Number of rows in all files.
     pub fn rows(&self) -> u64 {
         self.rows
     }
@@ -112,17 +112,17 @@ pub(super) fn bad(path: &Path, what: impl std::fmt::Display) -> Error {
     Error::runtime(format!("cannot use {}: {what}", path.display()))
 }
 
-/// By the ending of the name.
+/// The format by file extension.
 pub(crate) fn format_of(path: &Path) -> Option<Format> {
     path.extension().and_then(|end| end.to_str()).and_then(|end| end.parse().ok())
 }
 
-/// What the header or footer of a file says.
+/// The shape given in the header or footer of a file.
 pub(super) fn shape(path: &Path) -> Result<Shape> {
     Ok(if format_of(path) == Some(Format::Parquet) { Groups::open(path)?.0 } else { header(path)?.0 })
 }
 
-/// The numbers of one row; all must be finite.
+/// Decodes one row and checks that all its numbers are finite.
 fn numbers(shape: Shape, bytes: &[u8], number: u64, path: &Path) -> Result<Vec<f32>> {
     let mut row = vec![0.0; shape.dim];
     match shape.dtype {
@@ -164,7 +164,7 @@ impl Open {
     }
 }
 
-/// A file with its records in it, a group at a time.
+/// A file that contains its own records, read one row group at a time.
 #[derive(Debug)]
 struct Sheet {
     path: PathBuf,
@@ -198,7 +198,7 @@ impl Sheet {
     }
 }
 
-/// What the header of a file says, and the file at its first row.
+/// The shape in the header of a file, and the file positioned at its first row.
 fn header(path: &Path) -> Result<(Shape, File)> {
     let failed = |error| Error::io("cannot read", path, error);
     let mut file = files::open_regular(path).map_err(failed)?;
@@ -210,13 +210,13 @@ fn header(path: &Path) -> Result<(Shape, File)> {
     Ok((shape, file))
 }
 
-/// What the first bytes of a file of `size` bytes say, and where its rows begin.
+/// Parses the first bytes of a file of `size` bytes. Returns the shape and the offset of the rows.
 pub(super) fn parse(path: &Path, start: &[u8], size: u64) -> Result<(Shape, u64)> {
     let parse = if format_of(path) == Some(Format::Safetensors) { safetensors::parse } else { npy::parse };
     parse(start, size).map_err(|what| bad(path, what))
 }
 
-/// A file of rows with its file of records.
+/// A row file with its file of records.
 #[derive(Debug)]
 struct Pair {
     path: PathBuf,

@@ -1,31 +1,31 @@
-//! Where an embedding comes from: one record for files and for readers that listen (docs/formats.md).
+//! The record: where an embedding comes from, for files and for live readers (docs/formats.md).
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Of records as they are written now. 1 had no `schema`, `wall_ns`, `level`, `encoder`, `preparation` and `learner`; 2 had no
-/// `file`.
+/// Current version of the record. Version 1 lacked `schema`, `wall_ns`, `level`, `encoder`, `preparation` and
+/// `learner`; version 2 lacked `file`.
 pub const SCHEMA: u32 = 3;
 
-/// Digits of a hash that a record names.
+/// Digits of a hash that a record keeps.
 const HASH_DIGITS: usize = 16;
 
-/// What one row of numbers embeds.
+/// What one row embeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Granularity {
-    /// A frame, or the window of it that was encoded: one unit vector.
+    /// A frame, or its encoded window: one unit vector.
     #[default]
     Frame,
-    /// All cells of a frame, row by row: each a unit vector.
+    /// All cells of a frame in row-major order, each a unit vector.
     Grid,
-    /// What a detector's box shows: one unit vector.
+    /// The contents of a detection box: one unit vector.
     Box,
 }
 
-/// Where an embedding comes from; one JSON line of `NNNN.jsonl` for each row of `NNNN.npy`.
+/// Where an embedding comes from. `NNNN.jsonl` has one JSON line for each row of `NNNN.npy`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// Version of the record, see [`SCHEMA`].
@@ -36,7 +36,7 @@ pub struct Record {
     pub camera: Arc<str>,
     /// Position of the frame in the source.
     pub frame: u64,
-    /// The file that the frame is of, as its path below the folder; folders only.
+    /// File that holds the frame, as a path relative to the folder; only for folder sources.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -44,46 +44,46 @@ pub struct Record {
         deserialize_with = "read_some_text"
     )]
     pub file: Option<Arc<str>>,
-    /// Capture time in nanoseconds; it never steps back.
+    /// Capture time in nanoseconds; it never goes back.
     pub stamp_ns: i64,
-    /// What the wall clock said at the capture, nanoseconds since 1970; live sources only.
+    /// Wall-clock time of the capture, nanoseconds since 1970; only for live sources.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wall_ns: Option<i64>,
-    /// The segment (frames between two scene cuts) that the frame lies in.
+    /// Segment of the frame, which is the frames between two scene cuts.
     pub segment: u64,
     /// What the row embeds.
     #[serde(default)]
     pub level: Granularity,
-    /// The space of the embedding: only embeddings of one space may be compared.
+    /// Space of the embedding. Only embeddings in the same space may be compared.
     #[serde(serialize_with = "write_text", deserialize_with = "read_text")]
     pub space: Arc<str>,
-    /// Number of the head; 0 is the frozen encoder as it is.
+    /// Number of the head; 0 is the frozen encoder.
     pub head: u64,
-    /// What the latents come from; absent in records of the first version.
+    /// What produced the latents; absent from records of version 1.
     #[serde(flatten)]
     pub provenance: Option<Provenance>,
-    /// What the learner did as the frame was embedded; live sources only.
+    /// State of the learner when the frame was embedded; only for live sources.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learner: Option<Cow<'static, str>>,
-    /// Distance to what was seen before, where that is known.
+    /// Distance to what was seen before, where known.
     pub novelty: Option<f32>,
-    /// It is above `export.novel_above`.
+    /// Whether the novelty is above `export.novel_above`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub novel: bool,
-    /// What was encoded, in pixels of the frame: left, top, right, bottom (the last two not in it; beyond the frame it
-    /// was reflected). Absent where it was the whole frame.
+    /// The encoded window in pixels of the frame: left, top, right, bottom (right and bottom exclusive; reflected
+    /// beyond the frame). Absent if the whole frame was encoded.
     #[serde(rename = "box", default, skip_serializing_if = "Option::is_none")]
     pub window: Option<[i32; 4]>,
-    /// The tracker's number of what the box shows; boxes only, where it is known.
+    /// Track number from the tracker; only for boxes, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub track: Option<i64>,
-    /// The detector's number of the class; boxes only, where it is known.
+    /// Class number from the detector; only for boxes, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<i64>,
-    /// How sure the detector was; boxes only, where it is known.
+    /// Confidence score from the detector; only for boxes, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<f32>,
-    /// The space that it was embedded in, where it was brought into `space` later, by `migrate`.
+    /// Original space of the embedding, if `migrate` mapped it into `space` later.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -93,19 +93,19 @@ pub struct Record {
     pub migrated_from: Option<Arc<str>>,
 }
 
-/// The frozen part: encoder and preparation.
+/// The frozen part: encoder and preprocessing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
     /// First 16 digits of the SHA-256 of the encoder's file.
     #[serde(serialize_with = "write_text", deserialize_with = "read_text")]
     pub encoder: Arc<str>,
-    /// First 16 digits of the hash of all else that changes latents: card, taps, input size.
+    /// First 16 digits of the hash of everything else that changes the latents: model card, taps, input size.
     #[serde(serialize_with = "write_text", deserialize_with = "read_text")]
     pub preparation: Arc<str>,
 }
 
 impl Provenance {
-    /// Of the whole hashes.
+    /// Takes the full hashes and shortens them.
     pub fn new(encoder_sha256: &str, card_hash: &str) -> Self {
         let short = |hash: &str| hash.chars().take(HASH_DIGITS).collect::<String>().into();
         Self { encoder: short(encoder_sha256), preparation: short(card_hash) }
@@ -113,7 +113,7 @@ impl Provenance {
 }
 
 impl Record {
-    /// What all records of a file have in common, by key; formats with metadata say it once more there.
+    /// The key-value pairs shared by all records of a file. Formats with metadata repeat them there.
     pub(super) fn common(&self) -> Vec<(&'static str, String)> {
         let mut all = vec![("schema", self.schema.to_string()), ("space", self.space.to_string())];
         if let Some(maker) = &self.provenance {
@@ -122,7 +122,7 @@ impl Record {
         all
     }
 
-    /// Sets the novelty, and whether it is above `threshold` (0: never).
+    /// Sets the novelty, and `novel` if it is above `threshold` (0: never).
     pub fn set_novelty(&mut self, novelty: Option<f32>, threshold: f32) {
         self.novelty = novelty;
         self.novel = threshold > 0.0 && novelty.is_some_and(|novelty| novelty > threshold);

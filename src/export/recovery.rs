@@ -1,4 +1,4 @@
-//! Rows that were in an open file when a run was killed: the whole ones get a file with its name.
+//! Recovers the complete rows of a file that was open when its run was killed.
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -9,22 +9,22 @@ use super::{Format, RECORDS, Record, next_number, safetensors};
 use crate::error::{Error, Result};
 use crate::files;
 
-/// What was found in the open file of a folder.
+/// What was recovered from the open file of a folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recovered {
-    /// Whole rows, which have a file of their own now.
+    /// Complete rows, which now have their own file.
     pub rows: u64,
-    /// Why a file could not be used, a line each.
+    /// Why files could not be used, one line each.
     pub lost: Vec<String>,
 }
 
-/// Gives the file that a run had open in `folder` its name, with the whole rows in it, of which each is called `column`.
-/// Such a file is written from front to back without being made durable: after a power cut its end may be missing, or be
-/// zeros. Of Parquet nothing can be read without the end of the file, so that it is named as lost. What is left over goes
-/// with [`super::discard_from`]. No folder: nothing to do.
+/// Completes the file that a run had open in `folder`, keeping its complete rows, and names each row `column`. Such a
+/// file is written front to back without syncing, so after a power loss its end may be missing or zero. A Parquet file
+/// cannot be read without its end and is reported as lost. [`super::discard_from`] removes what is left. Does nothing
+/// if the folder does not exist.
 ///
 /// # Errors
-/// The I/O error with the path.
+/// The I/O error, with the path.
 pub fn recover(folder: &Path, column: &'static str) -> Result<Recovered> {
     let mut found = Recovered::default();
     if !folder.is_dir() {
@@ -63,11 +63,11 @@ struct OpenFile {
 }
 
 impl OpenFile {
-    /// Cuts both files after the last row that is whole in both and gives them their names, as [`super::pair`] does at the
-    /// end; how many rows that are, `None` where the header is damaged.
+    /// Truncates both files after the last row that is complete in both and gives them their names, as
+    /// `SidecarFile::close` does. Returns the number of rows, or `None` if the header is damaged.
     fn close(&self, mut file: File, format: Format, column: &'static str) -> Result<Option<u64>> {
         let failed = |error| Error::io("cannot recover the rows of", &self.rows, error);
-        // Killed between the two names: the records have theirs already.
+        // The run was killed between the two renames: the records already have their final name.
         let partial = files::partial(&self.records)?;
         let records = if partial.exists() { partial } else { self.records.clone() };
         let Some(records_file) = there(&records)? else { return Ok(Some(0)) };
@@ -98,8 +98,8 @@ impl OpenFile {
         Ok(Some(shape.rows))
     }
 
-    /// What the header says, whether or not the number of rows was filled in, and where the rows begin; `None` where it is
-    /// damaged.
+    /// The shape in the header, whether or not the number of rows was filled in, and the offset of the rows; `None` if
+    /// the header is damaged.
     fn heading(&self, file: &mut File, format: Format) -> Result<Option<(Shape, u64)>> {
         let failed = |error| Error::io("cannot recover the rows of", &self.rows, error);
         let size = file.metadata().map_err(failed)?.len();
@@ -115,19 +115,19 @@ impl OpenFile {
     }
 }
 
-/// The file at `path`; `None` where there is none. One that cannot be opened is an error: it would be taken for a leftover, and
-/// be removed with the rows in it.
+/// Opens the file at `path`; `None` if there is none. Failing to open it is an error: otherwise it would count as a
+/// leftover and be removed with its rows.
 fn there(path: &Path) -> Result<Option<File>> {
     match files::open_to_write(path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        // A link, a pipe, a folder: no file of ours.
+        // A link, a pipe or a folder is not one of our files.
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(None),
         Err(error) => Err(Error::unreadable(path, error)),
     }
 }
 
-/// The first of the whole records from the beginning, and where each of them ends.
+/// The first complete record, and the end offset of each complete record from the start of the file.
 fn lines(file: &File) -> io::Result<(Option<Record>, Vec<u64>)> {
     let mut lines = BufReader::new(file);
     let (mut first, mut ends, mut line, mut end) = (None, Vec::new(), Vec::new(), 0);
@@ -144,8 +144,8 @@ fn lines(file: &File) -> io::Result<(Option<Record>, Vec<u64>)> {
     Ok((first, ends))
 }
 
-/// How many rows of so many bytes are whole, `most` at the most. A power cut leaves zeros: no embedding is all zeros, and a
-/// last row that ends with one may have been cut in the middle.
+/// Counts the complete rows of `bytes` bytes each, up to `most`. A power loss leaves zeros: no embedding is all zeros,
+/// and a last row that ends with a zero may be incomplete.
 fn whole_rows(file: &File, bytes: usize, most: usize) -> io::Result<usize> {
     let mut rows = BufReader::new(file);
     let mut row = vec![0; bytes];

@@ -1,4 +1,4 @@
-//! Room on the disk for exports: the oldest files of a run go where they take too much together.
+//! Limits the disk space of exports by removing the oldest files of a run.
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,18 +9,19 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::files;
 
-/// What was removed so far.
+/// What has been removed so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Removed {
-    /// Numbers of files, each with its rows and records.
+    /// Numbered files removed, each with its rows and records.
     pub files: u64,
-    /// Their bytes.
+    /// Bytes removed.
     pub bytes: u64,
 }
 
-/// Keeps the closed files of some folders below a size, all together.
+/// Keeps the total size of the closed files in some folders below a limit.
 ///
-/// Oldest means: of the lowest number in the folder that takes the most. No clock is asked, since those of boards jump.
+/// The oldest file is the one with the lowest number in the folder that takes the most space. Timestamps are not used
+/// because board clocks jump.
 #[derive(Debug)]
 pub struct DiskRetention {
     folders: Vec<PathBuf>,
@@ -28,7 +29,7 @@ pub struct DiskRetention {
     removed: Removed,
 }
 
-/// The files of one number, with their bytes.
+/// The files of one number, with their size.
 #[derive(Debug, Default)]
 struct Group {
     names: Vec<String>,
@@ -36,21 +37,21 @@ struct Group {
 }
 
 impl DiskRetention {
-    /// At most `bytes` for the closed files of `folders`; the newest of each always stay.
+    /// Allows at most `bytes` for the closed files of `folders`. The newest file of each folder always stays.
     pub fn new(folders: Vec<PathBuf>, bytes: u64) -> Self {
         Self { folders, bytes, removed: Removed::default() }
     }
 
-    /// What was removed so far.
+    /// What has been removed so far.
     pub fn removed(&self) -> Removed {
         self.removed
     }
 
-    /// Removes what is too much. Cut off in between, whole numbers are left and at most one with records alone, which
-    /// goes the next time.
+    /// Removes files until the rest is within the limit. If interrupted, it leaves complete numbers and at most one
+    /// with only its records, which the next call removes.
     ///
     /// # Errors
-    /// A folder cannot be read or a file not be removed.
+    /// A folder cannot be read, or a file cannot be removed.
     pub fn keep(&mut self) -> Result<()> {
         let mut kinds = Vec::new();
         for folder in self.folders.iter().filter(|folder| folder.is_dir()) {
@@ -75,7 +76,7 @@ impl DiskRetention {
     }
 }
 
-/// Closed files by their numbers; open ones have other names.
+/// Closed files by number. Open files have other names.
 fn groups(folder: &Path) -> Result<BTreeMap<u64, Group>> {
     let mut groups = BTreeMap::<u64, Group>::new();
     for name in files::names_in(folder)? {
@@ -90,7 +91,7 @@ fn groups(folder: &Path) -> Result<BTreeMap<u64, Group>> {
     Ok(groups)
 }
 
-/// Rows before records: a reader takes a number for gone without its rows.
+/// Removes the rows before the records: readers treat a number without rows as gone.
 fn remove(folder: &Path, group: &Group) -> Result<()> {
     let (records, rows): (Vec<_>, Vec<_>) = group.names.iter().partition(|name| name.ends_with(super::RECORDS));
     for name in rows.into_iter().chain(records) {
@@ -120,19 +121,19 @@ mod tests {
                 write(folder, &format!("{number:04}.jsonl"), 10);
             }
         }
-        // Open files and what is not ours stay, and do not count.
+        // Open files and foreign files stay and do not count.
         write(&embeddings, ".0008.npy.partial", 5000);
         write(&embeddings, "notes.txt", 5000);
         write(run.path(), "state.safetensors", 5000);
         let mut budget = DiskRetention::new(vec![embeddings.clone(), latents.clone(), run.path().join("grids")], 1400);
         budget.keep().unwrap();
-        // 550 + 2050 bytes: three of the latents go.
+        // 550 + 2050 bytes: three latent files are removed.
         assert_eq!(budget.removed(), Removed { files: 3, bytes: 3 * 410 });
         assert_eq!(files::names_in(&latents).unwrap(), ["0006.jsonl", "0006.npy", "0007.jsonl", "0007.npy"]);
         assert_eq!(files::names_in(&embeddings).unwrap().len(), 12);
         budget.keep().unwrap();
         assert_eq!(budget.removed().files, 3);
-        // The newest of each always stay.
+        // The newest file of each folder always stays.
         DiskRetention::new(vec![embeddings.clone(), latents.clone()], 0).keep().unwrap();
         assert_eq!(files::names_in(&latents).unwrap(), ["0007.jsonl", "0007.npy"]);
         assert!(run.path().join("state.safetensors").exists() && embeddings.join("notes.txt").exists());

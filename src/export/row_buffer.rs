@@ -1,4 +1,4 @@
-//! Rows and records in memory, on their way to a file, and the file that takes them.
+//! The in-memory buffer of rows and records, and the row file it is flushed to.
 use std::path::Path;
 
 use half::f16;
@@ -10,22 +10,23 @@ use crate::export::reader::MAX_TEXT_BYTES;
 use crate::export::sidecar_file::SidecarFile;
 use crate::export::{Dtype, Format, Record, RowFormat};
 
-/// Rows are gathered up to so many bytes, then written.
+/// Rows are buffered up to this many bytes, then written.
 pub(super) const GATHER_BYTES: usize = 1 << 16;
 
-/// Of Parquet, the bytes of a row group: a sixteenth of a file, within these. Readers want long ones, memory short ones.
+/// Limits on the size of a Parquet row group, which is a sixteenth of the file. Large groups suit readers, small ones
+/// save memory.
 const GROUP_BYTES: (u64, u64) = (GATHER_BYTES as u64, 1 << 24);
 
-/// What a record takes in Parquet, about.
+/// Approximate size of a record in Parquet.
 const RECORD_BYTES: usize = 64;
 
-/// Whole rows with their records, as they will be in the file.
+/// Complete rows with their records, encoded as they will be in the file.
 #[derive(Debug, Default)]
 pub(super) struct RowBuffer {
     rows: Vec<u8>,
-    /// Lines of JSON, one a record ...
+    /// One line of JSON per record ...
     lines: Vec<u8>,
-    /// ... or the records themselves, for Parquet.
+    /// ... or, for Parquet, the records themselves.
     records: Vec<Record>,
     count: u64,
     halves: Vec<f16>,
@@ -40,7 +41,7 @@ impl RowBuffer {
             serde_json::to_writer(&mut self.lines, record).map_err(|error| {
                 Error::runtime(format!("cannot write the record of frame {}", record.frame)).with_source(error)
             })?;
-            // What a reader would refuse is not written.
+            // Do not write what a reader would reject.
             let bytes = (self.lines.len() - before) as u64;
             if bytes >= MAX_TEXT_BYTES {
                 self.lines.truncate(before);
@@ -67,7 +68,7 @@ impl RowBuffer {
         self.count
     }
 
-    /// Bytes that it will take in the file, for Parquet about.
+    /// Bytes that the buffer will take in the file; an estimate for Parquet.
     pub(super) fn bytes(&self) -> usize {
         self.rows.len() + self.lines.len() + self.records.len() * RECORD_BYTES
     }
@@ -80,7 +81,7 @@ impl RowBuffer {
     }
 }
 
-/// A file of rows (with its file of records, where there is one) while it is being written.
+/// A row file (with its file of records, if the format has one) while it is being written.
 #[derive(Debug)]
 pub(super) enum RowFile {
     Pair(SidecarFile),
@@ -88,7 +89,7 @@ pub(super) enum RowFile {
 }
 
 impl RowFile {
-    /// At `path`, which has the ending of the format.
+    /// Creates the file at `path`, which has the extension of the format.
     pub(super) fn create(path: &Path, layout: RowFormat, dim: usize, first: &Record) -> Result<Self> {
         Ok(match layout.format {
             Format::Parquet => RowFile::Sheet(Box::new(Sheet::create(path.to_path_buf(), layout, dim, first)?)),
@@ -96,7 +97,7 @@ impl RowFile {
         })
     }
 
-    /// How much is gathered before it is written.
+    /// How many bytes to buffer before a write.
     pub(super) fn least(format: Format, rotate_bytes: u64) -> usize {
         match format {
             Format::Parquet => (rotate_bytes / 16).clamp(GROUP_BYTES.0, GROUP_BYTES.1) as usize,
@@ -111,7 +112,7 @@ impl RowFile {
         }
     }
 
-    /// Whole rows in the file.
+    /// Complete rows in the file.
     pub(super) fn rows(&self) -> u64 {
         match self {
             RowFile::Pair(pair) => pair.rows(),
@@ -119,7 +120,6 @@ impl RowFile {
         }
     }
 
-    /// Bytes written.
     pub(super) fn bytes(&self) -> u64 {
         match self {
             RowFile::Pair(pair) => pair.bytes(),
@@ -127,7 +127,7 @@ impl RowFile {
         }
     }
 
-    /// Appends all that is gathered, or on an error nothing of it.
+    /// Appends the whole buffer, or nothing on an error.
     pub(super) fn append(&mut self, gathered: &RowBuffer) -> Result<()> {
         match self {
             RowFile::Pair(pair) => pair.append(&gathered.rows, &gathered.lines, gathered.count),
@@ -135,7 +135,7 @@ impl RowFile {
         }
     }
 
-    /// Gives it its name; on an error it is removed.
+    /// Gives the file its final name, or removes it on an error.
     pub(super) fn close(self) -> Result<()> {
         match self {
             RowFile::Pair(pair) => pair.close(),

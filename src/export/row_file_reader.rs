@@ -1,5 +1,5 @@
-//! Files of rows as they lie on the disk, for reading many rows and few records: rows of `.npy` and safetensors are mapped,
-//! those of Parquet read a row group at a time, and records are read only where they are asked for.
+//! Random access to exported row files: many rows, few records. `.npy` and safetensors rows are memory-mapped, Parquet
+//! rows are read one row group at a time, and records are read only on request.
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use super::{Dtype, Format, RECORDS, Record};
 use crate::error::{Error, Result};
 use crate::files;
 
-/// One file of rows, checked, and opened anew for each reading of it.
+/// One validated row file. Each read opens the file again.
 #[derive(Debug, Clone)]
 pub struct RowFileReader {
     path: PathBuf,
@@ -21,31 +21,32 @@ pub struct RowFileReader {
 }
 
 impl RowFileReader {
-    /// Looks at the header (or footer) of `path`: what it says fits the size of the file, or it is an error.
+    /// Reads the header (or footer) of `path` and checks it against the size of the file.
     /// # Errors
-    /// It is not as it should be, with what is wrong.
+    /// The file is malformed; the error says how.
     pub fn open(path: &Path) -> Result<Self> {
         Ok(Self { path: path.to_path_buf(), shape: shape(path)? })
     }
 
-    /// Where it lies.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Rows in it.
+    /// Number of rows in the file.
     pub fn rows(&self) -> u64 {
         self.shape.rows
     }
 
-    /// Numbers in a row.
+    /// Numbers per row.
     pub fn dim(&self) -> usize {
         self.shape.dim
     }
 
-    /// Hands every row to `each`, in order, with its number. At a time, one file is mapped, or one row group is in memory.
+    /// Passes every row, in order and with its number, to `each`. Maps one file, or holds one row group in memory, at a
+    /// time.
     /// # Errors
-    /// The file has changed or is damaged; and those of `each`.
+    /// The file has changed or is damaged, or `each` fails.
     pub fn for_each_row(&self, mut each: impl FnMut(u64, &[f32]) -> Result<()>) -> Result<()> {
         let mut numbers = Numbers::new(self.shape);
         if format_of(&self.path) == Some(Format::Parquet) {
@@ -61,15 +62,16 @@ impl RowFileReader {
         numbers.each(0, map.get(begin..).unwrap_or_default(), &mut each).map(drop)
     }
 
-    /// The file in memory, and where its rows begin.
+    /// The mapped file, and the offset of its first row.
     #[allow(unsafe_code, reason = "mapping a file: another process could change it, which the language cannot see")]
     fn map(&self) -> Result<(Mmap, usize)> {
         let failed = |error| Error::io("cannot map", &self.path, error);
         let file = files::open_regular(&self.path).map_err(failed)?;
-        // SAFETY: the map is only read, as bytes and as numbers for which any bits are valid. Exports get their names when
-        // they are complete, and are never written again (`files::replace`, `export::pair`): they can be removed meanwhile,
-        // which leaves a map as it is. Only a foreign program that cuts one off under our eyes could end this process
-        // (SIGBUS); one that was cut off before does not fit its header and is refused below, before a row is touched.
+        // SAFETY: the map is only read, as bytes and as numbers for which any bits are valid. Exports get their names
+        // when they are complete and are never written again (`files::replace`, `export::sidecar_file`). They can be
+        // removed meanwhile, which leaves a map intact. Only a foreign program that truncates a file during the read
+        // could end this process (SIGBUS). A file truncated earlier does not fit its header and is rejected below,
+        // before any row is touched.
         let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
         let start = map.get(..map.len().min(MAX_TEXT_BYTES as usize)).unwrap_or_default();
         let (shape, begin) = parse(&self.path, start, map.len() as u64)?;
@@ -82,9 +84,9 @@ impl RowFileReader {
         if shape == self.shape { Ok(()) } else { Err(bad(&self.path, "it changed while it was read")) }
     }
 
-    /// The records of the rows `wanted`, which rise.
+    /// The records of the rows `wanted`, which must be in ascending order.
     /// # Errors
-    /// The file of records cannot be read, lacks one, or holds something else.
+    /// The file of records cannot be read, lacks a record, or is malformed.
     pub fn records(&self, wanted: &[u64]) -> Result<Vec<Record>> {
         if format_of(&self.path) == Some(Format::Parquet) {
             return self.records_of_groups(wanted);
@@ -131,9 +133,9 @@ impl RowFileReader {
         Ok(found)
     }
 
-    /// One row with its record; `None` where there are not so many.
+    /// One row with its record; `None` if the file has fewer rows.
     /// # Errors
-    /// As [`RowFileReader::for_each_row`] and [`RowFileReader::records`].
+    /// See [`RowFileReader::for_each_row`] and [`RowFileReader::records`].
     pub fn row(&self, number: u64) -> Result<Option<(Record, Vec<f32>)>> {
         if number >= self.rows() {
             return Ok(None);
@@ -149,7 +151,7 @@ impl RowFileReader {
     }
 }
 
-/// Rows of bytes as rows of numbers.
+/// Converts rows of bytes to rows of numbers.
 struct Numbers {
     shape: Shape,
     row: Vec<f32>,
@@ -160,14 +162,14 @@ impl Numbers {
         Self { shape, row: vec![0.0; shape.dim] }
     }
 
-    /// Every row of `bytes`, the first of which is number `first`; the number after the last.
+    /// Passes every row of `bytes` to `each`, numbered from `first`. Returns the number after the last row.
     fn each(&mut self, first: u64, bytes: &[u8], each: &mut impl FnMut(u64, &[f32]) -> Result<()>) -> Result<u64> {
         let Shape { dtype, dim, .. } = self.shape;
         let mut number = first;
         for bytes in bytes.chunks_exact(dim * dtype.bytes()) {
             let row = match (dtype, bytemuck::try_cast_slice(bytes)) {
                 (Dtype::F32, Ok(row)) => row,
-                // Not where a number may lie in memory: copied.
+                // The bytes are not aligned for `f32`, so copy them.
                 (Dtype::F32, Err(_)) => {
                     bytemuck::cast_slice_mut(&mut self.row).copy_from_slice(bytes);
                     self.row.as_slice()

@@ -1,15 +1,15 @@
-//! One file of rows at a time under a name of its own, for what is made of other files.
+//! Writes a single row file under a given name, for data derived from other files.
 use std::path::Path;
 
 use super::row_buffer::{RowBuffer, RowFile};
 use super::{Record, RowFormat};
 use crate::error::{Error, Result};
 
-/// Parquet rows that are gathered for a group, bytes.
+/// Bytes of Parquet rows buffered for one row group.
 const GROUP_BYTES: u64 = 1 << 26;
 
-/// A file of rows with its records while it is being written: complete at [`RowFileWriter::close`], else absent. Other than a
-/// [`super::Writer`] it does not survive a full disk.
+/// A row file with its records while it is being written: complete after [`RowFileWriter::close`], otherwise absent.
+/// Unlike [`super::Writer`], it does not survive a full disk.
 #[derive(Debug)]
 pub struct RowFileWriter {
     open: Option<RowFile>,
@@ -19,7 +19,7 @@ pub struct RowFileWriter {
 }
 
 impl RowFileWriter {
-    /// At `path`, of rows of `dim` numbers, of which `first` will be the first record.
+    /// Creates the file at `path` for rows of `dim` numbers. `first` must be the first record.
     ///
     /// # Errors
     /// The I/O error.
@@ -28,10 +28,10 @@ impl RowFileWriter {
         Ok(Self { open, gathered: RowBuffer::default(), layout, least: RowFile::least(layout.format, GROUP_BYTES) })
     }
 
-    /// One row more.
+    /// Appends one row.
     ///
     /// # Errors
-    /// A row of another length, or the I/O error.
+    /// The row has another length, or an I/O error.
     pub fn push(&mut self, record: &Record, row: &[f32]) -> Result<()> {
         let Some(open) = &mut self.open else { return Ok(()) };
         if row.len() != open.dim() {
@@ -45,10 +45,10 @@ impl RowFileWriter {
         Ok(())
     }
 
-    /// Gives it its name.
+    /// Completes the file and gives it its name.
     ///
     /// # Errors
-    /// The I/O error; there is no file then.
+    /// The I/O error; no file is left then.
     pub fn close(mut self) -> Result<()> {
         if let Some(open) = &mut self.open {
             open.append(&self.gathered)?;
@@ -58,7 +58,7 @@ impl RowFileWriter {
 }
 
 impl Drop for RowFileWriter {
-    /// What was not closed is gone.
+    /// Removes a file that was not closed.
     fn drop(&mut self) {
         if let Some(open) = &self.open {
             open.discard();

@@ -1,5 +1,5 @@
-//! The header of safetensors files (8 bytes of length, then JSON) with one tensor `[n, d]` of f32 or f16.
-//! Source: <https://github.com/huggingface/safetensors#format>.
+//! The header of safetensors files (8 bytes of length, then JSON) with one tensor `[n, d]` of f32 or f16. Source:
+//! <https://github.com/huggingface/safetensors#format>.
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::npy::{MAX_DIM, Shape};
 use super::{Dtype, Record, RowFormat};
 
-/// A longer header was not written by us.
+/// A longer header was not written by this program.
 const MAX_HEADER_BYTES: usize = 1 << 16;
 
 const DTYPES: [(&str, Dtype); 2] = [("F32", Dtype::F32), ("F16", Dtype::F16)];
 
-/// What a file says but for its shape.
+/// The contents of the header except the shape.
 #[derive(Debug)]
 pub(super) struct Heading {
     column: &'static str,
@@ -40,7 +40,7 @@ impl Heading {
         Self { column, metadata }
     }
 
-    /// The header, always of the same length, and a multiple of 8: spaces stand at its end.
+    /// The encoded header. Its length is fixed and a multiple of 8; it is padded with spaces.
     pub(super) fn bytes(&self, shape: Shape) -> Vec<u8> {
         let text = self.text(shape);
         let longest = self.text(Shape { rows: u64::MAX, ..shape });
@@ -63,9 +63,9 @@ impl Heading {
     }
 }
 
-/// Reads a header from the first bytes of a file of `size` bytes: what it says, and where the rows begin.
+/// Parses a header from the first bytes of a file of `size` bytes. Returns the shape and the offset of the rows.
 /// # Errors
-/// In words, what is wrong. That the rows fill the rest of the file exactly is checked too.
+/// A description of the problem. The rows must fill the rest of the file exactly.
 pub(super) fn parse(start: &[u8], size: u64) -> Result<(Shape, u64), String> {
     let (length, rest) = start.split_first_chunk().ok_or("it ends in its header")?;
     let length = usize::try_from(u64::from_le_bytes(*length)).ok().filter(|length| *length <= MAX_HEADER_BYTES);

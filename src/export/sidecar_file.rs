@@ -1,4 +1,4 @@
-//! A file of rows and its file of records while they are being written.
+//! A row file and its file of records while they are being written.
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::export::npy::{self, Shape};
 use crate::export::{Format, RECORDS, Record, RowFormat, safetensors};
 use crate::files;
 
-/// Both files have the same whole rows at any time; their names come at the end.
+/// Both files hold the same complete rows at any time. They get their final names when they are closed.
 #[derive(Debug)]
 pub(super) struct SidecarFile {
     rows: Part,
@@ -18,7 +18,7 @@ pub(super) struct SidecarFile {
     header_bytes: u64,
 }
 
-/// What stands before the rows. Its length does not depend on their number, which is filled in at the end.
+/// The header before the rows. Its length does not depend on the number of rows, which is filled in at the end.
 #[derive(Debug)]
 enum Heading {
     Npy,
@@ -49,7 +49,7 @@ impl Part {
         Ok(Self { path, partial, file, length: 0 })
     }
 
-    /// All of `bytes`, or on an error none of them.
+    /// Appends all of `bytes`, or none of them on an error.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         if let Err(error) = self.file.write_all(bytes) {
             self.cut(self.length)?;
@@ -59,7 +59,7 @@ impl Part {
         Ok(())
     }
 
-    /// Back to a length it had before. This needs no room on the disk.
+    /// Truncates the file to an earlier length. This needs no disk space.
     fn cut(&mut self, length: u64) -> io::Result<()> {
         self.length = length;
         self.file.set_len(length)?;
@@ -72,7 +72,7 @@ impl Part {
 }
 
 impl SidecarFile {
-    /// At `path` (and beside it), of rows of `dim` numbers, of which `first` is the first record.
+    /// Creates both files, at `path` and beside it, for rows of `dim` numbers. `first` is the first record.
     pub(super) fn create(path: &Path, layout: RowFormat, dim: usize, first: &Record) -> Result<Self> {
         let rows = Part::create(path.to_path_buf())?;
         let shape = Shape { dtype: layout.dtype, rows: 0, dim };
@@ -100,17 +100,17 @@ impl SidecarFile {
         self.shape.dim
     }
 
-    /// Whole rows in the files.
+    /// Complete rows in the files.
     pub(super) fn rows(&self) -> u64 {
         self.shape.rows
     }
 
-    /// Bytes of both files.
+    /// Size of both files in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.rows.length + self.records.length
     }
 
-    /// Appends `count` rows and their records to both files, or on an error to none.
+    /// Appends `count` rows and their records to both files, or to neither on an error.
     pub(super) fn append(&mut self, rows: &[u8], records: &[u8], count: u64) -> Result<()> {
         let before = self.records.length;
         self.records.append(records).map_err(|error| self.records.failed(error))?;
@@ -123,8 +123,8 @@ impl SidecarFile {
         Ok(())
     }
 
-    /// Fills in the number of rows and gives both files their names, the records first: where there are rows, there are
-    /// their records. On an error both are removed.
+    /// Fills in the number of rows and renames both files, the records first, so that rows never appear without their
+    /// records. Removes both on an error.
     pub(super) fn close(mut self) -> Result<()> {
         debug_assert_eq!(
             self.rows.length,
@@ -155,7 +155,7 @@ impl SidecarFile {
         files::sync_folder(files::folder_of(&self.rows.path))
     }
 
-    /// Removes what is there of both.
+    /// Removes both partial files.
     pub(super) fn discard(&self) {
         files::remove_leftover(&self.rows.partial);
         files::remove_leftover(&self.records.partial);

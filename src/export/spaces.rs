@@ -1,11 +1,11 @@
-//! Of which space stored embeddings are.
+//! The space of stored embeddings.
 use std::path::Path;
 use std::sync::Arc;
 
 use super::Reader;
 use crate::error::Result;
 
-/// The space of a file of rows: that of its first record (a file has one space only); `None` where it has no rows.
+/// The space of a row file, taken from its first record (a file has only one space); `None` if it has no rows.
 ///
 /// # Errors
 /// The file or its records cannot be read.

@@ -1,4 +1,4 @@
-//! Embeddings on disk as they come: numbered files of rows `[n, d]`, each with its [`Record`], closed by size.
+//! Writes embeddings to disk as they arrive: numbered row files `[n, d]`, each with its [`Record`]s, rotated by size.
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,24 +11,24 @@ use crate::export::row_buffer::{GATHER_BYTES, RowBuffer, RowFile};
 use crate::export::{Format, RECORDS, Record, RowFormat};
 use crate::files;
 
-/// On a full disk, room is looked for this often.
+/// How often to check a full disk for room.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What was written so far.
+/// Totals of a writer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct WriterCounts {
-    /// Pairs of files that are complete.
+    /// Complete pairs of files.
     pub files: u64,
-    /// Rows in these and in the open one.
+    /// Rows in the complete files and in the open one.
     pub rows: u64,
-    /// Rows that found the disk full.
+    /// Rows lost to a full disk.
     pub lost_rows: u64,
 }
 
-/// Writes rows and their records. Each file (or pair of files) is complete or absent; numbers have no holes.
+/// Writes rows and their records. Each file (or pair of files) is either complete or absent, and numbers have no gaps.
 ///
-/// On a full disk: one line in the log, what is whole is kept, further rows are counted as lost; once a second room is
-/// looked for, and one line says when it goes on. Dropped without [`Writer::finish`] it closes the open pair.
+/// On a full disk, it logs one line, keeps the complete rows, and counts further rows as lost. It checks for room once
+/// a second and logs one line when it continues. Dropping it without [`Writer::finish`] closes the open pair.
 #[derive(Debug)]
 pub struct Writer {
     folder: PathBuf,
@@ -37,19 +37,19 @@ pub struct Writer {
     rotate_bytes: u64,
     counts: WriterCounts,
     open: Option<(RowFile, Arc<str>)>,
-    /// What is not written yet, and how much that may be.
+    /// Rows not written yet, and how many bytes to collect before a write.
     gathered: RowBuffer,
     least: usize,
-    /// The disk is full; when room was last looked for.
+    /// When room was last checked, while the disk is full.
     full: Option<Instant>,
-    /// Lost rows that the log has told of.
+    /// Lost rows already logged.
     told: u64,
 }
 
 impl Writer {
-    /// Opens `folder` (created if missing) for files from `next_number` on; a pair is closed at `rotate_bytes`.
+    /// Opens `folder` (created if missing) for files from `next_number` on. Pairs are closed at `rotate_bytes`.
     /// # Errors
-    /// The I/O error, or that there are files of this number or above: they are never overwritten.
+    /// An I/O error, or the folder has files of this number or above, which are never overwritten.
     pub fn open(folder: &Path, next_number: u64, layout: RowFormat, rotate_bytes: u64) -> Result<Self> {
         files::create_folder(folder)?;
         let names = files::names_in(folder)?;
@@ -77,9 +77,9 @@ impl Writer {
         })
     }
 
-    /// Adds one row `[d]`. Another `d` or another space than that of the row before begins a new pair of files.
+    /// Adds one row `[d]`. A different `d` or space than the previous row's starts a new pair of files.
     /// # Errors
-    /// An empty row; an I/O error other than a full disk.
+    /// The row is empty, or an I/O error other than a full disk.
     pub fn push(&mut self, record: &Record, row: &[f32]) -> Result<()> {
         if row.is_empty() {
             return Err(Error::runtime(format!("cannot write the embedding of frame {}: it is empty", record.frame)));
@@ -101,7 +101,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Closes the open pair of files: both get their names. Without rows there is none, and nothing happens.
+    /// Closes the open pair of files and gives both their names. Does nothing if there are no rows.
     /// # Errors
     /// An I/O error other than a full disk.
     pub fn rotate(&mut self) -> Result<()> {
@@ -109,30 +109,30 @@ impl Writer {
         self.survive(closed)
     }
 
-    /// Closes the open pair and says what was written.
+    /// Closes the open pair and returns the totals.
     /// # Errors
-    /// As [`Writer::rotate`].
+    /// See [`Writer::rotate`].
     pub fn finish(mut self) -> Result<WriterCounts> {
         self.rotate()?;
         Ok(self.counts)
     }
 
-    /// What was written so far.
+    /// The totals so far.
     pub fn counts(&self) -> WriterCounts {
         self.counts
     }
 
-    /// Number of the pair that is open or opened next.
+    /// Number of the open pair, or of the next one.
     pub fn next_number(&self) -> u64 {
         self.number
     }
 
-    /// Bytes of the open file, with what is gathered.
+    /// Size of the open file including buffered rows.
     fn size(&self, open: &RowFile) -> u64 {
         open.bytes() + self.gathered.bytes() as u64
     }
 
-    /// Writes what is gathered once it is enough; opens a file where none is.
+    /// Writes the buffered rows once there are enough, opening a file if none is open.
     fn write_gathered(&mut self, dim: usize, record: &Record) -> Result<()> {
         if self.open.is_none() {
             let path = self.folder.join(files::numbered_name(self.number, self.layout.format.end()));
@@ -156,7 +156,7 @@ impl Writer {
         self.close_whole()
     }
 
-    /// Closes the open file with the rows that are in it; one that cannot be closed is removed.
+    /// Closes the open file with its complete rows, or removes it if it cannot be closed.
     fn close_whole(&mut self) -> Result<()> {
         let Some((open, _)) = self.open.take() else { return Ok(()) };
         let rows = open.rows();
@@ -193,13 +193,13 @@ impl Writer {
             error.chain()
         );
         match self.close_whole() {
-            // Closing may need room too; the pair is removed and its rows are counted then.
+            // Closing may need room too; then the pair is removed and its rows count as lost.
             Err(error) if error.kind() == ErrorKind::DiskFull => Ok(()),
             other => other,
         }
     }
 
-    /// False while the disk is full.
+    /// Whether there is room; false while the disk is full.
     fn has_room(&mut self) -> Result<bool> {
         let Some(tried) = &mut self.full else { return Ok(true) };
         if tried.elapsed() < RETRY {
@@ -227,7 +227,7 @@ impl Drop for Writer {
     }
 }
 
-/// Looks for room for more than a row, so that exports do not stop again at once.
+/// Checks for room for more than one row, so that exports do not stop again at once.
 fn probe(folder: &Path) -> Result<()> {
     let path = files::partial(&folder.join("room"))?;
     let room = || {

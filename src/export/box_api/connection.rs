@@ -1,4 +1,5 @@
-//! One connection of a detector: requests in, answers out, each on a thread of its own, so that neither waits for the other.
+//! One client connection of the box server. Requests and answers have a thread each, so that neither waits for the
+//! other.
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,9 +18,9 @@ use crate::export::socket::subscriber::{Queue, QueueLimit, Subscriber};
 use crate::export::socket::wire::LENGTH_BYTES;
 use crate::shutdown::join_by;
 
-/// Answers that may wait for a detector: those to a few whole requests.
+/// Limit on the answers waiting for a client: enough for a few full requests.
 const ANSWERS: QueueLimit = QueueLimit { messages: 2048, bytes: 4 << 20 };
-/// A request that has begun must be whole within so long.
+/// A request must arrive completely within this time once it has begun.
 const WHOLE: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -30,7 +31,7 @@ pub(super) struct Connection {
     heard: Arc<LastRequest>,
 }
 
-/// When something was last heard of a detector.
+/// When the client last sent something.
 #[derive(Debug)]
 struct LastRequest {
     began: Instant,
@@ -64,48 +65,48 @@ impl Connection {
             if let Err(e) = own.hear(&answers.queue(), &requests) {
                 tracing::debug!("a detector is gone: {e}");
             }
-            // What it has asked for and may still read. Whoever asks for the end ends this too.
+            // Let the client read the answers to its requests. A requested end stops this too.
             answers.close().join().ok();
             own.stream.close();
         })?;
         Ok(Self { stream: shared, thread, end, heard })
     }
 
-    /// It has hung up, or was hung up on.
+    /// Whether the connection has ended, from either side.
     pub(super) fn over(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// Since its last request, or since it came.
+    /// Time since the last request, or since the connection was made.
     pub(super) fn silence(&self) -> Duration {
         self.heard.silence()
     }
 
-    /// Hears nothing more, and sends until `deadline` what was answered; waits for nothing.
+    /// Stops reading requests and sends pending answers until `deadline`. Does not block.
     pub(super) fn ask_to_end(&self, deadline: Instant) {
         self.end.ask(deadline);
         self.stream.deaf();
     }
 
-    /// Waits until it is over.
+    /// Waits until the connection has ended.
     pub(super) fn join(self, deadline: Instant) {
         join_by(self.thread, deadline);
     }
 }
 
-/// Answers into the queue of a connection.
+/// Puts answers into the queue of a connection.
 #[derive(Debug)]
 struct QueuedResponses(Queue);
 
 impl ResponseSink for QueuedResponses {
     fn send(&self, answer: &BoxResponse<'_>) -> Result<()> {
-        // Hung up, or the answers are not taken: both are the asker's doing.
+        // The client has left or does not read its answers; either way it is the client's doing.
         self.0.send(answer.bytes()?.into());
         Ok(())
     }
 }
 
-/// So many requests of one asker may be under way.
+/// Limits the requests that one client may have in progress.
 #[derive(Debug, Clone)]
 pub(in crate::export) struct ConnectionLimit {
     take: Sender<()>,
@@ -118,12 +119,12 @@ impl ConnectionLimit {
         Self { take, give_back }
     }
 
-    /// One of them, where one is free.
+    /// Takes a permit, if one is free.
     pub(in crate::export) fn take(&self) -> Option<ConnectionPermit> {
         self.take.try_send(()).ok().map(|()| ConnectionPermit(self.give_back.clone()))
     }
 
-    /// One of them, once one is free; `None` when the end comes before.
+    /// Waits for a permit; `None` if the end comes first.
     fn wait(&self, end: &StopHandle) -> Option<ConnectionPermit> {
         select! {
             send(self.take, ()) -> taken => taken.ok().map(|()| ConnectionPermit(self.give_back.clone())),
@@ -132,7 +133,7 @@ impl ConnectionLimit {
     }
 }
 
-/// Given back when dropped.
+/// A permit, returned when dropped.
 #[derive(Debug)]
 pub(in crate::export) struct ConnectionPermit(Receiver<()>);
 
@@ -142,7 +143,7 @@ impl Drop for ConnectionPermit {
     }
 }
 
-/// What hears a detector.
+/// Reads the requests of a client.
 struct RequestReader {
     stream: Arc<SocketStream>,
     end: Arc<StopHandle>,
@@ -151,7 +152,8 @@ struct RequestReader {
 }
 
 impl RequestReader {
-    /// Until the detector hangs up. While as many of its requests as it may have are under way, nothing is read.
+    /// Reads requests until the client disconnects. Reads nothing while the client has the maximum number of requests
+    /// in progress.
     fn hear(&self, answers: &Queue, requests: &Sender<BoxRequest>) -> io::Result<()> {
         let reply = ResponseSender::new(QueuedResponses(answers.clone()));
         let mut text = Vec::new();
@@ -165,7 +167,7 @@ impl RequestReader {
             self.stream.read_whole(&mut length[1..], deadline)?;
             let length = u32::from_le_bytes(length) as usize;
             if length > MAX_BYTES {
-                // What follows cannot be told from the next request.
+                // The rest cannot be told apart from the next request.
                 let why =
                     format!("a request of {length} bytes; at most {MAX_BYTES} are taken, after 4 bytes of length");
                 reply.send(&BoxResponse::refused(0, None, ErrorCode::BadRequest, &why));
@@ -181,7 +183,7 @@ impl RequestReader {
     }
 }
 
-/// Into the queue, or the answer that there is no room.
+/// Queues the request, or answers that there is no room.
 pub(in crate::export) fn hand_over(request: BoxRequest, requests: &Sender<BoxRequest>) {
     match requests.try_send(request) {
         Ok(()) => {}

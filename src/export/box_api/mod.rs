@@ -1,7 +1,8 @@
-//! Detectors that ask: boxes of a recent frame, each answered with an embedding or with the reason why there is none.
+//! The box server: clients send boxes of a recent frame, and each box is answered with an embedding or the reason why
+//! there is none.
 //!
-//! They come through a socket of their own (`box_server.listen`) or the broker (`mqtt.boxes`); docs/box-server.md has the layout. The
-//! requests wait in a bounded queue for whoever can embed them ([`BoxServer::requests`]).
+//! Requests arrive through a dedicated socket (`box_server.listen`) or the broker (`mqtt.boxes`); docs/box-server.md
+//! has the format. They wait in a bounded queue for a worker that can embed them ([`BoxServer::requests`]).
 mod response;
 mod connection;
 mod request;
@@ -27,27 +28,27 @@ pub(super) use request::MAX_BYTES;
 
 use connection::Connection;
 
-/// Connections at once; one more takes the place of one that has long been silent, or is hung up on.
+/// Maximum number of connections. One more replaces a connection that has long been idle, or is disconnected.
 const MOST: usize = 16;
-/// Requests of one connection that may wait or be worked on.
+/// Requests of one connection that may wait or be in progress.
 const MOST_WAITING: usize = 4;
-/// The same of all that come through the broker.
+/// The same limit for all requests through the broker together.
 pub(super) const MOST_BY_BROKER: usize = 16;
-/// Requests that may wait, of all.
+/// Maximum number of waiting requests in total.
 pub const REQUESTS: usize = MOST * MOST_WAITING + MOST_BY_BROKER;
-/// The key, for messages.
+/// The configuration key, for messages.
 pub(crate) const KEY: &str = "box_server.listen";
 
-/// Where detectors ask.
+/// Accepts box requests through a socket or the broker.
 #[derive(Debug)]
 pub struct BoxServer {
     requests: Receiver<BoxRequest>,
     sender: Sender<BoxRequest>,
-    /// Closed with this value.
+    /// Closed when this value is dropped.
     _socket: Option<Socket>,
 }
 
-/// The socket with the thread that lets detectors in.
+/// The socket, with the thread that accepts clients.
 #[derive(Debug)]
 struct Socket {
     shared: Arc<Shared>,
@@ -58,17 +59,17 @@ struct Socket {
 struct Shared {
     lines: Mutex<Vec<Connection>>,
     sender: Sender<BoxRequest>,
-    /// After so long a silence a detector makes room for another.
+    /// A client idle for this long makes room for another.
     idle: Duration,
     end: AtomicBool,
     full: RateLimitedWarning,
 }
 
 impl BoxServer {
-    /// Opens what `box_server.listen` and `mqtt.boxes` ask for; `None` where they ask for nothing.
+    /// Opens what `box_server.listen` and `mqtt.boxes` configure; `None` if they configure nothing.
     ///
     /// # Errors
-    /// The address makes no sense, or cannot be listened at.
+    /// The address is invalid, or listening on it fails.
     pub fn open(config: &Config) -> Result<Option<Self>> {
         let address = config.box_server.address(&config.stream).map_err(Error::config)?;
         if address.is_none() && !config.mqtt.boxes {
@@ -80,12 +81,12 @@ impl BoxServer {
         Ok(Some(Self { requests, sender, _socket: socket }))
     }
 
-    /// The requests, as they come.
+    /// The queue of incoming requests.
     pub fn requests(&self) -> Receiver<BoxRequest> {
         self.requests.clone()
     }
 
-    /// Takes requests from elsewhere.
+    /// A sender for requests from other transports.
     pub fn sender(&self) -> Sender<BoxRequest> {
         self.sender.clone()
     }
@@ -107,7 +108,7 @@ impl Socket {
     }
 }
 
-/// A detector that comes.
+/// Admits a new client.
 fn let_in(stream: SocketStream, shared: &Shared) {
     let mut lines = shared.lines.lock().unwrap_or_else(PoisonError::into_inner);
     lines.retain(|line| !line.over());
@@ -127,7 +128,7 @@ fn let_in(stream: SocketStream, shared: &Shared) {
 }
 
 impl Drop for Socket {
-    /// Hears no further requests; what was answered is sent, for a second at most.
+    /// Stops reading requests and sends pending answers for at most one second.
     fn drop(&mut self) {
         let deadline = Instant::now() + shutdown::LAST_WORDS;
         self.shared.end.store(true, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! A request as it is written: one JSON object. Everything in it is bounded before it is kept or said again.
+//! Parses a request, which is one JSON object. Everything in it is bounded before it is stored or echoed.
 use std::fmt;
 use std::time::Instant;
 
@@ -9,42 +9,42 @@ use super::connection::ConnectionPermit;
 use super::response::{BoxResponse, ErrorCode, ResponseSender};
 use crate::detection::{BBox, Detection};
 
-/// A longer request is none: 1000 boxes with everything about them take 130 kB.
+/// Maximum size of a request: 1000 boxes with all their fields take 130 kB.
 pub(in crate::export) const MAX_BYTES: usize = 256 << 10;
-/// Boxes of one request.
+/// Maximum number of boxes per request.
 const MOST_BOXES: usize = 1000;
-/// No name of a camera is longer, bytes.
+/// Maximum length of a camera name in bytes.
 const MAX_NAME: usize = 256;
-/// So much is said of what is wrong, bytes.
+/// Maximum length of an error description in bytes.
 const MAX_REASON: usize = 300;
 
-/// Which frame is meant.
+/// Selects the frame of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameSelector {
-    /// By its number in the records.
+    /// The frame with this number, as in the records.
     Frame(u64),
-    /// The one nearest to what the wall clock said, nanoseconds since 1970.
+    /// The frame nearest to this wall-clock time, nanoseconds since 1970.
     Wall(i64),
-    /// The newest one.
+    /// The newest frame.
     Newest,
 }
 
-/// Boxes of one frame that want embeddings.
+/// Boxes of one frame to embed.
 #[derive(Debug)]
 pub struct BoxRequest {
-    /// The asker's number for it; it comes back in the answers.
+    /// The client's number for the request, repeated in the answers.
     pub id: u64,
-    /// Name of the camera; may be left out where there is one alone.
+    /// Name of the camera; optional if there is only one.
     pub camera: Option<String>,
-    /// The frame.
+    /// The frame that the boxes are in.
     pub at: FrameSelector,
-    /// The boxes; `line` is their place in the request, from 0, `frame` is to be found yet.
+    /// The boxes. `line` is the index in the request, from 0; `frame` is resolved later.
     pub boxes: Vec<Detection>,
-    /// When it came.
+    /// When the request arrived.
     pub came: Instant,
     /// Where the answers go.
     pub reply: ResponseSender,
-    /// Of those that its asker may have; free again when it is done with.
+    /// One of the client's permits, returned when the request is done.
     _place: ConnectionPermit,
 }
 
@@ -60,7 +60,7 @@ struct RequestText {
     boxes: Vec<BoxText>,
 }
 
-/// What can be told of a request that is none.
+/// The fields that can still be read from a malformed request.
 #[derive(Deserialize)]
 struct RequestNumber {
     id: u64,
@@ -77,7 +77,7 @@ struct BoxText {
 }
 
 impl BoxRequest {
-    /// Reads `text`. What is no request is answered at once, once, and `None`.
+    /// Parses `text`. A malformed request is answered at once with a single answer; the result is then `None`.
     pub(in crate::export) fn read(
         text: &[u8],
         camera: Option<&str>,
@@ -102,12 +102,12 @@ impl BoxRequest {
         }
     }
 
-    /// Answers the whole of it, once.
+    /// Refuses the whole request with a single answer.
     pub fn refuse_whole(&self, reason: ErrorCode, why: &str) {
         self.reply.send(&BoxResponse::refused(self.id, None, reason, &short(why)));
     }
 
-    /// Answers all its boxes from the one at `first` on with the same reason.
+    /// Refuses all boxes from `first` on for the same reason.
     pub fn refuse(&self, first: usize, reason: ErrorCode, why: &str) {
         for detection in &self.boxes[first.min(self.boxes.len())..] {
             self.reply.send(&BoxResponse::refused(self.id, Some(detection.line), reason, why));
@@ -123,7 +123,7 @@ impl BoxText {
     }
 }
 
-/// What is written; else the number of the request, where that can be read, and what is wrong.
+/// Parses the request. On failure, returns its number, where that can be read, and the problem.
 fn parse(text: &[u8]) -> Result<RequestText, (u64, String)> {
     let wrong = |why: String| (serde_json::from_slice(text).map_or(0, |request: RequestNumber| request.id), why);
     let written: RequestText = serde_json::from_slice(text).map_err(|e| {
@@ -145,7 +145,7 @@ fn parse(text: &[u8]) -> Result<RequestText, (u64, String)> {
     Ok(written)
 }
 
-/// As many boxes as can be asked for at once; one more ends the reading.
+/// Reads up to the maximum number of boxes and fails on one more.
 fn some_boxes<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<BoxText>, D::Error> {
     struct BoxList;
     impl<'de> Visitor<'de> for BoxList {
@@ -172,7 +172,7 @@ fn some_boxes<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<BoxText>, D::Err
     from.deserialize_seq(BoxList)
 }
 
-/// Of what is said to a stranger in his own words, as much as helps.
+/// Shortens an error description that may quote the client's own text.
 fn short(why: &str) -> String {
     cut(why, MAX_REASON)
 }

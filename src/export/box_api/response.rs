@@ -1,4 +1,4 @@
-//! An answer, one for each box: laid out as a live record (`export::live::message`), with `id` and `index` in the header.
+//! The answer to one box, in the format of a live record (`export::socket::wire`) with `id` and `index` in the header.
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -12,36 +12,36 @@ use crate::export::socket::wire::{self, DTYPE, VERSION};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorCode {
-    /// The request cannot be read or used; such an answer has no `index`.
+    /// The request is malformed; the answer has no `index`.
     BadRequest,
-    /// No camera has the name.
+    /// There is no camera of that name.
     NoCamera,
-    /// The frame has left the memory of recent frames.
+    /// The frame is no longer in the cache of recent frames.
     Gone,
-    /// The frame was dropped, or has not come in time.
+    /// The frame was dropped, or did not arrive in time.
     NoFrame,
-    /// The box lies wholly outside of its frame.
+    /// The box lies entirely outside its frame.
     Outside,
-    /// It has no width or height.
+    /// The box has no width or height.
     Empty,
-    /// Less than `boxes.min_pixels` of it lie in the frame.
+    /// Less than `boxes.min_pixels` of the box lie inside the frame.
     Small,
-    /// Its score is not above `boxes.score_above`.
+    /// The score is not above `boxes.score_above`.
     LowScore,
-    /// The encoder gave nothing for it.
+    /// The encoder produced no latent for the box.
     NoLatent,
-    /// There are too many requests, or the encoder has no time beside the frames.
+    /// There are too many requests, or the encoder is busy with frames.
     Busy,
-    /// The program ends.
+    /// The program is shutting down.
     Ended,
 }
 
-/// What is answered to one box.
+/// The answer to one box.
 #[derive(Debug, Serialize)]
 pub struct BoxResponse<'a> {
     version: u32,
     id: u64,
-    /// Place of the box in the request, from 0.
+    /// Index of the box in the request, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<usize>,
     dim: usize,
@@ -57,7 +57,7 @@ pub struct BoxResponse<'a> {
 }
 
 impl<'a> BoxResponse<'a> {
-    /// An embedding with its record.
+    /// An answer with an embedding and its record.
     pub fn embedded(id: u64, index: usize, record: &'a Record, embedding: &'a [f32]) -> Self {
         let (dim, record) = (embedding.len(), Some(record));
         Self {
@@ -73,32 +73,32 @@ impl<'a> BoxResponse<'a> {
         }
     }
 
-    /// None, and why.
+    /// An answer without an embedding, and the reason.
     pub fn refused(id: u64, index: Option<usize>, error: ErrorCode, reason: &'a str) -> Self {
         let (error, reason) = (Some(error), Some(reason));
         Self { version: VERSION, id, index, dim: 0, dtype: DTYPE, record: None, error, reason, embedding: &[] }
     }
 
-    /// As it is sent: 4 bytes of length, and what follows.
+    /// The encoded answer: a 4-byte length, then the message.
     ///
     /// # Errors
-    /// It cannot be written as JSON.
+    /// The answer cannot be written as JSON.
     pub(in crate::export) fn bytes(&self) -> Result<Vec<u8>> {
         wire::compose(self, self.embedding)
     }
 
-    /// Its embedding.
+    /// The embedding; empty if the box was refused.
     pub(in crate::export) fn embedding(&self) -> &[f32] {
         self.embedding
     }
 }
 
-/// A way back to who asked. Never waits: what there is no room for is lost.
+/// A channel back to the client. Never blocks: answers that do not fit are dropped.
 pub trait ResponseSink: Debug + Send + Sync {
     /// Sends one answer.
     ///
     /// # Errors
-    /// It cannot be written as JSON.
+    /// The answer cannot be written as JSON.
     fn send(&self, answer: &BoxResponse<'_>) -> Result<()>;
 }
 
@@ -107,7 +107,7 @@ pub trait ResponseSink: Debug + Send + Sync {
 pub struct ResponseSender(Arc<dyn ResponseSink>);
 
 impl ResponseSender {
-    /// By `way`.
+    /// Sends answers through `way`.
     pub fn new(way: impl ResponseSink + 'static) -> Self {
         Self(Arc::new(way))
     }

@@ -1,6 +1,7 @@
-//! All ways in which records leave as they come: the local socket, a ring in shared memory, an MQTT broker.
+//! The live sinks, which send records as they arrive: the local socket, a ring in shared memory, and an MQTT broker.
 //!
-//! None ever waits. What a reader cannot take is lost for that reader, which sees it as a gap in the numbers.
+//! No sink ever blocks. A message that a reader cannot take is lost to that reader, which sees a gap in the sequence
+//! numbers.
 pub mod mqtt;
 pub mod shm_ring;
 #[cfg(test)]
@@ -19,7 +20,7 @@ use crate::error::Result;
 use crate::export::Record;
 use crate::shutdown;
 
-/// What is configured of them.
+/// The configured sinks.
 #[derive(Debug)]
 pub struct LiveSinks {
     socket: Option<SocketPublisher>,
@@ -28,22 +29,22 @@ pub struct LiveSinks {
     seq: u64,
 }
 
-/// What becomes of the messages of each, while they are open; `None` of what is not.
+/// Counters of each open sink; `None` for a sink that is not open.
 #[derive(Debug, Clone, Default)]
 pub struct SinkStats {
-    /// The local socket.
+    /// Counters of the local socket.
     pub socket: Option<Arc<socket::SocketCounts>>,
-    /// The ring.
+    /// Counters of the ring in shared memory.
     pub ring: Option<Arc<shm_ring::RingCounts>>,
-    /// The broker.
+    /// Counters of the MQTT publisher.
     pub mqtt: Option<mqtt::MqttStats>,
 }
 
 impl LiveSinks {
-    /// Opens what `[stream]` and `[mqtt]` name; `None` where they name nothing. A broker need not be there yet. What
-    /// detectors ask through it (`mqtt.boxes`) goes to `asked`.
+    /// Opens the sinks named in `[stream]` and `[mqtt]`; `None` if they name none. The broker need not be reachable
+    /// yet. Box requests through the broker (`mqtt.boxes`) go to `asked`.
     /// # Errors
-    /// An address that is taken, a ring that finds no room, a password or certificate that cannot be read.
+    /// An address is in use, there is no room for the ring, or a password or certificate cannot be read.
     pub fn open(config: &Config, asked: Option<Sender<BoxRequest>>) -> Result<Option<Self>> {
         let (live, socket) = (&config.stream, SocketPublisher::open(&config.stream)?);
         let slot_bytes = live.ring_slot_kilobytes * 1024;
@@ -55,7 +56,7 @@ impl LiveSinks {
         Ok(any.then_some(Self { socket, ring, mqtt, seq: 0 }))
     }
 
-    /// What tells of them from another thread.
+    /// A handle that reads the counters from another thread.
     pub fn stats(&self) -> SinkStats {
         SinkStats {
             socket: self.socket.as_ref().map(|socket| socket.counts().clone()),
@@ -64,7 +65,7 @@ impl LiveSinks {
         }
     }
 
-    /// One record with its embedding to all; never waits.
+    /// Sends one record with its embedding to all sinks. Never blocks.
     /// # Errors
     /// The record cannot be written as JSON.
     pub fn publish(&mut self, record: &Record, embedding: &[f32]) -> Result<()> {
@@ -88,14 +89,14 @@ impl LiveSinks {
         Ok(())
     }
 
-    /// Messages that did not fit the ring, and what came of those to the broker.
+    /// Messages too long for the ring, and the counters of the MQTT publisher.
     pub fn counts(&self) -> (u64, Option<mqtt::MqttCounts>) {
         (self.ring.as_ref().map_or(0, shm_ring::RingWriter::too_long), self.mqtt.as_ref().map(mqtt::Publisher::counts))
     }
 }
 
 impl Drop for LiveSinks {
-    /// Tells what was lost; the ends of each are in themselves, all within the same second.
+    /// Logs the losses. Each sink ends in its own `Drop`, all within the same second.
     fn drop(&mut self) {
         if let Some(socket) = &self.socket {
             socket.request_stop(Instant::now() + shutdown::LAST_WORDS);

@@ -1,19 +1,20 @@
-//! Messages in shared memory for readers on the same machine: any number of them, none of which the writer knows of.
+//! A ring buffer in shared memory for readers on the same machine. There can be any number of them, and the writer does
+//! not know about them.
 //!
 //! The file (in `/dev/shm`, so that it never touches a disk) has a header of 64 bytes and `slots` slots. Numbers are
-//! little-endian, aligned, and written in this order, so that a reader knows whether what it copied was whole:
+//! little-endian, aligned, and written in this order, so that a reader can tell whether its copy is complete:
 //!
 //! | bytes of the file | type | what |
 //! |---|---|---|
 //! | 0..8 | text | `AFRING01` |
-//! | 8..12 | u32 | bytes of a slot, its 16 bytes of head among them |
+//! | 8..12 | u32 | bytes per slot, including its 16-byte header |
 //! | 12..16 | u32 | number of slots |
 //! | 16..24 | u64 | messages written so far |
 //! | 24..32 | u64 | 1 once the writer has ended: look for a new file of this name |
 //!
 //! | bytes of slot `n % slots` | type | what |
 //! |---|---|---|
-//! | 0..8 | u64 | `2 n + 1` while message `n` is being written, `2 n + 2` when it is whole |
+//! | 0..8 | u64 | `2 n + 1` while message `n` is being written, `2 n + 2` when it is complete |
 //! | 8..12 | u32 | length of the message |
 //! | 16.. | | the message |
 use std::fs::{File, Permissions};
@@ -35,21 +36,21 @@ const SLOT_HEAD_BYTES: usize = 16;
 const WRITTEN: usize = 16;
 const CLOSED: usize = 24;
 
-/// What became of the messages.
+/// Counters of the ring writer.
 #[derive(Debug, Default)]
 pub struct RingCounts {
-    /// Messages that readers could take.
+    /// Messages written to a slot.
     pub written: AtomicU64,
-    /// Messages that did not fit a slot.
+    /// Messages too long for a slot.
     pub too_long: AtomicU64,
 }
 
-/// The one writer.
+/// The only writer of a ring.
 #[derive(Debug)]
 pub struct RingWriter {
     map: MmapMut,
     path: PathBuf,
-    /// Locked as long as it is open: nobody else takes the ring.
+    /// Locked while open, so that no other process takes over the ring.
     file: File,
     slot_bytes: usize,
     slots: usize,
@@ -58,10 +59,11 @@ pub struct RingWriter {
 }
 
 impl RingWriter {
-    /// Makes the file beside, then gives it its name. One that a program left there which was killed makes room, and is
-    /// marked as closed for the readers that have it open.
+    /// Creates the file under a temporary name, then renames it. Replaces a ring left behind by a killed program, and
+    /// marks that one as closed for readers that still have it open.
     /// # Errors
-    /// Another process writes the ring; something else has the name; no room, or another I/O error with the path.
+    /// Another process writes the ring; something else has the name; there is no room; or another I/O error, with the
+    /// path.
     pub fn create(path: &Path, slot_bytes: usize, slots: usize) -> Result<Self> {
         let slot_bytes = slot_bytes.next_multiple_of(64).max(64);
         let mut header = [0; HEADER_BYTES];
@@ -73,7 +75,8 @@ impl RingWriter {
         let mut new = files::temporary(path).map_err(failed)?;
         let make = |file: &mut File| {
             file.set_permissions(Permissions::from_mode(0o640))?;
-            // Written, not only made long: a page that the memory has no room for would kill the process later.
+            // Write the whole file instead of only extending it: a page without memory behind it would kill the process
+            // later.
             file.write_all(&header)?;
             let zeros = vec![0; slot_bytes];
             (0..slots).try_for_each(|_| file.write_all(&zeros))
@@ -85,8 +88,8 @@ impl RingWriter {
         Ok(Self { map, path: path.to_owned(), file, slot_bytes, slots, written: 0, counts: Arc::default() })
     }
 
-    /// Writes the next message over the oldest one; never waits. One that is longer than a slot is counted, and its
-    /// number is missing.
+    /// Writes the next message over the oldest one. Never blocks. Counts a message that is longer than a slot and skips
+    /// its number.
     pub fn push(&mut self, message: &[u8]) {
         let n = self.written;
         let at = HEADER_BYTES + (n % self.slots as u64) as usize * self.slot_bytes;
@@ -112,12 +115,12 @@ impl RingWriter {
         self.number(WRITTEN).store(self.written, Ordering::Release);
     }
 
-    /// Messages that did not fit a slot.
+    /// Messages too long for a slot.
     pub fn too_long(&self) -> u64 {
         self.counts.too_long.load(Ordering::Relaxed)
     }
 
-    /// What became of the messages so far.
+    /// The counters, shared with the writer.
     pub fn counts(&self) -> &Arc<RingCounts> {
         &self.counts
     }
@@ -126,7 +129,7 @@ impl RingWriter {
         number(&self.map, at)
     }
 
-    /// As after SIGKILL: the lock is gone, and nothing else is done.
+    /// Ends the writer as SIGKILL would: releases the lock and does nothing else.
     #[cfg(test)]
     pub(super) fn killed(self) {
         self.file.unlock().ok();
@@ -137,17 +140,17 @@ impl RingWriter {
 impl Drop for RingWriter {
     fn drop(&mut self) {
         self.number(CLOSED).store(1, Ordering::Release);
-        // Not one that has been put there since.
+        // Leave a ring alone that another process has put there since.
         if is_at(&self.file, &self.path) {
             std::fs::remove_file(&self.path).ok();
         }
     }
 }
 
-/// Attempts to put a ring where others put theirs at the same moment.
+/// Attempts to create a ring while other processes do the same.
 const ATTEMPTS: usize = 8;
 
-/// Gives the new file its name, in place of a ring that nobody writes any more.
+/// Gives the new file its name, replacing a ring that has no writer any more.
 fn put(mut new: NamedTempFile, path: &Path) -> Result<File> {
     let failed = |error| Error::io("cannot make the ring", path, error);
     for _ in 0..ATTEMPTS {
@@ -171,7 +174,8 @@ fn put(mut new: NamedTempFile, path: &Path) -> Result<File> {
             )));
         };
         files::lock(&old, path).map_err(|error| Error::runtime("stream.ring is taken").with_source(error))?;
-        // Locked, and still the one that has the name: whoever comes now is refused until the new one is there, locked too.
+        // The old file is locked and still has the name: other processes are refused until the new one, also locked,
+        // replaces it.
         if is_at(&old, path) {
             let file = new.persist(path).map_err(|refused| failed(refused.error))?;
             number(&ring, CLOSED).store(1, Ordering::Release);
@@ -190,31 +194,32 @@ fn is_at(file: &File, path: &Path) -> bool {
 
 #[allow(unsafe_code, reason = "memory that other processes read too")]
 fn map(file: &std::fs::File) -> std::io::Result<MmapMut> {
-    // SAFETY: the file is ours alone to write and is never made shorter; others read it, and expect it to change.
+    // SAFETY: only this process writes the file, which is never truncated; others read it and expect it to change.
     unsafe { MmapMut::map_mut(file) }
 }
 
-/// The number at byte `at` (a multiple of 8, inside) of shared memory, which another process may change.
+/// The number at byte `at` (in bounds, and a multiple of 8) of shared memory, which another process may change.
 #[allow(unsafe_code, reason = "memory that other processes read too")]
 fn number(map: &[u8], at: usize) -> &AtomicU64 {
     assert!(at.is_multiple_of(8) && at + 8 <= map.len(), "a number inside the ring");
-    // SAFETY: inside the map and aligned (maps begin on a page); all who share it touch this number atomically. Maps that
-    // are only read are only loaded from.
+    // SAFETY: `at` is inside the map and aligned (maps begin on a page), and everyone who shares the number accesses it
+    // atomically. Read-only maps are only loaded from.
     unsafe { AtomicU64::from_ptr(map.as_ptr().add(at).cast_mut().cast()) }
 }
 
-/// What a reader found.
+/// The result of one read.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RingRead {
-    /// The next message, laid out as at the socket without its first length, and how many were lost before it.
+    /// The next message, in the layout of the socket without the leading length, and the number of messages lost before
+    /// it.
     Message(Vec<u8>, u64),
-    /// Nothing new yet.
+    /// There is no new message.
     Nothing,
-    /// The writer has ended, and all that it wrote was read.
+    /// The writer has ended, and every message has been read.
     Closed,
 }
 
-/// One of any number of readers.
+/// A reader of a ring, one of any number.
 #[derive(Debug)]
 pub struct RingReader {
     map: Mmap,
@@ -224,14 +229,14 @@ pub struct RingReader {
 }
 
 impl RingReader {
-    /// Opens the ring to read what comes from now on.
+    /// Opens the ring, to read messages written from now on.
     /// # Errors
-    /// No file, or one that is no ring.
+    /// There is no such file, or it is not a ring.
     #[allow(unsafe_code, reason = "memory that another process writes")]
     pub fn open(path: &Path) -> Result<Self> {
         let failed = |error| Error::io("cannot read the ring", path, error);
         let file = std::fs::File::open(path).map_err(failed)?;
-        // SAFETY: the writer never makes the file shorter, and what it may change is checked after copying.
+        // SAFETY: the writer never truncates the file, and whatever it may change is checked after copying.
         let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
         let no_ring = || Error::runtime(format!("{} is no ring of embeddings", path.display()));
         if map.len() < HEADER_BYTES || map[0..8] != MAGIC {
@@ -249,7 +254,7 @@ impl RingReader {
         Ok(Self { map, slot_bytes, slots, next })
     }
 
-    /// The next whole message; never waits.
+    /// The next complete message. Never blocks.
     pub fn read(&mut self) -> RingRead {
         let closed = number(&self.map, CLOSED).load(Ordering::Acquire) != 0;
         let written = number(&self.map, WRITTEN).load(Ordering::Acquire);
@@ -267,7 +272,8 @@ impl RingReader {
         if closed { RingRead::Closed } else { RingRead::Nothing }
     }
 
-    /// A copy of message `n`; none when the writer was there before or while it was copied, or it never fitted.
+    /// A copy of message `n`; `None` if the writer overwrote it before or during the copy, or if it never fitted a
+    /// slot.
     fn copy(&self, n: u64) -> Option<Vec<u8>> {
         let at = HEADER_BYTES + (n % self.slots) as usize * self.slot_bytes;
         let state = number(&self.map, at);

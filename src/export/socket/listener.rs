@@ -151,10 +151,10 @@ fn alone(folder: &Path) -> Option<File> {
     Some(folder)
 }
 
-/// Who listens on a socket; `None`: nobody does any more.
+/// The process that listens on a socket; `None` if there is none any more.
 fn holder(path: &Path) -> Option<String> {
     let (path, (tell, told)) = (path.to_owned(), crossbeam_channel::bounded(1));
-    // Connecting to a program that accepts nobody and has a full queue would block.
+    // Connecting to a program that accepts no connections and has a full backlog would block.
     std::thread::spawn(move || tell.send(UnixStream::connect(path)).ok());
     match told.recv_timeout(5 * LOOK) {
         Ok(Ok(stream)) => Some(match other_side(&stream) {
@@ -166,13 +166,13 @@ fn holder(path: &Path) -> Option<String> {
     }
 }
 
-/// The number of the process at the other end of a connection: SO_PEERCRED of unix(7).
-// `rustix::net::sockopt::socket_peercred` does not allow the number 0, which a process in another namespace has.
+/// The process ID at the other end of a connection: SO_PEERCRED of unix(7).
+// `rustix::net::sockopt::socket_peercred` rejects the process ID 0, which a process in another namespace has.
 #[allow(unsafe_code, reason = "no sound interface to the credentials of a socket")]
 fn other_side(stream: &UnixStream) -> Option<i32> {
     let mut who = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut length = libc::socklen_t::try_from(size_of_val(&who)).ok()?;
-    // SAFETY: `who` and `length` live through the call, which writes no more than `length` bytes.
+    // SAFETY: `who` and `length` outlive the call, which writes at most `length` bytes.
     let done = unsafe {
         libc::getsockopt(
             stream.as_raw_fd(),

@@ -1,8 +1,9 @@
-//! Records and embeddings to programs of the same machine, as they come, through a local socket.
+//! Sends records and embeddings through a local socket to programs on the same machine as they arrive.
 //!
-//! A reader connects and is sent every record from then on (`message` says how they are written). None can hold the
-//! pipeline: each has a bounded queue of its own; what it has no room for is left out, which it sees by the numbers of the
-//! messages, and one that takes nothing for 5 seconds is hung up on. At the end what waits is sent, for a second at most.
+//! A reader receives every record from the moment it connects (`wire` has the format). No reader can stall the
+//! pipeline: each has its own bounded queue. Messages that do not fit are dropped, which the reader sees from the
+//! sequence numbers, and a reader that takes nothing for 5 seconds is disconnected. At the end, waiting messages are
+//! sent for at most one second.
 pub(in crate::export) mod listener;
 pub(in crate::export) mod stop_handle;
 pub(in crate::export) mod wire;
@@ -22,21 +23,21 @@ use listener::{Listener, RateLimitedWarning};
 use socket_stream::SocketStream;
 use subscriber::{QueueLimit, Sent, Subscriber};
 
-/// The key, for messages.
+/// The configuration key, for messages.
 const KEY: &str = "stream.socket";
-/// Readers at once; one more takes the place of one that does not follow, or is hung up on.
+/// Maximum number of readers. One more replaces a reader that cannot keep up, or is disconnected.
 const MAX_SUBSCRIBERS: usize = 16;
-/// What may wait for one of them.
+/// Maximum bytes waiting for one reader.
 const MAX_QUEUE_BYTES: usize = 16 << 20;
 
-/// What became of the messages.
+/// Counters of the socket.
 #[derive(Debug, Default)]
 pub struct SocketCounts {
-    /// Readers that are connected.
+    /// Connected readers.
     pub readers: AtomicU64,
     /// Messages put into the queue of a reader.
     pub sent: AtomicU64,
-    /// Messages that a reader's queue had no room for.
+    /// Messages dropped because a reader's queue was full.
     pub lost: AtomicU64,
 }
 
@@ -48,7 +49,7 @@ pub struct SocketPublisher {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the thread that lets readers in and the one that publishes have in common.
+/// State shared by the accepting thread and the publishing thread.
 #[derive(Debug)]
 struct Shared {
     readers: Mutex<Vec<Subscriber>>,
@@ -65,10 +66,10 @@ impl Shared {
 }
 
 impl SocketPublisher {
-    /// Opens the socket of `config`; `None` where it names none.
+    /// Opens the socket of `config`; `None` if it names none.
     ///
     /// # Errors
-    /// The address makes no sense, or cannot be listened at.
+    /// The address is invalid, or listening on it fails.
     pub fn open(config: &config::Stream) -> Result<Option<Self>> {
         let Some(address) = config.address().map_err(Error::config)? else { return Ok(None) };
         let door = Listener::open(&address, KEY)?;
@@ -86,22 +87,22 @@ impl SocketPublisher {
         Ok(Some(Self { shared, address, thread: Some(thread) }))
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// What became of the messages so far.
+    /// The counters, shared with the publisher.
     pub fn counts(&self) -> &Arc<SocketCounts> {
         &self.shared.counts
     }
 
-    /// Somebody is connected: a message is worth writing.
+    /// Whether any reader is connected, so that encoding a message is worthwhile.
     pub(super) fn has_subscribers(&self) -> bool {
         !self.shared.subscribers().is_empty()
     }
 
-    /// Sends what [`message::write`] has written to all readers; never waits.
+    /// Sends a message encoded by `wire::write` to all readers. Never blocks.
     pub(super) fn publish(&self, message: &Arc<[u8]>) {
         let mut readers = self.shared.subscribers();
         let counts = &self.shared.counts;
@@ -120,7 +121,7 @@ impl SocketPublisher {
     }
 }
 
-/// A reader that comes.
+/// Admits a new reader.
 fn admit(stream: SocketStream, shared: &Shared) {
     let mut readers = shared.subscribers();
     readers.retain(|reader| !reader.over());
@@ -135,7 +136,7 @@ fn admit(stream: SocketStream, shared: &Shared) {
         readers.remove(at).ask_to_end(Instant::now());
     }
     if matches!(stream, SocketStream::Unix(_)) {
-        // Nothing is heard from a reader.
+        // Nothing is read from a subscriber.
         stream.deaf();
     }
     match Subscriber::start(stream, QueueLimit { messages: shared.queue, bytes: MAX_QUEUE_BYTES }, Arc::default()) {
@@ -146,7 +147,7 @@ fn admit(stream: SocketStream, shared: &Shared) {
 }
 
 impl SocketPublisher {
-    /// Lets nobody in any more, and has what waits written until `deadline`; waits for nothing.
+    /// Stops accepting readers and lets the queues drain until `deadline`. Does not block.
     pub(super) fn request_stop(&self, deadline: Instant) {
         self.shared.end.store(true, Ordering::Relaxed);
         self.shared.subscribers().iter().for_each(|reader| reader.ask_to_end(deadline));
@@ -165,7 +166,7 @@ impl Drop for SocketPublisher {
             tracing::warn!("live records: {lost} were left out for readers that were too slow");
         }
         let readers = std::mem::take(&mut *self.shared.subscribers());
-        // One that came in meanwhile, too.
+        // Include a reader that was admitted meanwhile.
         readers.iter().for_each(|reader| reader.ask_to_end(deadline));
         for reader in readers {
             join_by(reader.close(), deadline + listener::LOOK);

@@ -1,4 +1,4 @@
-//! A connection of either kind, with a time limit for everything.
+//! A local or TCP connection with a time limit on every operation.
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::stop_handle::StopHandle;
 
-/// Between two looks whether the end was asked for.
+/// How often to check whether the end was requested.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// A connection.
+/// A local or TCP connection.
 #[derive(Debug)]
 pub(in crate::export) enum SocketStream {
     Unix(UnixStream),
@@ -17,7 +17,7 @@ pub(in crate::export) enum SocketStream {
 }
 
 impl SocketStream {
-    /// All of `bytes` until `deadline`, or that of `end` once it is asked for.
+    /// Writes all of `bytes` until `deadline`, or until the deadline of `end` once the end is requested.
     pub(super) fn write_all(&mut self, mut bytes: &[u8], deadline: Instant, end: &StopHandle) -> io::Result<()> {
         while !bytes.is_empty() {
             let deadline = end.deadline().map_or(deadline, |end| end.min(deadline));
@@ -36,7 +36,7 @@ impl SocketStream {
         Ok(())
     }
 
-    /// What is to be said goes out at once.
+    /// Sends small messages at once.
     pub(super) fn ready(&self) -> io::Result<()> {
         match self {
             Self::Unix(_) => Ok(()),
@@ -44,7 +44,7 @@ impl SocketStream {
         }
     }
 
-    /// The same connection once more.
+    /// Another handle to the same connection.
     pub(in crate::export) fn again(&self) -> io::Result<Self> {
         match self {
             Self::Unix(stream) => stream.try_clone().map(Self::Unix),
@@ -52,7 +52,7 @@ impl SocketStream {
         }
     }
 
-    /// Waits for the first byte of `bytes` as long as it takes; false where the other side ended before it.
+    /// Waits without limit for the first byte of `bytes`. Returns false if the peer closed the connection first.
     pub(in crate::export) fn read_first(&self, bytes: &mut [u8]) -> io::Result<bool> {
         self.set_read_timeout(None)?;
         loop {
@@ -93,18 +93,18 @@ impl SocketStream {
         }
     }
 
-    /// Nothing more is read; who waits for bytes goes on.
+    /// Closes the reading side and wakes whoever waits for bytes.
     pub(in crate::export) fn deaf(&self) {
         self.shut(Shutdown::Read);
     }
 
-    /// Ends the connection, wherever it is held.
+    /// Closes the connection for all its handles.
     pub(in crate::export) fn close(&self) {
         self.shut(Shutdown::Both);
     }
 
     fn shut(&self, how: Shutdown) {
-        // Fails where the other side has ended it already.
+        // Fails if the peer has already closed the connection.
         match self {
             Self::Unix(stream) => stream.shutdown(how).ok(),
             Self::Tcp(stream) => stream.shutdown(how).ok(),
@@ -112,12 +112,12 @@ impl SocketStream {
     }
 }
 
-/// Nothing yet: the deadline decides.
+/// Whether to try again: nothing has arrived yet, and the deadline decides.
 fn again(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
-/// Time left, never nothing: a limit of nothing means none.
+/// Time left, never zero, because a limit of zero means no limit.
 fn time_left(deadline: Instant) -> io::Result<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(io::Error::new(ErrorKind::TimedOut, "it took too long")) } else { Ok(left) }

@@ -10,10 +10,10 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, select};
 use super::socket_stream::SocketStream;
 use super::stop_handle::StopHandle;
 
-/// One that takes nothing for so long is hung up on.
+/// A reader that takes nothing for this long is disconnected.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Messages that wait for a connection: bounded in number and in bytes.
+/// Messages waiting for a connection, bounded in number and in bytes.
 #[derive(Debug, Clone)]
 pub(in crate::export) struct Queue {
     messages: Sender<Arc<[u8]>>,
@@ -21,11 +21,11 @@ pub(in crate::export) struct Queue {
     most_bytes: usize,
 }
 
-/// How much may wait.
+/// The bounds of a queue.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::export) struct QueueLimit {
     pub(in crate::export) messages: usize,
-    /// One message is taken however long it is.
+    /// A single message is accepted at any length.
     pub(in crate::export) bytes: usize,
 }
 
@@ -37,7 +37,7 @@ pub(in crate::export) enum Sent {
 }
 
 impl Queue {
-    /// Puts a message in; never waits.
+    /// Queues a message. Never blocks.
     pub(in crate::export) fn send(&self, message: Arc<[u8]>) -> Sent {
         let length = message.len();
         let before = self.bytes.fetch_add(length, Ordering::Relaxed);
@@ -61,7 +61,7 @@ pub(in crate::export) struct Subscriber {
     queue: Queue,
     thread: JoinHandle<()>,
     end: Arc<StopHandle>,
-    /// The last message found no room.
+    /// The last message did not fit the queue.
     pub(super) behind: bool,
 }
 
@@ -85,36 +85,36 @@ impl Subscriber {
         Ok(Self { queue, thread, end, behind: false })
     }
 
-    /// Puts a message into the queue; never waits.
+    /// Queues a message. Never blocks.
     pub(super) fn send(&mut self, message: Arc<[u8]>) -> Sent {
         let sent = self.queue.send(message);
         self.behind = sent == Sent::Full;
         sent
     }
 
-    /// Where messages may be put without waiting.
+    /// The queue, where messages can be put without blocking.
     pub(in crate::export) fn queue(&self) -> Queue {
         self.queue.clone()
     }
 
-    /// It has hung up, or was hung up on.
+    /// Whether the connection has ended, from either side.
     pub(super) fn over(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// Asks for the end: what waits is written until `deadline`.
+    /// Requests the end: waiting messages are written until `deadline`.
     pub(super) fn ask_to_end(&self, deadline: Instant) {
         self.end.ask(deadline);
     }
 
-    /// Takes no more messages; the thread ends once it has written what came of all who hold the queue, or when the end is
-    /// asked for.
+    /// Accepts no more messages. The thread ends once it has written the messages of everyone who holds the queue, or
+    /// when the end is requested.
     pub(in crate::export) fn close(self) -> JoinHandle<()> {
         self.thread
     }
 }
 
-/// Writes what comes until the queue is closed or the end is asked for; then what is in it, until the deadline.
+/// Writes messages until the queue is closed or the end is requested; then drains the queue until the deadline.
 fn write(
     stream: &mut SocketStream,
     messages: &Receiver<Arc<[u8]>>,

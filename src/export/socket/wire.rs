@@ -1,4 +1,4 @@
-//! How a record and its embedding are written: all numbers little-endian.
+//! The wire format of a record and its embedding. All numbers are little-endian.
 //!
 //! ```text
 //! u32  length of what follows, bytes
@@ -11,19 +11,19 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::export::Record;
 
-/// Of the length that each message begins with.
+/// Size of the length prefix of each message.
 pub(in crate::export) const LENGTH_BYTES: usize = 4;
 
-/// Of this layout.
+/// Version of this wire format.
 pub(in crate::export) const VERSION: u32 = 1;
 
-/// Of the numbers.
+/// Type of the numbers.
 pub(in crate::export) const DTYPE: &str = "f32";
 
 #[derive(Serialize)]
 struct Header<'a> {
     version: u32,
-    /// Of the message; where one is missing, it was left out.
+    /// Sequence number of the message; a gap means that messages were dropped.
     seq: u64,
     dim: usize,
     dtype: &'static str,
@@ -31,12 +31,12 @@ struct Header<'a> {
     record: &'a Record,
 }
 
-/// The bytes of the message of a record.
+/// Encodes a record as a message.
 pub(in crate::export) fn write(record: &Record, seq: u64, embedding: &[f32]) -> Result<Vec<u8>> {
     compose(&Header { version: VERSION, seq, dim: embedding.len(), dtype: DTYPE, record }, embedding)
 }
 
-/// The bytes of one message.
+/// Encodes a message with any header.
 pub(in crate::export) fn compose(header: &impl Serialize, embedding: &[f32]) -> Result<Vec<u8>> {
     let header =
         serde_json::to_vec(header).map_err(|e| Error::runtime("a record cannot be written as JSON").with_source(e))?;

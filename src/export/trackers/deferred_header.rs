@@ -1,4 +1,4 @@
-//! A file whose first bytes are known only when all rows are there.
+//! A file whose header is known only after all rows are written.
 use std::fs::{self, File};
 use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::PathBuf;
@@ -6,17 +6,18 @@ use std::path::PathBuf;
 use crate::error::{Error, Result};
 use crate::files;
 
-/// Complete or absent: written beside its place, its header filled in at the end. Dropped before that it is gone.
+/// Either complete or absent: written under a temporary name, with the header filled in at the end. Dropping it earlier
+/// removes it.
 #[derive(Debug)]
 pub(super) struct DeferredHeaderFile {
     path: PathBuf,
     partial: PathBuf,
-    /// `None` once it is complete.
+    /// `None` once the file is complete.
     out: Option<BufWriter<File>>,
 }
 
 impl DeferredHeaderFile {
-    /// Leaves room for a header of `header` bytes.
+    /// Creates the file and reserves `header` bytes for its header.
     pub(super) fn create(path: PathBuf, header: usize) -> Result<Self> {
         let partial = files::partial(&path)?;
         let file = files::create_new(&partial).map_err(|error| Error::io("cannot write", &path, error))?;
@@ -25,7 +26,7 @@ impl DeferredHeaderFile {
         Ok(growing)
     }
 
-    /// More bytes.
+    /// Appends bytes.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<()> {
         let written = self.out.as_mut().map_or(Ok(()), |out| out.write_all(bytes));
         written.map_err(|error| Error::io("cannot write", &self.path, error))

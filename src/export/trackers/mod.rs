@@ -1,4 +1,5 @@
-//! Embeddings of boxes as trackers read them: rows of DeepSORT, arrays of BoT-SORT and FastReID, tensors as in DeepStream.
+//! Box embeddings in the formats of trackers: DeepSORT rows, BoT-SORT and FastReID arrays, and tensors as in
+//! DeepStream.
 mod deferred_header;
 #[cfg(test)]
 mod tests;
@@ -12,17 +13,17 @@ use crate::error::{Error, Result};
 use crate::export::npy::{self, HEADER_BYTES};
 use crate::files;
 
-/// First bytes of `reid.bin`.
+/// Magic bytes of `reid.bin`.
 const MAGIC: &[u8; 8] = b"AFREID01";
-/// Bytes before the first object of `reid.bin`.
+/// Size of the header of `reid.bin`.
 const REID_HEADER: usize = 64;
-/// Bytes of an object of `reid.bin` before its embedding.
+/// Size of an object in `reid.bin` before its embedding.
 const REID_OBJECT: usize = 64;
-/// Numbers of a row of DeepSORT before the embedding.
+/// Numbers in a DeepSORT row before the embedding.
 const MOT: usize = 10;
 
-/// The files of one source's boxes, all with the same rows in the same order: by frame, within a frame as in the file of
-/// boxes.
+/// The files for the boxes of one source, all with the same rows in the same order: by frame, and within a frame in the
+/// order of the box file.
 #[derive(Debug)]
 pub struct Trackers {
     deepsort: DeferredHeaderFile,
@@ -38,7 +39,7 @@ pub struct Trackers {
 }
 
 impl Trackers {
-    /// Files in `folder`, which is made, for embeddings of `dim` numbers.
+    /// Creates `folder` and the files in it, for embeddings of `dim` numbers.
     ///
     /// # Errors
     /// A file cannot be written.
@@ -59,11 +60,11 @@ impl Trackers {
         })
     }
 
-    /// One embedding `[d]`. What the detector did not say is -1; in rows of DeepSORT a score that is not known is 1, since
-    /// DeepSORT leaves out what has less than its `min_confidence`.
+    /// Appends one embedding `[d]`. Values that the detector did not give become -1. An unknown score becomes 1 in
+    /// DeepSORT rows, because DeepSORT drops boxes below its `min_confidence`.
     ///
     /// # Errors
-    /// A row of another length, or a file that cannot be written.
+    /// The row has another length, or a file cannot be written.
     pub fn push(&mut self, detection: &Detection, stamp_ns: i64, embedding: &[f32]) -> Result<()> {
         if embedding.len() != self.dim {
             return Err(Error::runtime(format!("an embedding of {}, {} expected", embedding.len(), self.dim)));
@@ -98,7 +99,7 @@ impl Trackers {
         Ok(())
     }
 
-    /// Fills in the headers and gives the files their names; how many rows each has.
+    /// Fills in the headers and gives the files their names. Returns the number of rows in each.
     ///
     /// # Errors
     /// A file cannot be written.

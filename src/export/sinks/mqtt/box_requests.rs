@@ -1,4 +1,4 @@
-//! Detectors that ask through the broker: requests at `TOPIC/CAMERA/boxes`, answers at `TOPIC/CAMERA/box`.
+//! Box requests through the broker: requests arrive at `TOPIC/CAMERA/boxes`, answers go to `TOPIC/CAMERA/box`.
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,20 +13,20 @@ use crate::export::box_api::{
 };
 use crate::export::socket::wire::LENGTH_BYTES;
 
-/// Hears requests.
+/// Receives box requests.
 #[derive(Debug)]
 pub(super) struct BoxRequestSubscriber {
     pub(super) requests: Sender<BoxRequest>,
-    /// First part of the topics.
+    /// First level of the topics.
     pub(super) topic: String,
     pub(super) json: bool,
     pub(super) shared: Arc<Shared>,
     pub(super) places: ConnectionLimit,
-    /// Something was ignored, and that was said.
+    /// A message was ignored, and that was logged.
     pub(super) told: AtomicBool,
 }
 
-/// Back to the topic of the camera.
+/// Sends answers to the topic of the camera.
 #[derive(Debug)]
 struct MqttResponseSink {
     topic: Arc<str>,
@@ -34,7 +34,7 @@ struct MqttResponseSink {
     shared: Arc<Shared>,
 }
 
-/// The payload of `mqtt.payload = "json"`.
+/// The payload for `mqtt.payload = "json"`.
 #[derive(Serialize)]
 struct Json<'a> {
     #[serde(flatten)]
@@ -43,12 +43,12 @@ struct Json<'a> {
 }
 
 impl BoxRequestSubscriber {
-    /// What to subscribe to.
+    /// The topic filter to subscribe to.
     pub(super) fn filter(&self) -> String {
         format!("{}/+/boxes", self.topic)
     }
 
-    /// One message of these topics.
+    /// Handles one message on these topics.
     pub(super) fn heard(&self, message: &Publish) {
         let Ok(topic) = std::str::from_utf8(&message.topic) else { return };
         let rest = topic.strip_prefix(&self.topic).and_then(|rest| rest.strip_prefix('/'));
@@ -70,7 +70,7 @@ impl BoxRequestSubscriber {
         }
     }
 
-    /// Counts a message that is no request, and says so the first time.
+    /// Counts a message that is not a request, and logs the first one.
     pub(super) fn ignore(&self, what: &str) {
         self.shared.ignored.fetch_add(1, Ordering::Relaxed);
         if !self.told.swap(true, Ordering::Relaxed) {

@@ -1,4 +1,4 @@
-//! The thread of the connection: sends, remembers what is not acknowledged, comes back.
+//! The connection thread: sends messages, keeps those not yet acknowledged, and reconnects.
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,51 +16,53 @@ use super::box_requests::BoxRequestSubscriber;
 use super::options::INFLIGHT;
 use super::{LAST_WORDS, Message, Shared};
 
-/// Between two attempts to connect: the first time, and at most.
+/// Initial and maximum pause between two attempts to connect.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// A connection that held for so long was one: after it the pauses between attempts begin anew.
+/// A connection that lasts this long counts as stable and resets the pause between attempts.
 const PROVED: Duration = Duration::from_secs(5);
-/// After a message too long to be read nobody is heard for so long, and twice as long each time.
+/// After a message too long to read, requests are ignored for this long. The period doubles each time.
 const FIRST_DEAF: Duration = Duration::from_secs(60);
 const LONGEST_DEAF: Duration = Duration::from_secs(3600);
-/// Between two looks whether it is time to hear again.
+/// How often to check whether to subscribe again.
 const LISTEN: Duration = Duration::from_secs(10);
-/// For the farewell.
+/// Time limit for the farewell message.
 const GOODBYE: Duration = Duration::from_millis(300);
 
-/// The state that the parts of this thread share.
+/// State shared by the tasks of this thread.
 struct Sending<'a> {
     shared: &'a Shared,
     client: AsyncClient,
     status: Arc<str>,
     qos: QoS,
     hearing: Option<BoxRequestSubscriber>,
-    /// Nobody is heard until then.
+    /// Requests are ignored until then.
     deaf_until: Option<Instant>,
     deaf: Duration,
     connected: bool,
-    /// We have said goodbye: what follows is no fault.
+    /// The farewell is sent: a connection error is expected from now on.
     leaving: bool,
-    /// In the order they were sent, with the number of the packet once that is known; `None`: a word on our state.
+    /// Messages in the order they were sent, with the packet number once it is known. `None` instead of a message: a
+    /// status message.
     under_way: VecDeque<(Option<u16>, Option<Message>)>,
 }
 
 impl Sending<'_> {
-    /// Hands over what waits, as much as may be under way at once.
+    /// Sends waiting messages, up to the limit in flight.
     fn feed(&mut self) {
         while self.connected && self.under_way.len() < usize::from(INFLIGHT) {
             let Some(post) = self.shared.take() else { return };
             let sent = self.client.try_publish(&*post.topic, post.payload.clone(), PublishOptions::new(self.qos));
             self.under_way.push_back((None, Some(post)));
             if sent.is_err() {
-                // Cannot be: the channel has room for all that may be under way. The break of connection sends it again.
+                // This cannot happen: the channel has room for everything in flight. A lost connection would send the
+                // message again.
                 return;
             }
         }
     }
 
-    /// Says how we are.
+    /// Publishes our status.
     fn announce(&mut self, state: &str) {
         if self.client.try_publish(&*self.status, state, PublishOptions::at_least_once().retained()).is_ok() {
             self.under_way.push_back((None, None));
@@ -81,7 +83,7 @@ impl Sending<'_> {
                 }
             }
             Event::Incoming(Incoming::PubAck(ack)) => self.arrived(ack.pkid),
-            // Without acknowledgements, sent is all that can be known; such packets have the number 0.
+            // Without acknowledgements, a sent message counts as delivered. Such packets have the number 0.
             Event::Outgoing(Outgoing::Publish(0)) => {
                 if let Some(at) = self.under_way.iter().position(|(_, post)| post.is_some()) {
                     self.under_way.remove(at);
@@ -99,19 +101,19 @@ impl Sending<'_> {
         self.feed();
     }
 
-    /// Asks for the requests of detectors, unless it is not time yet.
+    /// Subscribes to box requests, unless they are to be ignored for now.
     fn listen(&mut self) {
         let Some(hearing) = self.hearing.as_ref().filter(|_| self.connected) else { return };
         if self.deaf_until.is_some_and(|until| Instant::now() < until) {
             return;
         }
         self.deaf_until = None;
-        // There is room: the channel is for more than may be under way.
+        // There is room: the channel holds more than the limit in flight.
         self.client.try_subscribe(hearing.filter(), QoS::AtLeastOnce).ok();
     }
 
-    /// A message too long to be read broke the connection. The next goes without requests for a while: a message that the
-    /// broker keeps would come again at once. Records go on.
+    /// A message too long to read broke the connection. The next connection does without requests for a while, because
+    /// a message retained by the broker would arrive again at once. Records are still sent.
     fn stop_listening(&mut self, bytes: usize) {
         let Some(hearing) = &self.hearing else { return };
         hearing.ignore(&format!(
@@ -130,7 +132,7 @@ impl Sending<'_> {
         }
     }
 
-    /// The connection broke: all that is not acknowledged waits again, in its order.
+    /// Handles a lost connection: every unacknowledged message goes back to the queue, in order.
     fn broke(&mut self, events: &mut EventLoop) {
         self.connected = false;
         events.clean();
@@ -143,7 +145,7 @@ impl Sending<'_> {
     }
 }
 
-/// Until the run ends.
+/// Runs the connection until the run ends.
 pub(super) async fn drive(
     shared: &Shared,
     options: MqttOptions,
@@ -207,8 +209,8 @@ pub(super) async fn drive(
     sending.broke(&mut events);
 }
 
-/// Polls the connection until the farewell; tells of each break once, and of each return. One that breaks at once, again and
-/// again, is one break.
+/// Polls the connection until the farewell. Logs each loss and each recovery once; a connection that fails again and
+/// again within seconds counts as one loss.
 async fn talking(events: &mut EventLoop, sending: &RefCell<Sending<'_>>, broker: &str) {
     let (mut wait, mut away, mut since) = (FIRST_WAIT, None::<Instant>, None::<Instant>);
     let mut flapping = false;
@@ -260,7 +262,7 @@ async fn talking(events: &mut EventLoop, sending: &RefCell<Sending<'_>>, broker:
     }
 }
 
-/// The length of a message that is longer than any that is read.
+/// The length of a message that was too long to read.
 fn too_long(error: &ConnectionError) -> Option<usize> {
     match error {
         ConnectionError::MqttState(StateError::Deserialization(MqttError::PayloadSizeLimitExceeded(bytes))) => {
@@ -270,7 +272,7 @@ fn too_long(error: &ConnectionError) -> Option<usize> {
     }
 }
 
-/// What to tell a user.
+/// The error as a message for the user.
 fn reason(error: &ConnectionError, broker: &str) -> String {
     match error {
         ConnectionError::ConnectionRefused(

@@ -1,9 +1,11 @@
-//! Embeddings to an MQTT broker (3.1.1): `TOPIC/CAMERA/embedding`, and `TOPIC/status` (retained): `online` or `offline`.
+//! Publishes embeddings to an MQTT broker (3.1.1) as `TOPIC/CAMERA/embedding`, and `online` or `offline` as
+//! `TOPIC/status` (retained).
 //!
-//! Messages wait in a bounded memory; when that is full, the oldest go and are counted. A broker that is away is tried
-//! again, slower each time up to 10 seconds. With `mqtt.qos = 1` what was not acknowledged is sent again after a loss of
-//! the connection, also to a broker that has forgotten the session (the client library would drop it there): such a
-//! message may come twice, told by its number. With `mqtt.boxes` detectors are heard too (`hearing`).
+//! Messages wait in bounded memory. When it is full, the oldest are dropped and counted. An unreachable broker is
+//! retried at growing intervals, up to 10 seconds. With `mqtt.qos = 1`, unacknowledged messages are sent again after a
+//! lost connection, even to a broker that has forgotten the session (the client library would drop them there). Such a
+//! message may arrive twice; its sequence number identifies it. With `mqtt.boxes`, box requests are accepted too
+//! (`box_requests`).
 mod connection;
 mod box_requests;
 mod options;
@@ -27,33 +29,33 @@ use crate::shutdown::{LAST_WORDS, join_by};
 use box_requests::BoxRequestSubscriber;
 pub use options::in_topic;
 
-/// What came of the messages.
+/// Counters of the MQTT publisher.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct MqttCounts {
-    /// Acknowledged by the broker, or with `mqtt.qos = 0` sent to it.
+    /// Messages acknowledged by the broker or, with `mqtt.qos = 0`, sent to it.
     pub delivered: u64,
-    /// The oldest ones, that had to make room.
+    /// The oldest messages, dropped to make room.
     pub lost: u64,
-    /// Waiting now.
+    /// Messages waiting now.
     pub waiting: u64,
-    /// Connections made.
+    /// Successful connections so far.
     pub connections: u64,
-    /// Messages of strangers that are no requests: too long, or retained.
+    /// Messages from other clients that are not requests: too long, or retained.
     pub ignored: u64,
 }
 
-/// Tells what comes of the messages, from any thread.
+/// A handle that reads the counters from any thread.
 #[derive(Debug, Clone)]
 pub struct MqttStats(Arc<Shared>);
 
 impl MqttStats {
-    /// What came of the messages so far.
+    /// The current counters.
     pub fn counts(&self) -> MqttCounts {
         self.0.counts()
     }
 }
 
-/// The way to the broker: a thread of its own, and what waits for it.
+/// The publisher: a connection thread and the queue of messages for it.
 #[derive(Debug)]
 pub struct Publisher {
     shared: Arc<Shared>,
@@ -65,9 +67,9 @@ pub struct Publisher {
 #[derive(Debug)]
 struct Shared {
     queue: Mutex<Queue>,
-    /// There is something to send.
+    /// Signals that there is something to send.
     wake: Notify,
-    /// The run has ended.
+    /// Signals the end of the run.
     stop: Notify,
     most_bytes: usize,
     delivered: AtomicU64,
@@ -79,23 +81,22 @@ struct Shared {
 struct Queue {
     posts: VecDeque<Message>,
     bytes: usize,
-    /// Of which to answers.
+    /// The part of the bytes that belongs to answers.
     answer_bytes: usize,
     lost: u64,
-    /// Taken by the connection and not yet acknowledged.
+    /// Messages taken by the connection and not yet acknowledged.
     under_way: u64,
 }
 
-/// One message with its topic.
 #[derive(Debug, Clone)]
 struct Message {
     topic: Arc<str>,
     payload: Vec<u8>,
-    /// To a detector, not a record.
+    /// An answer to a box request, not a record.
     answer: bool,
 }
 
-/// The payload of `mqtt.payload = "json"`.
+/// The payload for `mqtt.payload = "json"`.
 #[derive(Serialize)]
 struct Json<'a> {
     seq: u64,
@@ -105,10 +106,10 @@ struct Json<'a> {
 }
 
 impl Publisher {
-    /// Starts the thread; `None` where no broker is configured. The broker need not be there yet. With `mqtt.boxes`,
-    /// detectors' requests go to `asked`.
+    /// Starts the thread; `None` if no broker is configured. The broker need not be reachable yet. With `mqtt.boxes`,
+    /// box requests go to `asked`.
     /// # Errors
-    /// A password or certificate that cannot be read.
+    /// A password or certificate cannot be read.
     pub fn open(config: &config::Mqtt, asked: Option<Sender<BoxRequest>>) -> Result<Option<Self>> {
         let Some(options) = options::options(config)? else { return Ok(None) };
         let shared = Arc::new(Shared {
@@ -137,14 +138,14 @@ impl Publisher {
             .name("mqtt".into())
             .spawn(move || {
                 runtime.block_on(connection::drive(&of_thread, options, status.into(), qos, hearing));
-                // Not the end of a name that is still looked up.
+                // Do not wait for a name lookup still in progress.
                 runtime.shutdown_background();
             })
             .map_err(|error| Error::runtime("cannot start the MQTT thread").with_source(error))?;
         Ok(Some(Self { shared, thread: Some(thread), topic: config.topic.clone(), json }))
     }
 
-    /// One embedding; `message` is its binary form. Never waits.
+    /// Queues one embedding; `message` is its binary form. Never blocks.
     /// # Errors
     /// The record cannot be written as JSON.
     pub fn push(&self, seq: u64, record: &Record, embedding: &[f32], message: &[u8]) -> Result<()> {
@@ -160,17 +161,17 @@ impl Publisher {
         Ok(())
     }
 
-    /// What came of the messages so far.
+    /// The current counters.
     pub fn counts(&self) -> MqttCounts {
         self.shared.counts()
     }
 
-    /// Tells the same from another thread.
+    /// A handle that reads the counters from another thread.
     pub fn watch(&self) -> MqttStats {
         MqttStats(self.shared.clone())
     }
 
-    /// Gives what waits a moment more, says `offline`, and ends the connection.
+    /// Gives waiting messages a moment to leave, publishes `offline`, and disconnects.
     pub fn finish(mut self) -> MqttCounts {
         self.end();
         self.shared.counts()
@@ -210,7 +211,7 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Answers have a quarter of the room: who asks a lot pushes no records out.
+    /// Answers get a quarter of the memory, so that a client with many requests cannot displace records.
     fn answer(&self, post: Message) {
         let mut queue = self.queue();
         if queue.answer_bytes + post.bytes() > self.most_bytes / 4 {
@@ -228,7 +229,7 @@ impl Shared {
         Some(post)
     }
 
-    /// Puts back what was under way when the connection broke, before all else.
+    /// Returns messages in flight to the front of the queue after a lost connection.
     fn put_back(&self, posts: impl DoubleEndedIterator<Item = Message>) {
         let mut queue = self.queue();
         for post in posts.rev() {
@@ -261,7 +262,7 @@ impl Queue {
         self.answer_bytes += if post.answer { post.bytes() } else { 0 };
     }
 
-    /// The oldest.
+    /// Takes the oldest message.
     fn pop(&mut self) -> Option<Message> {
         let post = self.posts.pop_front()?;
         self.bytes -= post.bytes();
@@ -271,7 +272,7 @@ impl Queue {
 }
 
 impl Message {
-    /// What it takes in memory, about.
+    /// Approximate size in memory.
     fn bytes(&self) -> usize {
         self.payload.len() + 128
     }

@@ -1,4 +1,4 @@
-//! From the configuration to what the client library takes.
+//! Translates the configuration into options of the MQTT client library.
 use std::path::Path;
 
 use rumqttc::{LastWill, MqttOptions, QoS, Transport};
@@ -7,29 +7,29 @@ use crate::config::{BrokerUrl, Mqtt};
 use crate::error::{Error, Result};
 use crate::files;
 
-/// Messages under way that are not acknowledged yet.
+/// Limit on messages in flight, sent but not yet acknowledged.
 pub(super) const INFLIGHT: u16 = 100;
-/// No password or certificate is longer.
+/// Maximum size of a password or certificate file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
-/// The longest message that is sent.
+/// Maximum size of a sent message.
 const MAX_PACKET_BYTES: usize = 64 << 20;
-/// The longest message that is read where detectors are heard. What is longer than a request is left alone; what is longer
-/// than this breaks the connection.
+/// Maximum size of a received message when box requests are accepted. A message longer than a request is ignored; one
+/// longer than this breaks the connection.
 const MAX_HEARD_BYTES: usize = 8 << 20;
 const OFFLINE: &str = "offline";
 
-/// Everything about the connection; `None` where no broker is configured.
+/// All options of the connection; `None` if no broker is configured.
 pub(super) fn options(config: &Mqtt) -> Result<Option<MqttOptions>> {
     if config.broker.is_empty() {
         return Ok(None);
     }
     let broker: BrokerUrl = config.broker.parse().map_err(|why| Error::config(format!("mqtt.broker: {why}")))?;
     let mut options = MqttOptions::new(client_id(&config.client_id), (broker.host, broker.port));
-    // The configuration's bounds end far below.
+    // The configuration's limits are far below this.
     options.set_keep_alive(u16::try_from(config.keep_alive_secs).unwrap_or(u16::MAX));
     options.set_inflight(INFLIGHT);
     options.set_max_packet_size(if config.boxes { MAX_HEARD_BYTES } else { 1 << 16 }, MAX_PACKET_BYTES);
-    // What is not acknowledged is kept here; the broker need not know us again.
+    // Unacknowledged messages are kept here, so the broker need not remember the session.
     options.set_clean_session(true);
     options.set_last_will(LastWill::new(status_topic(&config.topic), OFFLINE, QoS::AtLeastOnce, true));
     if !config.user.is_empty() {
@@ -58,17 +58,17 @@ pub(super) fn topic(topic: &str, camera: &str, what: &str) -> String {
     format!("{topic}/{}/{what}", in_topic(camera))
 }
 
-/// The name of a camera within a topic: what would mean something there becomes `_`.
+/// The camera's name as a topic level: characters with a meaning in topics become `_`.
 pub fn in_topic(camera: &str) -> String {
     camera.chars().map(|c| if matches!(c, '/' | '+' | '#' | '\0') { '_' } else { c }).collect()
 }
 
-/// 0 or 1, as the configuration was checked.
+/// 0 or 1; the configuration has been validated.
 pub(super) fn qos(number: u32) -> QoS {
     if number == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce }
 }
 
-/// Two connections of one name throw each other out, so a name that nobody chose has the number of the process in it.
+/// Two connections with the same client ID disconnect each other, so the default ID includes the process number.
 fn client_id(wanted: &str) -> String {
     if !wanted.is_empty() {
         return wanted.to_owned();
@@ -88,7 +88,7 @@ fn password(file: &str) -> Result<String> {
 }
 
 fn tls(config: &Mqtt) -> Result<Transport> {
-    // Fails only where a provider is set already: ours, of a broker opened before.
+    // Fails only if a provider is already installed: ours, for an earlier broker.
     rustls::crypto::ring::default_provider().install_default().ok();
     let own = if config.certificate_file.is_empty() {
         None
@@ -113,7 +113,7 @@ fn tls(config: &Mqtt) -> Result<Transport> {
     Ok(Transport::tls(all, own, None))
 }
 
-/// Debian and its like; Red Hat and its like.
+/// On Debian and its derivatives; on Red Hat and its derivatives.
 const SYSTEM_CERTIFICATES: [&str; 2] = ["/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/certs/ca-certificates.crt"];
 
 fn pem(key: &str, file: &str, mark: &str) -> Result<Vec<u8>> {
