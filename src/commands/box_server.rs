@@ -1,4 +1,4 @@
-//! The desk of detectors that ask while a pipeline runs (`box_server.listen`, `mqtt.boxes`).
+//! Starts the box service of a running pipeline (`box_server.listen`, `mqtt.boxes`).
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use crate::pipeline::box_encoder::BoxMethod;
 use crate::pipeline::box_service::BoxService;
 use crate::pipeline::run_dir::RunManifest;
 
-/// The desk for what comes through `asked`, before the frames of `cameras`.
+/// Creates the box service for requests through `asked`, before the first frames of `cameras`.
 ///
 /// # Errors
-/// Frames that are no live ones; a method or a run that does not go with the encoder.
+/// The frames are not live, or the method or the run does not match the encoder.
 pub(super) fn desk(
     asked: Option<&BoxServer>,
     config: &Config,
@@ -39,7 +39,7 @@ pub(super) fn desk(
     Ok(Some(BoxService::new(asked.requests(), cameras, how, config, &opened.origin, own)))
 }
 
-/// The newest head of `run`, which learned from boxes that are embedded this way, or from frames.
+/// The newest head of `run`, which learned from frames, or from boxes embedded with this method.
 fn head_of(run: &Path, opened: &LoadedEncoder, method: BoxMethod) -> Result<Snapshot> {
     let told = |error: Error| Error::config(format!("box_server.run = {:?}", run.display())).with_source(error);
     let info = RunManifest::load(run).map_err(told)?;

@@ -1,4 +1,4 @@
-//! `build`: an encoder opened on its providers ahead of time, so that what takes long is done when a run starts.
+//! `build`: opens an encoder on its providers ahead of time, so that slow compilation is done before a run starts.
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
@@ -49,7 +49,7 @@ pub(super) fn run(args: &cli::BuildArgs) -> Result<Output> {
     Ok(Output { text: lines.join("\n"), json, as_json: args.common.json })
 }
 
-/// Files and bytes in `folder`; none where it is not there.
+/// Number of files in `folder` and their bytes; zero if it does not exist.
 fn kept(folder: &Path) -> (u64, u64) {
     let files = fs::read_dir(folder).into_iter().flatten().flatten();
     let sizes = files.filter_map(|file| file.metadata().ok()).filter(fs::Metadata::is_file).map(|about| about.len());

@@ -1,4 +1,5 @@
-//! `card`: a model card that runs, written from the graph and tried on pictures; or in one line why there can be none.
+//! `card`: writes a working model card, derived from the graph and tested on pictures, or says in one line why there
+//! can be none.
 use std::io::Write;
 use std::path::Path;
 
@@ -17,7 +18,7 @@ pub(super) fn run(args: &cli::CardArgs) -> Result<Output> {
     let path = args.encoder.with_extension("toml");
     let there = path.exists();
     let wish = CardRequest { preset: args.preset.clone(), size: args.size, output: args.output.clone() };
-    // What is wrong with the model comes first.
+    // Problems of the model come first.
     let drafts = draft(&args.encoder, &wish)?;
     if there && !args.force {
         return Err(Error::usage(format!(
@@ -57,7 +58,7 @@ fn first_that_runs<'a>(drafts: &'a [CardDraft], model: &Path, config: &Config) -
         if !sizes.contains(&card.size) {
             sizes.push(card.size);
         }
-        // What ONNX Runtime says of a size that does not fit is for nobody; what is wrong in the end is returned.
+        // ONNX Runtime's messages about a size that does not fit would only confuse; the final problem is returned.
         let opened = tracing::subscriber::with_default(NoSubscriber::default(), || {
             Encoder::open(&runtime, model, &card, &config.encoder)
         });

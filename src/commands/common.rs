@@ -1,4 +1,4 @@
-//! What several verbs need: an opened encoder, the head of a run, latents of single images, progress.
+//! Shared by several commands: opening an encoder, the head of a run, latents of single images, and progress.
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,9 +21,9 @@ use crate::pipeline::run_state;
 use crate::source::folder::read_image;
 use crate::source::unreadable;
 
-/// Of the name of a camera, which every record, message and metric repeats.
+/// Maximum length of a camera name, which every record, message and metric repeats.
 const MAX_CAMERA_BYTES: usize = 200;
-/// Time between two heartbeat lines where there is no terminal.
+/// Interval of progress lines without a terminal.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// An encoder, ready to encode.
@@ -31,12 +31,12 @@ pub(super) struct LoadedEncoder {
     pub(super) card: ModelCard,
     pub(super) encoder: Encoder,
     pub(super) origin: LatentSpec,
-    /// The background of a run with `preprocess.motion_crop`.
+    /// The background model of a run with `preprocess.motion_crop`.
     pub(super) background: Option<BackgroundModel>,
 }
 
 impl LoadedEncoder {
-    /// Finds the card, loads ONNX Runtime, opens and checks the model.
+    /// Finds the model card, loads ONNX Runtime, and opens and checks the model.
     pub(super) fn open(model: &Path, config: &Config) -> Result<Self> {
         let card = ModelCard::beside(model)?.with(&config.encoder)?.prepared(&config.preprocess)?;
         let runtime = runtime::load(&config.encoder.onnxruntime)?;
@@ -57,8 +57,8 @@ impl LoadedEncoder {
         Ok(Self { card, encoder, origin, background: None })
     }
 
-    /// The encoder that `info` names, of the run in the folder `run`; another file than the run's is refused, before anything
-    /// reads it as a model.
+    /// Opens the encoder that `info` names for the run in the folder `run`. Rejects any file other than the run's
+    /// before parsing it as a model.
     pub(super) fn of_run(run: &Path, info: &RunManifest, config: &Config) -> Result<Self> {
         info.same_encoder(run, &files::sha256_file(&info.encoder)?)?;
         let opened = Self::open(&info.encoder, config)?;
@@ -66,17 +66,17 @@ impl LoadedEncoder {
         Ok(opened)
     }
 
-    /// From frame to tensor, with the background as it is.
+    /// The preprocessor from frame to tensor, with the current background.
     pub(super) fn prepare(&self) -> Result<Preprocessor> {
         let mut prepare = Preprocessor::new(&self.card, self.encoder.size())?;
         prepare.start(self.background.clone(), false);
         Ok(prepare)
     }
 
-    /// The same model without taps: its own output. `None` where that is what is open already.
+    /// The same model without taps, that is, with its own output. `None` if that is already open.
     ///
     /// # Errors
-    /// The output is no vector, so that there is nothing to compare with; and those of [`Encoder::open`].
+    /// The output is not a vector, so there is nothing to compare with; or any error of [`Encoder::open`].
     pub(super) fn own_output(&self, model: &Path, config: &Config) -> Result<Option<Encoder>> {
         if self.card.taps.is_empty() {
             return Ok(None);
@@ -91,13 +91,13 @@ impl LoadedEncoder {
         Snapshot::frozen(&self.origin)
     }
 
-    /// Unit latents of image files, `[n, d]` (grids whole, `[n, h w d]`), and the places in `paths` that they belong to; an
-    /// image that cannot be read or gives no latent is named and left out.
+    /// Unit latents of image files, `[n, d]` (`[n, h w d]` for whole grids), and their indices in `paths`. Images that
+    /// cannot be read or give no latent are logged and skipped.
     pub(super) fn latents(&mut self, paths: &[PathBuf], done: impl FnMut(u64)) -> Result<(Array2<f32>, Vec<usize>)> {
         self.latents_and(paths, done, |_| Ok(()))
     }
 
-    /// [`LoadedEncoder::latents`]; `also` is given the prepared tensor of each row.
+    /// Like [`LoadedEncoder::latents`], and passes the preprocessed tensor of each row to `also`.
     pub(super) fn latents_and(
         &mut self,
         paths: &[PathBuf],
@@ -124,7 +124,7 @@ impl LoadedEncoder {
     }
 }
 
-/// Buffers for one frame at a time, outside a pipeline.
+/// Buffers for encoding one frame at a time, outside a pipeline.
 pub(super) struct FrameEncoder {
     prepare: Preprocessor,
     tensor: Vec<f32>,
@@ -138,7 +138,7 @@ impl FrameEncoder {
         Ok(Self { prepare, tensor: vec![0.0; size.values()], latent: vec![0.0; opened.origin.dim] })
     }
 
-    /// What the encoder was given last, `[3, height, width]`.
+    /// The encoder's last input, `[3, height, width]`.
     pub(super) fn tensor(&self) -> &[f32] {
         &self.tensor
     }
@@ -155,7 +155,8 @@ impl FrameEncoder {
     }
 }
 
-/// The configuration of a verb that works on a run: the run's own settings, unless a file is given; `--set` on top.
+/// The configuration of a command that works on a run: the run's own settings unless a file is given, with `--set` on
+/// top.
 pub(super) fn run_config(info: &RunManifest, common: &CommonArgs) -> Result<Config> {
     if let Some(file) = &common.config {
         return loader::load(Some(file), &common.set);
@@ -178,19 +179,19 @@ pub(super) fn run_config(info: &RunManifest, common: &CommonArgs) -> Result<Conf
 pub(super) struct LoadedRun {
     pub(super) info: RunManifest,
     pub(super) config: Config,
-    /// The model file.
+    /// Path of the model file.
     pub(super) model: PathBuf,
     pub(super) opened: LoadedEncoder,
     pub(super) adapted: Snapshot,
 }
 
 impl LoadedRun {
-    /// Opens all that belongs to a run; another encoder than the run's is refused.
+    /// Opens a run with its encoder. Rejects an encoder other than the run's.
     pub(super) fn open(of: &RunArgs, common: &CommonArgs) -> Result<Self> {
         Self::open_as(of, common, false)
     }
 
-    /// The same to embed boxes with: a run that learned from boxes fits too.
+    /// Opens a run to embed boxes with; it may have learned from boxes.
     pub(super) fn open_for_boxes(of: &RunArgs, common: &CommonArgs) -> Result<Self> {
         Self::open_as(of, common, true)
     }
@@ -206,7 +207,7 @@ impl LoadedRun {
                 of.run.display()
             )));
         }
-        // Before anything reads the file as a model: a path out of run.json may lead anywhere.
+        // Check this before parsing the file as a model: a path in run.json may lead anywhere.
         info.same_encoder(&of.run, &files::sha256_file(&model)?)?;
         let mut opened = LoadedEncoder::open(&model, &config)?;
         let mut origin = opened.origin.clone();
@@ -226,7 +227,7 @@ impl LoadedRun {
     }
 }
 
-/// The background that a run with `preprocess.motion_crop` has saved.
+/// The background saved by a run with `preprocess.motion_crop`.
 fn background(run: &Path, info: &RunManifest) -> Result<BackgroundModel> {
     let (background, damaged) = run_state::background(run, &info.owner())?;
     damaged.iter().for_each(|damage| tracing::warn!("{damage}"));
@@ -239,7 +240,7 @@ fn background(run: &Path, info: &RunManifest) -> Result<BackgroundModel> {
     })
 }
 
-/// The newest head of a run that can be read; the frozen encoder where none was promoted.
+/// The newest readable head of a run; the frozen encoder if none was promoted.
 pub(super) fn newest(run: &Path, info: &RunManifest, opened: &LoadedEncoder) -> Result<Snapshot> {
     let (file, warnings) = newest_head(run, &info.owner())?;
     for warning in warnings {
@@ -254,10 +255,10 @@ pub(super) fn newest(run: &Path, info: &RunManifest, opened: &LoadedEncoder) -> 
     Ok(Snapshot { number, head, space, references: frozen.references, activate_at: file.activate_at })
 }
 
-/// Names of the cameras of `sources` sources: those given, then `camera`, `camera-2` and so on.
+/// Camera names for `sources` sources: the given names, then `camera`, `camera-2` and so on.
 ///
 /// # Errors
-/// More names than sources, or a name twice.
+/// There are more names than sources, or a duplicate name.
 pub(super) fn camera_names(given: &[String], sources: usize) -> Result<Vec<String>> {
     if given.len() > sources {
         let count = given.len();
@@ -281,7 +282,7 @@ pub(super) fn camera_names(given: &[String], sources: usize) -> Result<Vec<Strin
     }
 }
 
-/// A bar on a terminal, a heartbeat line otherwise.
+/// A progress bar on a terminal, otherwise a periodic log line.
 pub(super) struct Progress {
     bar: Option<indicatif::ProgressBar>,
     what: &'static str,
@@ -291,7 +292,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// `length`: how many in all, where known.
+    /// `length` is the total, if known.
     pub(super) fn new(what: &'static str, length: Option<u64>) -> Self {
         let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
         let bar = terminal.then(|| {
@@ -311,7 +312,7 @@ impl Progress {
         Self { bar, what, length, started: now, said: now }
     }
 
-    /// `done` so far.
+    /// Sets the number of items done.
     pub(super) fn set(&mut self, done: u64) {
         if let Some(bar) = &self.bar {
             bar.set_position(done);

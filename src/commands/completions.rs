@@ -1,21 +1,21 @@
-//! What a system wants to know of the command line: completions for shells, and the manual page.
+//! Shell completions and the manual page.
 use clap::CommandFactory;
 
 use super::Output;
 use crate::cli::{self, Cli};
 use crate::error::{Error, Result};
 
-/// `completions`: the script for a shell.
+/// `completions`: the completion script for a shell.
 pub(super) fn completions(args: &cli::CompletionsArgs) -> Output {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "afterimage", &mut script);
     text(script)
 }
 
-/// `manual`: one page, with a section for every verb.
+/// `man`: one page, with a section for every command.
 ///
 /// # Errors
-/// The page cannot be made.
+/// The page cannot be rendered.
 pub(super) fn manual() -> Result<Output> {
     let failed = |error: std::io::Error| Error::runtime("the manual page cannot be made").with_source(error);
     let mut command = Cli::command().disable_help_subcommand(true);
@@ -33,7 +33,7 @@ pub(super) fn manual() -> Result<Output> {
         for render in [clap_mangen::Man::render_description_section, clap_mangen::Man::render_options_section] {
             let mut part = Vec::new();
             render(&man, &mut part).map_err(failed)?;
-            // Parts of a section, not sections of their own.
+            // Make these subsections instead of sections.
             page.extend(String::from_utf8_lossy(&part).replace(".SH ", ".SS ").bytes());
         }
     }

@@ -1,4 +1,4 @@
-//! What `doctor` and `check` found: one line each, with what to do where something is wrong.
+//! The findings of `doctor` and `check`: one line each, with a remedy if something is wrong.
 use serde_json::{Value, json};
 
 use super::{CommandResult, Output};
@@ -7,11 +7,11 @@ use crate::error::Error;
 /// How serious a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Status {
-    /// As it should be.
+    /// Everything is fine.
     Ok,
     /// Works, but the user should know.
     Warn,
-    /// Does not work, with the exit code that says so.
+    /// Does not work; the value is the exit code for it.
     Fail(u8),
 }
 
@@ -21,7 +21,7 @@ pub(super) struct Diagnostic {
     pub(super) status: Status,
     pub(super) what: String,
     pub(super) found: String,
-    /// Empty where nothing is to be done.
+    /// The remedy; empty if none is needed.
     pub(super) todo: String,
 }
 
@@ -44,17 +44,18 @@ impl Diagnostics {
         self.add(Status::Warn, what, found, todo);
     }
 
-    /// A check that said no: exit code 3.
+    /// Adds a failed check, with exit code 3.
     pub(super) fn fail(&mut self, what: impl Into<String>, found: impl Into<String>, todo: impl Into<String>) {
         self.add(Status::Fail(3), what, found, todo);
     }
 
-    /// An error, whose message says what to do; the exit code is that of its kind.
+    /// Adds an error, whose message includes the remedy, with the exit code of its kind.
     pub(super) fn error(&mut self, what: impl Into<String>, error: &Error) {
         self.add(Status::Fail(error.exit_code()), what, error.chain(), "");
     }
 
-    /// The report. The exit code is that of the first failure, or 0; with `code` every failure has this one.
+    /// The report. Its exit code is that of the first failure, or 0 without one; `code` overrides the code of a
+    /// failure.
     pub(super) fn done(self, as_json: bool, code: Option<u8>) -> CommandResult {
         let failed = self.list.iter().find_map(|finding| match finding.status {
             Status::Fail(own) => Some(code.unwrap_or(own)),
@@ -78,7 +79,7 @@ impl Diagnostic {
     fn line(&self) -> String {
         let Self { what, found, todo, .. } = self;
         let todo = if todo.is_empty() { String::new() } else { format!("; {todo}") };
-        // Further lines of a message stand below its first.
+        // Indent the further lines of a message below its first.
         format!("{:4}  {what}: {found}{todo}", self.word()).replace('\n', "\n      ")
     }
 

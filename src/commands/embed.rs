@@ -1,4 +1,4 @@
-//! `embed`: frames to embeddings with the head of a run, or with the frozen encoder.
+//! `embed`: embeds frames with the head of a run, or with the frozen encoder.
 use std::sync::Arc;
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! An encoder tried out: card, model and one picture through both. For `doctor` and `check`.
+//! Tests an encoder for `doctor` and `check`: its card, the model, and one picture through both.
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,13 @@ use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::source::{self, Pull};
 
-/// The picture that is encoded: the same every time.
+/// The picture to encode, always the same.
 const PICTURE: &str = "pattern://7?frames=1&segments=1";
-/// Inferences that are timed; the median counts.
+/// Number of timed inferences, of which the median counts.
 const TIMED: usize = 5;
 
-/// Says of `model` what its card is, whether it opens under `config`, and how long one picture takes; the first thing
-/// that is wrong ends it.
+/// Reports the card of `model`, whether it opens under `config`, and how long one picture takes. Stops at the first
+/// problem.
 pub(super) fn encoder(all: &mut Diagnostics, model: &Path, config: &Config) -> Option<LoadedEncoder> {
     match ModelCard::beside(model) {
         Ok(card) => {
@@ -83,7 +83,7 @@ fn inference(opened: &mut LoadedEncoder) -> Result<Duration> {
     Ok(times[TIMED / 2])
 }
 
-/// Opens `model` on `provider` alone, without stepping down to another; says what came of it.
+/// Opens `model` on `provider` alone, without a fallback, and describes the result.
 pub(super) fn provider(model: &Path, provider: &str, config: &Config) -> Result<String> {
     let mut alone = config.clone();
     alone.encoder.providers = vec![provider.parse().map_err(Error::usage)?];

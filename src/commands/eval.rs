@@ -1,4 +1,5 @@
-//! `eval`: kNN accuracy on labelled images: the encoder's own output, its taps without a head (frozen), with it (adapted).
+//! `eval`: kNN accuracy on labelled images, for the encoder's own output, its latents without a head (frozen), and with
+//! the head (adapted).
 use std::path::PathBuf;
 
 use ndarray::{Array2, ArrayView2};
@@ -18,7 +19,7 @@ use crate::linalg::normalise;
 /// Latents with labels.
 struct Labelled {
     latents: Array2<f32>,
-    /// The encoder's own output for the same images, where the latents are something else.
+    /// The encoder's own output for the same images, if the latents come from taps.
     own: Option<Array2<f32>>,
     labels: Vec<usize>,
 }
@@ -86,7 +87,7 @@ pub(super) fn run(args: &cli::EvalArgs) -> Result<Output> {
     Ok(Output { text, json, as_json: args.common.json })
 }
 
-/// Both baselines beside the adapted embeddings.
+/// Both baselines next to the adapted embeddings.
 fn table(own: Option<Accuracy>, frozen: Accuracy, adapted: Accuracy) -> String {
     let line = |name: &str, a: Accuracy| format!("\n{name:<34} {:.3}  {:.3}  {:.3}", a.knn1, a.knn5, a.mean);
     let over = |name: &str, b: Accuracy| {

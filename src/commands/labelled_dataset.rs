@@ -1,4 +1,4 @@
-//! Labelled images on disk: a folder for each class.
+//! Labelled images on disk, one folder per class.
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -9,20 +9,20 @@ use crate::source::folder::{Skipped, list};
 /// An image and its class.
 pub(super) type Image = (PathBuf, String);
 
-/// The two halves of labelled data, and the classes in the order of their names.
+/// The gallery and query halves of labelled data, and the sorted class names.
 pub(super) struct LabelledSplit {
     pub(super) gallery: Vec<Image>,
     pub(super) queries: Vec<Image>,
     pub(super) classes: Vec<String>,
-    /// What lies in the two folders and is no image.
+    /// Files in the two folders that are not images.
     pub(super) left_out: Skipped,
 }
 
-/// `folder/gallery/CLASS/*.jpg` and `folder/query/CLASS/*.jpg`. Classes that only the gallery has are said in the log.
+/// Reads `folder/gallery/CLASS/*.jpg` and `folder/query/CLASS/*.jpg`. Logs classes that only the gallery has.
 ///
 /// # Errors
-/// Fewer than two classes; a query class that the gallery lacks, since none of its queries could ever be answered; and as
-/// [`labelled`].
+/// There are fewer than two classes; a query class is missing from the gallery, so that its queries could never
+/// succeed; or any error of [`labelled`].
 pub(super) fn halves(folder: &Path) -> Result<LabelledSplit> {
     let (gallery, mut left_out) = labelled(&folder.join("gallery"))?;
     let (queries, beside_queries) = labelled(&folder.join("query"))?;
@@ -58,21 +58,21 @@ fn counted(classes: usize) -> String {
     format!("{classes} class{}", if classes == 1 { "" } else { "es" })
 }
 
-/// The first names.
+/// The first few names.
 fn some(classes: &[&String]) -> String {
     let names: Vec<&str> = classes.iter().take(5).map(|name| name.as_str()).collect();
     names.join(", ") + if classes.len() > names.len() { ", ..." } else { "" }
 }
 
-/// Of the images at `places`, the place of each one's class in `classes`, which are sorted and have them all.
+/// For each image at `places`, the index of its class in `classes`, which is sorted and complete.
 pub(super) fn numbers(images: &[Image], places: &[usize], classes: &[String]) -> Vec<usize> {
     places.iter().filter_map(|i| classes.binary_search(&images[*i].1).ok()).collect()
 }
 
-/// Images with their class: the path of their folder under `folder`. And what is no image there.
+/// Images with their class, which is the path of their folder under `folder`, and the files that are not images.
 ///
 /// # Errors
-/// The folder cannot be read, holds no images, or has one outside of a class folder.
+/// The folder cannot be read, has no images, or has an image outside a class folder.
 pub(super) fn labelled(folder: &Path) -> Result<(Vec<Image>, Skipped)> {
     let (images, left_out) = list(folder)?;
     let mut out = Vec::with_capacity(images.len());

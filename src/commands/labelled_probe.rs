@@ -1,4 +1,4 @@
-//! The labelled probe folder, where one is configured.
+//! Opens the labelled probe folder, if one is configured.
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use super::labelled_dataset::{labelled, numbers};
 use crate::error::{Error, Result};
 use crate::gate::probe::Probe;
 
-/// `promotion.probe`: `CLASS/*.jpg`, classes may be nested. Empty: no probe.
+/// Opens `promotion.probe`: `CLASS/*.jpg`, where classes may be nested. No probe if empty.
 pub(super) fn open(folder: &str, opened: &mut LoadedEncoder) -> Result<Option<Probe>> {
     if folder.is_empty() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! `learn`: the main job.
+//! `learn`: trains a head on a stream, the main command of the program.
 use std::path::Path;
 use std::time::Instant;
 
@@ -29,7 +29,7 @@ use crate::sampling::shot_detector::ShotDetector;
 use crate::signals;
 use crate::source::{self, uri::is_input};
 
-/// Latents longer than this are worth a word: a gigabyte of statistics.
+/// Warn about latents longer than this: their statistics take a gigabyte.
 const LONG_LATENT: usize = 5000;
 
 pub(super) fn run(args: &cli::LearnArgs, started: Instant) -> Result<CommandResult> {
@@ -38,7 +38,7 @@ pub(super) fn run(args: &cli::LearnArgs, started: Instant) -> Result<CommandResu
     }
     let config = load(args.common.config.as_deref(), &args.common.set)?;
     let run = args.out.as_path();
-    // Before anything is opened that only one may have.
+    // Take the lock before opening anything that only one process may have.
     let _lock = FolderLock::take(run)?;
     let old = RunManifest::exists(run);
     let cameras = check_arguments(args, &config, old)?;
@@ -118,7 +118,7 @@ pub(super) fn run(args: &cli::LearnArgs, started: Instant) -> Result<CommandResu
     Ok(CommandResult::but_for(lost, report(run, &opened, &totals, &worker, &found, recovered_rows, args.common.json)))
 }
 
-/// Refuses what cannot be learned from; the names of the cameras. `old`: the folder holds a run.
+/// Rejects arguments that cannot be learned from. Returns the camera names. `old`: the folder already holds a run.
 fn check_arguments(args: &cli::LearnArgs, config: &Config, old: bool) -> Result<Vec<String>> {
     if old && !args.resume {
         return Err(Error::usage(format!(
@@ -142,10 +142,10 @@ fn check_arguments(args: &cli::LearnArgs, config: &Config, old: bool) -> Result<
     Ok(cameras)
 }
 
-/// Goes on with a run whose source has ended: nothing is left to learn.
+/// Finishes a run whose source has ended: nothing is left to learn.
 fn already_ended(worker: &mut RunLearner, next_index: u64, found: &Found) -> Result<RunStats> {
     if !found.ended {
-        // Killed between its last state and its last line.
+        // The run was killed between its last state and its last journal line.
         let (frame, stamp) = worker.learner().newest_frame();
         worker.resume_after(frame, stamp);
         worker.end(true, next_index)?;
@@ -156,12 +156,12 @@ fn already_ended(worker: &mut RunLearner, next_index: u64, found: &Found) -> Res
     Ok(stats)
 }
 
-/// What to say where the statistics of the slow head take much memory.
+/// A warning if the statistics of the slow head take much memory.
 ///
 /// # Errors
-/// More than `free` bytes.
+/// They need more than `free` bytes.
 fn long_latents(dim: usize, free: Option<u64>) -> Result<Option<String>> {
-    // Total and within-pair scatter, learned and held out, as triangles; a sum of them and two matrices while fitting.
+    // Total and within-pair scatter, for training and holdout, as triangles; their sum and two matrices during a fit.
     let bytes = 40.0 * (dim as f64).powi(2);
     let takes = format!("latents of {dim} values: the statistics of the slow head take {:.1} GB at a fit", bytes / 1e9);
     if let Some(free) = free.map(|free| free as f64).filter(|free| bytes > *free) {
@@ -192,7 +192,7 @@ fn start_fields(info: &RunManifest, opened: &LoadedEncoder, place: &StreamPositi
     }))
 }
 
-/// The report at the end, for people and for scripts.
+/// The final report, as text and as JSON.
 fn report(
     run: &Path,
     opened: &LoadedEncoder,

@@ -1,4 +1,4 @@
-//! `merge`: one run out of several that learned over the same encoder.
+//! `merge`: combines several runs that learned on the same encoder into one.
 use std::collections::BTreeSet;
 use std::fs;
 
@@ -23,7 +23,7 @@ pub(super) fn run(args: &cli::MergeArgs) -> Result<Output> {
     if RunManifest::exists(out) {
         return Err(Error::usage(format!("{} holds a run already; choose another --out", out.display())));
     }
-    // The whole folder takes its place at the end.
+    // The whole folder is renamed into place at the end.
     let mut entries = fs::read_dir(out).map_err(|e| Error::io("cannot read the folder", out, e))?;
     if entries.next().is_some() {
         return Err(Error::usage(format!("{} is not empty; choose another --out, or empty it", out.display())));
@@ -41,7 +41,7 @@ pub(super) fn run(args: &cli::MergeArgs) -> Result<Output> {
     let infos = args.runs.iter().map(|run| RunManifest::load(run)).collect::<Result<Vec<_>>>()?;
     let Some(first) = infos.first() else { return Err(Error::usage("merge needs at least two runs")) };
     let (config, origin) = (run_config(first, &args.common)?, first.origin());
-    // Of the first run that has one: its camera's.
+    // From the first run that has one, for its camera.
     let mut background = None;
     for (run, info) in args.runs.iter().zip(&infos) {
         info.same_origin(run, &origin)?;
@@ -74,7 +74,7 @@ pub(super) fn run(args: &cli::MergeArgs) -> Result<Output> {
     info.live = false;
     let lineage: Vec<&str> = infos.iter().map(|info| info.identity.as_str()).collect();
     let info = info.identify(&lineage);
-    // Beside, and in its place as a whole: a merge that is cut off leaves nothing that looks like a run.
+    // Build beside the target and rename at the end, so that an interrupted merge leaves nothing that looks like a run.
     let building = files::partial(out)?;
     if building.exists() {
         fs::remove_dir_all(&building).map_err(|e| Error::io("cannot remove the unfinished merge", &building, e))?;

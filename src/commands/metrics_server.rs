@@ -1,4 +1,4 @@
-//! The web server of a command that runs a pipeline: `/metrics` and `/health`, where `metrics.listen` asks for it.
+//! The web server of a command that runs a pipeline: serves `/metrics` and `/health` if `metrics.listen` is set.
 use std::sync::Arc;
 
 use axum::Router;

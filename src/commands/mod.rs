@@ -1,4 +1,4 @@
-//! One file per verb. Each returns what it found; `main` prints it.
+//! One file per command. Each returns its result; `main` prints it.
 mod box_server;
 mod bench;
 mod boxes;
@@ -33,28 +33,28 @@ use serde_json::Value;
 use crate::cli::{Cli, Command};
 use crate::error::Result;
 
-/// What a verb found: text for people, JSON for scripts.
+/// The output of a command: text for people, JSON for scripts.
 #[derive(Debug, Clone)]
 pub struct Output {
-    /// For people; lines without a last newline.
+    /// Text for people, without a final newline.
     pub text: String,
-    /// For scripts.
+    /// JSON for scripts.
     pub json: Value,
-    /// Print the JSON rather than the text.
+    /// Whether to print the JSON instead of the text.
     pub as_json: bool,
 }
 
-/// What a verb came to.
+/// The output and exit code of a command.
 #[derive(Debug, Clone)]
 pub struct CommandResult {
-    /// For standard output, also where a check said no.
+    /// Written to standard output, even if a check failed.
     pub output: Output,
     /// Exit code of the program.
     pub exit_code: u8,
 }
 
 impl CommandResult {
-    /// A verb that did its work but for `lost` rows: that is told last, and by the exit code.
+    /// The result of a command that succeeded except for `lost` rows, reported as the last line and in the exit code.
     fn but_for(lost: u64, output: Output) -> Self {
         if lost > 0 {
             tracing::error!("{lost} rows are lost, as the report says: exit code 1");
@@ -63,13 +63,13 @@ impl CommandResult {
     }
 }
 
-/// Does what the command line says. `started`: start of the process.
+/// Runs the command of `cli`. `started`: start of the process.
 ///
 /// # Errors
-/// As each verb.
+/// See each command.
 pub fn run(cli: &Cli, started: Instant) -> Result<CommandResult> {
     let output = match &cli.command {
-        // These may say no with their whole report.
+        // These may fail with their full report.
         Command::Doctor(args) => return doctor::run(args),
         Command::Check(args) => return check::run(args),
         Command::Learn(args) => return learn::run(args, started),

@@ -1,4 +1,4 @@
-//! A start that came to nothing leaves nothing behind.
+//! Cleans up after a run that fails to start.
 use std::fs;
 use std::path::Path;
 
@@ -15,20 +15,20 @@ const MADE: [&str; 6] = [
 ];
 const FOLDERS: [&str; 5] = ["heads", "maps", "embeddings", "latents", "grids"];
 
-/// A run that begins. Dropped before [`Fresh::keep`], it takes back what its start has put into the folder, so that the
-/// same command can be given again; where there is more than that, all of it stays.
+/// A run that is starting. Dropping it before [`Fresh::keep`] removes what the start has put into the folder, so that
+/// the same command can be given again. If the folder holds more than that, everything stays.
 pub(super) struct Fresh<'a> {
     run: &'a Path,
     keep: bool,
 }
 
 impl<'a> Fresh<'a> {
-    /// Begins in the folder `run`; `keep` from the start where the run was there before.
+    /// Starts in the folder `run`. Pass `keep` if the run existed before.
     pub(super) fn new(run: &'a Path, keep: bool) -> Self {
         Self { run, keep }
     }
 
-    /// There is something in the run.
+    /// Keeps the folder, because the run now has data.
     pub(super) fn keep(&mut self) {
         self.keep = true;
     }
@@ -55,7 +55,7 @@ impl Drop for Fresh<'_> {
         }
         for folder in FOLDERS.map(|name| self.run.join(name)) {
             files::sweep(&folder);
-            // Only what is empty goes.
+            // Remove the folder only if it is empty.
             fs::remove_dir(folder).ok();
         }
     }

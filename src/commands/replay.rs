@@ -1,4 +1,4 @@
-//! `replay`: the learner once more over recorded latents; no camera, no encoder.
+//! `replay`: runs the learner again on recorded latents, without a camera or an encoder.
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -52,8 +52,8 @@ pub(super) fn run(args: &cli::ReplayArgs) -> Result<Output> {
     };
     of_one_space(&folder)?;
     let reader = Reader::open(&folder)?;
-    // Over a file the replay learns what the run has learned, and is the same one; a learner of a camera may have left
-    // latents out.
+    // On a file, the replay learns the same as the run and has the same identity. On a camera, the learner may have
+    // skipped latents.
     let lineage = if recorded.live { recorded.identity.as_str() } else { "" };
     let info = recorded.clone().configured(&config).identify(&[lineage]);
     info.save(run)?;
@@ -106,7 +106,7 @@ pub(super) fn run(args: &cli::ReplayArgs) -> Result<Output> {
     Ok(Output { text, json, as_json: args.common.json })
 }
 
-/// Files of latents from elsewhere among those of the run: of another encoder or preparation.
+/// Rejects latent files that another encoder or preprocessing produced.
 fn of_one_space(folder: &Path) -> Result<()> {
     let mut first: Option<(PathBuf, Arc<str>)> = None;
     for (number, format) in row_files(&files::names_in(folder)?) {
@@ -126,7 +126,7 @@ fn of_one_space(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Recorded latents are what they are: no key that makes latents may change.
+/// Rejects changes to configuration keys that affect latents, since recorded latents cannot change.
 fn same_latents(recorded: &Config, now: &Config) -> Result<()> {
     let parts = |config: &Config| {
         [

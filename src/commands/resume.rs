@@ -1,4 +1,4 @@
-//! Going on with a run that was interrupted.
+//! Resumes an interrupted run.
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ use crate::pipeline::run_dir::RunManifest;
 use crate::pipeline::run_state::{self, RestoredState};
 use crate::source::clock::go_on_after;
 
-/// Gives `now` the identity of the run, and refuses what cannot go on: another encoder; on a bounded source also another source or configuration, since the
-/// result would be no continuation.
+/// Gives `now` the identity of the run and rejects what cannot continue it: another encoder or, for a bounded source,
+/// another source or configuration, because the result would not be a continuation.
 pub(super) fn allowed(run: &Path, now: &mut RunManifest) -> Result<()> {
     let before = RunManifest::load(run)?;
     before.same_origin(run, &now.origin())?;
@@ -53,8 +53,8 @@ pub(super) fn allowed(run: &Path, now: &mut RunManifest) -> Result<()> {
     )))
 }
 
-/// Has capture times go on from the newest record of a live run, however far the wall clock has stepped back since. Before
-/// the source is opened.
+/// Makes capture times continue from the newest record of a live run, however far the wall clock has gone back since.
+/// Call it before opening the source.
 pub(super) fn clock(run: &Path) -> Result<()> {
     let folder = run.join("embeddings");
     if !RunManifest::load(run)?.live || !folder.is_dir() {
@@ -97,27 +97,27 @@ fn changed_keys(before: &Config, now: &Config) -> Result<Vec<String>> {
     Ok(changed)
 }
 
-/// A live run that was killed goes on with the next multiple of this above all frames that it is known to have seen: it may
-/// have sent more of them than it has written, and (camera, frame) is a key that is given once. No run has written so many
-/// frames since its last checkpoint.
+/// A killed live run resumes with the next multiple of this number above every frame it is known to have seen. It may
+/// have sent more frames than it has written, and each (camera, frame) key must be used only once. No run writes that
+/// many frames between two checkpoints.
 const AFTER_A_KILL: u64 = 1 << 20;
 
-/// The kinds of rows that a run may write, with what a row is called.
+/// The kinds of rows that a run may write, with the column name of each.
 const ROWS: [(&str, &str); 3] =
     [("embeddings", RowFormat::EMBEDDING), ("latents", RowFormat::LATENT), ("grids", RowFormat::EMBEDDING)];
 
-/// What a run goes on with.
+/// What a resumed run continues from.
 #[derive(Default)]
 pub(super) struct Resumed {
     pub(super) restored: RestoredState,
     pub(super) found: Found,
-    /// Rows of a live run that were in open files when it was killed.
+    /// Rows recovered from files that were open when a live run was killed.
     pub(super) recovered_rows: u64,
 }
 
-/// Brings `learner` to where the run was saved, and says where the stream goes on. What is broken is told in the log
-/// and the journal; the state before it is used. A live run also takes the newest promoted head, even when that is
-/// newer than the state, and keeps all its exports: no camera gives its frames again.
+/// Restores `learner` to the saved state and returns the position in the stream. Damaged files are reported in the log
+/// and the journal, and the previous state is used. A live run also takes the newest promoted head, even if it is newer
+/// than the state, and keeps all its exports, because a camera cannot repeat its frames.
 pub(super) fn restore(run: &Path, info: &RunManifest, learner: &mut Learner, journal: &mut Journal) -> Result<Resumed> {
     let (owner, live) = (info.owner(), info.live);
     let (restored, mut warnings) = run_state::restore(run, &owner, learner)?;
@@ -148,7 +148,7 @@ pub(super) fn restore(run: &Path, info: &RunManifest, learner: &mut Learner, jou
     }
     let found = journal.go_on(place.next_index, !live)?;
     if live {
-        // Frame numbers are a key: none is given a second time, also where the state is older than what was told.
+        // Frame numbers are keys: never reuse one, even if the state is older than what was sent.
         let newest = found.newest_frame.max(newest_row(run)?);
         place.next_index = place.next_index.max(newest.map_or(0, |frame| frame + 1));
         place.next_index = match found.stopped_at {
@@ -164,7 +164,7 @@ pub(super) fn restore(run: &Path, info: &RunManifest, learner: &mut Learner, jou
     Ok(Resumed { restored, found, recovered_rows })
 }
 
-/// The newest frame that a row of the run names.
+/// The newest frame in the rows of the run.
 fn newest_row(run: &Path) -> Result<Option<u64>> {
     let mut newest = None;
     for folder in ["embeddings", "latents", "grids"].map(|name| run.join(name)).iter().filter(|path| path.is_dir()) {
@@ -174,8 +174,8 @@ fn newest_row(run: &Path) -> Result<Option<u64>> {
     Ok(newest)
 }
 
-/// Writes what the run is made with from now on, where that has changed. Without room for it the run goes on all the same:
-/// what is there says what it was begun with, and only a live run may differ from it.
+/// Saves the current settings of the run if they have changed. Without disk space the run continues anyway: the file
+/// then keeps the original settings, and only a live run may differ from them.
 pub(super) fn save_info(run: &Path, info: &RunManifest) -> Result<()> {
     if RunManifest::load(run)? == *info {
         return Ok(());

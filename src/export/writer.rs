@@ -179,7 +179,7 @@ impl Writer {
         self.counts.lost_rows += rows;
     }
 
-    /// Turns a full disk into a state of this writer: whole rows stay, the gathered ones are lost, one line is said.
+    /// Handles a full disk: complete rows stay, buffered rows are lost, and one line is logged.
     fn survive(&mut self, done: Result<()>) -> Result<()> {
         let Err(error) = done else { return Ok(()) };
         if error.kind() != ErrorKind::DiskFull {

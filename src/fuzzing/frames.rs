@@ -1,4 +1,4 @@
-//! Pictures and streams of frames.
+//! Fuzz targets for pictures and streams of frames.
 use super::text;
 use crate::frame::Frame;
 use crate::source::{fuzzing, image_decode};

@@ -1,7 +1,7 @@
-//! Every parser that reads what others made, as a function of bytes: the targets of `fuzz/` (docs/reliability.md).
+//! Every parser of untrusted input as a function of bytes: the targets of `fuzz/` (docs/reliability.md).
 //!
-//! A target says whether it took the bytes for what they claim to be; what it must never do is panic, hang or allocate
-//! without bound. Only here for the crates of `fuzz/` and the tests of the corpus: in no build that is used.
+//! A target returns whether it accepted the bytes. It must never panic, hang or allocate without bound. This module
+//! exists only for the crates in `fuzz/` and the corpus tests; release builds do not contain it.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test harness: what fails here must be seen")]
 mod frames;
 mod models;
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 pub use seeds::seeds;
 
-/// Whether the bytes were taken for what they claim to be.
+/// Returns whether the parser accepted the bytes.
 pub type Parser = fn(&[u8]) -> bool;
 
 /// Every parser, by name.
@@ -55,12 +55,13 @@ pub const TARGETS: [(&str, Parser); 31] = [
     ("words", texts::words),
 ];
 
-/// The target of this name.
+/// The target with this name.
 pub fn target(name: &str) -> Option<Parser> {
     TARGETS.iter().find(|(known, _)| *known == name).map(|(_, parser)| *parser)
 }
 
-/// A file of `bytes` named `name` in a folder of this thread's own, under `TMPDIR`; the caller names each file its own way.
+/// Writes `bytes` to a file named `name` in a folder of this thread under `TMPDIR`. Each caller uses its own file
+/// names.
 fn file(name: &str, bytes: &[u8]) -> PathBuf {
     let path = folder().join(name);
     std::fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).unwrap();

@@ -1,4 +1,4 @@
-//! What comes with an encoder: the ONNX file, its card, the runtime library.
+//! Fuzz targets for the files of an encoder: the ONNX file, its model card, and the runtime library.
 use std::sync::OnceLock;
 
 use super::{file, text};
@@ -11,7 +11,7 @@ use crate::onnx::{proto, protobuf_wire};
 
 pub(super) fn onnx(bytes: &[u8]) -> bool {
     let outlined = fuzzing::outline(bytes);
-    // What is asked of a model before it is merged; a model without such an input is an error.
+    // The checks before a merge; a model without such an input is an error.
     let _ = (batch_of(bytes, "latent"), fixed_targets(bytes, 4), free(bytes, 4));
     let Ok(surgery) = GraphEditor::read(bytes) else { return false };
     surgery.free_prefix();
@@ -30,7 +30,7 @@ pub(super) fn onnx(bytes: &[u8]) -> bool {
             ..GraphEdit::default()
         };
         if let Ok(changed) = surgery.apply(&change) {
-            // A rename onto a name that is there already makes a model that is none.
+            // Renaming to an existing name makes the model invalid.
             let _ = GraphEditor::read(&changed);
         }
     }

@@ -1,4 +1,4 @@
-//! What strangers send, and the ring that another process writes.
+//! Fuzz targets for network requests, and for the ring that another process writes.
 use super::file;
 use crate::config::Size;
 use crate::detection::{BBox, GridGeometry, RoiAlign};
@@ -8,7 +8,7 @@ use crate::export::sinks::shm_ring::{RingRead, RingReader};
 use crate::frame::Frame;
 use crate::head::Grid;
 
-/// Boxes of one input that are cut out and pooled.
+/// Boxes of one input to crop and pool.
 const BOXES: usize = 50;
 
 pub(super) fn box_request(bytes: &[u8]) -> bool {
@@ -25,7 +25,7 @@ fn answered(request: BoxRequest) -> bool {
     true
 }
 
-/// What a box goes through: cut out of the frame, and pooled from a grid of latents.
+/// Crops a box out of the frame and pools it from a grid of latents.
 pub(super) fn embedded(rect: BBox) {
     let frame = Frame { width: 64, height: 48, pixels: vec![7; 64 * 48 * 3], ..Frame::default() };
     let Ok(part) = rect.clipped(frame.width, frame.height, 0.0) else { return };

@@ -1,4 +1,4 @@
-//! Exported rows: of one folder a file at a time, with the records that belong to the seed.
+//! Fuzz targets for exported rows: one file at a time, with the records of the seed.
 use std::path::Path;
 
 use super::file;
@@ -24,13 +24,13 @@ pub(super) fn jsonl(bytes: &[u8]) -> bool {
     read(&beside("jsonl/0000.npy", "npy"))
 }
 
-/// A whole file to go with the one under test, written once.
+/// A valid file to go with the one under test, written once.
 fn beside(name: &str, seed: &str) -> std::path::PathBuf {
     let path = super::folder().join(name);
     if path.exists() { path } else { file(name, &super::seeds(seed)[0]) }
 }
 
-/// Reads all rows in every way there is; whether all could be read.
+/// Reads all rows in every possible way. Returns whether all could be read.
 fn read(path: &Path) -> bool {
     let all = |reader: crate::error::Result<Reader>| {
         reader.is_ok_and(|reader| {

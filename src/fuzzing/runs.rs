@@ -1,4 +1,4 @@
-//! The files of a run folder, and latents as they may come.
+//! Fuzz targets for the files of a run folder, and for arbitrary latents.
 use std::path::Path;
 
 use ndarray::Array2;
@@ -18,7 +18,7 @@ pub(super) fn head(bytes: &[u8]) -> bool {
     let mut embedding = vec![0.0; read.head.dim_out()];
     read.head.embed(&vec![0.1; read.head.latent_dim()], &mut embedding, &mut Scratch::default());
     if let Some(scatter) = &read.scatter {
-        // Of numbers that no stream gives there may be no fit.
+        // Numbers that no stream produces may have no fit.
         let _ = scatter.fit(4, 0.2);
     }
     crate::spaces::space_of("encoder", "card", &read.head);
@@ -37,7 +37,7 @@ pub(super) fn state(bytes: &[u8]) -> bool {
     run_state::states(&run, None);
     let mut learner = seeds::learner();
     let Ok((Some(_), _)) = run_state::restore(&run, &seeds::owner_of_state(), &mut learner) else { return false };
-    // What was taken must bear being learned on with, and being saved.
+    // An accepted state must allow further learning and saving.
     let went_on = (0..40).try_for_each(|i| learner.learn(&seeds::sample(100_000 + i)).map(|_| ()));
     let _ = went_on.and_then(|()| learner.finish(100_040).map(|_| ()));
     true
@@ -49,7 +49,7 @@ pub(super) fn journal(bytes: &[u8]) -> bool {
     let run = folder().join("journal");
     let whole = for_each(&run, |_| ()).is_ok_and(|tally| tally.bad == 0) && read(&run).is_ok();
     if let Ok(mut journal) = Journal::open(&run, 1.0) {
-        // A disk that fills while this runs is no fault of the bytes.
+        // A disk that fills meanwhile is not the fault of the bytes.
         let _ = journal.go_on(50, true);
         journal.write("test", serde_json::json!({ "a": 1 })).unwrap();
     }
@@ -67,7 +67,7 @@ pub(super) fn run_json(bytes: &[u8]) -> bool {
     run.same_origin(Path::new("run"), &origin).is_ok() && run.config_hash().is_ok()
 }
 
-/// Latents of any bits: an encoder may give infinities, and a clock may jump. 20 bytes a sample.
+/// Latents with arbitrary bits, 20 bytes per sample: an encoder may return infinities, and a clock may jump.
 pub(super) fn latents(bytes: &[u8]) -> bool {
     let mut learner: Learner = seeds::learner_of(4);
     for (i, sample) in bytes.chunks_exact(20).take(300).enumerate() {

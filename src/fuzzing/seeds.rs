@@ -1,5 +1,5 @@
-//! Whole inputs to begin from. What this program writes is made here by the code that writes it, so that no seed is of an
-//! older format; the rest lies in `fuzz/corpus`.
+//! Valid inputs as fuzzing seeds. Formats that this program writes are generated here by the code that writes them, so
+//! that no seed is outdated; the rest is in `fuzz/corpus`.
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use crate::pipeline::run_state;
 use crate::sampling::Sample;
 use crate::spaces::{MapKind, SpaceMap, space_of};
 
-/// Samples of the state that is a seed: after the first fits.
+/// Samples in the seed of a saved state: enough for the first fits.
 const SAMPLES: u64 = 400;
 
-/// Whole inputs for the target `name`; none where all of them lie in the corpus.
+/// Valid inputs for the target `name`; empty if all of them are in the corpus.
 pub fn seeds(name: &str) -> Vec<Vec<u8>> {
     let run = folder().join("seeds").join(name);
     fs::create_dir_all(&run).unwrap();
@@ -66,12 +66,12 @@ pub fn seeds(name: &str) -> Vec<Vec<u8>> {
     }
 }
 
-/// A model of the tests.
+/// A model from the tests.
 fn model(name: &str) -> Vec<u8> {
     fs::read(format!("{}/tests/data/{name}.onnx", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-/// A configuration under which a few hundred samples bring fits, candidates and steps.
+/// A configuration under which a few hundred samples lead to fits, candidates and training steps.
 fn config() -> Config {
     let overrides = [
         "encoder.threads=1",
@@ -93,7 +93,7 @@ pub(super) fn learner_of(dim: usize) -> Learner {
     Learner::new(&config().learner(), LatentSpec { dim, ..LatentSpec::default() }, None).unwrap()
 }
 
-/// The learner that the seed of a state is of.
+/// The learner of the state seed.
 pub(super) fn learner() -> Learner {
     learner_of(8)
 }
@@ -101,19 +101,19 @@ pub(super) fn learner() -> Learner {
 /// The run that the seeds belong to.
 const RUN: &str = "run";
 
-/// Whose the seed of a state is.
+/// Owner of the state seed.
 pub(super) fn owner_of_state() -> Owner {
     Owner::new(&LatentSpec { dim: 8, ..LatentSpec::default() }, RUN)
 }
 
-/// Whose the seed of a head is.
+/// Owner of the head seed.
 pub(super) fn owner_of_head() -> Owner {
     let spec =
         LatentSpec { encoder_sha256: "encoder".into(), card_hash: "card".into(), dim: 4, ..LatentSpec::default() };
     Owner::new(&spec, RUN)
 }
 
-/// The `i`th of a stream of short scenes.
+/// Sample `i` of a stream of short scenes.
 pub(super) fn sample(i: u64) -> Sample {
     let latent = (0..8).map(|k| ((i / 10 * 7 + k) as f32).sin() + 0.1 * ((i * 3 + k) as f32).cos());
     Sample {
@@ -133,7 +133,7 @@ fn state(run: &Path) -> Vec<Vec<u8>> {
     vec![fs::read(run.join("state.safetensors")).unwrap()]
 }
 
-/// A head over latents of `dim` numbers.
+/// A head on latents of `dim` numbers.
 pub(super) fn head(dim: usize) -> Head {
     let slow = Array2::from_shape_fn((dim, 3), |(row, column)| ((row * 3 + column) as f32).sin());
     Head::Learned(HeadParams { mean: Array1::zeros(dim), slow, mlp: None, alpha: 0.0, form: EmbeddingKind::Mean })

@@ -1,4 +1,4 @@
-//! The corpus as a test of regressions: whatever once made a parser fail is in it.
+//! The corpus as a regression test: it contains every input that once broke a parser.
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus")
 }
 
-/// All inputs of the corpus with the target that each is for.
+/// All inputs of the corpus, with the target of each.
 fn inputs() -> Vec<(String, PathBuf)> {
     let mut all = Vec::new();
     for folder in fs::read_dir(corpus()).unwrap() {
@@ -19,7 +19,7 @@ fn inputs() -> Vec<(String, PathBuf)> {
     all
 }
 
-/// Removes what the targets of this thread have written.
+/// Removes the files written by the targets of this thread.
 struct Scratch;
 
 impl Drop for Scratch {
@@ -58,12 +58,12 @@ fn seeds_are_whole_inputs_of_their_targets() {
     }
 }
 
-/// What a reader has no use for is refused: a target that takes anything tests nothing.
+/// Readers must reject garbage: a target that accepts anything tests nothing.
 #[test]
 fn garbage_is_refused() {
     let _scratch = Scratch;
     let garbage: Vec<u8> = (0..4000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    // Any name may be that of a file, any model gets a card proposed, latents are any numbers, as are the bare pixels of a camera.
+    // A file may have any name, any model gets a draft card, and latents and raw camera pixels may be any numbers.
     let any = ["uri", "proposed_card", "latents", "camera_buffer"];
     for (name, parser) in TARGETS.into_iter().filter(|(name, _)| !any.contains(name)) {
         assert!(!parser(&garbage), "{name} takes garbage");

@@ -1,4 +1,4 @@
-//! What people and other programs write: configuration, sources, boxes.
+//! Fuzz targets for text by people and other programs: configuration, sources, boxes.
 use super::requests::embedded;
 use super::{file, text};
 use afterimage_learn::config::ObjectiveSum;
@@ -8,19 +8,19 @@ use crate::detection::mot::parse;
 use crate::source::address::Address;
 use crate::source::uri::Uri;
 
-/// A file, and after a NUL the overrides, a line each.
+/// A configuration file and, after a NUL, the overrides, one per line.
 pub(super) fn config(bytes: &[u8]) -> bool {
     let text = text(bytes);
     let (toml, overrides) = text.split_once('\0').unwrap_or((&text, ""));
     let path = file("config.toml", toml.as_bytes());
     let overrides: Vec<String> = overrides.lines().map(str::to_owned).collect();
     let Ok(config) = loader::load(Some(&path), &overrides) else { return false };
-    // What passed the check must be usable; an address may still be none.
+    // A valid configuration must be usable; an address may still be invalid.
     let _ = (config.stream.address(), config.metrics.address());
     loader::over(&config, &overrides).is_ok()
 }
 
-/// The name of a source; its password must not be in what is shown of it.
+/// A source's URI. Its password must not appear in the displayed form.
 pub(super) fn uri(bytes: &[u8]) -> bool {
     let text = text(bytes);
     let shown = Address::from(text.as_str()).shown();
@@ -28,13 +28,13 @@ pub(super) fn uri(bytes: &[u8]) -> bool {
     if let Uri::Rtsp(_) = &uri
         && let Some(password) = password(&text).filter(|password| password.len() > 5)
     {
-        // The same letters may stand in the path, where nothing says that they are a secret.
+        // The same letters may appear in the path, where nothing marks them as a secret.
         assert!(!shown.contains(&format!(":{password}@")), "the password of {text:?} survives as {shown:?}");
     }
     true
 }
 
-/// Between `:` and the last `@` of what stands before the path, as FFmpeg divides it.
+/// The text between `:` and the last `@` before the path, which is how FFmpeg splits it.
 fn password(address: &str) -> Option<&str> {
     let (_, rest) = address.split_once("://")?;
     let authority = rest.find(['/', '?', '#']).map_or(rest, |end| &rest[..end]);

@@ -1,6 +1,7 @@
-//! Nearest neighbours of an embedding among the rows of files, exactly, in memory that does not grow with them.
+//! Exact nearest-neighbour search for an embedding among the rows of files, in memory that does not grow with them.
 //!
-//! Similarity of unit vectors is `Σ a_i b_i` (their cosine), summed in 64 bits. Every row is compared; there is no index.
+//! The similarity of unit vectors is `Σ a_i b_i` (their cosine), summed in 64 bits. Every row is compared; there is no
+//! index.
 #[cfg(test)]
 mod tests;
 
@@ -10,19 +11,19 @@ use std::collections::{BTreeMap, BinaryHeap};
 use crate::error::{Error, Result};
 use crate::export::{Granularity, Record, RowFileReader};
 
-/// Rows that are looked at in one pass over the files: so many times the hits that are wanted, and at least so many. A pass
-/// that was not enough is followed by one over the rows behind it.
+/// Rows kept in one pass over the files, per requested hit. It is also the minimum per pass. If a pass is not enough,
+/// the next one covers the rows ranked after it.
 const PAGE_PER_HIT: usize = 64;
 const LEAST_PAGE: usize = 1024;
-/// A page grows, so that passes are few, up to so many rows (24 bytes each, and their records).
+/// The page grows up to this many rows (24 bytes each, plus their records), so that few passes are needed.
 const MOST_PAGE: usize = 1 << 16;
 
-/// Where a row lies, and how similar it is. In this order: the most similar first, of equal ones the first file and row.
+/// Position and similarity of a row. The most similar row sorts first, ties by file and row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RowRef {
-    /// `Σ a_i b_i`, 1 at most but for rounding.
+    /// `Σ a_i b_i`, at most 1 except for rounding.
     pub similarity: f64,
-    /// Its place in the list of files.
+    /// Index in the list of files.
     pub file: usize,
     /// Number of the row in the file.
     pub row: u64,
@@ -46,22 +47,22 @@ impl PartialOrd for RowRef {
 /// A neighbour.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hit {
-    /// Where its row lies.
+    /// Position and similarity of the row.
     pub place: RowRef,
     /// What the row embeds.
     pub record: Record,
 }
 
-/// Which rows show the same moment, so that only the nearest of them is a hit.
+/// Defines which rows show the same moment, so that only the nearest of them becomes a hit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DedupWindow {
-    /// Rows of one camera within so many seconds; 0: none but a row itself.
+    /// Rows of one camera within this many seconds are the same moment; 0: no other rows.
     pub secs: f64,
 }
 
 impl DedupWindow {
-    /// Whether `a` and `b` show the same: frames of one camera within [`DedupWindow::secs`]. Boxes of two tracks never do, nor do
-    /// two boxes of one frame.
+    /// Whether `a` and `b` show the same moment: frames of one camera within [`DedupWindow::secs`]. Boxes of different
+    /// tracks never do, nor do two boxes of one frame.
     pub fn same(self, a: &Record, b: &Record) -> bool {
         if a.camera != b.camera {
             return false;
@@ -77,11 +78,11 @@ impl DedupWindow {
     }
 }
 
-/// The `k` rows of `files` most similar to `query` of which no two are of the same `moment`, nor one of `own`: the nearest
-/// row first, then the nearest of another moment, and so on. Fewer where there are not so many.
+/// The `k` rows of `files` most similar to `query`, such that no two show the same `moment` and none shows the same as
+/// `own`: the nearest row first, then the nearest row of another moment, and so on. Fewer if there are not enough.
 ///
 /// # Errors
-/// A file cannot be read, has rows of another length, or numbers that are not finite.
+/// A file cannot be read, or has rows of another length or numbers that are not finite.
 pub fn nearest(
     files: &[RowFileReader],
     query: &[f32],
@@ -110,12 +111,12 @@ pub fn nearest(
     Ok(hits)
 }
 
-/// The `most` most similar rows that come after `after`, in order.
+/// The `most` most similar rows that rank after `after`, in order.
 ///
 /// # Errors
-/// As [`nearest`].
+/// See [`nearest`].
 pub fn best(files: &[RowFileReader], query: &[f32], most: usize, after: Option<RowRef>) -> Result<Vec<RowRef>> {
-    // The worst of those kept is on top. It grows with what is found: `most` may be above all there is.
+    // The least similar kept row is on top. The heap grows as needed: `most` may exceed the number of rows.
     let mut kept: BinaryHeap<RowRef> = BinaryHeap::new();
     for (file, stored) in files.iter().enumerate() {
         let odd = |what: String| Error::runtime(format!("cannot use {}: {what}", stored.path().display()));
@@ -140,7 +141,7 @@ pub fn best(files: &[RowFileReader], query: &[f32], most: usize, after: Option<R
     Ok(kept.into_sorted_vec())
 }
 
-/// Each place with its record, in the order of the places.
+/// Each row with its record, in the order of `places`.
 fn with_records(files: &[RowFileReader], places: &[RowRef]) -> Result<Vec<(RowRef, Record)>> {
     let mut by_file: BTreeMap<usize, Vec<(u64, usize)>> = BTreeMap::new();
     for (at, place) in places.iter().enumerate() {
@@ -158,10 +159,10 @@ fn with_records(files: &[RowFileReader], places: &[RowRef]) -> Result<Vec<(RowRe
     Ok(places.iter().zip(records).filter_map(|(place, record)| record.map(|record| (*place, record))).collect())
 }
 
-/// Sums that run side by side, so that they are vectorised; they are added in a fixed order.
+/// Number of parallel partial sums, which allow vectorization; they are added in a fixed order.
 const LANES: usize = 8;
 
-/// `Σ a_i b_i`: the products of 32-bit numbers are exact in 64 bits, and the sum is off by 1e-15 or so.
+/// `Σ a_i b_i`. The products of 32-bit numbers are exact in 64 bits, and the error of the sum is about 1e-15.
 fn dot(a: &[f32], b: &[f32]) -> f64 {
     let mut sums = [0.0; LANES];
     let (a_blocks, b_blocks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));

@@ -1,4 +1,4 @@
-//! Encoders whose graph is made for one size of batch: what in it says so, and a free batch where that can be had.
+//! Encoders whose graph is built for one batch size: finds what fixes it, and frees the batch dimension where possible.
 use std::collections::BTreeMap;
 
 use prost::Message;
@@ -9,12 +9,12 @@ use crate::onnx::graph_editor::GraphEditor;
 use crate::onnx::proto::{self, GraphView, INT64, Tensor, TensorView};
 use crate::onnx::{Found, protobuf_wire};
 
-/// A target of a reshape has so many dimensions at most.
+/// Maximum number of dimensions in the target of a reshape.
 const DIMENSIONS: i64 = 16;
 
-/// The batch that the input `name` of a model declares.
+/// The batch size that the input `name` of a model declares.
 /// # Errors
-/// What is not ONNX.
+/// The bytes are not ONNX.
 pub fn batch_of(model: &[u8], name: &str) -> Result<Batch> {
     let model = GraphEditor::read(model).map_err(Error::runtime)?;
     let input = model.graph().input.iter().find(|input| input.name == name);
@@ -23,10 +23,10 @@ pub fn batch_of(model: &[u8], name: &str) -> Result<Batch> {
     Ok(first.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0).map_or(Batch::Dynamic, Batch::Fixed))
 }
 
-/// Reshapes to a constant `[n, ..]` keep the batch that comes instead. Right where what is reshaped has the batch first, which
-/// only running can show.
+/// Makes reshapes to a constant `[n, ..]` keep the actual batch size. This is correct only if the batch is the first
+/// dimension of the reshaped tensor, which only running the model can show.
 /// # Errors
-/// What is not ONNX.
+/// The bytes are not ONNX.
 pub fn free(model: &[u8], n: usize) -> Result<Vec<u8>> {
     freed(model, n).map_err(Error::runtime)
 }
@@ -53,7 +53,7 @@ fn freed(bytes: &[u8], n: usize) -> Found<Vec<u8>> {
         let node =
             protobuf_wire::node_with(field.payload, |input| (input == constant).then(|| name.clone()), |_| None)?;
         protobuf_wire::put_bytes(proto::GRAPH_NODE, &node, &mut graph);
-        // A zero takes the size that is there.
+        // A zero copies the size of the input's dimension.
         let sizes = std::iter::once(&0).chain(&target[1..]);
         let raw_data = sizes.flat_map(|size: &i64| size.to_le_bytes()).collect();
         let tensor = Tensor { dims: vec![target.len() as i64], data_type: INT64, name, raw_data };
@@ -62,7 +62,7 @@ fn freed(bytes: &[u8], n: usize) -> Found<Vec<u8>> {
     protobuf_wire::with_message(bytes, proto::MODEL_GRAPH, &graph)
 }
 
-/// What in the graph holds the batch `n`, for people: constants that tensors are brought to. Empty where none is found.
+/// Describes, for people, the constants in the graph that fix the batch size `n`. Empty if there are none.
 pub fn fixed_targets(model: &[u8], n: usize) -> Vec<String> {
     let Ok(read) = GraphEditor::read(model) else { return Vec::new() };
     let nodes = &read.graph().node;
@@ -72,7 +72,7 @@ pub fn fixed_targets(model: &[u8], n: usize) -> Vec<String> {
     targets.into_iter().map(told).take(3).collect()
 }
 
-/// Nodes that bring a tensor to a constant size `[n, ..]`, by position, with the size.
+/// Nodes that reshape a tensor to a constant size `[n, ..]`, by position, with the size.
 fn targets(bytes: &[u8], graph: &GraphView, n: usize) -> Found<BTreeMap<usize, Vec<i64>>> {
     let constants = constants(bytes)?;
     let nodes = graph.node.iter().enumerate();
@@ -84,7 +84,7 @@ fn targets(bytes: &[u8], graph: &GraphView, n: usize) -> Found<BTreeMap<usize, V
     Ok(shaping.filter_map(target).collect())
 }
 
-/// Short lists of whole numbers in the graph, by name: weights, and outputs of `Constant`.
+/// Short integer lists in the graph, by name: weights, and outputs of `Constant`.
 fn constants(bytes: &[u8]) -> Found<BTreeMap<String, Vec<i64>>> {
     let mut all = BTreeMap::new();
     let wrong = |error: prost::DecodeError| error.to_string();
@@ -111,7 +111,7 @@ fn constants(bytes: &[u8]) -> Found<BTreeMap<String, Vec<i64>>> {
     Ok(all)
 }
 
-/// `TensorProto` with 64-bit whole numbers.
+/// `TensorProto` with 64-bit integers.
 #[derive(Clone, PartialEq, Message)]
 struct List {
     #[prost(int64, repeated, tag = "7")]

@@ -1,11 +1,11 @@
-//! Heads over grid latents as ONNX nodes.
+//! Heads on grid latents as ONNX nodes.
 use ndarray::{Array2, Axis, s};
 
 use super::head::{linear, projected};
 use crate::head::{Context, Grid, GridHead, Head};
 use crate::onnx::graph_builder::GraphBuilder;
 
-/// Appends the nodes of `head` over the tensor `latent`, `[n, h w d]`.
+/// Appends the nodes of `head` on the tensor `latent`, `[n, h w d]`.
 pub(super) fn build(graph: &mut GraphBuilder, head: &Head, grid: Grid, latent: &str) {
     match head {
         Head::Grid(over) => embedding(graph, over, latent),
@@ -19,8 +19,8 @@ pub(super) fn build(graph: &mut GraphBuilder, head: &Head, grid: Grid, latent: &
     }
 }
 
-/// Appends the nodes for the embeddings of all cells of the tensor `latent`, `[n, h w d]` to `[n, h, w, k]`: as
-/// [`Head::embed_cells`].
+/// Appends the nodes that embed all cells of the tensor `latent`, `[n, h w d]` to `[n, h, w, k]`, as
+/// [`Head::embed_cells`] does.
 pub(super) fn cells(graph: &mut GraphBuilder, head: &Head, grid: Grid, latent: &str) {
     let unit = match head {
         Head::Pooled { head, .. } => return cells(graph, head, grid, latent),
@@ -43,11 +43,11 @@ fn embedding(graph: &mut GraphBuilder, head: &GridHead, latent: &str) {
     graph.unit(&flat, head.learned.slow.ncols());
 }
 
-/// What the head makes of every cell, not yet of length 1: `[n, h w, k]`.
+/// The head's output for every cell before normalization: `[n, h w, k]`.
 fn values(graph: &mut GraphBuilder, head: &GridHead, latent: &str) -> String {
     let grid = head.grid;
     let cells = cells_of(graph, grid, latent);
-    // All cells of an image over the length of their mean.
+    // Divide all cells of an image by the length of their mean.
     let pooled = mean(graph, grid, &cells);
     let squares = graph.node("Mul", &[&pooled, &pooled]);
     let ones = graph.matrix(Array2::ones((grid.dim, 1)).view());
@@ -75,8 +75,8 @@ fn mean(graph: &mut GraphBuilder, grid: Grid, cells: &str) -> String {
     graph.node("MatMul", &[&shares, cells])
 }
 
-/// The blocks of the context network over `x: [n, h w, c]`. A neighbour is fetched by a product with a matrix of zeros
-/// and ones, `[h w, h w]`.
+/// The blocks of the context network on `x: [n, h w, c]`. A neighbour is fetched by multiplying with a 0/1 matrix `[h
+/// w, h w]`.
 fn context(graph: &mut GraphBuilder, grid: Grid, network: &Context<f32>, mut x: String) -> String {
     let (m, cells, w) = (network.width(), grid.cells(), grid.columns);
     let fetch = |up: usize, right: isize| {

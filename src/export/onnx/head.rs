@@ -7,7 +7,7 @@ use crate::onnx::graph_builder::GraphBuilder;
 /// Epsilon of the layer norm, see [`Mlp`].
 const NORM_EPSILON: f32 = 1e-5;
 
-/// Appends the nodes of `head` over the tensor `latent`, a vector for each image.
+/// Appends the nodes of `head` on the tensor `latent`, one vector per image.
 pub(super) fn build(graph: &mut GraphBuilder, head: &Head, latent: &str) {
     match head {
         Head::Identity { .. } | Head::Learned(_) => drop(embedding(graph, head, latent)),
@@ -16,7 +16,7 @@ pub(super) fn build(graph: &mut GraphBuilder, head: &Head, latent: &str) {
     }
 }
 
-/// The embeddings of rows `latent: [.., d]`, of a head over vectors.
+/// The embeddings of rows `latent: [.., d]` for a head on vectors.
 pub(super) fn embedding(graph: &mut GraphBuilder, head: &Head, latent: &str) -> String {
     match head {
         Head::Learned(head) => learned(graph, head, latent),
@@ -24,7 +24,8 @@ pub(super) fn embedding(graph: &mut GraphBuilder, head: &Head, latent: &str) -> 
     }
 }
 
-/// `s = unit(y + alpha mlp(y))`, `y = W' (f - mu)`, `f = unit(latent)`; of them the embedding, as the form says.
+/// `s = unit(y + alpha mlp(y))`, `y = W' (f - mu)`, `f = unit(latent)`. The embedding is made from these according to
+/// its kind.
 fn learned(graph: &mut GraphBuilder, head: &HeadParams, latent: &str) -> String {
     let (d, k) = head.slow.dim();
     let frozen = graph.unit(latent, d);
@@ -96,7 +97,7 @@ fn residual(graph: &mut GraphBuilder, mlp: &Mlp<f32>, y: &str) -> String {
     linear(graph, mlp.w2.view(), &mlp.b2, &gelu)
 }
 
-/// `x W' + b`, `W: [out, in]`, rows `x`.
+/// `x W' + b`, `W: [out, in]`, for rows `x`.
 pub(super) fn linear(graph: &mut GraphBuilder, w: ArrayView2<f32>, b: &Array1<f32>, x: &str) -> String {
     let w = graph.matrix(w.t());
     let product = graph.node("MatMul", &[x, &w]);

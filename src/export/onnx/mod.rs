@@ -1,8 +1,8 @@
-//! Encoder and head in one ONNX file.
+//! Merges the encoder and the head into one ONNX file.
 //!
-//! The encoder's bytes are copied as they are; nodes and weights of the head are appended to its graph, so nothing of
-//! the encoder that we do not know gets lost. Only operators of opset 9 and later in their unchanged form are used.
-//! `halves` turns the encoder within a merged file to 16-bit floats.
+//! The encoder's bytes are copied unchanged and the nodes and weights of the head are appended to its graph, so unknown
+//! parts of the encoder are preserved. The head uses only operators of opset 9 whose form has not changed since. `fp16`
+//! converts the encoder in a merged file to 16-bit floats.
 mod batch;
 mod grid;
 mod fp16;
@@ -23,56 +23,56 @@ pub use fp16::{Fp16Conversion, halve, heavy, names_of};
 
 /// Name of the merged model's output: `[n, d]`, unit rows.
 pub const OUTPUT: &str = "embedding";
-/// Name of its second output, where that is asked for: `[n, h, w, d]`, unit cells.
+/// Name of the optional second output: `[n, h, w, d]`, unit cells.
 pub const CELLS: &str = "cells";
 
-/// Images that the merged model takes at once.
+/// Batch size of the merged model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Batch {
-    /// Any number.
+    /// Any number of images.
     Dynamic,
-    /// So many, always.
+    /// Always this many images.
     Fixed(usize),
 }
 
 /// The input of the merged model: `[n, 3, height, width]`.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
-    /// Its name in the encoder.
+    /// Name of the input in the encoder.
     pub name: &'a str,
-    /// Pixels.
+    /// Size in pixels.
     pub size: Size,
-    /// `n`
+    /// The batch size `n`.
     pub batch: Batch,
 }
 
-/// What becomes one file.
+/// The parts of a merged file.
 #[derive(Debug, Clone, Copy)]
 pub struct MergeOptions<'a> {
-    /// Bytes of an ONNX file.
+    /// Bytes of the encoder's ONNX file.
     pub model: &'a [u8],
-    /// Its input as it is declared anew; `None`: as it is.
+    /// New declaration of the input; `None` keeps the existing one.
     pub input: Option<Input<'a>>,
-    /// Its output that is the latent, `[n, d]`, or `[n, h w d]` where that is a grid.
+    /// Output of the encoder that is the latent: `[n, d]`, or `[n, h w d]` for a grid.
     pub latent: &'a str,
-    /// Shape of the latent, where it is a grid.
+    /// Shape of the latent if it is a grid.
     pub grid: Option<Grid>,
-    /// Over vectors it gets a grid pooled.
+    /// The head. A head on vectors gets the pooled grid.
     pub head: &'a Head,
-    /// With [`CELLS`]; needs a grid.
+    /// Whether to add the output [`CELLS`], which needs a grid.
     pub cells: bool,
     /// Entries for `metadata_props`.
     pub meta: &'a [(String, String)],
 }
 
 impl MergeOptions<'_> {
-    /// The model with the head after its latent. Outputs: [`OUTPUT`], `[n, head dim]`, and [`CELLS`] where asked for. What
-    /// they do not need is left out.
+    /// The model with the head after its latent. Outputs: [`OUTPUT`], `[n, head dim]`, and [`CELLS`] if requested.
+    /// Nodes that they do not need are removed.
     ///
-    /// Unit length is `x / max(|x|, least positive f32)`, as at run time; the sums run in f32.
+    /// Normalization is `x / max(|x|, smallest positive f32)`, as at run time; the sums run in f32.
     /// # Errors
-    /// What is not ONNX, too old, has weights in other files, has no such output, or one that is no `[n, d]` of f32 with
-    /// the head's `d`.
+    /// The bytes are not ONNX, or the model is too old, keeps weights in other files, or lacks the output; or the
+    /// output is not `[n, d]` in f32 with the head's `d`.
     pub fn bytes(&self) -> Result<Vec<u8>> {
         self.merged().map_err(|why| Error::runtime(format!("cannot merge encoder and head: {why}")))
     }
@@ -86,7 +86,7 @@ impl MergeOptions<'_> {
             None => (None, declared),
             Some(input) => (Some(input.declared()), input.rows()),
         };
-        // An encoder that calls a tensor of its own as an output of ours gives that name up.
+        // If the encoder uses one of our output names for its own tensor, that tensor is renamed.
         let prefix = model.free_prefix();
         let names = model.graph().names();
         let taken: Vec<&str> = [OUTPUT, CELLS].into_iter().filter(|name| names.contains(name)).collect();
@@ -137,7 +137,8 @@ impl Input<'_> {
     }
 }
 
-/// The first dimension of the latent, after checking that it is `[n, dim]` of f32 as far as the model says.
+/// The first dimension of the latent, after checking that the model declares it as `[n, dim]` in f32, as far as it
+/// says.
 fn rows_of_latent(graph: &GraphView, name: &str, dim: usize) -> Found<Dimension> {
     let Some(info) = graph.output.iter().find(|output| output.name == name) else {
         let names: Vec<&str> = graph.output.iter().map(|output| output.name.as_str()).collect();

@@ -1,8 +1,8 @@
-//! The Arrow schema that a Parquet file carries as `ARROW:schema`: it tells readers that a list has a fixed length, which
-//! Parquet's own schema cannot say. A flatbuffer in an IPC message, base64.
-//! Source: <https://arrow.apache.org/docs/format/Columnar.html>, `Message.fbs` and `Schema.fbs`.
+//! The Arrow schema that a Parquet file carries as `ARROW:schema`. It tells readers that a list has a fixed size, which
+//! Parquet's own schema cannot express. It is a flatbuffer in an IPC message, encoded in base64. Source:
+//! <https://arrow.apache.org/docs/format/Columnar.html>, `Message.fbs` and `Schema.fbs`.
 
-/// A field of a table of a flatbuffer; numbers are little-endian and as wide as their type.
+/// A field of a flatbuffer table. Numbers are little-endian and as wide as their type.
 enum Slot {
     Absent,
     Number(Vec<u8>),
@@ -11,13 +11,13 @@ enum Slot {
     Tables(Vec<Table>),
 }
 
-/// Slots in the order of their declaration.
+/// Slots in declaration order.
 struct Table(Vec<Slot>);
 
 /// The type of a column.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Type {
-    /// Of so many bits, with a sign or without.
+    /// An integer of this many bits, signed or not.
     Int(u8, bool),
     Float,
     Half,
@@ -25,12 +25,12 @@ pub(super) enum Type {
     Bool,
 }
 
-/// A column, or what a list holds.
+/// A column, or the element of a list.
 pub(super) struct Field {
     pub(super) name: &'static str,
     pub(super) nullable: bool,
     pub(super) of: Type,
-    /// A list of so many.
+    /// Length of the list, if it is one.
     pub(super) list: Option<usize>,
 }
 
@@ -84,9 +84,9 @@ pub(super) fn schema(fields: &[Field]) -> String {
 }
 
 impl Table {
-    /// Appends the table with all that hangs on it, and returns where it begins. Its list of offsets stands before it.
+    /// Appends the table and everything it refers to, and returns its offset. Its vtable comes before it.
     fn write(&self, out: &mut Vec<u8>) -> usize {
-        // Where each slot lies in the table: aligned to its width, after the 4 bytes that lead to the list.
+        // Offset of each slot in the table: aligned to its width, after the 4-byte offset of the vtable.
         let (mut size, mut places) = (4usize, Vec::new());
         for slot in &self.0 {
             let width = match slot {
@@ -149,7 +149,7 @@ fn align(out: &mut Vec<u8>, to: usize) {
     out.resize(out.len().next_multiple_of(to), 0);
 }
 
-/// Has the 4 bytes at `place` lead to `target`, which lies behind them.
+/// Makes the 4-byte offset at `place` refer to `target`, which comes after it.
 fn point(out: &mut [u8], place: usize, target: usize) {
     out[place..place + 4].copy_from_slice(&((target - place) as u32).to_le_bytes());
 }

@@ -1,6 +1,5 @@
-//! A column of one row group as bytes: a page of values, for text after a page with the dictionary. Not compressed.
-//! Every page has a CRC-32, which is checked.
-//! Source: <https://parquet.apache.org/docs/file-format/>.
+//! Encodes one column of a row group: a page of values, preceded for text by a dictionary page. Pages are uncompressed
+//! and have a CRC-32, which is checked. Source: <https://parquet.apache.org/docs/file-format/>.
 use std::sync::Arc;
 
 use super::arrow::Type;
@@ -17,22 +16,22 @@ const DICTIONARY_PAGE: i32 = 2;
 /// The values of one column.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Cells {
-    /// Which rows have one; all of them where the column is not optional.
+    /// Whether each row has a value; always true if the column is not optional.
     pub(super) present: Vec<bool>,
-    /// The values of these, little-endian, one after the other (truth values: eight a byte, the lowest bit first).
+    /// The values of those rows, little-endian and contiguous (booleans: eight per byte, lowest bit first).
     pub(super) bytes: Vec<u8>,
-    /// Of text: the entries of the dictionary.
+    /// For text: the entries of the dictionary.
     pub(super) entries: Vec<Arc<str>>,
-    /// Of text: numbers of the entries.
+    /// For text: indices into the dictionary.
     pub(super) numbers: Vec<Run>,
 }
 
-/// Appends the column to `out`, which begins at byte `begin` of the file; returns what the footer says of it.
+/// Appends the column to `out`, which starts at byte `begin` of the file. Returns the column's entry for the footer.
 pub(super) fn write(out: &mut Vec<u8>, begin: u64, column: &Column, cells: &Cells) -> Struct {
     let (start, mut body) = (out.len(), Vec::new());
     let at = |out: &Vec<u8>| Value::I64((begin + out.len() as u64) as i64);
     let mut said = Struct::default().with(1, Value::I32(column.physical())).with(3, column.path());
-    // A dictionary without entries is more than some readers can take.
+    // Some readers cannot handle a dictionary without entries.
     let text = column.of == Type::Text && !cells.entries.is_empty();
     if text {
         for entry in &cells.entries {
@@ -77,9 +76,9 @@ pub(super) fn write(out: &mut Vec<u8>, begin: u64, column: &Column, cells: &Cell
         .with(7, Value::I64(size))
 }
 
-/// Reads what [`write`] has written of `rows` rows.
+/// Reads `rows` rows written by [`write`].
 /// # Errors
-/// In words, what is wrong.
+/// A description of the problem.
 pub(super) fn read(mut bytes: &[u8], column: &Column, rows: usize) -> Result<Cells, String> {
     let mut cells = Cells::default();
     let mut ahead = bytes;
@@ -120,7 +119,7 @@ pub(super) fn read(mut bytes: &[u8], column: &Column, rows: usize) -> Result<Cel
         }
         cells.numbers = runs::read(body, width, limit, there as u64).ok_or_else(odd)?;
     } else if column.of == Type::Text && there == 0 && body.is_empty() {
-        // No value, no dictionary.
+        // Without values there is no dictionary.
     } else if column.bytes(there) == Some(body.len()) {
         cells.bytes = body.to_vec();
     } else {
@@ -129,7 +128,8 @@ pub(super) fn read(mut bytes: &[u8], column: &Column, rows: usize) -> Result<Cel
     if bytes.is_empty() { Ok(cells) } else { Err(odd()) }
 }
 
-/// Which values begin a row (0) and which go on with it (1), and how much of the path to each is there.
+/// Repetition levels (0 starts a row, 1 continues it) and definition levels (how much of the path to a value is
+/// present).
 #[derive(Debug, PartialEq)]
 struct Levels {
     repeats: Vec<Run>,
@@ -151,13 +151,13 @@ impl Levels {
     }
 }
 
-/// A list that a row may lack has values that may be missing too, as far as the schema goes; none ever is.
+/// In the schema, the values of an optional list are optional too, although none is ever missing.
 fn most_defined(column: &Column) -> u8 {
     let list = u8::from(column.list.is_some());
     u8::from(column.optional) * (1 + list) + list
 }
 
-/// Which of `rows` rows have a value. `None`: the levels are of other rows.
+/// Whether each of `rows` rows has a value. `None` if the levels belong to a different number of rows.
 fn present(column: &Column, defined: &[Run], rows: usize) -> Option<Vec<bool>> {
     if most_defined(column) == 0 {
         return Some(vec![true; rows]);
@@ -180,7 +180,7 @@ fn page(out: &mut Vec<u8>, kind: i32, own_id: i16, own: Struct, body: &[u8]) {
     out.extend_from_slice(body);
 }
 
-/// Takes a page, and checks its sum.
+/// Reads a page and verifies its checksum.
 fn read_page<'a>(bytes: &mut &'a [u8], kind: i32, own_id: i16, column: &Column) -> Result<(Struct, &'a [u8]), String> {
     let found = || {
         let head = compact::read(bytes).filter(|head| head.int(1) == Some(i64::from(kind)))?;

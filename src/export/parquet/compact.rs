@@ -1,5 +1,5 @@
-//! Thrift's compact protocol, in which Parquet writes what it says of itself: bounded reading, and writing.
-//! Source: <https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md>.
+//! Thrift's compact protocol, in which Parquet encodes its metadata: bounded reading, and writing. Source:
+//! <https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md>.
 use std::collections::BTreeMap;
 
 const TRUE: u8 = 1;
@@ -14,10 +14,10 @@ const LIST: u8 = 9;
 const SET: u8 = 10;
 const STRUCT: u8 = 12;
 
-/// Structures within structures that are read.
+/// Maximum nesting of structures when reading.
 const DEPTH: u32 = 16;
 
-/// A value of the protocol. Doubles are passed over, maps are not read: Parquet's own structures have none.
+/// A value of the protocol. Doubles are skipped, and maps are not supported: Parquet's own structures have none.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     Bool(bool),
@@ -27,22 +27,22 @@ pub(super) enum Value {
     Bytes(Vec<u8>),
     List(Vec<Value>),
     Struct(Struct),
-    /// Of a kind that is not looked at.
+    /// A value of a type that is not used.
     Other,
 }
 
-/// Fields by their numbers.
+/// Fields by number.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Struct(BTreeMap<i16, Value>);
 
 impl Struct {
-    /// With one more field.
+    /// Adds one field.
     pub(super) fn with(mut self, id: i16, value: Value) -> Self {
         self.0.insert(id, value);
         self
     }
 
-    /// An integer of any width.
+    /// An integer field of any width.
     pub(super) fn int(&self, id: i16) -> Option<i64> {
         match self.0.get(&id)? {
             Value::Byte(x) => Some(i64::from(*x)),
@@ -83,7 +83,7 @@ impl Struct {
                 }
             }
             last = *id;
-            // Of a field that is a truth value, the kind is the value.
+            // For a boolean field, the type encodes the value.
             if !matches!(value, Value::Bool(_)) {
                 value.write(out);
             }
@@ -151,7 +151,7 @@ fn zigzag(x: i64) -> u64 {
     ((x << 1) ^ (x >> 63)) as u64
 }
 
-/// Seven bits a byte, the lowest first.
+/// Seven bits per byte, the lowest first.
 pub(super) fn varint(out: &mut Vec<u8>, mut x: u64) {
     while x >= 0x80 {
         out.push(x as u8 | 0x80);
@@ -160,7 +160,7 @@ pub(super) fn varint(out: &mut Vec<u8>, mut x: u64) {
     out.push(x as u8);
 }
 
-/// Takes a structure from the beginning of `bytes`, and leaves what follows it. `None`: it is none.
+/// Reads a structure from the start of `bytes` and advances past it. `None` if there is no valid structure.
 pub(super) fn read(bytes: &mut &[u8]) -> Option<Struct> {
     read_struct(bytes, DEPTH)
 }
@@ -184,7 +184,7 @@ fn read_struct(bytes: &mut &[u8], depth: u32) -> Option<Struct> {
     }
 }
 
-/// Every value takes at least one byte, so that what is read is never much larger than what it is read from.
+/// Reads a value. Every value takes at least one byte, so the result is never much larger than its encoding.
 fn value(bytes: &mut &[u8], kind: u8, depth: u32) -> Option<Value> {
     Some(match kind {
         TRUE | FALSE => Value::Bool(byte(bytes)? == TRUE),
@@ -216,7 +216,7 @@ fn int(bytes: &mut &[u8]) -> Option<i64> {
     Some((x >> 1) as i64 ^ -((x & 1) as i64))
 }
 
-/// The reverse of [`varint`].
+/// The inverse of [`varint`].
 pub(super) fn read_varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut x = 0;
     for shift in (0..64).step_by(7) {

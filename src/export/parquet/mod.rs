@@ -1,7 +1,7 @@
-//! Apache Parquet: records as typed columns, rows of numbers as lists of fixed length, in one file.
+//! Apache Parquet: records as typed columns and embedding rows as fixed-size lists, in one file.
 //!
-//! Written and read here without a library (docs/design/026-own-parquet.md says why): one page a column and row group, no compression, text
-//! by dictionary, levels as runs. What others have written is refused, not misread.
+//! Written and read without a library (docs/design/026-own-parquet.md explains why): one page per column and row group,
+//! no compression, dictionary-encoded text, levels as runs. Files from other programs are rejected, not misread.
 mod arrow;
 mod chunk;
 mod compact;
@@ -14,11 +14,11 @@ mod sheet;
 pub(in crate::export) use read::Groups;
 pub(in crate::export) use sheet::Sheet;
 
-/// A file begins and ends with it.
+/// Magic bytes at both ends of a file.
 const MAGIC: &[u8; 4] = b"PAR1";
 
-/// What the numbers of a row are called: those of embeddings, those of latents.
+/// Column names of the rows: embeddings and latents.
 const NAMES: [&str; 2] = ["embedding", "latent"];
 
-/// Under which key the file says how long a row is.
+/// Metadata key for the length of a row.
 const DIM: &str = "afterimage.dim";

@@ -1,4 +1,4 @@
-//! Reads files as they are written here.
+//! Reads Parquet files written by this program.
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -13,21 +13,21 @@ use crate::export::reader::bad;
 use crate::export::{Dtype, Record};
 use crate::files;
 
-/// A longer footer was not written by us.
+/// A longer footer was not written by this program.
 const MAX_FOOTER_BYTES: u64 = 1 << 24;
 
-/// The row groups of a file, one after the other.
+/// The row groups of a file, read one after the other.
 #[derive(Debug)]
 pub(in crate::export) struct Groups {
     file: File,
     size: u64,
     columns: Vec<Column>,
-    /// Those still to be read, the next one last.
+    /// Groups still to be read, the next one last.
     ahead: Vec<Struct>,
 }
 
 impl Groups {
-    /// What the footer says, and the file at its first group.
+    /// The shape in the footer, and the file positioned at its first group.
     pub(in crate::export) fn open(path: &Path) -> Result<(Shape, Self)> {
         let failed = |error| Error::io("cannot read", path, error);
         let mut file = files::open_regular(path).map_err(failed)?;
@@ -61,17 +61,17 @@ impl Groups {
         Ok((shape, Self { file, size, columns, ahead }))
     }
 
-    /// Rows of the next group; `None` after the last.
+    /// Rows in the next group; `None` after the last.
     pub(in crate::export) fn rows_ahead(&self) -> Option<u64> {
         self.ahead.last().map(|group| group.int(3).and_then(|rows| u64::try_from(rows).ok()).unwrap_or(0))
     }
 
-    /// Leaves the next group out.
+    /// Skips the next group.
     pub(in crate::export) fn pass(&mut self) {
         self.ahead.pop();
     }
 
-    /// The next records, with the bytes of all their numbers.
+    /// The records of the next group, with the bytes of all its numbers.
     pub(in crate::export) fn next(&mut self, path: &Path) -> Result<Option<(Vec<Record>, Vec<u8>)>> {
         let Some(cells) = self.cells(path, 0)? else { return Ok(None) };
         let (records, rows) = records::records(cells).ok_or_else(|| bad(path, "a record in it is not whole"))?;
@@ -84,14 +84,14 @@ impl Groups {
         Ok(Some((records, rows)))
     }
 
-    /// The bytes of all numbers of the next group, without its records.
+    /// The bytes of all numbers in the next group, without its records.
     pub(in crate::export) fn next_rows(&mut self, path: &Path) -> Result<Option<Vec<u8>>> {
-        // They stand in the last column.
+        // The numbers are in the last column.
         let cells = self.cells(path, self.columns.len().saturating_sub(1))?;
         Ok(cells.and_then(|mut cells| cells.pop()).map(|numbers| numbers.bytes))
     }
 
-    /// The columns of the next group from number `from` on.
+    /// The columns of the next group, starting at index `from`.
     fn cells(&mut self, path: &Path, from: usize) -> Result<Option<Vec<Cells>>> {
         let Some(group) = self.ahead.pop() else { return Ok(None) };
         let odd = || bad(path, "its footer does not fit its columns");
@@ -102,7 +102,7 @@ impl Groups {
             let place = said.as_struct().and_then(|said| said.inner(3)).and_then(|said| {
                 let begin = u64::try_from(said.int(11).or_else(|| said.int(9))?).ok()?;
                 let length = u64::try_from(said.int(7)?).ok()?;
-                // A row takes at least a bit.
+                // A row takes at least one bit.
                 let fits = begin.checked_add(length)? <= self.size && u64::from(rows) <= 8 * self.size;
                 (fits && said.int(4) == Some(0)).then_some((begin, length))
             });
@@ -118,7 +118,7 @@ impl Groups {
     }
 }
 
-/// The footer; `None` where the file is none of ours.
+/// The footer; `None` if the file was not written by this program.
 fn footer(file: &mut File, size: u64) -> io::Result<Option<Struct>> {
     if size < 12 {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Records and rows as columns, and back.
+//! Converts records and rows to columns, and back.
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,10 +7,11 @@ use super::chunk::Cells;
 use super::runs::{self, Run};
 use crate::export::{Granularity, Provenance, Record};
 
-/// Columns of rows that were not migrated; where a migrated row says where it comes from stands before the last.
+/// Number of columns for rows that were not migrated. Migrated rows have their original space as an extra column before
+/// the last.
 const COLUMNS: usize = 20;
 
-/// A filled column for each of [`super::schema::columns`]; `rows` are the bytes of all numbers.
+/// The filled columns, in the order of [`super::schema::columns`]; `rows` holds the bytes of all numbers.
 pub(super) fn cells(records: &[Record], rows: &[u8], migrated: bool) -> Vec<Cells> {
     let level = |record: &Record| match record.level {
         Granularity::Frame => "frame",
@@ -55,7 +56,7 @@ pub(super) fn cells(records: &[Record], rows: &[u8], migrated: bool) -> Vec<Cell
     all
 }
 
-/// The records of `cells`, and the bytes of all numbers. `None`: there is text that no record has.
+/// The records in `cells`, and the bytes of all numbers. `None` if a text value is not valid in a record.
 pub(super) fn records(mut cells: Vec<Cells>) -> Option<(Vec<Record>, Vec<u8>)> {
     let migrated = (cells.len() == COLUMNS + 1).then(|| cells.remove(COLUMNS - 1));
     let cells: [Cells; COLUMNS] = cells.try_into().ok()?;
@@ -143,7 +144,7 @@ fn numbers<const N: usize>(records: &[Record], of: impl Fn(&Record) -> Option<[u
 fn texts(records: &[Record], of: impl Fn(&Record) -> Option<Arc<str>>) -> Cells {
     let mut cells = Cells::default();
     let mut all: Vec<Run> = Vec::new();
-    // Few where they are names of cameras, as many as rows where they are names of files.
+    // Few entries for camera names, but one per row for file names.
     let mut known: HashMap<Arc<str>, u32> = HashMap::new();
     for word in records.iter().map(of) {
         cells.present.push(word.is_some());

@@ -1,13 +1,13 @@
-//! Parquet's hybrid of runs and packed bits, runs alone: levels, and numbers of entries of a dictionary. Columns that are
-//! written here hold long runs. Source: <https://parquet.apache.org/docs/file-format/data-pages/encodings/>.
+//! Parquet's RLE/bit-packing hybrid encoding, restricted to runs, for levels and dictionary indices. The columns
+//! written here consist of long runs. Source: <https://parquet.apache.org/docs/file-format/data-pages/encodings/>.
 use super::compact::{read_varint, take, varint};
 
-/// Bits of the numbers below `count`.
+/// Bits needed for numbers below `count`.
 pub(super) fn width(count: usize) -> u8 {
     (usize::BITS - count.saturating_sub(1).leading_zeros()) as u8
 }
 
-/// A number and how often it comes.
+/// A number and how often it repeats.
 pub(super) type Run = (u32, u64);
 
 /// Appends runs of numbers of `width` bits.
@@ -19,7 +19,7 @@ pub(super) fn write(out: &mut Vec<u8>, width: u8, runs: impl IntoIterator<Item =
     }
 }
 
-/// Neighbours of one number joined, empty runs left out.
+/// Joins adjacent runs of the same number and drops empty runs.
 pub(super) fn joined(runs: impl IntoIterator<Item = Run>) -> Vec<Run> {
     let mut all: Vec<Run> = Vec::new();
     for (number, more) in runs.into_iter().filter(|(_, count)| *count > 0) {
@@ -31,7 +31,8 @@ pub(super) fn joined(runs: impl IntoIterator<Item = Run>) -> Vec<Run> {
     all
 }
 
-/// Reads runs of together `count` numbers below `limit`, to the end of `bytes`. `None`: there are others, or packed bits.
+/// Reads runs of `count` numbers in total, all below `limit`, to the end of `bytes`. `None` if they do not match, or if
+/// there are packed bits.
 pub(super) fn read(mut bytes: &[u8], width: u8, limit: u32, count: u64) -> Option<Vec<Run>> {
     let (mut runs, mut left) = (Vec::new(), count);
     while !bytes.is_empty() {

@@ -1,4 +1,4 @@
-//! The columns of a file: the keys of the record, each with its type, and the row of numbers as a list of fixed length.
+//! The columns of a file: the typed fields of the record, and the row as a fixed-size list.
 use super::arrow::{self, Type};
 use super::compact::{Struct, Value};
 use crate::export::Dtype;
@@ -10,7 +10,7 @@ const FLOAT: i32 = 4;
 const BYTE_ARRAY: i32 = 6;
 const FIXED_LEN_BYTE_ARRAY: i32 = 7;
 
-/// Sides of a box.
+/// Coordinates of a box.
 const SIDES: usize = 4;
 
 /// One column.
@@ -18,14 +18,15 @@ const SIDES: usize = 4;
 pub(super) struct Column {
     pub(super) name: &'static str,
     pub(super) of: Type,
-    /// A row may have none.
+    /// Whether rows may lack a value.
     pub(super) optional: bool,
-    /// A list of so many in each row that has one.
+    /// The values are lists of this length.
     pub(super) list: Option<usize>,
 }
 
-/// All columns of files whose numbers, `dim` of them a row, are called `name`. In this order [`super::records`] fills them.
-/// Only files of `migrated` rows say where these come from, so that all others stay as readers know them.
+/// All columns of a file with `dim` numbers per row in the column `name`, in the order in which [`super::records`]
+/// fills them. Only files of `migrated` rows have a column for the original space, so that all other files keep the
+/// layout that readers know.
 pub(super) fn columns(name: &'static str, dtype: Dtype, dim: usize, migrated: bool) -> Vec<Column> {
     let column = |name, of, optional| Column { name, of, optional, list: None };
     let number = match dtype {
@@ -60,7 +61,7 @@ pub(super) fn columns(name: &'static str, dtype: Dtype, dim: usize, migrated: bo
     all
 }
 
-/// The columns as Parquet's schema, the root first.
+/// The columns as a Parquet schema, the root first.
 pub(super) fn elements(columns: &[Column]) -> Value {
     let root = Struct::default().with(4, "afterimage".into()).with(5, Value::I32(columns.len() as i32));
     let mut all = vec![Value::Struct(root)];
@@ -74,7 +75,7 @@ pub(super) fn elements(columns: &[Column]) -> Value {
             let (repeated, one) = (Value::I32(2), Value::I32(1));
             let middle = Struct::default().with(3, repeated).with(4, "list".into()).with(5, one);
             all.push(Value::Struct(middle));
-            // Some readers take a list that may be missing only where its values may be, too.
+            // Some readers accept an optional list only if its values are optional too.
             let element = Struct::default().with(3, Value::I32(i32::from(column.optional))).with(4, "element".into());
             all.push(Value::Struct(column.typed(element)));
         } else {
@@ -84,14 +85,14 @@ pub(super) fn elements(columns: &[Column]) -> Value {
     Value::List(all)
 }
 
-/// The columns as Arrow's schema, for the metadata of the file.
+/// The columns as an Arrow schema, for the metadata of the file.
 pub(super) fn arrow(columns: &[Column]) -> String {
     let field = |c: &Column| arrow::Field { name: c.name, nullable: c.optional, of: c.of, list: c.list };
     arrow::schema(&columns.iter().map(field).collect::<Vec<_>>())
 }
 
 impl Column {
-    /// Parquet's type of a value.
+    /// Parquet's physical type of a value.
     pub(super) fn physical(&self) -> i32 {
         match self.of {
             Type::Int(32, _) => INT32,
@@ -103,7 +104,7 @@ impl Column {
         }
     }
 
-    /// Bytes that the values of so many rows take.
+    /// Size in bytes of the values of `rows` rows.
     pub(super) fn bytes(&self, rows: usize) -> Option<usize> {
         let numbers = rows.checked_mul(self.list.unwrap_or(1))?;
         match self.of {
@@ -115,13 +116,13 @@ impl Column {
         }
     }
 
-    /// Where the values lie in the schema.
+    /// Path of the values in the schema.
     pub(super) fn path(&self) -> Value {
         let inner: &[&str] = if self.list.is_some() { &["list", "element"] } else { &[] };
         Value::List([self.name].iter().chain(inner).map(|name| Value::from(*name)).collect())
     }
 
-    /// The element of the schema that has the values, with their type.
+    /// The schema element of the values, with their type.
     fn typed(&self, element: Struct) -> Struct {
         let element = element.with(1, Value::I32(self.physical()));
         let logical = |kind: i16, inner: Struct| Value::Struct(Struct::default().with(kind, Value::Struct(inner)));

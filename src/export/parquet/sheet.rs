@@ -1,4 +1,4 @@
-//! A file while it is being written.
+//! A Parquet file while it is being written.
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::export::{Record, RowFormat};
 use crate::files;
 
-/// Whole row groups and a footer at any time: the footer is written after each group, over the one before. So closing
-/// needs no room on the disk, and a group that finds none leaves the file as it was.
+/// Always consists of complete row groups and a footer: each group overwrites the previous footer and is followed by a
+/// new one. So closing needs no disk space, and a group that does not fit leaves the file as it was.
 #[derive(Debug)]
 pub(in crate::export) struct Sheet {
     path: PathBuf,
@@ -23,7 +23,7 @@ pub(in crate::export) struct Sheet {
     migrated: bool,
     rows: u64,
     groups: Vec<Value>,
-    /// Where the next group goes: the end of the last one.
+    /// Offset of the next group: the end of the last one.
     end: u64,
     footer: Vec<u8>,
 }
@@ -57,7 +57,7 @@ impl Sheet {
         self.end + self.footer.len() as u64
     }
 
-    /// Appends a row group, or on an error nothing.
+    /// Appends a row group, or nothing on an error.
     pub(in crate::export) fn append(&mut self, rows: &[u8], of: &[Record]) -> Result<()> {
         if of.is_empty() {
             return Ok(());
@@ -90,7 +90,7 @@ impl Sheet {
         self.file.write_all(bytes)
     }
 
-    /// Back to the groups and the footer before; its place in the file is still ours.
+    /// Restores the previous groups and their footer, whose space in the file is still allocated.
     fn restore(&mut self) -> io::Result<()> {
         self.file.set_len(self.bytes())?;
         self.file.seek(SeekFrom::Start(self.end))?;
@@ -116,7 +116,7 @@ impl Sheet {
         Error::io("cannot write", &self.path, error)
     }
 
-    /// Gives the file its name; on an error it is removed.
+    /// Gives the file its final name, or removes it on an error.
     pub(in crate::export) fn close(self) -> Result<()> {
         let named = self.file.sync_all().and_then(|()| fs::rename(&self.partial, &self.path));
         let closed = named.map_err(|error| self.failed(error)).and_then(|()| files::sync_folder(self.folder()));

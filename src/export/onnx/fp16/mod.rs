@@ -1,10 +1,10 @@
-//! The encoder within a merged file in 16-bit floats (binary16).
+//! Converts the encoder in a merged file to 16-bit floats (binary16).
 //!
-//! Convolutions and products run in f16, and what is elementwise or moves data goes on in what it is given. All else stays in
-//! f32 with casts around it: means, variances, powers, roots, softmax, and the nodes that we appended (poolings, unit
-//! lengths, the head). Large weights of the head are kept in f16 and computed with in f32. What does not depend on the image
-//! (shapes, factors of a resize) stays as it is. So may the first convolutions: what they round off grows with every layer
-//! after them.
+//! Convolutions and matrix products run in f16. Elementwise operators and data movement keep the type of their input.
+//! Everything else stays in f32 with casts around it: means, variances, powers, roots, softmax, and the appended nodes
+//! (pooling, normalization, the head). Large weights of the head are stored in f16 and used in f32. What does not
+//! depend on the image (shapes, resize factors) is unchanged. The first convolutions may stay in f32 too, because their
+//! rounding errors grow with every later layer.
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -25,26 +25,26 @@ use crate::onnx::{Found, protobuf_wire};
 /// Operators of models in 8-bit integers.
 const QUANTISED: [&str; 5] = ["QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger"];
 
-/// A merged file, and what is to know of it.
+/// A merged file, and what the conversion must know about it.
 #[derive(Debug, Clone, Copy)]
 pub struct Fp16Conversion<'a> {
-    /// Its bytes.
+    /// Bytes of the merged file.
     pub model: &'a [u8],
-    /// Its input.
+    /// Name of its input.
     pub input: &'a str,
-    /// Names of the encoder's own graph ([`names_of`]); what has another was appended.
+    /// Names in the encoder's own graph ([`names_of`]); nodes with other names were appended.
     pub encoder: &'a BTreeSet<String>,
     /// Computed tensors that are in f32.
     pub floats: &'a BTreeSet<String>,
-    /// Input and outputs are in f16 too.
+    /// Whether the input and outputs become f16 too.
     pub io: bool,
-    /// So many convolutions and products, the first ones, stay in f32.
+    /// Number of convolutions and matrix products, from the start, that stay in f32.
     pub first: usize,
 }
 
-/// How many convolutions and products of the encoder run in f16 where none is left out.
+/// How many convolutions and matrix products of the encoder run in f16 if none is excluded.
 /// # Errors
-/// Encoders that cannot be had in f16 at all: those in 8-bit integers, and those with graphs within nodes.
+/// The encoder cannot be converted: it uses 8-bit integers, or has subgraphs inside nodes.
 pub fn heavy(of: &Fp16Conversion) -> Result<usize> {
     let model = GraphEditor::read(of.model).map_err(Error::runtime)?;
     suits(model.graph()).map_err(refused)?;
@@ -53,7 +53,7 @@ pub fn heavy(of: &Fp16Conversion) -> Result<usize> {
 
 /// Every name in the graph of a model.
 /// # Errors
-/// What is not ONNX.
+/// The bytes are not ONNX.
 pub fn names_of(model: &[u8]) -> Result<BTreeSet<String>> {
     let model = GraphEditor::read(model).map_err(Error::runtime)?;
     Ok(model.graph().names().into_iter().map(str::to_owned).collect())
@@ -61,7 +61,7 @@ pub fn names_of(model: &[u8]) -> Result<BTreeSet<String>> {
 
 /// The file with the encoder in f16.
 /// # Errors
-/// Weights that f16 cannot hold (beyond 65504); as [`heavy`].
+/// A weight does not fit f16 (beyond 65504), or any error of [`heavy`].
 pub fn halve(of: &Fp16Conversion) -> Result<Vec<u8>> {
     halved(of).map_err(refused)
 }
@@ -102,7 +102,7 @@ fn halved(of: &Fp16Conversion) -> Found<Vec<u8>> {
     protobuf_wire::with_message(of.model, proto::MODEL_GRAPH, &writer.out)
 }
 
-/// Refuses what cannot be had in f16 at all.
+/// Rejects models that cannot be converted to f16.
 fn suits(graph: &GraphView) -> Found<()> {
     if graph.subgraphs().next().is_some() {
         return Err(
@@ -117,7 +117,7 @@ fn suits(graph: &GraphView) -> Found<()> {
     }
 }
 
-/// What an output of the model is called before it is cast.
+/// Name of a model output before its cast.
 fn wide(prefix: &str, output: &str) -> String {
     format!("{prefix}{output}_f32")
 }
@@ -126,13 +126,13 @@ fn wide(prefix: &str, output: &str) -> String {
 struct Writer<'a> {
     plan: &'a Fp16Plan<'a>,
     prefix: String,
-    /// Names of tensors that were cast, with what to.
+    /// Names of cast tensors and their target type.
     casts: BTreeMap<(String, bool), String>,
     out: Vec<u8>,
 }
 
 impl Writer<'_> {
-    /// A node, after the casts that it needs; outputs in `wider` are called otherwise ([`wide`]).
+    /// Writes a node after the casts that it needs. Outputs in `wider` get another name ([`wide`]).
     fn node(&mut self, node: &NodeView, half: bool, payload: &[u8], wider: &[&str]) -> Found<()> {
         let mut cast = BTreeMap::new();
         for name in node.input.iter().map(String::as_str).filter(|name| self.plan.floats.contains(name)) {
@@ -146,7 +146,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// The name of `tensor` in the other type; the cast is written once.
+    /// Name of `tensor` in the other type. Each cast is written only once.
     fn cast(&mut self, tensor: &str, half: bool) -> String {
         let key = (tensor.to_owned(), half);
         if let Some(name) = self.casts.get(&key) {
@@ -172,7 +172,7 @@ impl Writer<'_> {
         protobuf_wire::put_message(proto::GRAPH_NODE, &node, &mut self.out);
     }
 
-    /// An initialiser, in f16 where the plan says so.
+    /// Writes an initializer, in f16 if the plan says so.
     fn weight(&mut self, whole: &[u8], payload: &[u8]) -> Found<()> {
         let view = proto::TensorView::decode(payload).map_err(|error| error.to_string())?;
         if view.data_type != FLOAT || !self.plan.halves.contains(view.name.as_str()) {
@@ -194,7 +194,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// An input or output, in f16.
+    /// Writes an input or output in f16.
     fn port(&mut self, number: u32, payload: &[u8]) -> Found<()> {
         let mut info = ValueInfo::decode(payload).map_err(|error| error.to_string())?;
         if let Some(tensor) = info.r#type.as_mut().and_then(|kind| kind.tensor_type.as_mut()) {

@@ -1,12 +1,12 @@
-//! What runs in f16.
+//! Plans which nodes run in f16.
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Fp16Conversion;
 use crate::onnx::proto::{FLOAT, GraphView};
 
-/// Run in f16 whatever they are given.
+/// Operators that always run in f16.
 const HEAVY: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
-/// Run in f16 where what they get of the image is in f16.
+/// Operators that run in f16 if their image-dependent inputs are in f16.
 #[rustfmt::skip]
 const LIGHT: [&str; 38] = [
     "Abs", "Add", "BatchNormalization", "Clip", "Concat", "DepthToSpace", "Div", "Elu", "Erf", "Expand", "Flatten", "Gather",
@@ -14,13 +14,13 @@ const LIGHT: [&str; 38] = [
     "PRelu", "Pad", "Relu", "Reshape", "Sigmoid", "Slice", "SpaceToDepth", "Split", "Squeeze", "Sub", "Tanh", "Tile",
     "Transpose", "Unsqueeze", "Where",
 ];
-/// A weight of ours with so many numbers is kept in f16.
+/// Appended weights with at least this many numbers are stored in f16.
 const LARGE: i64 = 4096;
 
-/// Which nodes compute in f16, and which tensors are in it.
+/// The nodes that compute in f16, and the tensors stored in f16.
 pub(super) struct Fp16Plan<'a> {
     pub(super) nodes: Vec<bool>,
-    /// Convolutions and products of the image.
+    /// Number of convolutions and matrix products on image data.
     pub(super) heavy: usize,
     pub(super) halves: BTreeSet<&'a str>,
     /// Tensors that were in f32 before.
