@@ -1,5 +1,5 @@
-//! The program for 64-bit Arm against the one for this machine: the same embeddings and the same heads, but for rounding.
-//! Runs where `tools/test_aarch64.sh` names the Arm program (`AFTERIMAGE_AARCH64`, a script that emulates it).
+//! Compares the 64-bit Arm binary with the one for this machine: the same embeddings and heads, except for rounding.
+//! Runs only if `tools/test_aarch64.sh` provides the Arm binary (`AFTERIMAGE_AARCH64`, a script that emulates it).
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 mod common;
 

@@ -1,8 +1,9 @@
-//! Hostile streams through the real learner: latents of a made world in which the truth is known.
+//! Adversarial streams through the real learner: synthetic latents with known ground truth.
 //!
-//! A latent is the sum of an identity (what an embedding is for), a pose (changes from frame to frame), a background, the
-//! light, and noise, made unit length. Each stream says which of these change when. Heads are judged by what no learner
-//! sees: identities are recognised at another visit, under another background, light and pose. `--nocapture` shows figures.
+//! A latent is the sum of an identity (which the embedding should capture), a pose (changes from frame to frame), a
+//! background, the lighting, and noise, normalized to unit length. Each stream defines when each of these changes.
+//! Heads are evaluated by what no learner sees: recognizing identities at another visit, with a different background,
+//! lighting and pose. `--nocapture` shows the figures.
 #![allow(clippy::unwrap_used, reason = "tests")]
 use afterimage::config::Config;
 use afterimage::frame::Timestamp;

@@ -1,4 +1,5 @@
-//! What frames allocate once everything is warm: the way to a latent nothing of ours, the inference loop nothing at all.
+//! Allocations per frame after warm-up: our code allocates nothing up to the latent, and the inference loop allocates
+//! nothing at all.
 #![allow(unsafe_code, reason = "counting allocations needs an allocator")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -1,4 +1,4 @@
-//! `embed --batch`: several frames a run of the encoder, the same rows.
+//! `embed --batch`: encodes several frames per inference and writes the same rows.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 

@@ -1,4 +1,4 @@
-//! `bench` in the real binary. No timing is judged here: a test machine may be busy.
+//! `bench` in the built binary. No timings are checked, because a test machine may be busy.
 #![allow(clippy::unwrap_used, reason = "tests")]
 use std::path::Path;
 use std::process::{Command, Output};

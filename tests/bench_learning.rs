@@ -1,4 +1,4 @@
-//! `bench learning` in the real binary, on small made sets.
+//! `bench learning` in the built binary, on small synthetic data sets.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 

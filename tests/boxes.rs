@@ -1,4 +1,4 @@
-//! Boxes of a detector from end to end: embedded by crop and out of a grid, learned from, measured, and refused where they do
+//! Detection boxes end to end: embedded by cropping and from a grid, learned from, evaluated, and rejected when they do
 //! not fit.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;

@@ -1,5 +1,5 @@
-//! Live cameras whose pictures are known: runs inside the virtual machine of `tools/camera_vm` (`make test-camera`) and
-//! nowhere else. The camera is `v4l2loopback`, into which `tools/camera_vm/feeder.py` plays what the test wrote.
+//! Live cameras with known pictures. Runs only in the virtual machine of `tools/camera_vm` (`make test-camera`). The
+//! camera is `v4l2loopback`, into which `tools/camera_vm/feeder.py` plays what the test wrote.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 #[path = "common/skip.rs"]
 mod skip;

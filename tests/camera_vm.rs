@@ -1,5 +1,5 @@
-//! Live cameras, with a real driver: runs inside the virtual machine of `tools/camera_vm` (`make test-camera`) and nowhere
-//! else. The camera is the kernel's `vivid`, which can be made to stall, to fail and to vanish.
+//! Live cameras with a real driver. Runs only in the virtual machine of `tools/camera_vm` (`make test-camera`). The
+//! camera is the kernel's `vivid`, which can be made to stall, fail and disappear.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 #[path = "common/skip.rs"]
 mod skip;

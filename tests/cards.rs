@@ -1,4 +1,5 @@
-//! `card`: encoders as people have them get a card that runs, or one reason why not (`tests/data/models`).
+//! `card`: encoders as people have them get a working model card, or one reason why that is impossible
+//! (`tests/data/models`).
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 

@@ -1,5 +1,5 @@
-//! What the program says and does with what it cannot use: the exit code of its kind, a message that names what was asked,
-//! what was found and what to do, and nothing half-written.
+//! Errors of the program: the exit code of the error kind, a message with what was requested, what was found and what
+//! to do, and no half-written files.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 

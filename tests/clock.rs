@@ -1,4 +1,4 @@
-//! Clocks of boards jump: by years at the start, where no battery keeps the time, and whenever a time server is heard.
+//! Board clocks jump: by years at startup without a backup battery, and whenever a time server responds.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 

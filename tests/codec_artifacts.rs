@@ -1,6 +1,6 @@
-//! What is stamped on every frame teaches nothing: the pulse of a video codec's key frames, the seconds of a burned-in
-//! clock. Synthetic latents in which these are among what tells frames apart; the learned head must not follow them more
-//! than the frozen latents do.
+//! Artifacts stamped on every frame must not be learned: the pulse of a video codec's key frames, and the seconds of a
+//! burned-in clock. In the synthetic latents here, these artifacts help to tell frames apart; the learned head must not
+//! follow them more than the frozen latents do.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use afterimage::frame::Timestamp;

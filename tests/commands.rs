@@ -1,4 +1,4 @@
-//! The verbs that look and check, through the built binary.
+//! The diagnostic commands of the built binary.
 #![allow(clippy::unwrap_used, reason = "tests")]
 use std::fs;
 use std::path::Path;

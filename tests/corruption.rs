@@ -1,4 +1,4 @@
-//! Files of a run that were truncated or changed are noticed, said so, and what lies before them is used.
+//! Truncated or modified files of a run are detected and reported, and everything before the damage is still used.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 

@@ -1,4 +1,4 @@
-//! CPC from end to end: over grids and in time, saved, resumed, exported, refused where it does not fit.
+//! CPC end to end: over grids and over time, saved, resumed, exported, and rejected when it does not fit.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 

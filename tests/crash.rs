@@ -1,4 +1,4 @@
-//! A run that is killed or stopped at any moment goes on as if nothing had happened.
+//! A run that is killed or stopped at any moment resumes as if nothing had happened.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 

@@ -1,4 +1,4 @@
-//! The end of a run comes whoever is connected, and strangers at the sockets do no harm.
+//! A run ends no matter who is connected, and strange clients on the sockets do no harm.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 

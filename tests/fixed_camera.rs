@@ -1,4 +1,4 @@
-//! Augmented views and the crop around what moves: the same bits every time, also after `kill -9`.
+//! Augmented views and motion cropping give the same bits every time, even after `kill -9`.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 

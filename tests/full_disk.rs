@@ -1,4 +1,5 @@
-//! A full disk: learning goes on in memory, exports stop and resume with a message each, promoted heads are not lost.
+//! On a full disk, learning continues in memory, exports stop and resume with one message each, and promoted heads are
+//! not lost.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 

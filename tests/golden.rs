@@ -1,6 +1,6 @@
-//! The mathematics of learning against PyTorch in `f64` with its own autograd (`data/golden.json`).
+//! Compares the learning mathematics with PyTorch's autograd in `f64` (`data/golden.json`).
 //!
-//! Errors of arrays are relative to the largest entry of the array, errors of single numbers to the number.
+//! Errors of arrays are relative to the largest entry of the array; errors of scalars are relative to the scalar.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use afterimage::frame::Timestamp;

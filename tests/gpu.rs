@@ -1,4 +1,5 @@
-//! CUDA and TensorRT on a real GPU: the same embeddings as on the CPU, nodes where they should be, engines that are kept.
+//! CUDA and TensorRT on a real GPU: the same embeddings as on the CPU, nodes on the expected provider, and cached
+//! engines.
 //!
 //! Skipped with a message without an NVIDIA driver, or without the GPU build of ONNX Runtime and its CUDA libraries
 //! (`tools/fetch_onnxruntime.sh --gpu` fetches the build, or `AFTERIMAGE_GPU_ONNXRUNTIME` names it).

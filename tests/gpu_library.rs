@@ -1,7 +1,7 @@
-//! The GPU build of ONNX Runtime on a machine without a GPU: what is missing is named, a fallback is told everywhere, and
-//! the options of CUDA and TensorRT are those that the real library reads.
+//! The GPU build of ONNX Runtime on a machine without a GPU: missing parts are named, a fallback is reported
+//! everywhere, and the real library accepts our CUDA and TensorRT options.
 //!
-//! Skipped with a message where the library is not there: `tools/fetch_onnxruntime.sh --gpu` fetches it, or
+//! Skipped with a message if the library is missing: `tools/fetch_onnxruntime.sh --gpu` fetches it, or
 //! `AFTERIMAGE_GPU_ONNXRUNTIME` names its `libonnxruntime.so`.
 #![allow(unsafe_code, reason = "what the library has read can only be asked through its C interface")]
 #![allow(clippy::unwrap_used, reason = "tests")]

@@ -1,4 +1,4 @@
-//! Pipelines of the real GStreamer: what gives frames, and what is said where there are none.
+//! Pipelines in the real GStreamer: which ones yield frames, and the error messages of those that do not.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 

@@ -1,4 +1,4 @@
-//! The program as a service of a board: what its service manager hears, health on SIGUSR1, cores, room on the disk.
+//! The program as a service on a board: systemd notifications, health on SIGUSR1, CPU affinity, and disk space.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 

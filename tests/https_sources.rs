@@ -1,4 +1,4 @@
-//! `https:` sources: a server with a certificate of its own, read by the real ffmpeg.
+//! `https:` sources: a server with its own certificate, read by the real ffmpeg.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 

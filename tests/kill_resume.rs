@@ -1,4 +1,5 @@
-//! `kill -9` of the program at any moment, with every objective, optimizer and kind of replay: the same bits in the end.
+//! `kill -9` at any moment, with every objective, optimizer and replay policy: the final result is identical bit for
+//! bit.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 

@@ -1,9 +1,9 @@
-//! Holds the order of the modules of the root package: each uses only modules that stand before it in `src/lib.rs`.
-//! (Cargo holds the order of the crates.)
+//! Checks the module order of the root package: each module uses only modules listed before it in `src/lib.rs`. (Cargo
+//! enforces the order of the crates.)
 //!
-//! Read is every path of `src/**/*.rs` that starts at the root of the crate: `crate::x`, `use crate::{a, b::c}`, and
-//! `super::x` in the files right below the root. Test code counts: a module whose tests need a later one stands in the
-//! wrong place. `src/main.rs` stands above all.
+//! The test reads every path in `src/**/*.rs` that starts at the crate root: `crate::x`, `use crate::{a, b::c}`, and
+//! `super::x` in files directly below the root. Test code counts: a module whose tests need a later one is in the wrong
+//! place. `src/main.rs` comes last, above all modules.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::fs;

@@ -1,5 +1,5 @@
-//! What is learned helps on frames that were never seen, harms nothing where there is nothing to learn, and leaves as one
-//! ONNX file that does the same.
+//! Learning helps on unseen frames, does no harm where there is nothing to learn, and exports to one ONNX file that
+//! gives the same results.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 

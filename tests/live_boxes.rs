@@ -1,4 +1,4 @@
-//! Detectors that ask a running program for embeddings of boxes, through the socket and through a broker.
+//! Box requests to a running program, through the socket and through a broker.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 

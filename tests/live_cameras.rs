@@ -1,4 +1,4 @@
-//! Live cameras: the newest frame wins, and of several each fails alone.
+//! Live cameras: the newest frame wins, and each of several cameras fails independently.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 

@@ -1,4 +1,4 @@
-//! Every dependency in a `Cargo.toml` has a comment on the line above it that says why it is there.
+//! Every dependency in a `Cargo.toml` has a comment on the line above it that says why it is needed.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Several runs become one that the other verbs accept, and a run is told and drawn.
+//! `merge` combines several runs into one that the other commands accept; `inspect` describes and plots a run.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 

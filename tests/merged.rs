@@ -1,4 +1,4 @@
-//! `export`: batches, cells, 16-bit floats, and what cannot be had.
+//! `export`: batches, cells, 16-bit floats, and what is rejected.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 

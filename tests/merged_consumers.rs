@@ -1,5 +1,5 @@
-//! `examples/c`: a program that knows nothing of this one embeds pictures with merged models as `embed` does. (The one in
-//! Python is compared with it by `make test-tools`.)
+//! `examples/c`: an independent program embeds pictures with merged models exactly as `embed` does. (`make test-tools`
+//! compares the Python example with it.)
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 

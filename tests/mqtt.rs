@@ -1,5 +1,5 @@
-//! Records to a real MQTT broker (mosquitto): none lost over its restart, TLS, a wrong password. Skipped with a word where
-//! mosquitto, mosquitto_sub, mosquitto_passwd or openssl is not installed.
+//! Records to a real MQTT broker (mosquitto): no losses over a restart of the broker, TLS, and a wrong password.
+//! Skipped with a message if mosquitto, mosquitto_sub, mosquitto_passwd or openssl is not installed.
 //!
 //! `AFTERIMAGE_MQTT_SECS=60 cargo test --release --test mqtt` publishes for a minute instead of a few seconds.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]

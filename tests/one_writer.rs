@@ -1,4 +1,4 @@
-//! A folder has one writer, a start that fails leaves nothing behind, and a decoder does not outlive the program.
+//! A folder has only one writer, a failed start leaves nothing behind, and decoders end with the program.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 

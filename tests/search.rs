@@ -1,4 +1,4 @@
-//! `search`: what is nearest among the exports of a run, through the built program.
+//! `search` in the built binary: the nearest rows among the exports of a run.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 

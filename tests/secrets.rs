@@ -1,4 +1,4 @@
-//! Passwords and tokens of sources stand in nothing that is shown or written.
+//! Passwords and tokens of sources never appear in anything shown or written.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 

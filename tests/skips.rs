@@ -1,4 +1,4 @@
-//! A test that cannot run says so and counts as a failure where everything is required.
+//! A test that cannot run reports that, and fails if everything is required.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 #[path = "common/skip.rs"]

@@ -1,4 +1,4 @@
-//! Stored embeddings survive promotions: maps between spaces, `migrate`, and what is refused.
+//! Stored embeddings survive promotions: maps between spaces, `migrate`, and what it rejects.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 

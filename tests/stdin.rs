@@ -1,4 +1,4 @@
-//! One picture, and frames on standard input, through the built program.
+//! A single picture, and frames on standard input, through the built binary.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 

@@ -1,4 +1,4 @@
-//! A run folder from a stranger is data: no verb runs code, opens a source or reads a path that it names.
+//! A run folder from a stranger is only data: no command runs code, opens a source or reads a path that it names.
 #![allow(clippy::unwrap_used, reason = "tests")]
 mod common;
 

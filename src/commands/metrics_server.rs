@@ -15,8 +15,8 @@ use crate::metrics::{self, Metrics};
 /// The configuration key, for messages.
 const KEY: &str = "metrics.listen";
 
-/// Returns the metrics, and the server that serves them for as long as it is kept. Opened before anything that takes long,
-/// so that a port in use is reported at once and a slow start can be watched.
+/// Returns the metrics, and the server that serves them for as long as it is kept. Open it before anything slow, so
+/// that a port in use is reported at once and a slow start can be watched.
 pub(super) fn open(config: &Config) -> Result<(Arc<Metrics>, Option<Server>)> {
     let metrics = Arc::new(Metrics::default());
     let Some(listen) = config.metrics.address().map_err(Error::config)? else {

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 use crate::error::{Error, Result};
 use crate::export::{Granularity, Record, RowFileReader};
 
-/// Rows kept in one pass over the files, per requested hit. It is also the minimum per pass. If a pass is not enough,
-/// the next one covers the rows ranked after it.
+/// Rows kept in one pass over the files: this many per requested hit, and at least `LEAST_PAGE`. If a pass is not
+/// enough, the next one covers the rows that rank after it.
 const PAGE_PER_HIT: usize = 64;
 const LEAST_PAGE: usize = 1024;
 /// The page grows up to this many rows (24 bytes each, plus their records), so that few passes are needed.

@@ -1,5 +1,5 @@
-//! The built program in a folder of its own, and what its tests share: a configuration that promotes heads within
-//! seconds, images, a video decoder that gives frames when the test wants it to.
+//! Shared by the integration tests: the built binary in its own folder, a configuration that promotes heads within
+//! seconds, images, and a video decoder that delivers frames when the test says so.
 #![allow(dead_code, reason = "each file of tests uses its part")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 pub(crate) mod skip;

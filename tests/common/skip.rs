@@ -1,8 +1,8 @@
-//! Tests that cannot run here: they say so, loudly, and fail where everything is required.
+//! Tests that cannot run on this machine report that clearly, and fail if everything is required.
 //!
-//! - A skip is a line `skipped: TEST: NEED: REASON` on standard error, which `cargo test` does not hide, and is appended to
-//!   the file that `SKIPPED_TESTS` names; `make test` prints that file at its end.
-//! - With `REQUIRE_ALL=1` a skip is a failure, unless `ALLOW_SKIP` lists its need (words between spaces).
+//! - A skip is a line `skipped: TEST: NEED: REASON` on standard error, which `cargo test` does not hide. It is also
+//!   appended to the file that `SKIPPED_TESTS` names; `make test` prints that file at the end.
+//! - With `REQUIRE_ALL=1` a skip is a failure, unless `ALLOW_SKIP` (words separated by spaces) lists its need.
 #![allow(dead_code, reason = "each file of tests uses its part")]
 
 use std::env;

@@ -1,9 +1,11 @@
-//! `bench exports`: what it costs the hot path to have embeddings written and read, against the same pipeline without.
+//! `bench exports`: the cost of writing and reading embeddings for the inference loop, compared with the same pipeline
+//! without exports.
 //!
-//! Stretches of `--secs`, interleaved in rounds whose order rotates: nothing exported, each format of files, records to the
-//! ring and to the socket with a reader each. The ratio of frames per second is taken within each round; its median counts.
-//! Then, beside a pipeline that is busy, 1,000 messages of 2 KiB a second through a ring: the time from the writer's call to
-//! the reader's copy, for a reader that looks every 200 microseconds, as `tools/clients/ring.py` does.
+//! Runs intervals of `--secs`, interleaved in rounds whose order rotates: no export, each file format, and records to
+//! the ring and to the socket with one reader each. The ratio of frames per second is taken within each round, and its
+//! median counts. Then, next to a busy pipeline, it sends 1,000 messages of 2 KiB per second through a ring and
+//! measures the time from the writer's call to the copy of a reader that polls every 200 microseconds, as
+//! `tools/clients/ring.py` does.
 use std::fmt::Write;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
@@ -23,15 +25,15 @@ use crate::error::{Error, Result};
 use crate::export::sinks::{LiveSinks, shm_ring};
 use crate::latency_histogram::LatencyHistogram;
 
-/// What the pipeline must keep of its frames per second.
+/// Minimum ratio of frames per second that the pipeline must keep.
 const LEAST: f64 = 0.98;
-/// What 99 of 100 messages must not take longer than, milliseconds.
+/// Maximum 99th percentile of the message latency, in milliseconds.
 const MOST_RING_MS: f64 = 1.0;
 const RING_BYTES: usize = 2048;
 const RING_PERIOD: Duration = Duration::from_millis(1);
 const POLL: Duration = Duration::from_micros(200);
 
-/// Name and settings of each way; the first exports nothing.
+/// Name and settings of each export; the first exports nothing.
 const WAYS: [(&str, &[&str]); 8] = [
     ("nothing", &["export.embeddings=false"]),
     ("npy", &["export.format=npy"]),
@@ -81,7 +83,7 @@ pub(super) fn run(args: &cli::BenchExportsArgs, started: Instant) -> Result<Outp
     Ok(Output { text: text(&json)?, json, as_json: args.common.json })
 }
 
-/// One way for `secs`, with a reader where it has one.
+/// Measures one export for `secs`, with a reader if it has one.
 fn stretch(rig: &mut BenchHarness, args: &cli::BenchExportsArgs, way: usize, secs: Duration) -> Result<Interval> {
     let (name, sets) = WAYS[way];
     let (ring, socket) = (rig.path("ring"), rig.path("socket"));
@@ -117,7 +119,7 @@ fn stretch(rig: &mut BenchHarness, args: &cli::BenchExportsArgs, way: usize, sec
     })
 }
 
-/// Messages read until the writer ends.
+/// Counts messages until the writer ends.
 fn read_ring(mut reader: shm_ring::RingReader) -> u64 {
     let mut count = 0;
     loop {
@@ -129,7 +131,7 @@ fn read_ring(mut reader: shm_ring::RingReader) -> u64 {
     }
 }
 
-/// Bytes read until the writer ends.
+/// Counts bytes until the writer ends.
 fn read_socket(mut stream: UnixStream) -> u64 {
     let (mut bytes, mut buffer) = (0, vec![0; 1 << 16]);
     while let Ok(count) = stream.read(&mut buffer) {
@@ -141,7 +143,7 @@ fn read_socket(mut stream: UnixStream) -> u64 {
     bytes
 }
 
-/// From the writer's call to the reader's copy, beside a busy pipeline; and messages lost.
+/// Latency from the writer's call to the reader's copy, next to a busy pipeline, and the number of lost messages.
 fn ring_latency(rig: &mut BenchHarness, secs: Duration) -> Result<(LatencyHistogram, u64)> {
     let path: PathBuf = rig.path("timed");
     let begun = Instant::now();
@@ -185,7 +187,7 @@ fn timed(mut reader: shm_ring::RingReader, begun: Instant) -> (LatencyHistogram,
     }
 }
 
-/// A small table from the figures.
+/// Formats the figures as a small table.
 fn text(figures: &Value) -> Result<String> {
     let met = |met: bool| if met { "met" } else { "missed" };
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);

@@ -1,12 +1,12 @@
-//! What is measured, and how it is kept busy.
+//! The measured pipeline and encoder, and the load for them.
 //!
 //! The frames are played as a live scene in real time ([`crate::source::memory::LoopedSource`]), so that
-//! `learn.frames_per_sec` and `learn.cpu_share` act as before a camera: most frames are only embedded.
+//! `learn.frames_per_sec` and `learn.cpu_share` take effect as with a camera: most frames are only embedded.
 //!
-//! Before a camera a fit is due after minutes or hours, and a stretch of seconds would hardly ever see one. So before
-//! each stretch with learning the learner is fed the recorded latents of the frames, through the same code, up to the
-//! sample before a fit: the stretch begins with gradient steps and a fit. For this, and for this only, the schedule of
-//! fits is made even (`learn.refit_max_frames` not above `learn.first_fit_frames`). The figures are those of a
+//! With a camera, fits are minutes or hours apart, so an interval of seconds would hardly ever contain one. Therefore,
+//! before each interval with learning, the learner is fed the recorded latents of the frames, through the same code, up
+//! to the sample before a fit: the interval begins with gradient steps and a fit. For this purpose only, the fit
+//! schedule is made even (`learn.refit_max_frames` not above `learn.first_fit_frames`). The figures are those of a
 //! learner in its busiest seconds.
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,48 +34,48 @@ use crate::source::address::Address;
 use crate::source::looped_clip::{Clip, LoopedSource};
 use crate::{process_stats, signals, source};
 
-/// Frames held in memory at most.
+/// Maximum number of frames held in memory.
 const FRAMES: usize = 256;
-/// Bytes of their pixels at most.
+/// Maximum bytes of their pixels.
 const BYTES: usize = 200_000_000;
-/// Tensors that the raw loop goes round: a few, since the pipeline too has only a few.
+/// Tensors that the raw loop cycles through: a few, since the pipeline too has only a few.
 const TENSORS: usize = 4;
-/// Time between what the learner sees in two stretches, nanoseconds: longer than any block.
+/// Time between the learner's samples of two intervals, in nanoseconds: longer than any block.
 const APART_NS: i64 = 3600 * 1_000_000_000;
 
-/// One pipeline over one stretch.
+/// Measurements of one pipeline over one interval.
 #[derive(Debug, Clone, Copy, Default, serde::Serialize)]
 pub(super) struct Interval {
     /// Frames per second.
     pub(super) fps: f64,
-    /// From a frame's arrival to its embedding, median.
+    /// Median latency from a frame's arrival to its embedding.
     pub(super) p50_ms: f64,
-    /// The same, 99th percentile.
+    /// The 99th percentile of that latency.
     pub(super) p99_ms: f64,
-    /// Processor time of the thread that encodes, per frame: what is left of the noise of a busy machine.
+    /// CPU time of the encoding thread per frame, the figure least affected by the noise of a busy machine.
     pub(super) cpu_ms: f64,
     /// Rows that the export thread had no room for.
     pub(super) dropped_rows: u64,
 }
 
-/// What the learner did within the stretches, and its processor time for it.
+/// What the learner did within the intervals, and the CPU time it took.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Learned {
     pub(super) steps: u64,
-    /// Mean of one step; of those between the stretches where there was none within.
+    /// Mean time of a step; if there was none within the intervals, of the steps between them.
     pub(super) step_ms: Option<f64>,
     pub(super) fits: u64,
-    /// Mean of one fit with its trial.
+    /// Mean time of a fit with its evaluation.
     pub(super) fit_ms: Option<f64>,
     pub(super) dropped_latents: u64,
 }
 
-/// Encoder, frames and learner, ready.
+/// Encoder, frames and learner, ready to measure.
 pub(super) struct BenchHarness {
     opened: LoadedEncoder,
     config: Config,
     clip: Arc<Clip>,
-    /// Some prepared frames.
+    /// Some preprocessed frames.
     tensors: Vec<Vec<f32>>,
     /// Unit latents of all frames, `[n, d]`.
     latents: Array2<f32>,
@@ -83,13 +83,13 @@ pub(super) struct BenchHarness {
     folder: Folder,
     interrupted: Arc<AtomicBool>,
     started: Instant,
-    /// Where the learner's stream goes on.
+    /// Where the learner's stream continues.
     next: BenchDir,
     within: Within,
     dropped_latents: u64,
 }
 
-/// A place in the learner's stream.
+/// A position in the learner's stream.
 #[derive(Debug, Clone, Copy, Default)]
 struct BenchDir {
     index: u64,
@@ -97,7 +97,7 @@ struct BenchDir {
     segment: u64,
 }
 
-/// Sums over the stretches with learning.
+/// Sums over the intervals with learning.
 #[derive(Debug, Clone, Copy, Default)]
 struct Within {
     steps: u64,
@@ -151,7 +151,7 @@ impl BenchHarness {
         })
     }
 
-    /// The bare encoder; its latency is one frame's time.
+    /// Measures the bare encoder; the latency is the time of one frame.
     pub(super) fn raw(&mut self, secs: Duration) -> Result<Interval> {
         let mut latent = vec![0.0; self.opened.origin.dim];
         let mut latency = LatencyHistogram::default();
@@ -169,13 +169,13 @@ impl BenchHarness {
         Ok(Interval { fps, p50_ms, p99_ms, cpu_ms: cpu_ms(used, frames as u64), dropped_rows: 0 })
     }
 
-    /// Whether the encoder takes so many frames a run.
+    /// Checks that the encoder accepts this batch size.
     pub(super) fn allow_batch(&mut self, batch: usize) -> Result<()> {
         self.opened.encoder.allow_batch(batch)
     }
 
-    /// `Encoder::encode_batch` over `batch` of the same tensors at a time; copied beside each other, as the pipeline does. The
-    /// latency is that of a frame: its share of a run.
+    /// Measures `Encoder::encode_batch` on `batch` of the same tensors at a time, copied next to each other as in the
+    /// pipeline. The latency is that of one frame: its share of a batch.
     pub(super) fn batched(&mut self, secs: Duration, batch: usize) -> Result<Interval> {
         let mut latents = vec![0.0; batch * self.opened.origin.dim];
         let (mut latency, mut together) = (LatencyHistogram::default(), Vec::new());
@@ -197,30 +197,30 @@ impl BenchHarness {
         Ok(Interval { fps, p50_ms, p99_ms, cpu_ms: cpu_ms(used, frames as u64), dropped_rows: 0 })
     }
 
-    /// The pipeline with the frozen encoder, without learning.
+    /// Measures the pipeline with the frozen encoder, without learning.
     pub(super) fn embed(&mut self, secs: Duration) -> Result<Interval> {
         let exporter = self.exporter(&self.config, None)?;
         self.embed_into(secs, exporter)
     }
 
-    /// The same with other exports.
+    /// Like `embed`, with other exports.
     pub(super) fn embed_into(&mut self, secs: Duration, exporter: Option<Exporter>) -> Result<Interval> {
         let frozen = Arc::new(self.opened.frozen());
         self.pipeline(secs, vec![frozen], false, exporter)
     }
 
-    /// Exports as `config` has them, over what the stretch before has written, and to `live`.
+    /// The exports of `config`, which overwrite those of the previous interval, and the sinks `live`.
     pub(super) fn exporter(&self, config: &Config, live: Option<LiveSinks>) -> Result<Option<Exporter>> {
         let (next, origin) = (FilePositions::default(), &self.opened.origin);
         Exporter::open(&self.folder.0, &config.export, &config.host, origin, next, live)
     }
 
-    /// A path in the folder of the bench.
+    /// A path in the folder of the benchmark.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.0.join(name)
     }
 
-    /// The pipeline with a learner that has a fit before it.
+    /// Measures the pipeline with a learner that is about to fit.
     pub(super) fn learn(&mut self, secs: Duration) -> Result<Interval> {
         self.feed()?;
         let (counts, spent) = (self.worker.learner().counts().clone(), self.worker.learner().cpu_time());
@@ -280,7 +280,7 @@ impl BenchHarness {
         })
     }
 
-    /// Recorded latents to the learner, until the end of its open block brings a fit that is not the first.
+    /// Feeds recorded latents to the learner until the end of its open block leads to a fit that is not the first.
     fn feed(&mut self) -> Result<()> {
         let mut step = 0;
         let first = self.next;
@@ -306,7 +306,7 @@ impl BenchHarness {
         Ok(())
     }
 
-    /// The learner's stream goes on behind what it has seen.
+    /// Moves the learner's stream past what it has seen.
     fn pass(&mut self, frames: u64, time: Duration, segments: u64) {
         let nanos = i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
         self.next.index += frames;
@@ -348,12 +348,12 @@ impl BenchHarness {
     }
 }
 
-/// Milliseconds of processor time of this thread per frame since it had used `used`.
+/// CPU time of this thread per frame, in milliseconds, since it had used `used`.
 fn cpu_ms(used: Duration, frames: u64) -> f64 {
     process_stats::thread_cpu_time().saturating_sub(used).as_secs_f64() * 1e3 / frames.max(1) as f64
 }
 
-/// A folder in the system's place for temporary files, gone with this value.
+/// A temporary folder, removed when this value is dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -364,7 +364,7 @@ impl Folder {
             let path = base.join(format!("afterimage-bench-{}-{number}", std::process::id()));
             match std::fs::create_dir(&path) {
                 Ok(()) => return Ok(Self(path)),
-                // Left by a process that was killed.
+                // Left behind by a killed process.
                 Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && number < 100 => number += 1,
                 Err(e) => return Err(Error::io("cannot make the folder", &path, e)),
             }

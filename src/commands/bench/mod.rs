@@ -1,18 +1,18 @@
-//! `bench`: what the pipeline and the learner cost, against the bare encoder, interleaved in one process.
+//! `bench`: the cost of the pipeline and the learner relative to the bare encoder, interleaved in one process.
 //!
-//! Three ways to the same latents, each for `--secs` at a time, in rounds whose order rotates, so that whatever else the
-//! machine does falls on all three alike:
-//! - *raw*: `Encoder::encode` over tensors that are prepared already;
+//! Three ways to the same latents run for `--secs` at a time, in rounds whose order rotates, so that other load on the
+//! machine affects all three alike:
+//! - *raw*: `Encoder::encode` on tensors that are already preprocessed;
 //! - *embed*: the whole pipeline without learning, as `embed` runs it, exporting into a temporary folder;
 //! - *learn*: the same with the learner, as on a camera: at `learn.cpu_share`, niced, never waited for;
-//! - with `--batch N` also *batch*: the raw encoder with N frames a run.
+//! - with `--batch N` also *batch*: the raw encoder with N frames per batch.
 //!
-//! The source's own speed is left out on purpose (the rate of a camera, the decoder of a video): its first frames are
-//! read into memory, and there is always one to be taken. See [`rig`] for what the learner gets to do.
-//! Every figure is the median over the rounds; ratios are taken within each round first.
+//! The speed of the source itself (the rate of a camera, the decoder of a video) is excluded on purpose: its first
+//! frames are read into memory, and one is always available. [`harness`] explains what the learner does. Every figure
+//! is the median over the rounds; ratios are first taken within each round.
 //!
-//! `bench step`, `bench exports`, `bench learning`, `bench reid` and `bench spaces` measure something else: see the modules of
-//! these names.
+//! `bench step`, `bench exports`, `bench learning`, `bench reid` and `bench spaces` measure other things: see the
+//! modules with these names (`bench step` is in [`train_step`]).
 mod exports;
 mod learning;
 mod reid;
@@ -32,13 +32,13 @@ use crate::error::{Error, Result};
 use crate::process_stats;
 use harness::{BenchHarness, Interval};
 
-/// Allowed length of a stretch, seconds.
+/// Permitted length of an interval in seconds.
 const SECS: std::ops::RangeInclusive<f64> = 0.05..=3600.0;
-/// What the pipeline must reach of the raw encoder's frames per second.
+/// Minimum ratio of the pipeline's frames per second to the raw encoder's.
 const LEAST_EMBED: f64 = 0.95;
-/// The same with learning.
+/// The same ratio with learning.
 const LEAST_LEARN: f64 = 0.90;
-/// How much longer the slowest frames may take with learning.
+/// Maximum increase of the 99th-percentile latency with learning, as a factor.
 const MOST_P99: f64 = 1.25;
 
 /// One round.
@@ -87,7 +87,7 @@ pub(super) fn run(args: &cli::BenchArgs, started: Instant) -> Result<Output> {
     Ok(Output { text: text(&json)?, json, as_json: args.common.json })
 }
 
-/// All stretches, beginning with another one each time.
+/// Runs all intervals of a round, starting with a different one each time.
 fn round(rig: &mut BenchHarness, secs: Duration, number: usize, batch: usize) -> Result<Round> {
     let [mut raw, mut embed, mut learn] = [Interval::default(); 3];
     let mut batched = None;
@@ -130,7 +130,7 @@ fn figures(rig: &BenchHarness, rounds: &[Round], batch: usize) -> Value {
             "learn_p99": over(&|r| r.learn.p99_ms / r.embed.p99_ms),
             "embed_cpu": over(&|r| r.embed.cpu_ms / r.raw.cpu_ms), "learn_cpu": over(&|r| r.learn.cpu_ms / r.raw.cpu_ms),
         },
-        // The frames are only there to measure with; a run holds none.
+        // The frames exist only for the benchmark; a real run holds none.
         "peak_mb": process_stats::peak_memory_megabytes().map(|peak| peak - held),
         "frames_mb": held,
         "frames": rig.clip_frames(),
@@ -139,7 +139,7 @@ fn figures(rig: &BenchHarness, rounds: &[Round], batch: usize) -> Value {
     })
 }
 
-/// Of no figures: NaN.
+/// NaN without figures.
 fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     match figures.len() {
@@ -149,7 +149,7 @@ fn median(mut figures: Vec<f64>) -> f64 {
     }
 }
 
-/// A small table from the figures.
+/// Formats the figures as a small table.
 fn text(figures: &Value) -> Result<String> {
     let at = |path: &str| figures.pointer(path).and_then(Value::as_f64).unwrap_or(f64::NAN);
     let met = |met: bool| if met { "met" } else { "missed" };

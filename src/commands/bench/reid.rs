@@ -1,8 +1,9 @@
-//! `bench reid`: whether a track is found again, by the frozen latents and by a head learned from tracks.
+//! `bench reid`: how well a track is re-identified by the frozen latents, and by a head learned from tracks.
 //!
-//! What begins before `--split` of the clip is learned from (only its boxes before that moment); tracks that begin later are
-//! measured on, so that nobody measured was learned from. The first 40 % of each such track are its gallery, the last 40 %
-//! are queries: how often is the nearest box of all galleries one of the same track (rank 1)?
+//! Tracks that begin before `--split` are used for learning (only their boxes before that moment). Tracks that begin
+//! later are used for evaluation, so that no evaluated track was learned from. The first 40 % of each such track are
+//! its gallery and the last 40 % its queries: how often does the nearest box in all galleries belong to the same track
+//! (rank 1)?
 use std::collections::BTreeMap;
 
 use ndarray::Array2;
@@ -22,10 +23,10 @@ use crate::{signals, source};
 /// Shares of a track: its gallery, and where its queries begin.
 const GALLERY: f64 = 0.4;
 const QUERIES: f64 = 0.6;
-/// Shorter tracks are not measured, boxes.
+/// Tracks with fewer boxes are not evaluated.
 const LEAST_BOXES: usize = 10;
 
-/// Latents of the boxes that are measured on.
+/// Latents of the boxes used for evaluation.
 struct ReidScores {
     gallery: Array2<f32>,
     gallery_tracks: Vec<usize>,
@@ -98,7 +99,7 @@ pub(super) fn run(args: &cli::BenchReidArgs) -> Result<Output> {
     Ok(Output { text, json, as_json: args.common.json })
 }
 
-/// Boxes before `moment` of tracks that begin before it, and all boxes of the others.
+/// Splits the boxes: those before `moment` of tracks that begin before it, and all boxes of the other tracks.
 fn divide(seen: Vec<TrackSample>, moment: i64) -> (Vec<TrackSample>, Vec<TrackSample>) {
     let mut begins = BTreeMap::new();
     for seen in &seen {
@@ -170,7 +171,7 @@ mod tests {
         let measured = ReidScores::new(&boxes, 2).unwrap();
         assert_eq!((measured.tracks, measured.gallery_tracks.len(), measured.query_tracks.len()), (2, 8, 8));
         assert!((measured.rank1(&Head::Identity { dim: 2 }) - 1.0).abs() < 1e-9);
-        // Where both look the same, the first in the gallery wins: half of the queries.
+        // If both look the same, the first in the gallery wins: half of the queries succeed.
         let slow = Array2::from_elem((2, 1), 1.0);
         let blind =
             HeadParams { mean: ndarray::Array1::zeros(2), slow, mlp: None, alpha: 0.0, form: EmbeddingKind::Single };

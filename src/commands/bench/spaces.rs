@@ -1,7 +1,8 @@
-//! `bench spaces`: what promotions do to embeddings that are stored, judged by labels (docs/spaces.md).
+//! `bench spaces`: the effect of promotions on stored embeddings, measured with labels (docs/spaces.md).
 //!
-//! Real learners go through the streams; at each promotion the gallery is embedded by the old head and the queries by the
-//! new one. A hit is a neighbour of the query's class. Every rate is hits across over hits within the new space.
+//! Real learners process the streams. At each promotion the old head embeds the gallery and the new one the queries. A
+//! hit is a neighbour of the query's class. Every rate is the number of hits across the two spaces divided by the
+//! number of hits within the new space.
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,31 +22,31 @@ use crate::learner::{LatentSpec, Learner, Snapshot, SpaceTransition};
 use crate::signals;
 use crate::spaces::{RetrievalSplit, SpaceMap, apply_map, fitted, hits};
 
-/// Neighbours that are looked at.
+/// Numbers of neighbours evaluated.
 const NEIGHBOURS: [usize; 2] = [1, 5];
 
-/// A rate, or a share, with one neighbour and with five.
+/// A rate or share with one neighbour and with five.
 type Two = [f64; 2];
 
-/// A promotion, with what led to it.
+/// A promotion and its maps.
 struct PromotedSpace {
     before: Arc<Snapshot>,
     after: Arc<Snapshot>,
     passage: SpaceTransition,
-    /// Regression and rotation, whatever was taken.
+    /// Regression and rotation, whichever was used.
     maps: Vec<SpaceMap>,
     /// Newest frame that was learned from.
     frame: u64,
 }
 
-/// One step on one set.
+/// One promotion on one set.
 #[derive(Debug, Clone, Serialize)]
 struct MapRow {
     from: u64,
     to: u64,
     dims: [usize; 2],
     frame: u64,
-    /// Which map was taken, and its rate without labels.
+    /// The map that was used, and its label-free rate.
     kind: &'static str,
     unlabelled: Option<f64>,
     /// Hits within the new space.
@@ -54,7 +55,7 @@ struct MapRow {
     rotation: Option<Two>,
     affine: Two,
     taken: Two,
-    /// From here to the last head: all maps in a row.
+    /// Rate through the chain of all maps from here to the last head.
     to_last: Two,
 }
 
@@ -82,7 +83,7 @@ pub(super) fn run(args: &cli::BenchSpacesArgs, started: Instant) -> Result<Outpu
     Ok(Output { text: text.trim_end().to_owned(), json, as_json: args.common.json })
 }
 
-/// One learner through the sets of a course, to the end of its stream.
+/// Runs one learner through the sets of a course, to the end of its stream.
 fn learned(course: &[DataSet], origin: &LatentSpec, config: &Config) -> Result<Vec<PromotedSpace>> {
     let mut learner = Learner::new(&config.learner(), origin.clone(), None)?;
     let (mut stream, mut promotions) = (Stream::default(), Vec::new());
@@ -111,7 +112,7 @@ fn promotion(
     Some(maps.map(|maps| PromotedSpace { before: old, after, passage, maps, frame: outcome.report.frame }))
 }
 
-/// Every promotion on one labelled set.
+/// Measures every promotion on one labelled set.
 fn measure(set: &DataSet, promotions: &[PromotedSpace]) -> Result<Vec<MapRow>> {
     let mut steps = Vec::new();
     for (place, promotion) in promotions.iter().enumerate() {
@@ -152,7 +153,7 @@ fn carried_over(promotion: &PromotedSpace, rows: ArrayView2<f32>) -> Result<Arra
     apply_map(&promotion.before.head, &promotion.after.head, &promotion.passage.fitted.map, rows)
 }
 
-/// Hits with one and with five neighbours, with another gallery where one is given.
+/// Hits with one and with five neighbours, optionally with another gallery.
 fn of(set: &RetrievalSplit, gallery: Option<ArrayView2<f32>>) -> Two {
     let gallery = gallery.unwrap_or_else(|| set.gallery.view());
     NEIGHBOURS.map(|k| hits(gallery, &set.gallery_labels, set.queries.view(), &set.query_labels, k))
@@ -188,7 +189,7 @@ fn table(name: &str, steps: &[MapRow]) -> String {
     text + &means(steps)
 }
 
-/// Means over the promotions from a learned head to the next.
+/// Means over the promotions from one learned head to the next.
 fn means(steps: &[MapRow]) -> String {
     let learned: Vec<&MapRow> = steps.iter().filter(|step| step.kind != "head").collect();
     let mean = |name: &str, figures: Vec<Two>| {

@@ -1,8 +1,8 @@
-//! `bench step`: what one gradient step costs, for each objective, on one thread.
+//! `bench step`: the cost of one gradient step for each objective, on one thread.
 //!
-//! Latents are made up and no encoder is needed. A step is the whole of it: drawing the batch from the replay memory, the
-//! slow head, the residual forward and backward, the objective with its own networks and queue, the optimizer.
-//! `tools/baselines/step.py` times the same step in PyTorch and puts both side by side.
+//! It uses synthetic latents and needs no encoder. It times the complete step: sampling the batch from the replay
+//! buffer, the slow head, the residual forward and backward, the objective with its own networks and queue, and the
+//! optimizer. `tools/baselines/step.py` times the same step in PyTorch and shows both side by side.
 use std::fmt::Write;
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use crate::config::loader::load;
 use crate::error::{Error, Result};
 use crate::learner::StepBench;
 
-/// What is timed when `--objective` names nothing: the name, and the kind of moco's queue.
+/// The objectives timed without `--objective`: the name, and the kind of MoCo queue.
 const OBJECTIVES: [(&str, &str); 9] = [
     ("nt-xent", ""),
     ("moco", "keys"),
@@ -65,7 +65,7 @@ pub(super) fn run(args: &cli::BenchStepArgs) -> Result<Output> {
     Ok(Output { text: text(&json)?, json, as_json: args.common.json })
 }
 
-/// A workbench that has taken enough steps for its queue to be full and its memory to be touched.
+/// A step benchmark that has taken enough steps to fill its queue and touch its memory.
 fn warm(config: &Config, latent: usize) -> Result<StepBench> {
     let mut bench = StepBench::new(&config.learner(), latent)?;
     for _ in 0..config.learn.objective.queue_len.div_ceil(config.learn.objective.batch_pairs).min(200) {

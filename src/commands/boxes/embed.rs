@@ -1,4 +1,4 @@
-//! `embed --boxes`: an embedding for each box.
+//! `embed --boxes`: embeds each detection box.
 use std::path::Path;
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `learn --boxes`: a head for boxes, from tracks.
+//! `learn --boxes`: learns a head for boxes from tracks.
 use std::path::Path;
 
 use afterimage_learn::config::FalseNegativeRule;
@@ -41,7 +41,7 @@ pub(in crate::commands) fn run(args: &cli::LearnArgs, file: &Path) -> Result<Out
     let mut boxed = BoxDataset::open(file, &config, &opened, args.source.len())?;
     let mut source = source::open_all(&args.source, &config.source)?;
     bounded(source.as_ref())?;
-    // Labelled images are whole frames: their latents are of another kind where boxes are pooled.
+    // Labelled images are whole frames, whose latents differ in kind from pooled boxes.
     if !config.promotion.probe.is_empty() && opened.origin.grid.is_some() {
         return Err(Error::config("promotion.probe with --boxes over an encoder of grids: leave it out"));
     }
@@ -101,7 +101,7 @@ pub(in crate::commands) fn run(args: &cli::LearnArgs, file: &Path) -> Result<Out
     Ok(Output { text, json, as_json: args.common.json })
 }
 
-/// Two blocks of one track show the same thing and are no negatives of each other.
+/// Keeps two blocks of one track, which show the same thing, from being negatives of each other.
 pub(in crate::commands) fn same_track(config: &mut crate::config::Config) {
     if config.learn.sampling.false_negatives == FalseNegativeRule::Block {
         config.learn.sampling.false_negatives = FalseNegativeRule::Segment;

@@ -1,4 +1,4 @@
-//! Boxes of a detector beside a source: `embed --boxes`, `learn --boxes`, `bench reid`.
+//! Detection boxes from a file next to a source: `embed --boxes`, `learn --boxes`, `bench reid`.
 mod embed;
 mod learn;
 mod tracks;
@@ -22,46 +22,46 @@ use crate::learner::{LatentSpec, Snapshot};
 use crate::pipeline::box_encoder::{BoxEncoder, BoxMethod, of_boxes};
 use crate::source::{Pull, Source};
 
-/// A file of boxes larger than this is not one.
+/// Maximum size of a box file.
 const MAX_BYTES: u64 = 1 << 30;
-/// Longest wait for a frame of a file; its source has a limit of its own.
+/// Longest wait for a frame of a file; the source has its own time limit.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// A file of boxes, and what makes latents of them.
+/// A box file, and what turns its boxes into latents.
 pub(super) struct BoxDataset {
     pub(super) detections: Vec<Detection>,
     pub(super) boxer: BoxEncoder,
     pub(super) method: BoxMethod,
-    /// Of the latents of boxes.
+    /// Describes the latents of boxes.
     pub(super) origin: LatentSpec,
 }
 
 /// One box with its latent.
 pub(super) struct BoxSample<'a> {
-    /// The file that its frame is of.
+    /// The file that its frame comes from.
     pub(super) file: Option<&'a Arc<str>>,
     pub(super) detection: &'a Detection,
-    /// The part of it that lies in the frame.
+    /// The part of the box inside the frame.
     pub(super) rect: BBox,
     pub(super) latent: &'a [f32],
     pub(super) stamp: Timestamp,
-    /// Cuts that the source has marked so far.
+    /// Number of cuts that the source has marked so far.
     pub(super) segment: u64,
 }
 
-/// What was walked through.
+/// Totals of a walk over the boxes.
 pub(super) struct WalkStats {
     pub(super) frames: u64,
     pub(super) segments: u64,
-    /// The source came to its end; else it was stopped.
+    /// True if the source came to its end, false if it was stopped.
     pub(super) ended: bool,
 }
 
 impl BoxDataset {
-    /// Reads `file` and looks whether boxes go with everything else.
+    /// Reads `file` and checks that boxes are compatible with the other settings.
     ///
     /// # Errors
-    /// Usage and configuration: what does not.
+    /// A usage or configuration error that names the conflict.
     pub(super) fn open(file: &Path, config: &Config, opened: &LoadedEncoder, sources: usize) -> Result<Self> {
         if sources != 1 {
             return Err(Error::usage(format!(
@@ -92,10 +92,10 @@ impl BoxDataset {
         Ok(Self { detections: mot::parse(&text, &what)?, boxer, method, origin: method.origin(&opened.origin) })
     }
 
-    /// Every usable box of `source`, in order, with its latent.
+    /// Passes every usable box of `source` to `each`, in order, with its latent.
     ///
     /// # Errors
-    /// A live source; those of source, encoder and `each`.
+    /// The source is live, or the source, the encoder or `each` fails.
     pub(super) fn walk(
         &mut self,
         opened: &mut LoadedEncoder,
@@ -139,12 +139,12 @@ impl BoxDataset {
         Ok(walked)
     }
 
-    /// `snapshot`, of a run over frames or over boxes, for latents of boxes.
+    /// Adapts `snapshot`, from a run on frames or on boxes, to the latents of boxes.
     pub(super) fn snapshot(&self, snapshot: &Snapshot) -> Snapshot {
         of_boxes(snapshot, &self.origin)
     }
 
-    /// What became of the boxes, for people.
+    /// A summary of the boxes, for people.
     pub(super) fn told(&self) -> String {
         let counts = self.boxer.counts();
         format!(
@@ -164,7 +164,7 @@ impl BoxDataset {
     }
 }
 
-/// Boxes in a file belong to frames by number, which a live source has not.
+/// Rejects live sources: a box file refers to frames by number, which a live source does not have.
 pub(super) fn bounded(source: &dyn Source) -> Result<()> {
     if source.live() {
         return Err(Error::usage(

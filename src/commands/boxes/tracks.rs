@@ -1,4 +1,4 @@
-//! Boxes as something to learn from: a track is a segment.
+//! Tracks of boxes as training data: each track is a segment.
 use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 
@@ -18,10 +18,10 @@ pub(in crate::commands) struct TrackSample {
     pub(in crate::commands) latent: Vec<f32>,
 }
 
-/// All usable boxes with a track, in the order of the stream. True when the source came to its end.
+/// Collects all usable boxes with a track, in stream order. Returns true if the source came to its end.
 ///
 /// # Errors
-/// More latents than `boxes.memory_megabytes` has room for, and those of [`BoxDataset::walk`].
+/// The latents do not fit `boxes.memory_megabytes`, or any error of [`BoxDataset::walk`].
 pub(in crate::commands) fn collect(
     boxed: &mut BoxDataset,
     opened: &mut LoadedEncoder,
@@ -53,8 +53,8 @@ pub(in crate::commands) fn collect(
     Ok((seen, walked.ended))
 }
 
-/// The boxes track by track, in the order in which the tracks begin: pairs of one segment are then pairs of one track, and
-/// what was in the same frame is of another segment.
+/// The boxes track by track, in the order in which the tracks begin. Pairs from one segment are then pairs from one
+/// track, and boxes in the same frame belong to different segments.
 pub(in crate::commands) fn in_order(seen: Vec<TrackSample>) -> Vec<Sample> {
     let mut numbers: HashMap<(i64, u64), u64> = HashMap::new();
     let mut samples: Vec<Sample> = seen
@@ -80,7 +80,7 @@ mod tests {
             stamp: Timestamp(secs),
             latent: vec![secs as f32],
         };
-        // Two people in the same frames, a third later; number 7 is used again after a cut.
+        // Two people in the same frames, and a third later; number 7 is reused after a cut.
         let samples =
             in_order(vec![seen(9, 0, 1), seen(7, 0, 1), seen(7, 0, 2), seen(9, 0, 2), seen(7, 1, 3), seen(9, 0, 3)]);
         let told: Vec<_> = samples.iter().map(|s| (s.index, s.segment, s.stamp.0)).collect();

@@ -1,4 +1,4 @@
-//! Exported rows: headers, records, numbers, and whose space they are of.
+//! Checks exported rows: headers, records, numbers, and spaces.
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -10,21 +10,21 @@ use crate::export::{Format, RECORDS, Reader, row_files};
 use crate::files;
 use crate::linalg::norm;
 
-/// Rows are of unit length; as f16 numbers they are off by up to 2^-11.
+/// Tolerance for unit length; f16 numbers are off by up to 2^-11.
 const LENGTH_TOLERANCE: f64 = 1e-2;
 
-/// The spaces that rows of a run may be of.
+/// The spaces that rows of a run may have.
 pub(super) struct KnownSpaces {
-    /// Of the frozen latents; `None` where run.json cannot be read.
+    /// Space of the frozen latents; `None` if run.json cannot be read.
     pub(super) frozen: Option<String>,
     pub(super) heads: Heads,
 }
 
-/// Rows of each head and space.
+/// Number of rows for each head and space.
 type Tally = BTreeMap<(u64, String), u64>;
 
-/// Every file of `RUN/NAME`; `next`: number of the file that follows those of the saved state.
-/// `length`: of a row.
+/// Checks every file in `RUN/NAME`. `next` is the number after the last file in the saved state, `length` the expected
+/// length of a row.
 pub(super) fn check(all: &mut Diagnostics, run: &Path, name: &str, next: u64, length: f64, spaces: &KnownSpaces) {
     let folder = run.join(name);
     let names = match files::names_in(&folder) {
@@ -37,7 +37,7 @@ pub(super) fn check(all: &mut Diagnostics, run: &Path, name: &str, next: u64, le
     }
     let (first, end) = (rows.first().map_or(0, |first| first.0), rows.last().map_or(0, |last| last.0 + 1));
     for number in (first..end).filter(|number| rows.binary_search_by_key(number, |file| file.0).is_err()) {
-        // Those before it tell the format that it had.
+        // The files before it show its format.
         let format = rows.iter().rfind(|file| file.0 < number).map_or(Format::Npy, |file| file.1);
         let file = files::numbered_name(number, format.end());
         all.fail(format!("{name}/{file}"), "is missing between others", "put it back from a copy; its rows are lost");
@@ -71,7 +71,7 @@ pub(super) fn check(all: &mut Diagnostics, run: &Path, name: &str, next: u64, le
     }
 }
 
-/// One file to its end: as many records as rows, every number finite, every row of length `right`.
+/// Reads one file to its end: as many records as rows, only finite numbers, and every row of length `right`.
 fn read(path: &Path, right: f64, tally: &mut Tally, each: &mut dyn FnMut()) -> Result<()> {
     let mut wrong = None;
     for (number, row) in Reader::file(path)?.enumerate() {
@@ -86,7 +86,7 @@ fn read(path: &Path, right: f64, tally: &mut Tally, each: &mut dyn FnMut()) -> R
     wrong.map_or(Ok(()), |wrong| Err(Error::runtime(wrong)))
 }
 
-/// Does the space that rows are said to be of belong to the head that they name?
+/// Checks that the space of rows belongs to the head that they name.
 fn owner(all: &mut Diagnostics, name: &str, head: u64, space: &str, rows: u64, spaces: &KnownSpaces) {
     let whose = if head == 0 { "the frozen encoder".to_owned() } else { format!("head {head}") };
     let found = format!("{rows} rows of {whose}, space {space}");

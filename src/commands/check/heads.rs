@@ -1,4 +1,4 @@
-//! Promoted heads: checksum, number, shape, space, origin.
+//! Checks promoted heads: checksum, number, shape, space, origin.
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use crate::head::Head;
 use crate::pipeline::run_dir::RunManifest;
 use crate::spaces::space_of;
 
-/// `latest` holds a number.
+/// Maximum size of `latest`, which holds a number.
 const MAX_LATEST_BYTES: u64 = 64;
 
-/// The space of each head of a run by number; `None` for one that cannot be read.
+/// The space of each head of a run by number; `None` for an unreadable head.
 pub(super) type Heads = BTreeMap<u64, Option<String>>;
 
 /// The space of the run's frozen latents.
@@ -54,7 +54,8 @@ pub(super) fn check(all: &mut Diagnostics, run: &Path, info: Option<&RunManifest
     heads
 }
 
-/// What the checksum cannot tell: is it the head that its name says, of this run, and usable?
+/// Checks what the checksum does not cover: that the head has the number in its name, belongs to this run, and is
+/// usable.
 fn fits(path: &Path, file: &HeadCheckpoint, number: u64, info: Option<&RunManifest>) -> Result<()> {
     let wrong = |what: String| Err(Error::runtime(format!("{} {what}", path.display())));
     if file.number != number {
@@ -75,7 +76,7 @@ fn fits(path: &Path, file: &HeadCheckpoint, number: u64, info: Option<&RunManife
     info.owner().check_run(path, &file.run)
 }
 
-/// The file `latest` is for people and scripts, which it must not mislead.
+/// Checks the file `latest`, which is for people and scripts and must not mislead them.
 fn latest(all: &mut Diagnostics, run: &Path, heads: &Heads) {
     let path = run.join("latest");
     let newest = heads.keys().next_back().copied();
@@ -91,7 +92,7 @@ fn latest(all: &mut Diagnostics, run: &Path, heads: &Heads) {
     };
     match (text.parse::<u64>().ok(), newest) {
         (Some(named), Some(newest)) if named == newest => all.ok("latest", text),
-        // Cut off between the head and this file.
+        // The run was interrupted between writing the head and this file.
         (Some(named), Some(newest)) if heads.contains_key(&named) => {
             all.warn("latest", format!("names head {named}, head {newest} is newer"), "write that number into it");
         }

@@ -1,4 +1,4 @@
-//! The journal and the saved states.
+//! Checks the journal and the saved states.
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
@@ -14,19 +14,19 @@ use crate::pipeline::run_dir::{RunManifest, StreamPosition};
 use crate::pipeline::run_state;
 use crate::state_dict::MAX_HEADER_BYTES;
 
-/// Bad lines that are named one by one; the rest is counted.
+/// Number of bad lines to list; the rest are counted.
 const NAMED: usize = 10;
 
-/// What a journal tells, read line by line.
+/// What a journal says, read line by line.
 #[derive(Default)]
 struct JournalHistory {
     events: u64,
     bad: u64,
-    /// The first bad ones.
+    /// The first bad lines.
     named: Vec<String>,
     torn: bool,
     last: Option<String>,
-    /// Space by number of the head.
+    /// Space of each promoted head by number.
     promoted: BTreeMap<u64, Option<String>>,
 }
 
@@ -58,14 +58,14 @@ impl JournalHistory {
     fn event(&mut self, name: String, event: &Value) {
         self.events += 1;
         if let ("promotion" | "demotion", Some(number)) = (name.as_str(), event["promoted"].as_u64()) {
-            // A number that comes twice was promoted again by a resumed run: the last one counts.
+            // A repeated number was promoted again by a resumed run: the last one counts.
             self.promoted.insert(number, event["space"].as_str().map(str::to_owned));
         }
         self.last = Some(name);
     }
 }
 
-/// Every line an event, and every promotion with its head.
+/// Checks that every line is an event, and that every promotion has its head.
 pub(super) fn journal(all: &mut Diagnostics, run: &Path, heads: &Heads) {
     let what = "journal.jsonl";
     let history = match journal::exists(run).and_then(|exists| exists.then(|| JournalHistory::read(run)).transpose()) {
@@ -106,7 +106,7 @@ pub(super) fn journal(all: &mut Diagnostics, run: &Path, heads: &Heads) {
     }
 }
 
-/// What becomes of a state that is not right.
+/// What a resumed run does with a damaged state.
 fn what_resume_does(error: &Error) -> &'static str {
     match error.kind() {
         ErrorKind::Damaged => "--resume uses the one before it, or starts afresh",
@@ -122,7 +122,7 @@ fn header_bytes(path: &Path) -> Option<u64> {
     Some(u64::from_le_bytes(start))
 }
 
-/// The saved states; the place of the newest whole one.
+/// Checks the saved states and returns the position of the newest valid one.
 pub(super) fn states(all: &mut Diagnostics, run: &Path, info: Option<&RunManifest>) -> Option<StreamPosition> {
     let mut newest = None;
     let states = run_state::states(run, info.map(RunManifest::owner).as_ref());

@@ -1,4 +1,4 @@
-//! The maps between the spaces of a run.
+//! Checks the maps between the spaces of a run.
 use std::path::Path;
 
 use super::heads::Heads;
@@ -7,7 +7,7 @@ use crate::commands::diagnostics::Diagnostics;
 use crate::files;
 use crate::pipeline::run_dir::RunManifest;
 
-/// Every map is read; one must lead into the space of every head. `frozen`: the space of the frozen latents.
+/// Reads every map and checks that one leads into the space of every head. `frozen`: the space of the frozen latents.
 pub(super) fn check(
     all: &mut Diagnostics,
     run: &Path,
@@ -47,7 +47,7 @@ pub(super) fn check(
     }
 }
 
-/// It joins other spaces than those of the heads that it names.
+/// A message if the map joins spaces other than those of the heads that it names.
 fn misplaced(file: &SpaceMapCheckpoint, frozen: Option<&str>, heads: &Heads) -> Option<String> {
     let known = |head: u64| if head == 0 { frozen } else { heads.get(&head)?.as_deref() };
     let ends = [(file.from_head, &file.from), (file.to_head, &file.to)];

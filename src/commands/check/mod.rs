@@ -1,4 +1,4 @@
-//! `check`: a configuration, a model with its card, a run folder; everything that is wrong, without running anything.
+//! `check`: reports all problems of a configuration, a model with its card, or a run folder, without running anything.
 mod exports;
 mod heads;
 mod journal;
@@ -34,7 +34,7 @@ pub(super) fn run(args: &cli::CheckArgs) -> Result<CommandResult> {
         ));
     }
     let mut all = Diagnostics::default();
-    // First, since the configuration may be the run's; it is reported in its turn.
+    // Load this first, because the configuration may be the run's. It is reported later.
     let info = args.run.as_deref().map(RunManifest::load);
     let of_run = info.as_ref().and_then(|info| info.as_ref().ok());
     let config = match (&common.config, of_run) {
@@ -56,7 +56,7 @@ pub(super) fn run(args: &cli::CheckArgs) -> Result<CommandResult> {
     Ok(all.done(common.json, None))
 }
 
-/// The model with its card, and whether it is the one of the run.
+/// Checks the model with its card, and whether it is the one of the run.
 fn encoder(all: &mut Diagnostics, model: &Path, config: Option<&Config>, run: Option<(&Path, &RunManifest)>) {
     let Some(config) = config else {
         return all.warn("encoder", "not checked", "that needs a configuration that can be used");
@@ -70,7 +70,7 @@ fn encoder(all: &mut Diagnostics, model: &Path, config: Option<&Config>, run: Op
     }
 }
 
-/// Everything in the folder of a run. `model`: look for the run's own encoder too.
+/// Checks everything in a run folder. `model`: check the run's own encoder too.
 fn folder(all: &mut Diagnostics, run: &Path, info: &Result<RunManifest>, model: bool) {
     let known = match info {
         Ok(info) => {
@@ -81,7 +81,7 @@ fn folder(all: &mut Diagnostics, run: &Path, info: &Result<RunManifest>, model: 
             }
             Some(info)
         }
-        // Not a run at all: nothing more can be said.
+        // It is not a run at all, so there is nothing more to check.
         Err(error) if error.kind() == ErrorKind::Usage && !looks_like_a_run(run) => return all.error("run", error),
         Err(error) => {
             let todo = "without it the run cannot be used; put it back from a copy";
@@ -96,7 +96,7 @@ fn folder(all: &mut Diagnostics, run: &Path, info: &Result<RunManifest>, model: 
     maps::check(all, run, known, frozen.as_deref(), &heads);
     let spaces = exports::KnownSpaces { frozen, heads };
     let next = place.map(|place| place.exports).unwrap_or_default();
-    // The row of a grid holds its cells, each of unit length.
+    // A row of a grid holds its cells, each of unit length.
     let cells = known.and_then(|info| info.latent_grid).map_or(1.0, |[h, w, _]| ((h * w) as f64).sqrt());
     for (name, next, length) in
         [("embeddings", next.embeddings, 1.0), ("latents", next.latents, 1.0), ("grids", next.grids, cells)]
@@ -110,7 +110,7 @@ fn looks_like_a_run(run: &Path) -> bool {
     ["journal.jsonl", "heads", "state.safetensors"].iter().any(|name| run.join(name).exists())
 }
 
-/// Is the encoder still where the run noted it, and the same?
+/// Checks that the encoder is unchanged and still where the run recorded it.
 fn own_encoder(all: &mut Diagnostics, info: &RunManifest) {
     let path = info.encoder.display();
     if !info.encoder.exists() {
@@ -127,7 +127,7 @@ fn own_encoder(all: &mut Diagnostics, info: &RunManifest) {
     }
 }
 
-/// Files that were being written when a run was cut off, or are being written now.
+/// Reports files that an interrupted run left unfinished, or that are being written now.
 fn leftovers(all: &mut Diagnostics, run: &Path) {
     for folder in ["", "heads", "maps", "embeddings", "latents", "grids"] {
         let names = match files::names_in(&run.join(folder)) {

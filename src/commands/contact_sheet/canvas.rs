@@ -1,10 +1,10 @@
-//! A picture that is drawn on: boxes, small pictures, letters.
+//! An image to draw on: boxes, small images, and text.
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
 
 /// Red, green, blue.
 pub(in crate::commands) type Colour = [u8; 3];
 
-/// A picture, 8-bit RGB, no padding between rows.
+/// An 8-bit RGB image without padding between rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::commands) struct RgbImage {
     pub(in crate::commands) width: usize,
@@ -12,7 +12,7 @@ pub(in crate::commands) struct RgbImage {
     pub(in crate::commands) pixels: Vec<u8>,
 }
 
-/// Place and size in pixels.
+/// Position and size in pixels.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::commands) struct Rect {
     pub(in crate::commands) x: usize,
@@ -21,7 +21,7 @@ pub(in crate::commands) struct Rect {
     pub(in crate::commands) height: usize,
 }
 
-/// How letters look.
+/// Size and colour of text.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::commands) struct TextStyle {
     pub(in crate::commands) size: RasterHeight,
@@ -35,8 +35,7 @@ impl TextStyle {
         letters * get_raster_width(self.weight, self.size)
     }
 
-    /// `text`, cut off with dots where it is wider than `width` pixels. The letters are those of ASCII; others become
-    /// question marks.
+    /// `text`, truncated with dots if it is wider than `width` pixels. Letters outside ASCII become question marks.
     pub(in crate::commands) fn fit(self, text: &str, width: usize) -> String {
         let most = width / self.width(1);
         let plain: String = text.chars().map(|c| if c == ' ' || c.is_ascii_graphic() { c } else { '?' }).collect();
@@ -48,12 +47,12 @@ impl TextStyle {
 }
 
 impl RgbImage {
-    /// One colour.
+    /// An image filled with one colour.
     pub(in crate::commands) fn new(width: usize, height: usize, colour: Colour) -> Self {
         Self { width, height, pixels: colour.repeat(width * height) }
     }
 
-    /// The pixel at `(x, y)`; `None` outside.
+    /// The pixel at `(x, y)`; `None` outside the image.
     fn pixel(&mut self, x: usize, y: usize) -> Option<&mut [u8]> {
         if x >= self.width {
             return None;
@@ -62,7 +61,7 @@ impl RgbImage {
         self.pixels.get_mut(start..start + 3)
     }
 
-    /// A box with corners rounded by `radius` pixels. What lies outside is left out.
+    /// Fills a box whose corners are rounded by `radius` pixels, clipped to the image.
     pub(in crate::commands) fn fill(&mut self, area: Rect, radius: usize, colour: Colour) {
         for dy in 0..area.height {
             for dx in 0..area.width {
@@ -78,7 +77,7 @@ impl RgbImage {
         }
     }
 
-    /// Puts `other` with its upper left corner at `(x, y)`. What lies outside is left out.
+    /// Copies `other` to the image, clipped, with its upper left corner at `(x, y)`.
     pub(in crate::commands) fn put(&mut self, other: &RgbImage, x: usize, y: usize) {
         for (dy, row) in other.pixels.chunks_exact(other.width.max(1) * 3).enumerate() {
             for (dx, colour) in row.chunks_exact(3).enumerate() {
@@ -89,7 +88,7 @@ impl RgbImage {
         }
     }
 
-    /// Letters with their upper left corner at `(x, y)`; those that the font does not have stay blank.
+    /// Draws text with its upper left corner at `(x, y)`. Letters missing from the font stay blank.
     pub(in crate::commands) fn text(&mut self, text: &str, x: usize, y: usize, style: TextStyle) {
         for (place, letter) in text.chars().enumerate() {
             let Some(letter) = get_raster(letter, style.weight, style.size) else { continue };

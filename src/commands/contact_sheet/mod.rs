@@ -1,4 +1,4 @@
-//! `sheet`: a contact sheet: frames of a source with their nearest frames, frozen encoder against adapted head.
+//! `contact-sheet`: frames of a source with their nearest neighbours, frozen encoder against adapted head.
 pub(super) mod canvas;
 pub(super) mod sampler;
 mod page;
@@ -28,9 +28,10 @@ use canvas::RgbImage;
 use page::{Cell, NEIGHBOURS, Page, Row, draw, picture_width};
 use sampler::{FrameRef, SampledFrames, gather, pictures};
 
-/// Frames of one segment nearer than this in time are the same moment, seconds.
+/// Frames of one segment closer in time than this, in seconds, show the same moment.
 const LEAST_MOMENT_SECS: f64 = 2.0;
-/// So many times `learn.sampling.gap_max_secs` too: what was learned as a pair proves nothing on the sheet.
+/// This multiple of `learn.sampling.gap_max_secs` counts as the same moment too: frames learned as a pair prove nothing
+/// on the sheet.
 const MOMENT_GAPS: f64 = 2.0;
 
 pub(super) fn run(args: &cli::ContactSheetArgs) -> Result<Output> {
@@ -79,7 +80,7 @@ pub(super) fn run(args: &cli::ContactSheetArgs) -> Result<Output> {
     Ok(Output { text, json, as_json: args.common.json })
 }
 
-/// Before minutes of work: can this be the picture's name?
+/// Checks the name of the image before minutes of work.
 pub(super) fn check_name(out: &Path) -> Result<()> {
     let png = out.extension().is_some_and(|e| e.eq_ignore_ascii_case("png"));
     if !png || out.is_dir() {
@@ -88,7 +89,7 @@ pub(super) fn check_name(out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Pictures are drawn in a second pass, which standard input has not.
+/// Rejects standard input: drawing needs a second pass over the source.
 pub(super) fn twice(source: &Address) -> Result<()> {
     if is_input(source.reveal()) {
         return Err(Error::usage(
@@ -98,10 +99,10 @@ pub(super) fn twice(source: &Address) -> Result<()> {
     Ok(())
 }
 
-/// Which frames are too near each other to show anything.
+/// Decides which frames are too close to each other to show.
 struct ShownMoments {
     secs: f64,
-    /// Segments are visits of their own, so a whole one counts as near its query.
+    /// Segments are separate visits, so a whole segment counts as near its query.
     visits: bool,
 }
 
@@ -111,12 +112,12 @@ impl ShownMoments {
         Self { secs, visits: gathered.marks_cuts && gathered.segments > 1 }
     }
 
-    /// The same scene within [`ShownMoments::secs`].
+    /// Whether both show the same scene within [`ShownMoments::secs`].
     fn same(&self, a: FrameRef, b: FrameRef) -> bool {
         a.segment == b.segment && a.stamp.secs_since(b.stamp).abs() <= self.secs
     }
 
-    /// `other` is no neighbour to show for `query`.
+    /// Whether `other` is too close to `query` to be shown as its neighbour.
     fn near_query(&self, query: FrameRef, other: FrameRef) -> bool {
         self.same(query, other) || (self.visits && query.segment == other.segment)
     }
@@ -132,7 +133,7 @@ impl ShownMoments {
     }
 }
 
-/// `count` queries spread evenly over the source, with their neighbours in each space.
+/// Chooses `count` queries spread evenly over the source, with their neighbours in each space.
 fn choose(
     gathered: &SampledFrames,
     spaces: &[(String, Array2<f32>)],
@@ -153,8 +154,8 @@ fn choose(
     (0..count).map(row).collect()
 }
 
-/// The nearest rows to row `query` of `space: [n, d]`, with their cosines: none of the query's moment, and of each
-/// other moment only the nearest.
+/// The nearest rows to row `query` of `space: [n, d]`, with their cosines: none from the query's moment, and only the
+/// nearest from each other moment.
 fn neighbours(space: ArrayView2<f32>, places: &[FrameRef], query: usize, moments: &ShownMoments) -> Vec<(usize, f32)> {
     let similar = product(space.row(query).insert_axis(Axis(0)), space.t()).into_raw_vec_and_offset().0;
     let mut found: Vec<(usize, f32)> = Vec::with_capacity(NEIGHBOURS);
@@ -211,7 +212,7 @@ fn row_json(row: &Row) -> Value {
     })
 }
 
-/// The file of a picture.
+/// Encodes an image as PNG.
 pub(super) fn png(picture: &RgbImage) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     PngEncoder::new(&mut bytes)

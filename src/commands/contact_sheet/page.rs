@@ -1,4 +1,4 @@
-//! Draws the sheet: a row for each query, its picture left, the groups of neighbours beside it.
+//! Draws the contact sheet: one row per query, with its image on the left and the groups of neighbours beside it.
 use std::collections::BTreeMap;
 
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight};
@@ -10,7 +10,7 @@ use super::style::{
 
 /// Width of the whole sheet in pixels.
 pub(super) const WIDTH: usize = 1400;
-/// Neighbours in a group.
+/// Neighbours per group.
 pub(super) const NEIGHBOURS: usize = 4;
 
 const PANELS: [Colour; 2] = [[237, 236, 231], PANEL];
@@ -19,12 +19,12 @@ const HEADING: TextStyle = TextStyle { size: RasterHeight::Size20, weight: FontW
 const FRAME: TextStyle = TextStyle { size: RasterHeight::Size16, weight: FontWeight::Regular, colour: INK };
 const COSINE: TextStyle = TextStyle { size: RasterHeight::Size16, weight: FontWeight::Bold, colour: INK };
 
-/// A picture with what stands below it.
+/// An image with its caption.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Cell {
     pub(super) frame: u64,
     pub(super) segment: u64,
-    /// To the query; `None` for the query itself.
+    /// Cosine to the query; `None` for the query itself.
     pub(super) cosine: Option<f32>,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct Row {
     pub(super) groups: Vec<Vec<Cell>>,
 }
 
-/// What is written and shown.
+/// The contents of the sheet.
 pub(super) struct Page {
     pub(super) title: String,
     pub(super) notes: Vec<String>,
@@ -43,13 +43,13 @@ pub(super) struct Page {
     pub(super) rows: Vec<Row>,
 }
 
-/// Width in pixels of a picture on a sheet with `groups` groups.
+/// Width in pixels of an image on a sheet with `groups` groups.
 pub(super) fn picture_width(groups: usize) -> usize {
     let around = APART + 2 * INSIDE + (NEIGHBOURS - 1) * BETWEEN;
     (WIDTH - 2 * MARGIN - groups * around) / (1 + groups * NEIGHBOURS)
 }
 
-/// Draws the page; `pictures`: every frame that it shows, at most [`picture_width`] wide.
+/// Draws the page. `pictures` holds every frame that it shows, at most [`picture_width`] wide.
 pub(super) fn draw(page: &Page, pictures: &BTreeMap<u64, RgbImage>) -> RgbImage {
     let wide = picture_width(page.groups.len());
     let high = pictures.values().map(|p| p.height).max().unwrap_or(0);
@@ -87,7 +87,7 @@ pub(super) fn draw(page: &Page, pictures: &BTreeMap<u64, RgbImage>) -> RgbImage 
 
 fn draw_cell(sheet: &mut RgbImage, cell: &Cell, slot: Rect, pictures: &BTreeMap<u64, RgbImage>) {
     if let Some(picture) = pictures.get(&cell.frame) {
-        // Lower pictures stand on the caption, narrower ones in the middle.
+        // Align lower images with the caption, and center narrower ones.
         let x = slot.x + slot.width.saturating_sub(picture.width) / 2;
         let y = slot.y + slot.height.saturating_sub(picture.height);
         if cell.cosine.is_none() {
@@ -121,7 +121,7 @@ mod tests {
         (0..5).map(|i| (i, RgbImage::new(width, 60, [i as u8, 1, 2]))).collect()
     }
 
-    /// Left edge of the picture in `colour`, on each row of pixels where it is.
+    /// Left edge of the image in `colour`, for each pixel row that contains it.
     fn left_edges(sheet: &RgbImage, colour: Colour) -> Vec<usize> {
         let rows = sheet.pixels.chunks_exact(sheet.width * 3);
         rows.filter_map(|row| row.chunks_exact(3).position(|p| p == colour)).collect()

@@ -1,7 +1,7 @@
-//! The frames of a source: a first pass for their latents, a second for the few pictures that are shown.
+//! Samples the frames of a source: a first pass for their latents, and a second for the few images that are shown.
 //!
-//! Two passes, because a bounded source gives the same frames every time and thousands of kept pictures would take more
-//! memory than everything else.
+//! Two passes work because a bounded source yields the same frames every time, and storing thousands of images would
+//! take more memory than everything else.
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -19,12 +19,12 @@ use crate::sampling::{ShotDetector, ShotInput};
 use crate::source::address::Address;
 use crate::source::{self, Pull, Source, SourceCounts};
 
-/// Latents kept at most; of a longer source every second, fourth, ... frame.
+/// Maximum number of latents kept; from a longer source, every second, fourth, ... frame.
 const MAX_KEPT: usize = 5000;
-/// How long one pull may wait.
+/// Maximum wait for one frame.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// Where a frame lies in its source.
+/// Position of a frame in its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FrameRef {
     pub(super) index: u64,
@@ -32,23 +32,23 @@ pub(super) struct FrameRef {
     pub(super) segment: u64,
 }
 
-/// The frames of a source, evenly thinned where there are many.
+/// The frames of a source, evenly thinned if there are many.
 pub(super) struct SampledFrames {
     /// `[n, d]`, unit rows.
     pub(super) latents: Array2<f32>,
-    /// `n` places.
+    /// Positions of the `n` frames.
     pub(super) places: Vec<FrameRef>,
-    /// The source marks its cuts: each segment is a visit of its own.
+    /// Whether the source marks its cuts, so that each segment is a separate visit.
     pub(super) marks_cuts: bool,
     /// Frames in the source.
     pub(super) frames: u64,
     /// Segments in the source.
     pub(super) segments: u64,
-    /// What the source counted.
+    /// Counters of the source.
     pub(super) source: SourceCounts,
 }
 
-/// Keeps every `stride`th of what comes, `stride` doubled whenever there would be more than `most`.
+/// Keeps every `stride`th item and doubles `stride` whenever there would be more than `most`.
 struct EvenSampler {
     places: Vec<FrameRef>,
     latents: Vec<f32>,
@@ -87,10 +87,10 @@ impl EvenSampler {
     }
 }
 
-/// Embeds every frame of the bounded source `uri`. Frames without a usable latent are left out, as in `learn`.
+/// Embeds every frame of the bounded source `uri`. Skips frames without a usable latent, as `learn` does.
 ///
 /// # Errors
-/// The source is live or gives no frame; or its error, or the encoder's.
+/// The source is live or yields no frame, or the source or the encoder fails.
 pub(super) fn gather(opened: &mut LoadedEncoder, config: &Config, uri: &Address) -> Result<SampledFrames> {
     let mut source = source::open(uri, &config.source)?;
     if source.live() {
@@ -121,7 +121,7 @@ pub(super) fn gather(opened: &mut LoadedEncoder, config: &Config, uri: &Address)
                 segments = segments.max(segment + 1);
                 thin.push(FrameRef { index: frame.index, stamp: frame.stamp, segment }, latent);
             }
-            // Zero or not finite: the frame's fault.
+            // Zero or not finite, because of the frame.
             Err(error) if error.kind() == ErrorKind::CheckFailed => left_out += 1,
             Err(error) => return Err(error),
         }
@@ -144,11 +144,10 @@ pub(super) fn gather(opened: &mut LoadedEncoder, config: &Config, uri: &Address)
     Ok(SampledFrames { latents, places: thin.places, marks_cuts, frames: thin.seen, segments, source })
 }
 
-/// The frames numbered `wanted` of `uri`, scaled to `width` pixels, or less where they would be higher than
-/// `max_height`.
+/// The frames of `uri` numbered `wanted`, scaled to `width` pixels, or less if they would be higher than `max_height`.
 ///
 /// # Errors
-/// The source's error; or it no longer has these frames.
+/// The source fails, or no longer has these frames.
 pub(super) fn pictures(
     uri: &Address,
     config: &Config,
@@ -173,7 +172,7 @@ pub(super) fn pictures(
     Ok(pictures)
 }
 
-/// Hands the frames of a source to `each`, until that says false.
+/// Passes the frames of a source to `each` until it returns false.
 pub(in crate::commands) fn for_each(
     source: &mut dyn Source,
     each: &mut dyn FnMut(&Frame) -> Result<bool>,
@@ -188,7 +187,7 @@ pub(in crate::commands) fn for_each(
     }
 }
 
-/// `frame` scaled to `width` pixels, or less where it would be higher than `max_height`.
+/// `frame` scaled to `width` pixels, or less if it would be higher than `max_height`.
 pub(in crate::commands) fn scaled(frame: &Frame, width: usize, max_height: usize) -> Result<RgbImage> {
     let failed = |e: String| Error::runtime(format!("frame {}: cannot resize: {e}", frame.index));
     let (wide, high) = (f64::from(frame.width), f64::from(frame.height));

@@ -5,9 +5,9 @@ use std::path::Path;
 use crate::commands::diagnostics::Diagnostics;
 use crate::config;
 
-/// With less than this free, other programs will suffer, megabytes.
+/// With less free memory than this, in megabytes, other programs suffer.
 const LEAST_MEMORY: f64 = 500.0;
-/// Files that a driver of an NVIDIA GPU makes: of cards, and of Jetson boards.
+/// Files created by the driver of an NVIDIA GPU, on cards and on Jetson boards.
 const GPU_MARKS: [&str; 3] = ["/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/nvhost-gpu"];
 
 pub(super) fn program(all: &mut Diagnostics) {
@@ -51,7 +51,7 @@ pub(super) fn memory(all: &mut Diagnostics) {
         all.warn("memory", "cannot be read from /proc/meminfo", "a run takes about 300 MB");
         return;
     };
-    // A container may be allowed less than the machine has.
+    // A container may have a lower limit than the machine.
     let limit = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse::<f64>().ok());
     let limit = limit.map(|bytes| bytes / 1e6).filter(|limit| *limit < total);
     let allowed = limit.map(|limit| format!(", at most {limit:.0} MB for this container")).unwrap_or_default();
@@ -63,7 +63,7 @@ pub(super) fn memory(all: &mut Diagnostics) {
     }
 }
 
-/// Whether there is an NVIDIA GPU, by the marks that its driver leaves.
+/// Detects an NVIDIA GPU by the files of its driver.
 pub(super) fn gpu() -> Option<String> {
     let mark = GPU_MARKS.into_iter().find(|mark| Path::new(mark).exists())?;
     let names = crate::encoder::gpus(Path::new("/"));
@@ -84,7 +84,7 @@ pub(super) fn cameras(all: &mut Diagnostics, config: &config::Source) {
     }
 }
 
-/// Number and name of every video device, as the kernel lists them in `class`.
+/// Number and name of every video device that the kernel lists in `class`.
 fn devices(class: &Path) -> Vec<(u32, String)> {
     let entries = fs::read_dir(class).into_iter().flatten().flatten();
     let mut all: Vec<(u32, String)> = entries
@@ -98,13 +98,13 @@ fn devices(class: &Path) -> Vec<(u32, String)> {
     all
 }
 
-/// The value after `key` and a colon in text like /proc/cpuinfo; the first one.
+/// The first value after `key` and a colon, in text like /proc/cpuinfo.
 fn field<'t>(text: &'t str, key: &str) -> Option<&'t str> {
     let line = text.lines().find(|line| line.split(':').next().is_some_and(|k| k.trim() == key))?;
     line.split_once(':').map(|(_, value)| value.trim())
 }
 
-/// A size in text like /proc/meminfo.
+/// A size in megabytes, in text like /proc/meminfo.
 fn megabytes(text: &str, key: &str) -> Option<f64> {
     let kibibytes: f64 = field(text, key)?.strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024.0 / 1e6)

@@ -1,4 +1,4 @@
-//! `doctor`: what is installed, what works, and what to do where something does not.
+//! `doctor`: what is installed, what works, and how to fix what does not.
 mod power;
 mod disk;
 mod host;
@@ -16,7 +16,7 @@ use crate::encoder::runtime::{self, LibraryLookup, LibrarySource, Runtime};
 use crate::encoder::{cache_of, compiled, missing_libraries};
 use crate::error::Result;
 
-/// With less room than this on a disk, a run of some hours may fill it, bytes.
+/// With less free disk space than this, in bytes, a run of some hours may fill the disk.
 const LEAST_ROOM: u64 = 1_000_000_000;
 
 pub(super) fn run(args: &cli::DoctorArgs) -> Result<CommandResult> {
@@ -43,7 +43,7 @@ pub(super) fn run(args: &cli::DoctorArgs) -> Result<CommandResult> {
     Ok(all.done(args.common.json, Some(3)))
 }
 
-/// Every place where ONNX Runtime is looked for, and the one that is used.
+/// Reports every location searched for ONNX Runtime, and the one in use.
 fn onnxruntime(all: &mut Diagnostics, config: &Config) -> Option<Runtime> {
     let loaded = runtime::load(&config.encoder.onnxruntime);
     let used = loaded.as_ref().ok().map(|runtime| runtime.path.as_path());
@@ -71,7 +71,7 @@ fn onnxruntime(all: &mut Diagnostics, config: &Config) -> Option<Runtime> {
     }
 }
 
-/// What is compiled into the library, and what comes of asking for it.
+/// Reports the providers compiled into the library, and whether each one works.
 fn providers(all: &mut Diagnostics, runtime: &Runtime, config: &Config, model: Option<&Path>) {
     let compiled = match compiled(runtime) {
         Ok(list) => list,
@@ -126,7 +126,7 @@ fn providers(all: &mut Diagnostics, runtime: &Runtime, config: &Config, model: O
     }
 }
 
-/// The folder that `tools/fetch_onnxruntime.sh` fills.
+/// Reports the folder that `tools/fetch_onnxruntime.sh` fills.
 fn cache(all: &mut Diagnostics, config: &Config) {
     let places = runtime::find(&config.encoder.onnxruntime);
     let cached = places.iter().find(|candidate| candidate.origin == LibrarySource::Cache);
@@ -136,7 +136,7 @@ fn cache(all: &mut Diagnostics, config: &Config) {
     }
 }
 
-/// May `folder` (or, where it is not there yet, the nearest one above it) be written, and how much?
+/// Reports whether `folder` (or its nearest existing parent) is writable, and its free space.
 fn room(all: &mut Diagnostics, what: &str, folder: &Path, todo: &str) {
     let Some(there) = folder.ancestors().find(|path| path.is_dir()) else {
         return all.warn(what, format!("{} is not there", folder.display()), todo);

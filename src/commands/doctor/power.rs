@@ -1,4 +1,4 @@
-//! Whether this is a Jetson board, and with which system: what decides which ONNX Runtime fits it.
+//! Detects a Jetson board and its system, which determine the compatible ONNX Runtime.
 use std::fs;
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use crate::commands::diagnostics::Diagnostics;
 /// Package whose version is that of JetPack.
 const PACKAGE: &str = "nvidia-jetpack";
 
-/// Says of a Jetson board its L4T and JetPack; of another machine nothing. `root` is `/`.
+/// Reports L4T and JetPack on a Jetson board, and nothing on other machines. `root` is `/`.
 pub(super) fn jetson(all: &mut Diagnostics, root: &Path) {
     let Ok(release) = fs::read_to_string(root.join("etc/nv_tegra_release")) else { return };
     let l4t = l4t(&release).unwrap_or_else(|| release.lines().next().unwrap_or_default().trim().to_owned());

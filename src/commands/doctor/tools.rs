@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::commands::diagnostics::Diagnostics;
 use crate::config;
 
-/// The programs, what asks for their version, and how to install them.
+/// Each program, its version flag, and how to install it.
 const TOOLS: [(&str, &str, &str); 2] = [
     ("ffmpeg", "-version", "apt install ffmpeg"),
     (
@@ -18,12 +18,12 @@ const TOOLS: [(&str, &str, &str); 2] = [
         "apt install gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-libav",
     ),
 ];
-/// How long a program may take to tell its version.
+/// Time limit for a program to print its version.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A version is told in a line.
+/// Maximum length of the version line.
 const MAX_LINE_BYTES: u64 = 4096;
 
-/// Both decoders; one is enough, unless the configuration names the other.
+/// Checks both decoders; one is enough, unless the configuration names the other.
 pub(super) fn decoders(all: &mut Diagnostics, config: &config::Source, search: &OsStr) {
     let found = TOOLS.map(|(name, flag, _)| find(name, search).map(|path| (version(&path, flag, PATIENCE), path)));
     let any = found.iter().any(|tool| matches!(tool, Some((Ok(_), _))));
@@ -55,7 +55,7 @@ fn find(name: &str, search: &OsStr) -> Option<PathBuf> {
     std::env::split_paths(search).map(|folder| folder.join(name)).find(runs)
 }
 
-/// The first line that the program prints; the error is the end of the sentence "the program ...".
+/// The first line that the program prints. The error completes the sentence "the program ...".
 fn version(program: &Path, flag: &str, patience: Duration) -> Result<String, String> {
     let command = &mut Command::new(program);
     command.arg(flag).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
@@ -66,7 +66,7 @@ fn version(program: &Path, flag: &str, patience: Duration) -> Result<String, Str
             Ok(Some(status)) => break status,
             Ok(None) if began.elapsed() < patience => std::thread::sleep(Duration::from_millis(2)),
             gone => {
-                // Killing fails only where it has ended by now.
+                // Killing fails only if the program has already ended.
                 child.kill().ok();
                 child.wait().ok();
                 return Err(match gone {
@@ -95,8 +95,8 @@ mod tests {
 
     fn script(folder: &Path, name: &str, text: &str) -> PathBuf {
         let path = folder.join(name);
-        // By a process of its own: a program is "busy" while any process has it open for writing, and tests beside this one
-        // start processes, which have what is open here for a moment.
+        // Written by a separate process: a program is "busy" while any process has it open for writing, and parallel
+        // tests start processes, which briefly inherit the files open here.
         let write = "printf '#!/bin/sh\\n%s\\n' \"$2\" > \"$1\" && chmod 755 \"$1\"";
         let written = Command::new("sh").args(["-c", write, "sh"]).arg(&path).arg(text).status().unwrap();
         assert!(written.success());
@@ -128,7 +128,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         script(folder.path(), "ffmpeg", "exit 7");
         assert!(report("auto", folder.path()).0.contains("exit status: 7; video files cannot be read"));
-        // Replaced by the sleeping program, so that ending it ends everything.
+        // The shell is replaced by the sleeping program, so that killing it ends everything.
         let silent = script(folder.path(), "silent", "exec sleep 60");
         let began = Instant::now();
         assert!(version(&silent, "-version", Duration::from_millis(50)).unwrap_err().contains("within 0.05 s"));

@@ -1,4 +1,4 @@
-//! What whoever runs the merged model must know, since the preparation of pixels is theirs to do (docs/merged-onnx.md).
+//! Metadata for users of the merged model, who must preprocess the pixels themselves (docs/merged-onnx.md).
 use serde_json::json;
 
 use crate::cli;
@@ -6,10 +6,10 @@ use crate::commands::common::LoadedRun;
 use crate::encoder::{ChannelOrder, MAX_GAIN, ResizeMode};
 use crate::export::onnx::{self, Batch};
 
-/// Version of the entries; raised when one changes its meaning or goes.
+/// Version of the entries, raised when one is removed or changes its meaning.
 const SCHEMA: u32 = 2;
 
-/// Entries for `metadata_props`: words and numbers, several with a space between, so that C needs no parser.
+/// Entries for `metadata_props`: words and numbers, separated by spaces, so that C code needs no parser.
 pub(super) fn entries(run: &LoadedRun, args: &cli::ExportArgs, of_batch: Batch) -> Vec<(String, String)> {
     let (card, size) = (&run.opened.card, run.opened.encoder.size());
     let grid = run.opened.origin.shape().filter(|_| args.grid);
@@ -55,7 +55,7 @@ pub(super) fn batch(batch: Batch) -> String {
     }
 }
 
-/// The shortest digits that give the same f32: 0.485, not 0.48500001430511475.
+/// The shortest digits that yield the same f32: 0.485, not 0.48500001430511475.
 fn numbers(all: &[f32]) -> String {
     all.iter().map(f32::to_string).collect::<Vec<_>>().join(" ")
 }

@@ -1,4 +1,4 @@
-//! `export`: encoder and head as one ONNX file.
+//! `export`: writes the encoder and the head as one ONNX file.
 mod verify;
 mod metadata;
 
@@ -17,16 +17,16 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::export::onnx::{self, Batch, Fp16Conversion, Input, MergeOptions};
 use crate::files;
 
-/// A model larger than this cannot be one protobuf message.
+/// A larger model cannot be a single protobuf message.
 const MAX_MODEL_BYTES: u64 = 2 << 30;
-/// Where f16 is not near enough, so many of the first convolutions stay in f32, then twice as many.
+/// If f16 is not accurate enough, this many of the first convolutions stay in f32, then twice as many, and so on.
 const FIRST: usize = 4;
 
 pub(super) fn run(args: &cli::ExportArgs) -> Result<Output> {
     if args.io == Dtype::F16 && args.dtype == Dtype::F32 {
         return Err(Error::usage("--io f16 goes with --dtype f16: input and outputs of an f32 model stay in f32"));
     }
-    // On the CPU, as the merged model: no engine is built, and what differs is not another processor's.
+    // On the CPU, like the merged model: no engine is built, and differences cannot come from another processor.
     let mut common = args.common.clone();
     common.set.insert(0, "encoder.providers=[\"cpu\"]".into());
     let mut run = LoadedRun::open(&args.of, &common)?;
@@ -41,7 +41,7 @@ pub(super) fn run(args: &cli::ExportArgs) -> Result<Output> {
     let bytes = files::read_bounded(&run.model, MAX_MODEL_BYTES)?;
     let encoder = onnx::names_of(&bytes)?;
     let latent = FeatureModel::new(&runtime, bytes, &run.opened.card, &run.model.display().to_string())?;
-    // Of the model as it is used: what the file fixes or lacks may be bridged.
+    // The batch size of the model as it is used: what the file fixes or lacks may be worked around.
     let own = onnx::batch_of(&latent.bytes, &run.opened.card.input)?;
     let batch = args.batch.unwrap_or(own);
     let (head, size) = (run.adapted.head.clone(), run.opened.encoder.size());
@@ -77,26 +77,27 @@ pub(super) fn run(args: &cli::ExportArgs) -> Result<Output> {
     Ok(report(&run, args, batch, &done, &trial.frames.uri().to_string()))
 }
 
-/// What was written.
+/// Describes the written file.
 struct ExportResult {
     bytes: usize,
     compared: ExportCheck,
-    /// First convolutions and products that stayed in f32, where others are in f16, and how many there are in all.
+    /// Number of first convolutions and matrix products that stayed in f32 while the rest are in f16, and their total
+    /// number.
     kept: Option<[usize; 2]>,
 }
 
-/// Writes a model and compares it before it gets its name.
+/// Writes a model and verifies it before it gets its name.
 struct ExportTrial<'a> {
     runtime: &'a Runtime,
     frames: Frames,
     args: &'a cli::ExportArgs,
     batch: Batch,
-    /// The batch of the encoder's file.
+    /// The batch size declared in the encoder's file.
     own: Batch,
 }
 
 impl ExportTrial<'_> {
-    /// In f16 as far as that passes: with more and more of the first convolutions in f32.
+    /// Converts to f16 as far as the verification passes, with more and more of the first convolutions in f32.
     fn write_halves(&mut self, run: &mut LoadedRun, mut halves: Fp16Conversion) -> Result<ExportResult> {
         let heavy = onnx::heavy(&halves)?;
         loop {
@@ -119,7 +120,7 @@ impl ExportTrial<'_> {
         let path = &self.args.onnx;
         let mut compared = ExportCheck::default();
         write_checked(path, model, |written| {
-            // What was written, not what was meant to be.
+            // Check what was actually written.
             let bytes = files::read_bounded(written, MAX_MODEL_BYTES)?;
             let size = run.opened.encoder.size();
             compared = OnnxModel::open(self.runtime, &bytes, size)
@@ -133,7 +134,8 @@ impl ExportTrial<'_> {
         Ok(ExportResult { bytes: model.len(), compared, kept: None })
     }
 
-    /// What to say where a model cannot be run: another batch than the encoder's own is the first thing to think of.
+    /// Extends the error when a model cannot be run: the most likely cause is a batch size other than the encoder's
+    /// own.
     fn held(&self, model: &[u8], error: Error) -> Error {
         let Batch::Fixed(n) = self.own else { return error };
         if self.batch == self.own || error.kind() != ErrorKind::CheckFailed {
@@ -149,7 +151,7 @@ impl ExportTrial<'_> {
     }
 }
 
-/// What the user is told.
+/// The report to the user.
 fn report(run: &LoadedRun, args: &cli::ExportArgs, batch: Batch, done: &ExportResult, uri: &str) -> Output {
     let ExportResult { bytes, compared, kept } = done;
     let (dim, number) = (run.adapted.head.dim_out(), run.adapted.number);
@@ -187,12 +189,12 @@ fn report(run: &LoadedRun, args: &cli::ExportArgs, batch: Batch, done: &ExportRe
     Output { text, json, as_json: args.common.json }
 }
 
-/// Writes `path` whole or not at all, making its folder.
+/// Writes `path` completely or not at all, and creates its folder.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     write_checked(path, bytes, |_| Ok(()))
 }
 
-/// [`write`], where `check` may refuse the file before it gets its name.
+/// Like [`write`], but `check` may reject the file before it gets its name.
 fn write_checked(path: &Path, bytes: &[u8], check: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
         files::create_folder(folder)?;

@@ -1,4 +1,4 @@
-//! Whether the merged model gives the run's own embeddings, alone and in batches.
+//! Verifies that the merged model reproduces the run's own embeddings, for single frames and in batches.
 use std::time::Duration;
 
 use crate::cli::{self, Dtype};
@@ -12,34 +12,34 @@ use crate::linalg::dot;
 use crate::source::address::Address;
 use crate::source::{self, Pull, Source};
 
-/// Frames that the merged model is compared on, at least.
+/// Minimum number of frames to compare.
 const FRAMES: usize = 64;
-/// Batches that a model of any batch is tried with, in turns.
+/// Batch sizes to alternate between for a model with a dynamic batch.
 const BATCHES: [usize; 3] = [1, 3, 8];
-/// Where no source is named.
+/// The default source.
 const PATTERN: &str = "pattern://7?frames=64";
 
-/// What was measured.
+/// The result of a verification.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ExportCheck {
-    /// Least cosine between merged and own embeddings, and cells.
+    /// Smallest cosine between merged and own embeddings, including cells.
     pub(super) least: f32,
-    /// Least cosine between a row of a batch and the same frame alone; `None` where the batch is fixed.
+    /// Smallest cosine between a row of a batch and the same frame alone; `None` if the batch size is fixed.
     pub(super) least_of_batch: Option<f32>,
     pub(super) frames: usize,
 }
 
-/// Least cosine to the run's own embeddings, and of a row of a batch to the frame alone. A product in another order changes
-/// the last bits; 16-bit floats have 11 bits, rounded once a layer.
+/// Minimum cosine to the run's own embeddings, and between a row of a batch and the frame alone. Multiplying in another
+/// order changes the last bits; 16-bit floats have 11 bits and are rounded once per layer.
 fn needed(dtype: Dtype) -> (f32, f32) {
     if dtype == Dtype::F16 { (0.999, 0.9999) } else { (0.99999, 0.99999) }
 }
 
 impl ExportCheck {
-    /// Why the model cannot be passed on; `None`: it can.
+    /// Why the model fails the verification; `None` if it passes.
     pub(super) fn fault(&self, dtype: Dtype, uri: &str) -> Option<String> {
         let (needed, alike) = needed(dtype);
-        // First, since it makes the other fail too.
+        // Check this first, because it makes the other check fail too.
         if let Some(least) = self.least_of_batch.filter(|least| *least < alike) {
             return Some(format!(
                 "the merged model gives a frame another embedding in a batch than alone: least cosine {least:.7} over {} \
@@ -59,7 +59,7 @@ impl ExportCheck {
     }
 }
 
-/// The frames to compare on; the source goes round where it is short.
+/// The frames to compare on. A short source is repeated.
 pub(super) struct Frames {
     uri: Address,
     config: config::Source,
@@ -69,8 +69,8 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// Frames of `asked`, else of a pattern. Never of the source that the run names: its folder may come from anybody, and
-    /// opening a source can run a pipeline or reach into a network.
+    /// Frames of `asked`, otherwise of a test pattern. Never of the source named by the run: the folder may come from
+    /// anyone, and opening a source can run a pipeline or access a network.
     pub(super) fn open(run: &LoadedRun, asked: Option<&Address>) -> Result<Self> {
         let config = &run.config.source;
         let uri = asked.map_or_else(|| Address::new(PATTERN), Address::clone);
@@ -99,7 +99,8 @@ impl Frames {
     }
 }
 
-/// Runs `whole` on frames, `batch` at a time, beside the run's encoder and head; ends early where it does not pass.
+/// Runs `whole` on frames, `batch` at a time, and compares it with the run's encoder and head. Stops early on a
+/// failure.
 pub(super) fn compare(
     run: &mut LoadedRun,
     whole: &mut OnnxModel,
@@ -142,7 +143,7 @@ pub(super) fn compare(
     Ok(compared)
 }
 
-/// The run's own embedding of a frame, and the embeddings of its cells (none where they are not asked for).
+/// The run's own embedding of a frame, and the embeddings of its cells (empty unless requested).
 fn embeddings(run: &mut LoadedRun, single: &mut FrameEncoder, frame: &Frame, cells: bool) -> Result<[Vec<f32>; 2]> {
     let latent = single.latent(&mut run.opened, frame)?;
     let (head, grid) = (&run.adapted.head, run.opened.origin.shape());
@@ -153,7 +154,8 @@ fn embeddings(run: &mut LoadedRun, single: &mut FrameEncoder, frame: &Frame, cel
     Ok([whole, cells.map(|cells| cells.into_iter().collect()).unwrap_or_default()])
 }
 
-/// Over rows of `dim` numbers; -1 where the lengths differ or a number is not finite, so that nothing passes by that.
+/// Smallest cosine over rows of `dim` numbers. Returns -1 if the lengths differ or a number is not finite, so that such
+/// rows fail.
 fn least_cosine(a: &[f32], b: &[f32], dim: usize) -> f32 {
     if a.len() != b.len() || a.is_empty() {
         return -1.0;

@@ -1,4 +1,4 @@
-//! `inspect`: the story of a run, told and drawn from its journal.
+//! `inspect`: the history of a run from its journal, as text and as a plot.
 mod plot;
 mod timeline;
 

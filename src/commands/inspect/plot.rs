@@ -1,4 +1,5 @@
-//! The journal as curves over frames: loss, rank, alignment and uniformity, TR@1; promotions as vertical lines.
+//! Plots the journal as curves over frames: loss, rank, alignment and uniformity, TR@1, with promotions as vertical
+//! lines.
 use plotters::prelude::*;
 use serde_json::Value;
 
@@ -21,10 +22,10 @@ const GREY: RGBColor = RGBColor(110, 110, 110);
 const GREEN: RGBColor = RGBColor(30, 140, 60);
 const RED: RGBColor = RGBColor(200, 40, 40);
 
-/// The drawing of a run, as SVG.
+/// The plot of a run as SVG.
 ///
 /// # Errors
-/// The events hold nothing to draw, or the drawing fails.
+/// The events contain nothing to plot, or drawing fails.
 pub(super) fn draw(run: &str, events: &[Value]) -> Result<String> {
     let curve = |name, colour, event: &[&str], path: &'static [&'static str]| Curve {
         name,
@@ -102,7 +103,7 @@ fn paint(
         let values = || curves.iter().flat_map(|curve| curve.points.iter().map(|point| point.1));
         let (least, most) = values().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
         let (least, most) = if least.is_finite() { (least, most) } else { (0.0, 1.0) };
-        // Room above, for the legend.
+        // Leave room at the top for the legend.
         let margin = ((most - least) * 0.06).max(1e-3);
         let (low, high) = (least - margin, most + margin);
         let mut chart = ChartBuilder::on(area)
@@ -147,14 +148,14 @@ fn paint(
     Ok(())
 }
 
-/// The values at `path` in the events of these names, over their frames.
+/// The values at `path` in the events with these names, over their frames.
 fn points(events: &[Value], names: &[&str], path: &[&str]) -> Vec<(f64, f64)> {
     let of = events.iter().filter(|event| event["event"].as_str().is_some_and(|name| names.contains(&name)));
     let value = |event: &Value| path.iter().try_fold(event, |at, key| at.get(key))?.as_f64();
     of.filter_map(|event| event["frame"].as_f64().zip(value(event))).collect()
 }
 
-/// The frames of all events of this name.
+/// The frames of all events with this name.
 fn frames(events: &[Value], name: &str) -> Vec<f64> {
     events.iter().filter(|event| event["event"] == name).filter_map(|event| event["frame"].as_f64()).collect()
 }

@@ -1,4 +1,4 @@
-//! The journal in words.
+//! The journal as text.
 use serde_json::{Value, json};
 
 use crate::pipeline::run_dir::RunManifest;
@@ -31,13 +31,13 @@ pub(super) fn tell(info: &RunManifest, events: &[Value]) -> (Vec<String>, Value)
                 if to == "rolled-back" {
                     rollbacks += 1;
                 }
-                // Every fit begins with warming; only what is out of the ordinary is told.
+                // Every fit begins with warming, so report only unusual states.
                 if matches!(to, "rolled-back" | "holding") || from == "rolled-back" {
                     text.push(format!("{frame:>9}  {from} -> {to}: {reason}{rate}"));
                 }
                 states.push(json!({ "frame": frame, "from": from, "to": to, "reason": reason }));
             }
-            // Of runs before there were states.
+            // Written by older runs, before guard states existed.
             "rollback" => {
                 rollbacks += 1;
                 text.push(format!("{frame:>9}  rolled back: {}", event["reason"].as_str().unwrap_or("?")));
@@ -89,7 +89,7 @@ pub(super) fn tell(info: &RunManifest, events: &[Value]) -> (Vec<String>, Value)
     (text, json)
 }
 
-/// A line for each candidate of a fit.
+/// One line for each candidate of a fit.
 fn tried(fit: &Value) -> Vec<String> {
     let candidates = fit["candidates"].as_array().map(Vec::as_slice).unwrap_or_default();
     let told = candidates.iter().map(|candidate| {

@@ -1,4 +1,4 @@
-//! `migrate`: stored embeddings of one space as embeddings of another, without the frames.
+//! `migrate`: maps stored embeddings from one space to another, without the frames.
 mod repeat;
 mod path;
 
@@ -20,10 +20,10 @@ use crate::files::{self, FolderLock};
 use crate::pipeline::run_dir::RunManifest;
 use path::{MigrationPath, SpaceGraph};
 
-/// Rows that go through the maps at a time.
+/// Rows mapped at a time.
 const ROWS: usize = 1024;
 
-/// A file that is to be migrated.
+/// A file to migrate.
 #[derive(Debug, Clone)]
 struct Migration {
     path: PathBuf,
@@ -48,7 +48,7 @@ pub(super) fn run(args: &cli::MigrateArgs) -> Result<Output> {
     for job in &jobs {
         apart(&job.out, &mut names)?;
     }
-    // Before anything is written: every way must be there, and good enough.
+    // Check before writing anything that every path exists and is good enough.
     let routes = jobs.iter().map(|job| spaces.route(&job.space, to)).collect::<Result<Vec<_>>>()?;
     for (job, route) in jobs.iter().zip(&routes) {
         good_enough(job, route, args.min_hit_rate)?;
@@ -95,7 +95,7 @@ fn line(job: &Value) -> String {
     format!("\n{}: {} rows of space {}: {kept}", word("file"), job["rows"], word("from"))
 }
 
-/// Files as they are named, and those of named folders.
+/// The given files, and the files in the given folders.
 fn listed(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut all = Vec::new();
     for path in given {
@@ -121,7 +121,7 @@ fn listed(given: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(all)
 }
 
-/// Looks through a whole file: is it one that can be migrated? `None` for one without rows.
+/// Reads a whole file and checks that it can be migrated. `None` if it has no rows.
 fn job(path: &Path, out: &Path, maker: &Provenance, spaces: &SpaceGraph) -> Result<Option<Migration>> {
     let refused = |why: String| Err(Error::check_failed(format!("{}: {why}", path.display())));
     let reader = Reader::file(path)?;
@@ -163,9 +163,9 @@ fn job(path: &Path, out: &Path, maker: &Provenance, spaces: &SpaceGraph) -> Resu
     Ok(Some(Migration { path: path.to_path_buf(), out: out.join(name), layout, dim, rows, space }))
 }
 
-/// Two files of one call may not become one.
+/// Rejects two files of one call with the same output.
 fn apart(out: &Path, names: &mut BTreeSet<PathBuf>) -> Result<()> {
-    // Files of two formats with one number would share their records.
+    // Files of two formats with the same number would share their file of records.
     if names.insert(out.with_extension(RECORDS)) {
         return Ok(());
     }
@@ -195,7 +195,7 @@ fn good_enough(job: &Migration, route: &MigrationPath<'_>, least: f64) -> Result
     }
 }
 
-/// One file, complete or absent.
+/// Migrates one file; the result is complete or absent.
 fn rewrite(
     job: &Migration,
     route: &MigrationPath<'_>,

@@ -1,4 +1,4 @@
-//! The spaces of a run and the ways between them.
+//! The spaces of a run and the paths between them.
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -10,36 +10,36 @@ use crate::pipeline::run_dir::RunManifest;
 use crate::spaces::space_of;
 use crate::spaces::{MapKind, SpaceMap, apply_map, maps_exactly};
 
-/// A space of a run: its head, and the number that this has.
+/// A space of a run: its head, and the head's number.
 pub(super) struct SpaceNode {
     pub(super) head: Head,
     pub(super) number: u64,
 }
 
-/// One step from a space to another.
+/// A map from one space to another.
 struct Edge {
     from: String,
     to: String,
     map: SpaceMap,
-    /// Share of the hits that it keeps; `None`: it was not measured.
+    /// Expected share of hits that it keeps; `None` if it was not measured.
     rate: Option<f64>,
 }
 
-/// All of a run.
+/// All spaces of a run, and the maps between them.
 pub(super) struct SpaceGraph {
     pub(super) all: BTreeMap<String, SpaceNode>,
     /// The space of the newest head.
     pub(super) latest: String,
     steps: Vec<Edge>,
-    /// What could not be read, to be told where it is missed.
+    /// Unreadable files, reported if a path is missing.
     damaged: Vec<String>,
 }
 
-/// Steps one after the other.
+/// A chain of maps.
 pub(super) struct MigrationPath<'a> {
     steps: Vec<&'a Edge>,
-    /// Share of the hits that is expected to be kept, the product over the steps (none counts for more than 1); `None`: some
-    /// step was not measured.
+    /// Expected share of hits that are kept: the product over the maps (none counts for more than 1). `None` if a map
+    /// was not measured.
     pub(super) rate: Option<f64>,
 }
 
@@ -57,7 +57,7 @@ impl SpaceGraph {
             match load_own_head(&head_path(run, number), &owner) {
                 Ok(file) => {
                     latest.clone_from(&file.space);
-                    // Where a head gave way to the frozen latents, their space is the one of the beginning.
+                    // If the frozen latents replaced a head, their space is the initial one.
                     all.entry(file.space).or_insert(SpaceNode { head: file.head, number });
                 }
                 Err(error) => damaged.push(error.chain()),
@@ -73,7 +73,7 @@ impl SpaceGraph {
                 Err(error) => damaged.push(error.chain()),
             }
         }
-        // Where embeddings hold the frozen latents, every head over these is a map of its own, and loses nothing.
+        // If embeddings contain the frozen latents, every head on these is itself a lossless map.
         for (from, old) in &all {
             for (to, _) in all.iter().filter(|(to, new)| *to != from && maps_exactly(&old.head, &new.head)) {
                 let map = SpaceMap { kind: MapKind::Head, matrix: Default::default(), offset: Default::default() };
@@ -83,13 +83,13 @@ impl SpaceGraph {
         Ok(Self { all, latest, steps, damaged })
     }
 
-    /// The way that is expected to keep the most hits. A step that was not measured counts as if it kept half.
+    /// The path that is expected to keep the most hits. A map that was not measured counts as keeping half.
     ///
     /// # Errors
-    /// There is none; says which maps could not be read.
+    /// There is no path; the error says which maps could not be read.
     pub(super) fn route(&self, from: &str, to: &str) -> Result<MigrationPath<'_>> {
         let mut best: BTreeMap<&str, (f64, Option<&Edge>)> = BTreeMap::from([(from, (1.0, None))]);
-        // As often as there are spaces: no way is longer.
+        // As many iterations as there are spaces: no path is longer.
         for _ in 0..self.all.len() {
             for step in self.steps.iter().filter(|step| self.all.contains_key(&step.to) && step.from != step.to) {
                 let Some((rate, _)) = best.get(step.from.as_str()) else { continue };
@@ -127,7 +127,7 @@ impl SpaceGraph {
     /// A space by its name, or the newest.
     ///
     /// # Errors
-    /// The run has none of this name.
+    /// The run has no space of this name.
     pub(super) fn named(&self, name: &str) -> Result<&str> {
         if name == "latest" {
             return Ok(&self.latest);
@@ -136,7 +136,7 @@ impl SpaceGraph {
         known.ok_or_else(|| Error::usage(format!("--to {name}: the run has no such space; {}", self.told())))
     }
 
-    /// All spaces in words.
+    /// Lists all spaces as text.
     pub(super) fn told(&self) -> String {
         let mut heads: Vec<(u64, &String)> = self.all.iter().map(|(space, of)| (of.number, space)).collect();
         heads.sort_unstable();
@@ -151,15 +151,15 @@ impl SpaceGraph {
 }
 
 impl MigrationPath<'_> {
-    /// Steps in all.
+    /// Number of maps in the path.
     pub(super) fn steps(&self) -> usize {
         self.steps.len()
     }
 
-    /// Rows `[n, p]` of the first space as rows of the last.
+    /// Maps rows `[n, p]` of the first space to the last.
     ///
     /// # Errors
-    /// Rows of another length than the first space's.
+    /// The rows do not have the length of the first space.
     pub(super) fn carry(&self, spaces: &SpaceGraph, rows: ndarray::Array2<f32>) -> Result<ndarray::Array2<f32>> {
         let of = |space: &str| {
             let found = spaces.all.get(space).map(|space| &space.head);

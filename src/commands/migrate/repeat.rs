@@ -1,4 +1,4 @@
-//! A migration that was cut off is repeated: what it has finished stays, and nothing else is written over.
+//! Repeats an interrupted migration: finished files stay, and no other file is overwritten.
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -7,25 +7,26 @@ use crate::error::{Error, Result};
 use crate::export::{Format, RECORDS};
 use crate::files;
 
-/// Folder in `--out` for what is compared with files that are there; under the lock of `--out`, and gone afterwards.
+/// Folder in `--out` for files to compare with existing ones. It is protected by the lock of `--out` and removed
+/// afterwards.
 const SCRATCH: &str = ".migrate";
 
-/// The files that `job` makes at `out`: rows, and their records where they are a file of their own.
+/// The files that `job` writes at `out`: the rows, and their records if these have their own file.
 fn parts(job: &Migration, out: &Path) -> Vec<PathBuf> {
     let records = (job.layout.format != Format::Parquet).then(|| out.with_extension(RECORDS));
     [Some(out.to_path_buf()), records].into_iter().flatten().collect()
 }
 
-/// True where all that `job` makes is there.
+/// Whether all files that `job` writes exist.
 pub(super) fn is_whole(job: &Migration) -> bool {
     parts(job, &job.out).iter().all(|path| path.exists())
 }
 
-/// Where some of what `job` makes is there already, makes it again aside with `write` and compares: what is the same stays, and
-/// what is missing of it is put in its place.
+/// If some output of `job` already exists, repeats the job in a scratch folder with `write` and compares. Identical
+/// files stay, and missing ones are moved into place.
 ///
 /// # Errors
-/// Usage: a file is there that is another one. Those of `write`.
+/// A different file exists (a usage error), or `write` fails.
 pub(super) fn settle(job: &Migration, folder: &Path, write: impl Fn(&Migration) -> Result<()>) -> Result<()> {
     let there = |path: &Path| path.symlink_metadata().is_ok();
     let foreign = |path: &Path| {
@@ -34,7 +35,7 @@ pub(super) fn settle(job: &Migration, folder: &Path, write: impl Fn(&Migration) 
             path.display()
         )))
     };
-    // Rows of another format under this number would share their records.
+    // Rows in another format under this number would share their file of records.
     let records = job.out.with_extension(RECORDS);
     if job.layout.format == Format::Parquet && there(&records) {
         return foreign(&records);
@@ -57,7 +58,7 @@ pub(super) fn settle(job: &Migration, folder: &Path, write: impl Fn(&Migration) 
     files::sync_folder(folder)
 }
 
-/// Gone when it is dropped.
+/// Removed on drop.
 struct Scratch(PathBuf);
 
 impl Scratch {

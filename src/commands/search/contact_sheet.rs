@@ -1,4 +1,4 @@
-//! The contact sheet of a search: what was looked for on the left, the hits beside it, with pictures out of the source.
+//! The contact sheet of a search: the query on the left and the hits beside it, with images from the source.
 use std::path::Path;
 
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight};
@@ -20,18 +20,18 @@ use crate::error::Result;
 use crate::export::Record;
 use crate::search::Hit;
 
-/// Hits in a row.
+/// Hits per row.
 const COLUMNS: usize = 5;
-/// Width of a picture in pixels; a higher one than [`HIGH`] is narrower.
+/// Width of an image in pixels; an image higher than [`HIGH`] becomes narrower.
 pub(super) const WIDE: usize = 202;
 pub(super) const HIGH: usize = 300;
 
 const BOLD: TextStyle = TextStyle { size: RasterHeight::Size16, weight: FontWeight::Bold, colour: INK };
 const LINE: usize = 18;
-/// Lines under a picture.
+/// Lines below an image.
 const LINES: usize = 3;
 
-/// A picture with what stands below it: bold on the left and the right, and two lines.
+/// An image with its caption: bold text on the left and on the right, and two lines.
 struct ResultCell {
     picture: RgbImage,
     left: String,
@@ -39,7 +39,7 @@ struct ResultCell {
     lines: [String; LINES - 1],
 }
 
-/// Draws it and writes it to `out`; what was written, for scripts.
+/// Draws the sheet and writes it to `out`. Returns a description for scripts.
 pub(super) fn write(
     out: &Path,
     args: &cli::SearchArgs,
@@ -69,7 +69,7 @@ pub(super) fn write(
     Ok(json!({ "path": out.display().to_string(), "width": sheet.width, "height": sheet.height }))
 }
 
-/// When it was, and what it is of.
+/// The time and the source of a record.
 fn lines(record: &Record) -> [String; LINES - 1] {
     let track = record.track.map(|track| format!(" #{track}")).unwrap_or_default();
     [time(record), format!("{} {}{track}", record.camera, record.frame)]
@@ -99,7 +99,7 @@ fn draw(title: &str, notes: &[String], query: &ResultCell, hits: &[ResultCell]) 
 }
 
 fn draw_cell(sheet: &mut RgbImage, cell: &ResultCell, x: usize, y: usize, high: usize, framed: bool) {
-    // Lower pictures stand on the caption, narrower ones in the middle.
+    // Align lower images with the caption, and center narrower ones.
     let RgbImage { width, height, .. } = cell.picture;
     let (left, top) = (x + WIDE.saturating_sub(width) / 2, y + high.saturating_sub(height));
     if framed {

@@ -1,4 +1,4 @@
-//! The files of rows of a folder, by their spaces.
+//! The row files of a folder, grouped by space.
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use crate::files;
 #[derive(Debug, Clone)]
 pub(super) struct StoredSpace {
     pub(super) name: Arc<str>,
-    /// Number of its head.
+    /// Number of the head of this space.
     pub(super) head: u64,
     pub(super) level: Granularity,
     pub(super) rows: u64,
     files: Vec<RowFileReader>,
 }
 
-/// All files of a folder.
+/// All row files of a folder.
 #[derive(Debug)]
 pub(super) struct EmbeddingStore {
     folder: PathBuf,
@@ -26,20 +26,20 @@ pub(super) struct EmbeddingStore {
 }
 
 impl EmbeddingStore {
-    /// Looks at every file in `folder`.
+    /// Inspects every file in `folder`.
     ///
     /// # Errors
-    /// There are none with rows; or one is damaged.
+    /// No file has rows, or one is damaged.
     pub(super) fn open(folder: &Path) -> Result<Self> {
         let mut spaces: Vec<StoredSpace> = Vec::new();
         for (number, format) in row_files(&files::names_in(folder)?) {
             let path = folder.join(files::numbered_name(number, format.end()));
             let stored = match RowFileReader::open(&path) {
-                // A run that keeps to a budget removes its oldest files while it goes on.
+                // A running program with a disk budget removes its oldest files meanwhile.
                 Err(_) if !path.exists() => continue,
                 stored => stored?,
             };
-            // A file has rows of one space only: its first record tells.
+            // All rows of a file have the same space, so its first record determines it.
             let Some((first, _)) = Reader::file(stored.path())?.next().transpose()? else { continue };
             let at = spaces.iter().position(|space| space.name == first.space).unwrap_or_else(|| {
                 let (name, head, level) = (first.space.clone(), first.head, first.level);
@@ -61,7 +61,7 @@ impl EmbeddingStore {
         Ok(Self { folder: folder.to_path_buf(), spaces })
     }
 
-    /// The one that `name` is the beginning of.
+    /// The space whose name begins with `name`.
     pub(super) fn named(&self, name: &str) -> Result<&StoredSpace> {
         let mut fitting = self.spaces.iter().filter(|space| !name.is_empty() && space.name.starts_with(name));
         match (fitting.next(), fitting.next()) {
@@ -78,7 +78,7 @@ impl EmbeddingStore {
         }
     }
 
-    /// That of the head `newest`, where it has rows; else of the newest head that has.
+    /// The space of the head `newest` if it has rows, otherwise of the newest head that has.
     pub(super) fn newest(&self, newest: u64) -> Result<&StoredSpace> {
         let space = self.spaces.iter().max_by_key(|space| space.head);
         let space = space.ok_or_else(|| Error::runtime("there is nothing to search"))?;
@@ -92,7 +92,7 @@ impl EmbeddingStore {
         Ok(space)
     }
 
-    /// That of a file, by its name in the folder.
+    /// The space of a file, given by its name in the folder.
     pub(super) fn of_file(&self, name: &Path) -> Result<&StoredSpace> {
         let has = |space: &&StoredSpace| space.files.iter().any(|file| file.path().file_name() == name.file_name());
         self.spaces.iter().find(has).ok_or_else(|| {
@@ -104,7 +104,7 @@ impl EmbeddingStore {
         self.spaces.iter().filter(move |other| other.name != space.name)
     }
 
-    /// Says which rows are not searched, and what to do about it.
+    /// Reports which rows are not searched, and what to do about it.
     pub(super) fn tell_others(&self, space: &StoredSpace, run: &Path) {
         let others: Vec<&StoredSpace> = self.others(space).collect();
         if others.is_empty() {
@@ -128,7 +128,7 @@ impl StoredSpace {
         format!("{} (head {}, {} rows)", self.name, self.head, self.rows)
     }
 
-    /// The file called `name`, in whatever folder that says.
+    /// The file called `name`, ignoring the folder in it.
     pub(super) fn file(&self, name: &Path) -> Option<&RowFileReader> {
         self.files.iter().find(|file| file.path().file_name() == name.file_name())
     }

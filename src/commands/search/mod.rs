@@ -1,4 +1,4 @@
-//! `search`: the exported rows of a run that are nearest to a picture, a row or a frame.
+//! `search`: finds the exported rows of a run that are nearest to a picture, a row or a frame.
 mod contact_sheet;
 mod embedding_store;
 mod thumbnails;
@@ -21,11 +21,12 @@ use crate::search::{DedupWindow, nearest};
 use embedding_store::EmbeddingStore;
 use query::{Query, QuerySpec};
 
-/// Frames of one camera nearer than this in time are the same moment, seconds; as on a contact sheet.
+/// Frames of one camera closer in time than this, in seconds, show the same moment, as on a contact sheet.
 const LEAST_MOMENT_SECS: f64 = 2.0;
-/// So many times `learn.sampling.gap_max_secs` too: neighbours that were learned as pairs are no finds.
+/// This multiple of `learn.sampling.gap_max_secs` counts as the same moment too: neighbours learned as pairs are not
+/// finds.
 const MOMENT_GAPS: f64 = 2.0;
-/// A year: what is asked for must be a time.
+/// A year, the maximum for times in arguments.
 const MOST_SECS: f64 = 31_557_600.0;
 
 pub(super) fn run(args: &cli::SearchArgs) -> Result<Output> {
@@ -43,7 +44,7 @@ pub(super) fn run(args: &cli::SearchArgs) -> Result<Output> {
     let newest = newest.map_or(0, |head| head.number);
     let space = match (&args.space, &wanted) {
         (Some(name), _) => exports.named(name)?,
-        // A row has a space of its own.
+        // A row determines its own space.
         (None, QuerySpec::Row { file, .. }) => exports.of_file(file)?,
         (None, _) => exports.newest(newest)?,
     };
@@ -69,7 +70,7 @@ pub(super) fn run(args: &cli::SearchArgs) -> Result<Output> {
     Ok(Output { text, json, as_json: args.common.json })
 }
 
-/// Where the rows lie: the run's own, or those that `embed` or `migrate` has written elsewhere.
+/// The folder with the rows: the run's own, or one written by `embed` or `migrate`.
 fn folder(args: &cli::SearchArgs) -> PathBuf {
     let asked = args.embeddings.as_ref().unwrap_or(&args.of.run);
     let inside = asked.join("embeddings");

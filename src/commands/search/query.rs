@@ -1,4 +1,4 @@
-//! What is looked for: a picture, embedded with the head of the space; or a row that is there already.
+//! The query of a search: a picture, embedded with the head of the space, or an existing row.
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::pipeline::box_encoder::{BoxEncoder, BoxMethod};
 use crate::source::folder::read_image;
 use crate::spaces::space_of;
 
-/// What was asked for.
+/// A query as given on the command line.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum QuerySpec {
     Picture(PathBuf),
@@ -34,15 +34,15 @@ pub(super) enum QuerySpec {
     },
 }
 
-/// What is looked for.
+/// A query, ready to search for.
 pub(super) struct Query {
     /// Unit length.
     pub(super) embedding: Vec<f32>,
-    /// Of a row that is there already.
+    /// The record of an existing row.
     pub(super) record: Option<Record>,
-    /// The picture that was given.
+    /// The given picture.
     pub(super) picture: Option<Frame>,
-    /// What it is called.
+    /// Name shown for the query.
     pub(super) name: String,
 }
 
@@ -129,7 +129,7 @@ impl Query {
     }
 }
 
-/// `picture` in the space of the rows: through the encoder, and the head that made them.
+/// Embeds `picture` in the space of the rows, with the encoder and the head that made them.
 fn embedded(args: &cli::SearchArgs, space: &StoredSpace, picture: &Frame) -> Result<Vec<f32>> {
     let mut run = LoadedRun::open_for_boxes(&args.of, &args.common)?;
     let head = head(&run, &args.of.run, space)?;
@@ -172,7 +172,7 @@ fn embedded(args: &cli::SearchArgs, space: &StoredSpace, picture: &Frame) -> Res
     Err(Error::check_failed("the picture has an embedding that is zero or not finite"))
 }
 
-/// The head that made the rows of `space`, as it is in the run.
+/// The head that made the rows of `space`, from the run.
 fn head(run: &LoadedRun, folder: &std::path::Path, space: &StoredSpace) -> Result<Arc<Head>> {
     let frozen = run.opened.frozen();
     let (mut head, mut name) = (frozen.head, frozen.space);

@@ -1,4 +1,4 @@
-//! What was found, for people and for scripts.
+//! Search results, for people and for scripts.
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::cli;
 use crate::export::{Record, RowFileReader};
 use crate::search::{DedupWindow, Hit};
 
-/// A line for each hit.
+/// One line per hit.
 pub(super) fn text(
     args: &cli::SearchArgs,
     files: &[RowFileReader],
@@ -54,7 +54,7 @@ pub(super) fn text(
     lines.join("\n")
 }
 
-/// The same as JSON.
+/// The hits as JSON.
 pub(super) fn json(files: &[RowFileReader], hits: &[Hit]) -> Vec<Value> {
     let one = |(rank, hit): (usize, &Hit)| {
         let Hit { place, record } = hit;
@@ -68,7 +68,7 @@ pub(super) fn json(files: &[RowFileReader], hits: &[Hit]) -> Vec<Value> {
     (1..).zip(hits).map(one).collect()
 }
 
-/// What stands above the pictures of a sheet.
+/// Text above the images of a contact sheet.
 pub(super) fn notes(exports: &EmbeddingStore, space: &StoredSpace, moment: DedupWindow, hits: usize) -> Vec<String> {
     let mut notes = vec![format!("{hits} nearest of {} rows of space {}, head {}", space.rows, space.name, space.head)];
     if moment.secs > 0.0 {
@@ -91,7 +91,7 @@ fn row(files: &[RowFileReader], hit: &Hit) -> String {
     format!("{}:{}", file(files, hit), hit.place.row)
 }
 
-/// When a frame was taken: by the wall clock of a live source (UTC), else from the beginning of the source.
+/// Time of a frame: wall-clock time for a live source (UTC), otherwise time since the start of the source.
 pub(super) fn time(record: &Record) -> String {
     match record.wall_ns {
         Some(wall) => wall_clock(wall),

@@ -1,4 +1,4 @@
-//! The pictures of hits, out of the source that their rows were made from.
+//! The images of hits, taken from the source of their rows.
 use std::collections::BTreeMap;
 
 use super::contact_sheet::{HIGH, WIDE};
@@ -13,10 +13,10 @@ use crate::pipeline::box_encoder::cut;
 use crate::source;
 use crate::source::address::Address;
 
-/// The pictures of `records`, in their order, out of the sources that the rows were made from.
+/// The images of `records`, in the same order, taken from the sources of the rows.
 ///
 /// # Errors
-/// A live source, one that has not all of these frames, and its own.
+/// A source is live, lacks some of these frames, or fails.
 pub(super) fn pictures(sources: &[Address], config: &Config, records: &[&Record]) -> Result<Vec<RgbImage>> {
     let named = sources.iter().map(Address::to_string).collect::<Vec<_>>().join(", ");
     let mut source = source::open_all(sources, &config.source)?;
@@ -59,7 +59,7 @@ pub(super) fn pictures(sources: &[Address], config: &Config, records: &[&Record]
     Ok(found)
 }
 
-/// A box by itself; a frame whole, with the window that was encoded.
+/// A box is cropped; a frame is shown whole with its encoded window outlined.
 fn picture(frame: &Frame, record: &Record) -> Result<RgbImage> {
     let Some([left, top, right, bottom]) = record.window else { return scaled(frame, WIDE, HIGH) };
     let (x, y) = (|x: i32| x.clamp(0, frame.width as i32) as u32, |y: i32| y.clamp(0, frame.height as i32) as u32);
@@ -112,7 +112,7 @@ mod tests {
         let marked = shown(Granularity::Frame, Some([-50, 0, 70, 500]));
         let accents = marked.pixels.chunks_exact(3).filter(|pixel| *pixel == ACCENT).count();
         assert!(accents > 200 && accents < 1000 && (marked.width, marked.height) == (WIDE, WIDE / 2), "{accents}");
-        // A box that is none.
+        // A degenerate box.
         assert_eq!(shown(Granularity::Box, Some([300, 0, 400, 50])), whole);
     }
 }

@@ -1,4 +1,4 @@
-//! One learner through several data sets, one after the other, as a camera whose scene changes: what is forgotten.
+//! Runs one learner through several data sets in sequence, like a camera whose scene changes, and measures forgetting.
 use serde::Serialize;
 
 use super::dataset::{Accuracy, DataSet};
@@ -9,10 +9,10 @@ use crate::head::Head;
 use crate::learner::{LatentSpec, Learner};
 use crate::sampling::Sample;
 
-/// Between the last frame of a set and the first of the next, nanoseconds.
+/// Time between the last frame of a set and the first frame of the next, in nanoseconds.
 const APART_NS: i64 = 3_600_000_000_000;
 
-/// Where a stream made of several sets stands: the next frame, time and segment.
+/// Position in a stream made of several sets: the next frame, time and segment.
 #[derive(Default)]
 pub(in crate::commands::bench) struct Stream {
     pub(in crate::commands::bench) index: u64,
@@ -21,7 +21,7 @@ pub(in crate::commands::bench) struct Stream {
 }
 
 impl Stream {
-    /// A sample of the set at hand as it comes in this stream.
+    /// A sample of the current set, shifted to its position in this stream.
     pub(in crate::commands::bench) fn moved(&self, sample: &Sample) -> Sample {
         Sample {
             index: sample.index + self.index,
@@ -31,7 +31,7 @@ impl Stream {
         }
     }
 
-    /// The set at hand is over.
+    /// Moves past the end of the current set.
     pub(in crate::commands::bench) fn end(&mut self, set: &DataSet) {
         if let Some(last) = set.samples.last() {
             (self.index, self.segment) = (self.index + last.index + 1, self.segment + last.segment + 1);
@@ -40,20 +40,20 @@ impl Stream {
     }
 }
 
-/// One set under the head that is exported after so many sets.
+/// The results on one set with the head exported after `seen` sets.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct After {
     pub(super) seed: u64,
     /// Sets that the learner has seen.
     pub(super) seen: usize,
-    /// Number of the set in the order given, from 0.
+    /// Index of the set in the given order, from 0.
     pub(super) set: usize,
     pub(super) frozen: Accuracy,
     pub(super) adapted: Accuracy,
 }
 
-/// Every set that was seen, after each; the learner ends there as at the end of its stream (a copy of it does, so that
-/// the learner itself goes on).
+/// Evaluates every set seen so far after each set. For this a copy of the learner ends its stream there, while the
+/// learner itself continues.
 pub(super) fn run(sets: &[DataSet], origin: &LatentSpec, jobs: &[Config]) -> Result<Vec<After>> {
     let mut rows = Vec::new();
     for config in jobs {

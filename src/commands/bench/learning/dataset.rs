@@ -1,4 +1,4 @@
-//! A labelled data set with its stream, through the encoder once.
+//! A labelled data set with its stream, encoded once.
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,44 +20,44 @@ use crate::source::folder::Folder;
 use crate::spaces::RetrievalSplit;
 use crate::{knn, linear_probe};
 
-/// See the module.
+/// A labelled data set with its stream, encoded once.
 pub(in crate::commands::bench) struct DataSet {
     /// Name of its folder.
     pub(in crate::commands::bench) name: String,
-    /// The stream as the learner gets it, views included.
+    /// The stream as the learner receives it, including augmented views.
     pub(in crate::commands::bench) samples: Vec<Sample>,
-    /// Shape of latents that are grids.
+    /// Shape of the latents if they are grids.
     grid: Option<Grid>,
     gallery: Array2<f32>,
     gallery_labels: Vec<usize>,
     queries: Array2<f32>,
     query_labels: Vec<usize>,
     classes: usize,
-    /// Time that the encoder took for all, seconds.
+    /// Total encoding time in seconds.
     pub(in crate::commands::bench) encode_secs: f64,
 }
 
-/// What labels say of a head.
+/// Labelled accuracy of a head.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
 pub(in crate::commands::bench) struct Accuracy {
     pub(in crate::commands::bench) knn1: f64,
     pub(in crate::commands::bench) knn5: f64,
-    /// By [`linear_probe::accuracy`].
+    /// Accuracy of [`linear_probe::accuracy`].
     pub(in crate::commands::bench) linear: f64,
 }
 
 impl Accuracy {
-    /// Of 1-NN and 5-NN.
+    /// Mean of 1-NN and 5-NN.
     pub(in crate::commands::bench) fn mean(&self) -> f64 {
         (self.knn1 + self.knn5) / 2.0
     }
 }
 
 impl DataSet {
-    /// Encodes stream, gallery and queries.
+    /// Encodes the stream, the gallery and the queries.
     ///
     /// # Errors
-    /// A folder is missing or empty, or a labelled image lies in no class folder.
+    /// A folder is missing or empty, or a labelled image is outside a class folder.
     pub(in crate::commands::bench) fn read(
         folder: &Path,
         opened: &mut LoadedEncoder,
@@ -89,7 +89,7 @@ impl DataSet {
         Ok(Self { name, samples, grid, gallery, gallery_labels, queries, query_labels, classes, encode_secs })
     }
 
-    /// kNN with 1 and 5 neighbours, and the linear probe.
+    /// Accuracy of kNN with 1 and 5 neighbours, and of the linear probe.
     ///
     /// # Errors
     /// An embedding is not finite.
@@ -102,7 +102,7 @@ impl DataSet {
         Ok(Accuracy { knn1: knn(1), knn5: knn(5), linear })
     }
 
-    /// Gallery and queries under two heads, each with its class: the gallery by `old`, the queries by `new`.
+    /// Embeds the gallery with `old` and the queries with `new`, each with its class.
     pub(in crate::commands::bench) fn embedded(&self, old: &Head, new: &Head) -> RetrievalSplit {
         let number = |labels: &[usize]| labels.iter().map(|label| *label as u64).collect();
         RetrievalSplit {
@@ -113,7 +113,7 @@ impl DataSet {
         }
     }
 
-    /// Segments of the stream.
+    /// Number of segments in the stream.
     fn segments(&self) -> usize {
         self.samples.iter().map(|sample| sample.segment).collect::<BTreeSet<_>>().len()
     }
@@ -128,7 +128,7 @@ impl DataSet {
     }
 }
 
-/// The latents of a folder of segments, as the pipeline hands them to the learner.
+/// The latents of a folder of segments, as the pipeline passes them to the learner.
 fn stream(
     folder: &Path,
     opened: &mut LoadedEncoder,
@@ -148,7 +148,7 @@ fn stream(
         .started(started)
         .on_progress(move |done| progress.set(done))
         .run()?;
-    // Where windows are cut: labelled images are cut before the same background.
+    // If windows are cropped, labelled images are cropped against the same background.
     opened.background = recording.background.map(|background| (*background).clone());
     if totals.ended { Ok(recording.samples) } else { Err(Error::runtime("stopped")) }
 }

@@ -1,8 +1,8 @@
-//! `bench learning`: what every objective and every candidate head gains on labelled data sets.
+//! `bench learning`: the gain of every objective and every candidate head on labelled data sets.
 //!
-//! The stream of a set, its gallery and its queries go through the encoder once; real learners run over the latents, and
-//! labels judge what they never saw ([`trials`], [`sequence`]). Figures that depend on the seed get mean and standard
-//! deviation over the seeds.
+//! The stream of a set, its gallery and its queries are encoded once. Real learners run on the latents, and labels that
+//! they never saw measure the result ([`runs`], [`continual`]). Figures that depend on the seed are given as mean and
+//! standard deviation over the seeds.
 pub(super) mod dataset;
 pub(super) mod continual;
 mod report;
@@ -25,7 +25,7 @@ use crate::signals;
 use dataset::DataSet;
 use runs::Skipped;
 
-/// Compared when none are named: all that fit the configuration.
+/// Objectives compared by default: all of these that fit the configuration.
 const OBJECTIVES: [&str; 10] =
     ["nt-xent", "moco", "dcl", "vicreg", "barlow-twins", "byol", "simsiam", "supcon", "cpc", "instance"];
 
@@ -71,7 +71,8 @@ pub(super) fn run(args: &cli::BenchLearningArgs, started: Instant) -> Result<Out
     Ok(Output { text: text.trim_end().to_owned(), json, as_json: args.common.json })
 }
 
-/// A configuration for each objective and seed, and the objectives that do not fit. One that was asked for must.
+/// A configuration for each objective and seed, and the objectives that do not fit. Objectives requested by name must
+/// fit.
 fn jobs(args: &cli::BenchLearningArgs, config: &Config, opened: &LoadedEncoder) -> Result<(Vec<Config>, Vec<Skipped>)> {
     let asked = !args.objectives.is_empty();
     let names: Vec<&str> =
@@ -79,7 +80,7 @@ fn jobs(args: &cli::BenchLearningArgs, config: &Config, opened: &LoadedEncoder) 
     let (mut jobs, mut left_out) = (Vec::new(), Vec::new());
     for name in names {
         let with = over(config, &[format!("learn.objective.name={name:?}")]);
-        // A learner refuses what does not fit the latents.
+        // The learner rejects objectives that do not fit the latents.
         let fits = with.and_then(|with| Learner::new(&with.learner(), opened.origin.clone(), None).map(|_| with));
         match fits {
             Ok(with) => jobs.extend(seeds(&with, args.seeds)?),

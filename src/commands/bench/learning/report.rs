@@ -1,4 +1,4 @@
-//! The figures as Markdown, lines of at most 100 characters where the names allow it.
+//! The figures as Markdown, in lines of at most 100 characters if the names permit.
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use super::dataset::{Accuracy, DataSet};
 use super::runs::{Row, Run, Runs, Skipped};
 use crate::error::{Error, Result};
 
-/// Mean and, over several, standard deviation (unbiased).
+/// The mean and, for several figures, the (unbiased) standard deviation.
 fn over(figures: &[f64], decimals: usize) -> String {
     let n = figures.len() as f64;
     let mean = figures.iter().sum::<f64>() / n;
@@ -21,7 +21,7 @@ fn over(figures: &[f64], decimals: usize) -> String {
     format!("{} ± {}", short(mean, decimals), short(deviation, decimals))
 }
 
-/// Without the 0 before the point, as tables of shares are written.
+/// Formats a share without the leading 0, as usual in tables.
 fn short(x: f64, decimals: usize) -> String {
     let text = format!("{x:.decimals$}");
     match text.strip_prefix("0.") {
@@ -30,7 +30,7 @@ fn short(x: f64, decimals: usize) -> String {
     }
 }
 
-/// Lines of a table, the first is its head.
+/// Lines of a table, the first of which is its header.
 struct Table {
     text: String,
 }
@@ -50,7 +50,7 @@ impl Table {
     }
 }
 
-/// Cells of what is measured without labels; over several rows the mean.
+/// Cells of the label-free measurements, averaged over the rows.
 fn label_free(rows: &[&Row]) -> [String; 6] {
     let mean = |of: &dyn Fn(&Row) -> Option<f64>, decimals| {
         let figures: Vec<f64> = rows.iter().filter_map(|row| of(row)).collect();
@@ -71,7 +71,7 @@ fn accuracies(figures: &[Accuracy]) -> [String; 3] {
     [of(|a| a.knn1), of(|a| a.knn5), of(|a| a.linear)]
 }
 
-/// Rows of trials, by objective in the order tried.
+/// Rows of runs, grouped by objective in the order tried.
 fn by_objective(trials: &[Run]) -> Vec<(&str, Vec<&Run>)> {
     let mut groups: Vec<(&str, Vec<&Run>)> = Vec::new();
     for trial in trials {
@@ -83,7 +83,7 @@ fn by_objective(trials: &[Run]) -> Vec<(&str, Vec<&Run>)> {
     groups
 }
 
-/// Each with how often, where they differ.
+/// The names, with counts if they differ.
 fn counted(names: impl Iterator<Item = String>) -> String {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     names.for_each(|name| *counts.entry(name).or_default() += 1);
@@ -93,7 +93,7 @@ fn counted(names: impl Iterator<Item = String>) -> String {
     words.join(", ")
 }
 
-/// Everything about one set.
+/// The report on one set.
 pub(super) fn of_set(set: &DataSet, trials: &Runs) -> Result<String> {
     let size = set.size();
     let mut out = format!(
@@ -154,7 +154,7 @@ pub(super) fn of_set(set: &DataSet, trials: &Runs) -> Result<String> {
     Ok(out)
 }
 
-/// What is left of each set after each.
+/// The accuracy on each set after each further set.
 pub(super) fn of_sequence(sets: &[DataSet], rows: &[After]) -> Result<String> {
     let names: Vec<&str> = sets.iter().map(|set| set.name.as_str()).collect();
     let mut out = format!(

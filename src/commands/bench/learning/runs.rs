@@ -1,8 +1,8 @@
-//! Learners over the latents of a data set.
+//! Runs learners on the latents of a data set.
 //!
-//! The residual starts anew on the new slow head at every fit, and until then nothing that is learned depends on the
-//! objective or the seed but what trained heads were promoted on the way. So one learner goes through the whole stream;
-//! those of the other objectives and seeds part from it after the last fit but one.
+//! Each fit restarts the residual on the new slow head. Before that, nothing learned depends on the objective or the
+//! seed, except for trained heads promoted on the way. So one learner processes the whole stream, and those of the
+//! other objectives and seeds branch off after the second-to-last fit.
 use serde::Serialize;
 
 use super::dataset::{Accuracy, DataSet};
@@ -32,23 +32,23 @@ impl Row {
     }
 }
 
-/// What one objective with one seed came to.
+/// The result of one objective with one seed.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Run {
     pub(super) objective: String,
     pub(super) seed: u64,
     /// Candidates made with the trained residual.
     pub(super) trained: Vec<Row>,
-    /// The head exported at the end: its candidate, or what it was before the last fit.
+    /// The head exported at the end: its candidate, or the head from before the last fit.
     pub(super) chosen: String,
     pub(super) adapted: Accuracy,
-    /// Best candidate by labels less the exported head, mean of 1-NN and 5-NN, points.
+    /// Accuracy of the best candidate by labels minus that of the exported head, mean of 1-NN and 5-NN, in points.
     pub(super) regret: f64,
-    /// Gradient steps since the last fit but one.
+    /// Gradient steps since the second-to-last fit.
     pub(super) steps: u64,
-    /// Processor time of the learner since then, seconds.
+    /// CPU time of the learner since then, in seconds.
     pub(super) secs: f64,
-    /// What the judge said.
+    /// The reason given by the promotion gate.
     pub(super) reason: String,
 }
 
@@ -59,22 +59,22 @@ pub(super) struct Skipped {
     pub(super) why: String,
 }
 
-/// All trials on one set.
+/// All runs on one set.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Runs {
-    /// The frozen latents and the candidates in closed form.
+    /// The frozen latents and the closed-form candidates.
     pub(super) closed_form: Vec<Row>,
     pub(super) trials: Vec<Run>,
-    /// Objectives left out, and why.
+    /// Skipped objectives, with reasons.
     pub(super) left_out: Vec<Skipped>,
-    /// Processor time of the learner that went through the whole stream, seconds.
+    /// CPU time of the learner that processed the whole stream, in seconds.
     pub(super) whole_secs: f64,
-    /// Fits on its way.
+    /// Number of its fits.
     pub(super) fits: u64,
 }
 
-/// `jobs`: a configuration for each objective and seed. One learner goes all the way: that of the first job, or of the
-/// first with `instance`, since only then frames with their views are remembered.
+/// `jobs` has a configuration for each objective and seed. One learner processes the whole stream: that of the first
+/// job, or of the first with `instance`, because only then are frames stored with their views.
 pub(super) fn run(set: &DataSet, origin: &LatentSpec, jobs: &[Config]) -> Result<Runs> {
     let viewed = jobs.iter().find(|job| job.learn.objective.name.has(Objective::Instance));
     let Some(first) = viewed.or(jobs.first()) else { return Err(Error::usage("no objective fits this configuration")) };
