@@ -40,7 +40,7 @@ fn names(folder: &Path) -> Vec<String> {
     files::names_in(folder).unwrap()
 }
 
-/// Frames of all rows; every row is compared with what was written.
+/// The frame numbers of all rows; every row is compared with what was written.
 fn frames(folder: &Path, dim: usize) -> Vec<u64> {
     let reader = Reader::open(folder).unwrap();
     let rows = reader.rows();
@@ -132,7 +132,7 @@ fn rows_and_records_come_back_over_several_files() {
     for frame in 0..1000 {
         writer.push(&record(frame, "a"), &row(frame, 100)).unwrap();
     }
-    // 400 + about 155 bytes a row: 150,000 are reached with about 270 rows.
+    // 400 + about 155 bytes per row: 150,000 bytes are reached after about 270 rows.
     assert_eq!((writer.next_number(), writer.counts().files), (4, 3));
     assert_eq!(writer.finish().unwrap(), WriterCounts { files: 4, rows: 1000, lost_rows: 0 });
     assert_eq!(frames(folder.path(), 100), (0..1000).collect::<Vec<_>>());
@@ -181,7 +181,7 @@ fn a_resumed_run_discards_what_came_after_and_never_overwrites() {
             writer.push(&record(frame, "a"), &row(frame, 2)).unwrap();
         }
         writer.finish().unwrap();
-        // What a run leaves that is killed while it writes, and while it gives a pair its names.
+        // What a run leaves when it is killed while it writes, or between renaming the files of a pair.
         fs::write(folder.path().join(format!(".0006.{end}.partial")), "x").unwrap();
         fs::write(folder.path().join("0006.jsonl"), "{}\n").unwrap();
         fs::write(folder.path().join("notes.txt"), "mine").unwrap();
@@ -216,7 +216,7 @@ fn a_file_with_one_bit_changed_or_cut_off_is_noticed_or_says_the_same() {
             fs::write(&path, &whole[..at]).unwrap();
             read().unwrap_err();
         }
-        // Only Parquet has sums over the numbers.
+        // Only Parquet has checksums over the numbers.
         assert_eq!(unnoticed == 0, layout.format == Format::Parquet, "{layout:?}: {unnoticed}");
     }
 }
@@ -305,7 +305,7 @@ fn a_full_disk_stops_exports_until_there_is_room_and_numbers_have_no_holes() {
         writer.push(&record(pushed, "a"), &row(pushed, 250)).unwrap();
         assert_eq!(writer.counts().lost_rows, stopped.lost_rows + 1);
         assert_eq!(names(&folder), files_of(1, layout));
-        // Room again.
+        // There is room again.
         discard_from(&folder, 0).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(1100));
         for frame in pushed + 1..pushed + 11 {
@@ -344,7 +344,7 @@ fn records_share_their_names_as_plain_text() {
     assert_eq!(back, Record { space: Arc::from("a"), ..record(3, "a") });
 }
 
-/// The folder of a writer that was killed after `rows` rows, with what had reached the disk.
+/// The folder of a writer killed after `rows` rows, with what had reached the disk.
 fn killed(layout: RowFormat, rows: u64) -> tempfile::TempDir {
     let (place, left) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut writer = Writer::open(place.path(), 0, layout, 1 << 30).unwrap();
@@ -383,7 +383,7 @@ fn whole_rows_of_an_open_file_survive_a_kill_wherever_it_was_torn() {
                 assert_eq!(recover(left.path(), RowFormat::EMBEDDING).unwrap(), Recovered::default());
             }
         }
-        // Killed between the two names.
+        // Killed between the two renames.
         let left = killed(layout, 2000);
         fs::rename(left.path().join(".0001.jsonl.partial"), left.path().join("0001.jsonl")).unwrap();
         assert_eq!(recover(left.path(), RowFormat::EMBEDDING).unwrap().rows, whole);

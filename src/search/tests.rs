@@ -1,4 +1,4 @@
-//! Against brute force in 64 bits, in all formats.
+//! Compares the search with a brute-force search in 64 bits, in all formats.
 #![allow(clippy::unwrap_used, reason = "tests")]
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::linalg::normalise;
 
 const DIM: usize = 21;
 
-/// Unit rows of two cameras, ten frames a second each, some of them equal.
+/// Unit rows of two cameras at ten frames per second each, some of them equal.
 fn rows(count: usize, seed: u64) -> Vec<(Record, Vec<f32>)> {
     let mut state = seed;
     let mut next = move || {
@@ -53,7 +53,7 @@ fn record(i: usize) -> Record {
     }
 }
 
-/// Files of `rows` in `folder`, several of them.
+/// Writes `rows` to several files in `folder`.
 fn written(folder: &Path, format: Format, dtype: Dtype, rows: &[(Record, Vec<f32>)]) -> Vec<RowFileReader> {
     let mut writer = Writer::open(folder, 0, RowFormat::embeddings(format, dtype), 1 << 15).unwrap();
     rows.iter().for_each(|(record, row)| writer.push(record, row).unwrap());
@@ -61,13 +61,13 @@ fn written(folder: &Path, format: Format, dtype: Dtype, rows: &[(Record, Vec<f32
     (0..files).map(|n| RowFileReader::open(&folder.join(format!("{n:04}.{}", format.end()))).unwrap()).collect()
 }
 
-/// What is stored of a row.
+/// The stored values of a row.
 fn stored(row: &[f32], dtype: Dtype) -> Vec<f64> {
     let half = |x: f32| half::f16::from_f32(x).to_f64();
     row.iter().map(|x| if dtype == Dtype::F16 { half(*x) } else { f64::from(*x) }).collect()
 }
 
-/// Similarity and number of each row, in order, by hand.
+/// Similarity and number of each row, in order, computed by brute force.
 fn by_hand(query: &[f32], rows: &[(Record, Vec<f32>)], dtype: Dtype) -> Vec<(f64, usize)> {
     let one = |row: &[f32]| query.iter().zip(stored(row, dtype)).map(|(a, b)| f64::from(*a) * b).sum::<f64>();
     let mut all: Vec<(f64, usize)> = rows.iter().enumerate().map(|(i, (_, row))| (one(row), i)).collect();
@@ -75,7 +75,7 @@ fn by_hand(query: &[f32], rows: &[(Record, Vec<f32>)], dtype: Dtype) -> Vec<(f64
     all
 }
 
-/// The positions in `rows` of places in `files`.
+/// The indices in `rows` of places in `files`.
 fn numbers(files: &[RowFileReader], places: impl Iterator<Item = RowRef>) -> Vec<usize> {
     let before = |file: usize| files[..file].iter().map(RowFileReader::rows).sum::<u64>();
     places.map(|place| (before(place.file) + place.row) as usize).collect()
@@ -92,7 +92,7 @@ fn the_order_is_that_of_brute_force_in_every_format() {
             for query in [&rows[17].1, &rows[2999].1] {
                 let right = by_hand(query, &rows, dtype);
                 let found = best(&files, query, 3000, None).unwrap();
-                // Sums of another order differ by 1e-15: equal ones are told by their rows.
+                // Sums in a different order differ by 1e-15; ties are ordered by row.
                 let same = found.iter().zip(&right).all(|(a, b)| (a.similarity - b.0).abs() < 1e-12);
                 assert!(same, "{format:?} {dtype:?}");
                 let order = numbers(&files, found.iter().copied());
@@ -102,7 +102,7 @@ fn the_order_is_that_of_brute_force_in_every_format() {
                         !(distinct(&w[0], &w[1]) && distinct(&w[1], &w[2])) || order[i + 1] == w[1].1
                     })
                 );
-                // The same in pages.
+                // The same, page by page.
                 let (mut paged, mut after) = (Vec::new(), None);
                 while paged.len() < 3000 {
                     let page = best(&files, query, 71, after).unwrap();
@@ -126,7 +126,7 @@ fn equal_rows_come_in_the_order_of_the_files() {
     assert!(found.iter().all(|hit| hit.place.similarity == 1.0));
 }
 
-/// The nearest first, then the nearest of another moment, over all rows.
+/// The nearest row first, then the nearest of another moment, over all rows.
 fn greedy(
     right: &[(f64, usize)],
     rows: &[(Record, Vec<f32>)],
@@ -146,7 +146,7 @@ fn greedy(
 
 #[test]
 fn of_each_moment_only_the_nearest_is_found_however_many_passes_that_takes() {
-    // One long moment is nearest: its 2,500 rows are passed over.
+    // The nearest moment is long: its 2,500 rows are skipped.
     let mut rows = rows(6000, 9);
     let query = rows[0].1.clone();
     for (i, (_, row)) in rows.iter_mut().enumerate().skip(1000).take(2500) {
@@ -209,7 +209,7 @@ fn rows_that_cannot_be_compared_are_errors() {
     std::fs::write(&path, &bytes).unwrap();
     let error = best(&files, &rows[0].1, 3, None).unwrap_err().chain();
     assert!(error.contains("row 7 has a number that is not finite"), "{error}");
-    // A header that lies, and a file that was cut: refused before a row is read.
+    // A header that does not match, and a truncated file, are rejected before any row is read.
     std::fs::write(&path, &bytes[..bytes.len() - 4]).unwrap();
     assert!(best(&files, &rows[0].1, 3, None).unwrap_err().chain().contains("does not fit its"));
     assert!(RowFileReader::open(&path).unwrap_err().chain().contains("does not fit its"));
@@ -217,7 +217,7 @@ fn rows_that_cannot_be_compared_are_errors() {
     assert!(RowFileReader::open(&path).is_err() && best(&files, &rows[0].1, 3, None).is_err());
     std::fs::write(&path, b"").unwrap();
     assert!(RowFileReader::open(&path).is_err() && best(&files, &rows[0].1, 3, None).is_err());
-    // Records that are too few.
+    // Too few records.
     std::fs::write(&path, &bytes).unwrap();
     assert!(files[0].records(&[0, 49]).is_ok());
     std::fs::write(folder.path().join("0000.jsonl"), serde_json::to_string(&rows[0].0).unwrap()).unwrap();

@@ -67,7 +67,7 @@ fn record(frame: u64, head: u64, space: &str) -> Record {
     }
 }
 
-/// A whole run: two heads, one state, two files of embeddings (frozen, then head 2).
+/// A complete run: two heads, one state, two files of embeddings (frozen, then head 2).
 fn run() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path();
@@ -97,7 +97,7 @@ fn run() -> TempDir {
     folder
 }
 
-/// A state with nothing but its place.
+/// Saves a state that contains only its position.
 fn save_state(run: &Path, identity: &str, place: &StreamPosition) {
     let mut contents = StateDict::default();
     contents.text("format", "afterimage state 2");
@@ -132,7 +132,7 @@ fn report(run: &Path) -> (String, u8) {
     (done.output.text, done.exit_code)
 }
 
-/// The lines that fail in a run that was damaged by `damage`.
+/// The failing lines for a run after `damage`.
 fn failures(damage: impl FnOnce(&Path)) -> Vec<String> {
     let run = run();
     damage(run.path());
@@ -167,7 +167,7 @@ fn a_whole_run_is_whole() {
     for line in lines {
         assert!(text.contains(line), "{line:?} is missing in\n{text}");
     }
-    // The encoder it was made with is not here, which is no damage.
+    // The run's encoder is not here, which is not damage.
     assert!(code == 0 && text.contains("warn  encoder") && text.matches("warn").count() == 1, "{text}");
 }
 
@@ -200,7 +200,7 @@ fn every_bit_of_a_head_counts() {
 
 #[test]
 fn heads_that_are_gone_or_not_this_runs_are_named() {
-    // Gone: the journal and the rows know of it.
+    // A missing head: the journal and the rows refer to it.
     let lines = failures(|run| fs::remove_file(run.join("heads/0002.safetensors")).unwrap());
     assert_eq!(lines.len(), 3, "{lines:?}");
     assert!(lines[0].contains("latest: names \"0002\"") && lines[1].contains("promoted by the journal"), "{lines:?}");
@@ -209,7 +209,7 @@ fn heads_that_are_gone_or_not_this_runs_are_named() {
         fs::copy(run.join("heads/0001.safetensors"), run.join("heads/0002.safetensors")).unwrap();
     });
     assert!(lines[0].contains("is head 1 by its content"), "{lines:?}");
-    // Another run's head of the same number: whole, but of another space.
+    // Another run's head of the same number: valid, but of another space.
     let lines = failures(|run| {
         let mut other = HeadCheckpoint { number: 2, ..head_file(7) };
         save_head(run, &other).unwrap();
@@ -251,7 +251,8 @@ fn rows_and_records_must_fit_each_other_and_their_space() {
     assert!(wrong("0000.jsonl", |b| b.truncate(b.len() / 4 * 3)).contains("0000"));
     assert!(wrong("0000.jsonl", |b| b.extend_from_within(..)).contains("more lines than the 4 rows"));
     assert!(wrong("0001.npy", |b| b.extend([0; 8])).contains("does not fit its"));
-    // The top bit of an exponent: 1.0 becomes a NaN's neighbour, a sign leaves the length as it is.
+    // Flips the top bit of an exponent, which turns 1.0 into a value close to a NaN; flipping a sign would keep the
+    // length.
     assert!(wrong("0001.npy", |b| b[128 + 7] ^= 0x40).contains("row 0"));
     assert!(wrong("0001.npy", |b| b[128 + 6] ^= 0x80).contains("has length"));
     let foreign = wrong("0000.jsonl", |b| {
@@ -276,7 +277,7 @@ fn what_a_crash_leaves_is_a_warning() {
     for part in ["heads/.0003.safetensors.partial", "embeddings/0002.jsonl", "latest: names head 1", "torn"] {
         assert!(text.lines().any(|line| line.starts_with("warn") && line.contains(part)), "{part} in\n{text}");
     }
-    // Files that were moved away, at the start or at the end.
+    // Files moved away at the start or at the end.
     fs::remove_file(at("embeddings/0000.npy")).unwrap();
     assert!(report(run.path()).0.contains("warn  embeddings: files 0000 to 0000 are not there"));
     fs::remove_dir_all(at("embeddings")).unwrap();

@@ -1,7 +1,7 @@
 //! Samples the frames of a source: a first pass for their latents, and a second for the few images that are shown.
 //!
-//! Two passes work because a bounded source yields the same frames every time, and storing thousands of images would
-//! take more memory than everything else.
+//! There are two passes because a bounded source yields the same frames every time, whereas keeping thousands of images
+//! would take more memory than everything else.
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::frame::Timestamp;
 use crate::source::SourceCounts;
 
-/// Frames at 1 a second; the space is an angle for each.
+/// Frames at 1 per second; the space has one angle per frame.
 fn gathered(angles: &[f32], segments: &[u64], marks_cuts: bool) -> SampledFrames {
     let latents = Array2::from_shape_fn((angles.len(), 2), |(i, j)| [angles[i].cos(), angles[i].sin()][j]);
     let place = |(i, segment): (usize, &u64)| FrameRef {
@@ -30,11 +30,11 @@ fn shown(gathered: &SampledFrames, query: usize) -> Vec<usize> {
 
 #[test]
 fn the_querys_moment_is_left_out_and_others_are_shown_once() {
-    // The nearest of all (1, 2) are within 2 s of the query; 6 and 7 are one moment.
+    // The nearest frames (1, 2) are within 2 s of the query; 6 and 7 are one moment.
     let angles = [0.0, 0.01, 0.02, 0.9, 0.8, 1.2, 0.1, 0.11, 0.7, 0.3];
     let one = gathered(&angles, &[0; 10], false);
     assert_eq!(shown(&one, 0), [6, 9, 3]);
-    // A cut after frame 0 makes the frames behind it another scene.
+    // A cut after frame 0 makes the following frames another scene.
     assert_eq!(shown(&gathered(&angles, &[0, 1, 1, 1, 1, 1, 1, 1, 1, 1], false), 0), [1, 6, 9]);
 }
 
@@ -44,7 +44,7 @@ fn where_cuts_are_marked_the_querys_own_segment_is_left_out() {
     let segments = [0, 0, 0, 0, 0, 1, 1, 1];
     assert_eq!(shown(&gathered(&angles, &segments, false), 0), [3, 5]);
     assert_eq!(shown(&gathered(&angles, &segments, true), 0), [5]);
-    // With a single segment that would leave nothing: time decides.
+    // With a single segment that would leave nothing, so only time decides.
     assert_eq!(shown(&gathered(&angles, &[0; 8], true), 0), [3, 6]);
 }
 

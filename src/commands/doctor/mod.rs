@@ -126,7 +126,7 @@ fn providers(all: &mut Diagnostics, runtime: &Runtime, config: &Config, model: O
     }
 }
 
-/// Reports the folder that `tools/fetch_onnxruntime.sh` fills.
+/// Checks the folder that `tools/fetch_onnxruntime.sh` fills.
 fn cache(all: &mut Diagnostics, config: &Config) {
     let places = runtime::find(&config.encoder.onnxruntime);
     let cached = places.iter().find(|candidate| candidate.origin == LibrarySource::Cache);
@@ -136,7 +136,7 @@ fn cache(all: &mut Diagnostics, config: &Config) {
     }
 }
 
-/// Reports whether `folder` (or its nearest existing parent) is writable, and its free space.
+/// Checks whether `folder` (or its nearest existing parent) is writable, and reports its free space.
 fn room(all: &mut Diagnostics, what: &str, folder: &Path, todo: &str) {
     let Some(there) = folder.ancestors().find(|path| path.is_dir()) else {
         return all.warn(what, format!("{} is not there", folder.display()), todo);

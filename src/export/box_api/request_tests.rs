@@ -5,7 +5,7 @@ use super::super::connection::ConnectionLimit;
 use super::super::response::ResponseSink;
 use super::*;
 
-/// Keeps the answers as text.
+/// Records the answers as text.
 #[derive(Debug, Default, Clone)]
 struct Kept(Arc<Mutex<Vec<String>>>);
 

@@ -10,7 +10,7 @@ use crate::head::{EmbeddingKind, HeadParams, Mlp};
 use crate::onnx::proto::{ModelView, Node, Opset, StringEntry, Tensor, TensorShape, TensorType, Type, ValueInfo};
 use crate::onnx::protobuf_wire;
 
-/// A whole model, as far as these tests look at one.
+/// The parts of a model that these tests look at.
 #[derive(Clone, PartialEq, Message)]
 struct Model {
     #[prost(int64, tag = "1")]
@@ -23,7 +23,7 @@ struct Model {
     opset_import: Vec<Opset>,
     #[prost(message, repeated, tag = "14")]
     metadata: Vec<StringEntry>,
-    /// A field that nobody knows.
+    /// An unknown field.
     #[prost(bytes = "vec", tag = "5000")]
     unknown: Vec<u8>,
 }
@@ -107,7 +107,7 @@ fn node(op: &str, input: &[&str], output: &[&str]) -> NodeWithGraph {
     NodeWithGraph { input: texts(input), output: texts(output), name, op_type: op.into(), attribute: vec![] }
 }
 
-/// `image [batch, 3, h, w] -> latent [batch, 3]`, with a second output that nobody asked for.
+/// `image [batch, 3, h, w] -> latent [batch, 3]`, with a second output that is not requested.
 fn model() -> Model {
     let axis = Attribute { name: "axis".into(), i: Some(1), g: None, r#type: 2 };
     let mut pool = node("GlobalAveragePool", &["image"], &["pooled"]);
@@ -163,7 +163,7 @@ fn why(model: &Model, output: &str) -> String {
     merge(&model.encode_to_vec(), output, &learned(EmbeddingKind::Single, true), &[]).unwrap_err().chain()
 }
 
-/// Computes the appended nodes, for one row, from their definitions in the ONNX standard.
+/// Evaluates the appended nodes for one row, from their definitions in the ONNX standard.
 fn compute(graph: &Graph, latent: (&str, &[f32])) -> Vec<f32> {
     let mut values: std::collections::BTreeMap<String, (Vec<usize>, Vec<f32>)> = Default::default();
     for weight in &graph.initializer {
@@ -211,7 +211,7 @@ fn compute(graph: &Graph, latent: (&str, &[f32])) -> Vec<f32> {
     values[OUTPUT].1.clone()
 }
 
-/// Maclaurin series of erf, enough for small arguments.
+/// Maclaurin series of erf, accurate enough for small arguments.
 fn erf(x: f64) -> f64 {
     let mut term = x;
     let mut sum = x;
@@ -222,7 +222,7 @@ fn erf(x: f64) -> f64 {
     sum * std::f64::consts::FRAC_2_SQRT_PI
 }
 
-/// The head's definition, in f64.
+/// The definition of the head, in f64.
 fn expected(head: &Head, latent: &[f32]) -> Vec<f64> {
     let unit = |x: Vec<f64>| {
         let norm = x.iter().map(|x| x * x).sum::<f64>().sqrt();
@@ -257,7 +257,7 @@ fn the_encoder_stays_as_it_is_and_the_head_comes_after_it() {
     let graph = after.graph.clone().unwrap();
     let kept = Graph {
         node: graph.node[..2].to_vec(),
-        // Nothing needs it.
+        // Not needed by any node.
         initializer: before.graph.clone().unwrap().initializer,
         output: before.graph.clone().unwrap().output,
         ..graph.clone()
@@ -326,7 +326,7 @@ fn an_encoder_with_a_tensor_named_as_the_output_gives_the_name_up() {
     assert_eq!(after.node[1].output, [renamed]);
     assert_eq!(after.value_info[1].name, renamed);
     assert_eq!(compute(&after, (renamed, &[1.0, 2.0, 3.0])).len(), 2);
-    // A tensor within, in a node whose inner graph uses the tensor of the graph around it.
+    // A subgraph in a node that uses a tensor of the enclosing graph.
     let mut within = self::model();
     let graph = within.graph.as_mut().unwrap();
     graph.node[0].output = vec![OUTPUT.into()];
@@ -336,7 +336,7 @@ fn an_encoder_with_a_tensor_named_as_the_output_gives_the_name_up() {
     let merged = merge_to_model(&within, "latent", &learned(EmbeddingKind::Single, true)).graph.unwrap();
     assert_eq!(merged.node[0].output, [renamed]);
     assert_eq!(merged.node[1].attribute[0].g.as_ref().unwrap().node[0].input, [renamed]);
-    // What was merged once can be merged again.
+    // A merged model can be merged again.
     let again = Model { graph: Some(after), ..model.clone() };
     let head = Head::Identity { dim: 2 };
     assert!(merge(&again.encode_to_vec(), OUTPUT, &head, &[]).is_ok());
@@ -414,7 +414,7 @@ fn every_truncation_is_refused_or_whole() {
     let bytes = model().encode_to_vec();
     let head = learned(EmbeddingKind::BesideFrozen, true);
     for length in 0..bytes.len() {
-        // A cut at the end of a field leaves a shorter model, which is refused or merged; none may panic.
+        // Truncation at the end of a field leaves a shorter model, which is rejected or merged; none may panic.
         if let Ok(merged) = merge(&bytes[..length], "latent", &head, &[]) {
             Model::decode(&*merged).unwrap();
         }

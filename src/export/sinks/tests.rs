@@ -43,7 +43,7 @@ fn a_ring_keeps_the_newest_and_counts_what_a_reader_lost() {
     drop(writer);
     assert_eq!(late.read(), RingRead::Closed);
     assert!(!path.exists());
-    // What was written is still there for a reader that comes to it late.
+    // A late reader can still read what was written.
     assert_eq!(got(&mut early).0, 8);
 }
 
@@ -73,7 +73,7 @@ fn a_ring_has_one_writer_and_takes_nobodys_place() {
     assert_eq!(got(&mut reader), (7, 0), "the first goes on");
     drop(first);
     drop(RingWriter::create(&path, 256, 2).expect("free again"));
-    // A file that is no ring, and a link to one, stay as they are.
+    // A file that is not a ring, and a link to one, stay unchanged.
     std::fs::write(&path, "mine").expect("written");
     let refused = RingWriter::create(&path, 256, 2).expect_err("refused").chain();
     assert!(refused.contains("something else"), "{refused}");
@@ -160,7 +160,7 @@ fn the_ring_has_what_the_socket_has() {
 
 #[test]
 fn a_broker_that_is_away_holds_up_nobody_and_the_oldest_messages_go() {
-    // A port that refuses: bound once, not listened at.
+    // A port that refuses connections: bound once, but not listened on.
     let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
     let sets = [format!("mqtt.broker=\"mqtt://127.0.0.1:{port}\""), "mqtt.buffer_megabytes=1".into()];
     let mut outlets = LiveSinks::open(&load(None, &sets).expect("taken"), None).expect("opens").expect("configured");

@@ -37,7 +37,7 @@ fn record(frame: u64) -> Record {
     }
 }
 
-/// One message: its header and its embedding; `None` at the end.
+/// Reads one message, its header and its embedding; `None` at the end.
 fn read(stream: &mut impl Read) -> Option<(serde_json::Value, Vec<f32>)> {
     let mut four = [0; 4];
     stream.read_exact(&mut four).ok()?;
@@ -49,7 +49,7 @@ fn read(stream: &mut impl Read) -> Option<(serde_json::Value, Vec<f32>)> {
     Some((serde_json::from_slice(header).unwrap(), values))
 }
 
-/// Waits until `count` readers are in.
+/// Waits until `count` readers are connected.
 fn readers(live: &SocketPublisher, count: usize) {
     let began = Instant::now();
     while live.shared.subscribers().len() != count {
@@ -79,7 +79,7 @@ fn readers_get_what_is_published_while_they_are_there() {
     }
     expected["dtype"] = "f32".into();
     assert_eq!(header, expected);
-    // What is in the queue at the end is written, and then the file is gone.
+    // The queue is drained at the end, and then the socket file is removed.
     publish(&live, 2, &[]);
     drop(live);
     assert_eq!(read(&mut reader).unwrap().0["frame"], 2);
@@ -92,7 +92,7 @@ fn a_reader_that_sleeps_loses_records_and_sees_it() {
     let address = live.address().to_owned();
     let (mut awake, mut asleep) = (TcpStream::connect(&address).unwrap(), TcpStream::connect(&address).unwrap());
     readers(&live, 2);
-    // More than the buffers of the system hold, so that the queue of the one that sleeps runs full.
+    // More than the system's buffers hold, so that the queue of the idle reader fills up.
     let large = vec![0.5; 1 << 18];
     let began = Instant::now();
     let counts = live.counts().clone();
@@ -130,7 +130,7 @@ fn addresses_that_cannot_be_had_are_named() {
     let holder = format!("process {} listens there", std::process::id());
     assert!(refused(&unix).contains(&holder), "{}", refused(&unix));
     drop(first);
-    // A socket that a killed program left is taken over.
+    // A socket left behind by a killed program is taken over.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     drop(SocketPublisher::open(&config(&unix, 4)).unwrap().unwrap());
     let long = format!("unix:{}", "x".repeat(200));
@@ -164,7 +164,7 @@ fn a_reader_that_does_not_follow_makes_room_for_another() {
     let live = SocketPublisher::open(&config(&format!("unix:{}", path.display()), 2)).unwrap().unwrap();
     let asleep: Vec<UnixStream> = (0..MAX_SUBSCRIBERS).map(|_| UnixStream::connect(&path).unwrap()).collect();
     readers(&live, MAX_SUBSCRIBERS);
-    // All of them read what came so far: nobody is behind, and one more is turned away.
+    // All of them have read everything so far: none is behind, so one more is turned away.
     let mut late = UnixStream::connect(&path).unwrap();
     assert_eq!(late.read(&mut [0; 1]).unwrap(), 0, "hung up on");
     let (large, began) = (vec![0.5; 1 << 16], Instant::now());

@@ -5,7 +5,7 @@ use std::process::Command;
 use super::*;
 use crate::detection::BBox;
 
-/// Says where the members lie and what a file holds.
+/// Prints the offsets of the members and the contents of a file.
 const READER: &str = r#"
 #include "afterimage_reid.h"
 #include <stddef.h>

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Fp16Conversion;
 use crate::onnx::proto::{FLOAT, GraphView};
 
-/// Operators that always run in f16.
+/// Operators that run in f16 whatever the type of their inputs.
 const HEAVY: [&str; 4] = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
 /// Operators that run in f16 if their image-dependent inputs are in f16.
 #[rustfmt::skip]

@@ -8,7 +8,7 @@ use crate::export::onnx::{Batch, Input, MergeOptions};
 use crate::head::Head;
 use crate::onnx::proto::{ModelView, TensorView};
 
-/// A model of `tests/data` with the frozen head, and what `halve` needs of it.
+/// A model of `tests/data` with the frozen head, and what `halve` needs to know about it.
 struct Merged {
     bytes: Vec<u8>,
     encoder: BTreeSet<String>,
@@ -36,7 +36,7 @@ fn graph(bytes: &[u8]) -> GraphView {
     ModelView::decode(bytes).unwrap().graph.unwrap()
 }
 
-/// An image of waves.
+/// A wave pattern as an image.
 fn image() -> Vec<f32> {
     (0..3 * 32 * 32).map(|i| (i as f32 * 0.37).sin()).collect()
 }
@@ -57,7 +57,7 @@ fn convolutions_run_in_f16_and_means_lengths_and_the_head_do_not() {
     assert!(convolutions.iter().all(|node| node.input[1..].iter().all(|w| typed(w) == Some(FLOAT16))), "{weights:?}");
     let ours = after.initializer.iter().filter(|w: &&TensorView| w.name.starts_with("afterimage"));
     assert!(ours.clone().count() > 0 && ours.clone().all(|w| w.data_type == FLOAT), "the head's small weights stay");
-    // One cast in, one out, before the mean: nothing between convolutions.
+    // One cast at the input and one before the mean: none between convolutions.
     let casts: Vec<_> = after.node.iter().filter(|node| node.op_type == "Cast").collect();
     let mean = after.node.iter().find(|node| node.op_type == "GlobalAveragePool").unwrap();
     assert_eq!(casts.len(), 2, "{casts:?}");
@@ -68,7 +68,7 @@ fn convolutions_run_in_f16_and_means_lengths_and_the_head_do_not() {
     assert!(cosine > 0.9999 && wide != small, "{cosine}");
     let length: f32 = small.iter().map(|x| x * x).sum();
     assert!((length - 1.0).abs() < 1e-6, "unit length is made in f32: {length}");
-    // The first convolutions stay in f32; with all of them nothing is left but the model as it was.
+    // The first convolutions stay in f32; if all of them do, the model is unchanged.
     let first = graph(&halve(&merged.halves(false, 1)).unwrap());
     let kinds: Vec<i32> = first.initializer.iter().map(|w| w.data_type).collect();
     assert!(
@@ -96,7 +96,7 @@ fn what_f16_cannot_hold_is_refused_with_its_name() {
     let large = why("large", 4);
     assert!(large.contains("\"wide\"") && large.contains("7e4") && large.contains("65504"), "{large}");
     assert!(why("tiny_int8", 32).contains("8-bit integers"));
-    // Its convolution in f32: nothing to refuse.
+    // Its convolution stays in f32, so there is nothing to reject.
     let merged = Merged::new("large", 4);
     assert_eq!(run(&halve(&merged.halves(false, 2)).unwrap()), run(&merged.bytes));
 }
