@@ -100,7 +100,7 @@ fn run() -> TempDir {
 /// Saves a state that contains only its position.
 fn save_state(run: &Path, identity: &str, place: &StreamPosition) {
     let mut contents = StateDict::default();
-    contents.text("format", "afterimage state 2");
+    contents.text("format", "afterimage state 3");
     contents.text("run", identity);
     contents.json("place", place).unwrap();
     save(&run.join("state.safetensors"), &contents.meta, &contents.tensors, 1 << 20).unwrap();
