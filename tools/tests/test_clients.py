@@ -10,7 +10,7 @@ import unittest
 import numpy as np
 
 from .common import ROOT, installed, program
-from readers import mqtt
+from clients import mqtt
 
 FRAMES = 40
 
