@@ -4,13 +4,13 @@ use schemars::schema_for;
 use serde_json::Value;
 
 use super::Config;
-use super::schema::{ranges, words};
+use super::schema::ranges;
 use crate::error::{Error, Result};
 
 /// Longest line of a comment.
 const WIDTH: usize = 110;
 
-/// The JSON Schema of the configuration, with the range of every number and the words of every choice.
+/// The JSON Schema of the configuration, with the range of every number; choices know their words.
 pub fn json_schema() -> Value {
     let mut schema = schema_for!(Config).to_value();
     for (key, least, most) in ranges() {
@@ -18,11 +18,6 @@ pub fn json_schema() -> Value {
         if let Some(node) = property(&mut schema, key).and_then(Value::as_object_mut) {
             node.extend(bounds.map(|(name, bound)| (name.to_owned(), bound.into())));
         }
-    }
-    for (key, words) in words() {
-        let Some(node) = property(&mut schema, key) else { continue };
-        let node = if node.get("items").is_some() { &mut node["items"] } else { node };
-        *node = serde_json::json!({ "enum": words, "description": node["description"] });
     }
     schema
 }
@@ -121,7 +116,11 @@ mod tests {
         assert_eq!(schema["properties"]["learn"]["$ref"], "#/$defs/Training");
         let mut schema = schema;
         assert_eq!(property(&mut schema, "learn.cpu_share").expect("a key")["maximum"], 1.0);
-        assert_eq!(property(&mut schema, "export.format").expect("a key")["enum"][1], "parquet");
+        let format = property(&mut schema, "export.format").expect("a key");
+        assert_eq!((&format["$ref"], &format["default"]), (&"#/$defs/Format".into(), &"npy".into()));
+        assert_eq!(schema["$defs"]["Format"]["oneOf"][1]["const"], "parquet");
+        let kinds = property(&mut schema, "learn.augmentation.kinds").expect("a key");
+        assert_eq!(kinds["items"]["$ref"], "#/$defs/AugmentationKind");
         committed("configs/schema.json", &format!("{:#}\n", json_schema()));
     }
 

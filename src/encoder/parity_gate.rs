@@ -91,7 +91,7 @@ impl<'a> ParityGate<'a> {
         Err(Error::check_failed(format!(
             "{} on {}: its latents are not those of {}: {}; encoder.parity.min_cosine = {least} is needed. {}. {WAY_OUT}",
             self.model.display(),
-            provider.name(),
+            provider.as_str(),
             parity.reference,
             parity.describe(),
             self.advice(provider)

@@ -145,7 +145,7 @@ impl Encoder {
                     encoder.most_images = fixed.then(one).or(provider.most_images(config));
                     if !failed.is_empty() {
                         let why = told(&failed);
-                        tracing::warn!("{what} runs on {}: {why}", provider.name());
+                        tracing::warn!("{what} runs on {}: {why}", provider.as_str());
                         encoder.fallback = Some(why);
                     }
                     return Ok(encoder);
@@ -178,7 +178,7 @@ impl Encoder {
             what: what.to_string(),
             size: part.size,
             dim: 0,
-            provider: provider.name(),
+            provider: provider.as_str(),
             fallback: None,
             threads: provider::threads(config),
             most_images: None,

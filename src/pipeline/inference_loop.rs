@@ -79,7 +79,7 @@ impl InferenceLoop<'_> {
     /// One frame.
     fn step(&mut self, frame: &mut PreparedFrame, stop: StopFlags<'_>) -> Result<()> {
         if self.checkpoints.due(frame.index) {
-            self.checkpoint(CheckpointMarker { next_index: frame.index, ..self.marker() }, !self.live)?;
+            self.checkpoint(frame.index, false, false, !self.live)?;
         }
         let began = Instant::now();
         let go_on = || {
@@ -213,7 +213,7 @@ impl InferenceLoop<'_> {
     /// embedded.
     fn remember_for_boxes(&mut self, frame: &mut PreparedFrame, segment: u64, snapshot: Arc<Snapshot>) {
         let Some(boxes) = &mut self.box_service else { return };
-        let mut kept = boxes.unsent.take().or_else(|| boxes.spare.try_recv().ok()).unwrap_or_default();
+        let mut kept = boxes.spare.take();
         std::mem::swap(&mut kept.frame, &mut frame.frame);
         (kept.frame.index, kept.frame.stamp, kept.frame.camera) = (frame.index, frame.stamp, frame.camera);
         kept.latent.clear();
@@ -223,7 +223,7 @@ impl InferenceLoop<'_> {
         (kept.region, kept.wall_ns, kept.segment) = (frame.region, frame.wall_ns, segment);
         kept.snapshot = Some(snapshot);
         if let Err(TrySendError::Full(kept)) = boxes.kept.try_send(kept) {
-            boxes.unsent = Some(kept);
+            boxes.spare.keep(kept);
         }
     }
 
@@ -238,28 +238,22 @@ impl InferenceLoop<'_> {
         if ended {
             learner.out.send(ToLearner::Finish).map_err(|_| worker_gone("learner"))?;
         }
-        self.checkpoint(CheckpointMarker { ended, last: true, ..self.marker() }, true)
+        self.checkpoint(self.next_index, ended, true, true)
     }
 
-    /// Where the stream stands after the last frame.
-    fn marker(&self) -> CheckpointMarker {
-        CheckpointMarker {
-            next_index: self.next_index,
-            ended: false,
-            last: false,
+    /// Has the learner save its state as it is after all frames before `next_index`; the exports up to there are closed
+    /// first. Costs the inference loop two messages. Without `wait`: where a worker has no room now, both are asked again
+    /// at the next frame, nothing is closed before, and the marker is not even made.
+    fn checkpoint(&mut self, next_index: u64, ended: bool, last: bool, wait: bool) -> Result<()> {
+        let Some(learner) = &self.learner else { return Ok(()) };
+        let marker = |rotated| CheckpointMarker {
+            next_index,
+            ended,
+            last,
             segmenter: self.shots.save().clone(),
             background: self.background.clone(),
-            rotated: None,
-        }
-    }
-
-    /// Has the learner save its state at `marker`; the exports up to there are closed first. Costs the inference loop two
-    /// messages. Without `wait`: where a worker has no room now, both are asked again at the next frame, and nothing is
-    /// closed before.
-    fn checkpoint(&mut self, marker: CheckpointMarker, wait: bool) -> Result<()> {
-        let Some(learner) = &self.learner else { return Ok(()) };
-        let next_index = marker.next_index;
-        let marker = |rotated| CheckpointMarker { rotated, ..marker };
+            rotated,
+        };
         if ask_checkpoint(learner, self.exporter.as_ref(), wait, marker)? {
             self.checkpoints.taken(next_index);
         } else if self.checkpoints.defer() {

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::super::spare::Spare;
 use super::*;
 use crate::config::{Size, Training};
 use crate::export::{Granularity, Provenance};
@@ -60,8 +61,8 @@ fn with_loop(setup: Setup, test: impl FnOnce(InferenceLoop<'_>, Far<'_>)) -> Vec
         shots: ShotDetector::new(&Training::default().sampling),
         heads: HeadStage::new(vec![Arc::new(Snapshot::frozen(&latents()))]),
         records: RecordTemplate::new(vec!["door".into()], &latents()),
-        learner: Some(LearnerEnd { out: learn, spare, unsent: None, snapshots, grids: false, pace }),
-        exporter: Some(ExporterEnd { out: export, spare: spare_rows, unsent: None, latents: true, grids: false, live }),
+        learner: Some(LearnerEnd { out: learn, spare: Spare::new(spare), snapshots, grids: false, pace }),
+        exporter: Some(ExporterEnd { out: export, spare: Spare::new(spare_rows), latents: true, grids: false, live }),
         box_service: None,
         checkpoints: CheckpointSchedule::new(every, 0),
         next_index: 0,

@@ -34,6 +34,7 @@ pub mod run_dir;
 pub mod run_learner;
 pub mod run_state;
 pub mod run_store;
+mod spare;
 pub mod stats;
 mod threads;
 mod workers;

@@ -19,6 +19,7 @@ use super::inference_loop::InferenceLoop;
 use super::learner_thread::{self, LearnerChannels, LearnerLimits, LearnerMode};
 use super::progress_barrier::ProgressBarrier;
 use super::record_template::RecordTemplate;
+use super::spare::Spare;
 use super::stats::RunStats;
 use super::workers::{CaptureEnd, ExporterEnd, LearnerEnd, LearnerPace};
 use crate::config::Config;
@@ -233,7 +234,7 @@ fn start_learner<'scope>(
         let lag = run.config.learn.promote_lag_frames;
         LearnerPace::Bounded { barrier: &run.barrier, lag, sent: VecDeque::new(), count: 0 }
     };
-    Ok((LearnerEnd { out, spare, unsent: None, snapshots, grids, pace }, thread))
+    Ok((LearnerEnd { out, spare: Spare::new(spare), snapshots, grids, pace }, thread))
 }
 
 fn start_exporter<'scope>(
@@ -246,7 +247,7 @@ fn start_exporter<'scope>(
     let (latents, grids) = (exporter.wants_latents(), exporter.wants_grids());
     let work = move || export_thread::run(exporter, &rows, &spare_in, &run.fault, run.metrics);
     let thread = spawn(scope, "export", work)?;
-    Ok((ExporterEnd { out, spare, unsent: None, latents, grids, live: run.live }, thread))
+    Ok((ExporterEnd { out, spare: Spare::new(spare), latents, grids, live: run.live }, thread))
 }
 
 fn start_boxes<'scope>(

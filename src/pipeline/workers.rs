@@ -9,6 +9,7 @@ use super::export_thread::{FilePositions, Row, ToExporter};
 use super::head_stage::HeadStage;
 use super::learner_thread::{CheckpointMarker, ToLearner};
 use super::progress_barrier::ProgressBarrier;
+use super::spare::Spare;
 use crate::error::{Error, Result};
 use crate::learner::Snapshot;
 use crate::sampling::Sample;
@@ -23,9 +24,7 @@ pub(super) struct CaptureEnd {
 pub(super) struct LearnerEnd<'a> {
     pub(super) out: Sender<ToLearner>,
     /// Samples coming back, for their buffers.
-    pub(super) spare: Receiver<Sample>,
-    /// The last one, where it found no room: its buffers are used again.
-    pub(super) unsent: Option<Sample>,
+    pub(super) spare: Spare<Sample>,
     pub(super) snapshots: Receiver<Arc<Snapshot>>,
     /// It learns from whole grids, not only from pooled latents.
     pub(super) grids: bool,
@@ -57,7 +56,7 @@ impl LearnerEnd<'_> {
     /// # Errors
     /// The learner has ended.
     pub(super) fn send(&mut self, fill: impl FnOnce(&mut Sample)) -> Result<bool> {
-        let mut sample = self.unsent.take().or_else(|| self.spare.try_recv().ok()).unwrap_or_default();
+        let mut sample = self.spare.take();
         fill(&mut sample);
         let index = sample.index;
         match send(&self.out, ToLearner::Sample(sample), self.live()) {
@@ -70,7 +69,7 @@ impl LearnerEnd<'_> {
             }
             SendOutcome::Full(message) => {
                 if let ToLearner::Sample(sample) = message {
-                    self.unsent = Some(sample);
+                    self.spare.keep(sample);
                 }
                 Ok(false)
             }
@@ -104,9 +103,7 @@ impl LearnerEnd<'_> {
 pub(super) struct ExporterEnd {
     pub(super) out: Sender<ToExporter>,
     /// Empty rows coming back.
-    pub(super) spare: Receiver<Box<Row>>,
-    /// The last one, where it found no room: its buffers are used again.
-    pub(super) unsent: Option<Box<Row>>,
+    pub(super) spare: Spare<Box<Row>>,
     /// Export the frozen latents too.
     pub(super) latents: bool,
     /// Rows need the whole latent of a grid.
@@ -121,13 +118,13 @@ impl ExporterEnd {
     /// # Errors
     /// The exporter has ended.
     pub(super) fn send(&mut self, fill: impl FnOnce(&mut Row)) -> Result<bool> {
-        let mut row = self.unsent.take().or_else(|| self.spare.try_recv().ok()).unwrap_or_default();
+        let mut row = self.spare.take();
         fill(&mut row);
         match send(&self.out, ToExporter::Row(row), self.live) {
             SendOutcome::Yes => Ok(true),
             SendOutcome::Full(message) => {
                 if let ToExporter::Row(row) = message {
-                    self.unsent = Some(row);
+                    self.spare.keep(row);
                 }
                 Ok(false)
             }

@@ -22,9 +22,9 @@ impl<'t> OneSlot<'t> {
         let ((learn, learned), (export, exported)) = (bounded(1), bounded(1));
         let (_, spare) = bounded(1);
         let (snapshots_in, snapshots) = bounded(4);
-        let learner = LearnerEnd { out: learn, spare, unsent: None, snapshots, grids: false, pace };
+        let learner = LearnerEnd { out: learn, spare: Spare::new(spare), snapshots, grids: false, pace };
         let (_, spare) = bounded(1);
-        let exporter = ExporterEnd { out: export, spare, unsent: None, latents: false, grids: false, live: true };
+        let exporter = ExporterEnd { out: export, spare: Spare::new(spare), latents: false, grids: false, live: true };
         Self { learner, exporter, learned, exported, snapshots: snapshots_in }
     }
 

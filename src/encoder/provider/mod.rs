@@ -67,7 +67,7 @@ pub(super) fn usual(runtime: &Runtime, bytes: &[u8]) -> ort::Result<Session> {
 /// # Errors
 /// The library does not list its providers.
 pub fn compiled(runtime: &Runtime) -> Result<Vec<(&'static str, bool)>> {
-    Provider::ALL.into_iter().map(|p| Ok((p.name(), p.available(runtime).map_err(Error::runtime)?))).collect()
+    Provider::ALL.into_iter().map(|p| Ok((p.as_str(), p.available(runtime).map_err(Error::runtime)?))).collect()
 }
 
 /// The option strings passed to ONNX Runtime for `provider` (as in `encoder.providers`) under `config`; empty for one
@@ -106,10 +106,6 @@ pub(super) fn threads(config: &config::Encoder) -> usize {
 }
 
 impl Provider {
-    pub(super) fn name(self) -> &'static str {
-        self.as_str()
-    }
-
     /// Where the input and output live.
     pub(super) fn place(self, config: &config::Encoder) -> IoDevice {
         let gpu = |device: u32, graph| IoDevice::Gpu { device: i32::try_from(device).unwrap_or(i32::MAX), graph };
@@ -123,7 +119,7 @@ impl Provider {
 
     /// The maximum number of images at a time under `config`, and the reason; `None` means any number.
     pub(super) fn most_images(self, config: &config::Encoder) -> Option<(usize, String)> {
-        let name = self.name();
+        let name = self.as_str();
         if matches!(self.place(config), IoDevice::Gpu { graph: true, .. }) {
             return Some((1, format!("encoder.{name}.cuda_graph = true: a CUDA graph is captured for one image")));
         }
@@ -134,7 +130,7 @@ impl Provider {
 
     /// The library of this provider; `None` for providers that are built into ONNX Runtime.
     pub(super) fn library(self, runtime: &Runtime) -> Option<PathBuf> {
-        dependencies::library(&runtime.path, self.name())
+        dependencies::library(&runtime.path, self.as_str())
     }
 
     fn available(self, runtime: &Runtime) -> std::result::Result<bool, String> {
@@ -158,7 +154,7 @@ impl Provider {
         config: &config::Encoder,
         profile: Option<&Path>,
     ) -> std::result::Result<Session, String> {
-        let name = self.name();
+        let name = self.as_str();
         if !self.available(runtime)? {
             return Err(format!(
                 "encoder.providers asks for {name}, which is not in this build of ONNX Runtime ({} in {}). Name a \
@@ -185,7 +181,7 @@ impl Provider {
     }
 
     fn failed(self, runtime: &Runtime, model: ModelIdentity, config: &config::Encoder, why: &str) -> String {
-        let (what, name) = (model.what, self.name());
+        let (what, name) = (model.what, self.as_str());
         let hint = super::ort_hints::hint(why);
         if self == Self::Cpu {
             return format!("{what} cannot be opened by ONNX Runtime {}: {why}{hint}", runtime.version);
@@ -252,7 +248,7 @@ impl Provider {
         fn with<E: ArbitrarilyConfigurableExecutionProvider>(provider: E, options: Options) -> E {
             options.into_iter().fold(provider, |provider, (name, value)| provider.with_arbitrary_config(name, value))
         }
-        let options = |provider: Self| options_of(provider.name(), config, about);
+        let options = |provider: Self| options_of(provider.as_str(), config, about);
         // With the arena, the buffers of all layers share one block that is kept. That is faster, and (for
         // MobileNetV2 at 224 pixels) takes 20 MB less than asking the system for each buffer anew.
         let cpu = CPU::default().with_arena_allocator(config.cpu.arena).build().error_on_failure();

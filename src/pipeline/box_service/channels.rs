@@ -2,6 +2,7 @@
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::frame_cache::CachedFrame;
+use crate::pipeline::spare::Spare;
 
 /// Frames under way to the box service. The inference loop never waits for it.
 const KEPT: usize = 4;
@@ -10,9 +11,7 @@ const KEPT: usize = 4;
 pub(in crate::pipeline) struct BoxServiceInput {
     pub(in crate::pipeline) kept: Sender<CachedFrame>,
     /// Empty ones coming back, for their buffers.
-    pub(in crate::pipeline) spare: Receiver<CachedFrame>,
-    /// The last one, where it found no room: its buffers are used again.
-    pub(in crate::pipeline) unsent: Option<CachedFrame>,
+    pub(in crate::pipeline) spare: Spare<CachedFrame>,
     pub(in crate::pipeline) crops: Receiver<Crop>,
     pub(in crate::pipeline) latents: Sender<Crop>,
     /// Boxes are cut out of frames, not pooled from grids.
@@ -43,7 +42,7 @@ pub(in crate::pipeline) fn channels(pixels: bool) -> (BoxServiceInput, BoxChanne
     let (latents_in, latents) = bounded(1);
     let withdrawn = crops_out.clone();
     (
-        BoxServiceInput { kept: kept_in, spare, unsent: None, crops: crops_out, latents: latents_in, pixels },
+        BoxServiceInput { kept: kept_in, spare: Spare::new(spare), crops: crops_out, latents: latents_in, pixels },
         BoxChannels { kept, spare: spare_in, crops, withdrawn, latents },
     )
 }

@@ -8,26 +8,19 @@ use strsim::levenshtein;
 
 use super::RANGES;
 
-/// What a candidate head consists of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HeadKind {
-    /// The slow head, in closed form.
-    Slow,
-    /// The slow head with the residual trained on it.
-    SlowMlp,
-    /// The mean of the slow head and the residual.
-    Mean,
-    /// The frozen latent, concatenated with the slow head.
-    FrozenSlow,
+crate::choices! {
+    /// What a candidate head consists of.
+    pub enum HeadKind {
+        /// The slow head, in closed form.
+        Slow = "slow",
+        /// The slow head with the residual trained on it.
+        SlowMlp = "slow+mlp",
+        /// The mean of the slow head and the residual.
+        Mean = "mean",
+        /// The frozen latent, concatenated with the slow head.
+        FrozenSlow = "frozen+slow",
+    }
 }
-
-/// Every kind with its name.
-const KINDS: [(&str, HeadKind); 4] = [
-    ("slow", HeadKind::Slow),
-    ("slow+mlp", HeadKind::SlowMlp),
-    ("mean", HeadKind::Mean),
-    ("frozen+slow", HeadKind::FrozenSlow),
-];
 
 /// The options of a slow head.
 const OPTIONS: [&str; 4] = ["dim", "shrinkage", "views", "part"];
@@ -49,11 +42,6 @@ pub struct HeadSpec {
 }
 
 impl HeadKind {
-    /// The name of the kind.
-    pub fn name(self) -> &'static str {
-        KINDS.iter().find(|(_, kind)| *kind == self).map_or("slow", |(name, _)| name)
-    }
-
     /// Whether it uses the trained residual, which is based on the slow head with `head.dim` and `head.shrinkage`.
     pub fn trained(self) -> bool {
         matches!(self, HeadKind::SlowMlp | HeadKind::Mean)
@@ -74,9 +62,9 @@ impl HeadSpec {
         let mut words = text.split_whitespace();
         let name = words.next().unwrap_or_default();
         let mut problems = Vec::new();
-        let kind = KINDS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
+        let kind = name.parse().ok();
         if kind.is_none() {
-            problems.push(format!("no candidate is called {name:?}; {}", nearest(name, &KINDS.map(|(name, _)| name))));
+            problems.push(format!("no candidate is called {name:?}; {}", nearest(name, HeadKind::WORDS)));
         }
         let kind = kind.unwrap_or(HeadKind::Slow);
         let mut candidate = Self { kind, dim: None, shrinkage: None, views: true, part: None };
@@ -110,7 +98,7 @@ impl HeadSpec {
             problems.extend(taken.err().map(|why| format!("{word}: {why}")));
         }
         if kind.trained() && !seen.is_empty() {
-            let name = kind.name();
+            let name = kind.as_str();
             problems
                 .push(format!("{name} takes no options: it has the size and shrinkage of head.dim, head.shrinkage"));
         }
@@ -120,7 +108,7 @@ impl HeadSpec {
 
 impl fmt::Display for HeadSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.kind.name())?;
+        f.write_str(self.kind.as_str())?;
         if let Some(dim) = self.dim {
             write!(f, " dim={dim}")?;
         }
@@ -159,7 +147,7 @@ impl JsonSchema for HeadSpec {
 /// Appends all mistakes in `head.candidates` to `problems`.
 pub fn check(texts: &[String], problems: &mut Vec<String>) {
     if texts.is_empty() {
-        let names = KINDS.map(|(name, _)| name).join(", ");
+        let names = HeadKind::WORDS.join(", ");
         problems.push(format!("head.candidates = []: name at least one of {names}"));
     }
     for text in texts {
@@ -207,8 +195,9 @@ mod tests {
         assert_eq!(all.to_string(), "slow dim=64 shrinkage=0.5 views=no part=2");
         let beside = HeadSpec { kind: HeadKind::FrozenSlow, dim: Some(32), ..plain };
         assert_eq!(HeadSpec::parse("frozen+slow views=yes dim=32"), Ok(beside));
-        for (name, kind) in KINDS {
-            assert_eq!(kind.name(), name);
+        assert_eq!(HeadKind::WORDS, ["slow", "slow+mlp", "mean", "frozen+slow"]);
+        for kind in HeadKind::ALL {
+            assert_eq!(HeadSpec::parse(kind.as_str()), Ok(HeadSpec { kind, ..plain }));
         }
     }
 

@@ -8,44 +8,31 @@ use strsim::levenshtein;
 
 use super::{CpcEmbedding, ScheduleKind, Training};
 
-/// An objective of the gradient steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Objective {
-    /// SimCLR: the other pairs of the batch are negatives.
-    NtXent,
-    /// Instance discrimination: an augmented view of the same frame is the positive.
-    Instance,
-    /// Momentum contrast: the negatives are keys of a slower head in a queue.
-    Moco,
-    /// Rows of a grid, or moments, predict the following ones.
-    Cpc,
-    /// Decoupled contrastive loss.
-    Dcl,
-    /// Variance, invariance, covariance: no negatives.
-    VicReg,
-    /// Cross-correlation towards the identity: no negatives.
-    BarlowTwins,
-    /// Predicts the output of a slower head for the partner: no negatives.
-    Byol,
-    /// Predicts the partner: no negatives.
-    SimSiam,
-    /// Contrastive loss with the segment as the label.
-    SupCon,
+crate::choices! {
+    /// An objective of the gradient steps.
+    pub enum Objective {
+        /// SimCLR: the other pairs of the batch are negatives.
+        NtXent = "nt-xent",
+        /// Momentum contrast: the negatives are keys of a slower head in a queue.
+        Moco = "moco",
+        /// Instance discrimination: an augmented view of the same frame is the positive.
+        Instance = "instance",
+        /// Rows of a grid, or moments, predict the following ones.
+        Cpc = "cpc",
+        /// Decoupled contrastive loss.
+        Dcl = "dcl",
+        /// Variance, invariance, covariance: no negatives.
+        VicReg = "vicreg",
+        /// Cross-correlation towards the identity: no negatives.
+        BarlowTwins = "barlow-twins",
+        /// Predicts the output of a slower head for the partner: no negatives.
+        Byol = "byol",
+        /// Predicts the partner: no negatives.
+        SimSiam = "simsiam",
+        /// Contrastive loss with the segment as the label.
+        SupCon = "supcon",
+    }
 }
-
-/// Every objective and its name.
-const NAMES: &[(&str, Objective)] = &[
-    ("nt-xent", Objective::NtXent),
-    ("moco", Objective::Moco),
-    ("instance", Objective::Instance),
-    ("cpc", Objective::Cpc),
-    ("dcl", Objective::Dcl),
-    ("vicreg", Objective::VicReg),
-    ("barlow-twins", Objective::BarlowTwins),
-    ("byol", Objective::Byol),
-    ("simsiam", Objective::SimSiam),
-    ("supcon", Objective::SupCon),
-];
 
 /// With fewer negatives per row than this, a loss teaches nothing but noise; the same holds for batch statistics over
 /// fewer rows.
@@ -61,13 +48,6 @@ pub struct Term {
     pub weight: f64,
     /// Objective of the term.
     pub objective: Objective,
-}
-
-impl Objective {
-    /// The name of the objective in the configuration.
-    pub fn name(self) -> &'static str {
-        NAMES.iter().find(|(_, objective)| *objective == self).map_or("", |(name, _)| name)
-    }
 }
 
 /// A weighted sum of objectives, written as text such as `dcl + 0.1 vicreg`.
@@ -98,8 +78,8 @@ impl fmt::Display for ObjectiveSum {
         for (i, Term { weight, objective }) in self.0.iter().enumerate() {
             let plus = if i > 0 { " + " } else { "" };
             match *weight {
-                1.0 => write!(f, "{plus}{}", objective.name())?,
-                weight => write!(f, "{plus}{weight} {}", objective.name())?,
+                1.0 => write!(f, "{plus}{}", objective.as_str())?,
+                weight => write!(f, "{plus}{weight} {}", objective.as_str())?,
             }
         }
         Ok(())
@@ -190,7 +170,7 @@ fn parse(text: &str) -> Result<Vec<Term>, Vec<String>> {
     for part in text.split('+').map(str::trim) {
         match term(part) {
             Ok(term) if terms.iter().any(|other| other.objective == term.objective) => {
-                wrong.push(format!("{} twice: write it once, with the sum of the weights", term.objective.name()));
+                wrong.push(format!("{} twice: write it once, with the sum of the weights", term.objective.as_str()));
             }
             Ok(term) => terms.push(term),
             Err(why) => wrong.push(why),
@@ -217,20 +197,14 @@ fn term(part: &str) -> Result<Term, String> {
             ));
         }
     };
-    match NAMES.iter().find(|(known, _)| known == name) {
-        Some(&(_, objective)) => Ok(Term { weight, objective }),
-        None => Err(unknown(name)),
-    }
+    name.parse().map(|objective| Term { weight, objective }).map_err(|_| unknown(name))
 }
 
 fn unknown(name: &str) -> String {
-    let nearest = NAMES.iter().map(|(known, _)| (levenshtein(name, known), *known)).min();
+    let nearest = Objective::WORDS.iter().map(|known| (levenshtein(name, known), *known)).min();
     match nearest {
         Some((d, known)) if d <= 3 => format!("{name:?}, which is no objective; did you mean {known}?"),
-        _ => {
-            let known: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
-            format!("{name:?}, which is no objective; known: {}", known.join(", "))
-        }
+        _ => format!("{name:?}, which is no objective; known: {}", Objective::WORDS.join(", ")),
     }
 }
 
@@ -251,7 +225,7 @@ pub fn check(learn: &Training) -> Vec<String> {
 
 /// Why `objective` cannot work with these settings, if it cannot.
 fn unfit(objective: Objective, learn: &Training) -> Option<String> {
-    let (name, pairs) = (objective.name(), learn.objective.batch_pairs);
+    let (name, pairs) = (objective.as_str(), learn.objective.batch_pairs);
     match objective {
         Objective::Instance if learn.augmentation.share <= 0.0 => Some(format!(
             "learn.augmentation.share = {}: no frame would get an augmented view, and {name} learns from nothing else; set the share of \
@@ -300,10 +274,12 @@ mod tests {
     #[test]
     fn names_and_weights_are_read() {
         let terms = parse("dcl + 0.1 vicreg+2*simsiam").expect("parses");
-        let found: Vec<(f64, &str)> = terms.iter().map(|t| (t.weight, t.objective.name())).collect();
+        let found: Vec<(f64, &str)> = terms.iter().map(|t| (t.weight, t.objective.as_str())).collect();
         assert_eq!(found, [(1.0, "dcl"), (0.1, "vicreg"), (2.0, "simsiam")]);
-        for (name, objective) in NAMES {
-            assert_eq!(parse(name), Ok(vec![Term { weight: 1.0, objective: *objective }]));
+        let words = "nt-xent moco instance cpc dcl vicreg barlow-twins byol simsiam supcon";
+        assert_eq!(Objective::WORDS.join(" "), words);
+        for objective in Objective::ALL {
+            assert_eq!(parse(objective.as_str()), Ok(vec![Term { weight: 1.0, objective }]));
         }
     }
 

@@ -80,7 +80,7 @@ impl Learner {
                 continue;
             }
             let Some(rung) = self.rung(candidate, &mut fits)? else { continue };
-            let label = fit_report::label(rung.kind.name(), rung.judged.dim_out(), &rung.options(self));
+            let label = fit_report::label(rung.kind.as_str(), rung.judged.dim_out(), &rung.options(self));
             if tried.iter().any(|other: &CandidateReport| other.label == label) {
                 continue;
             }

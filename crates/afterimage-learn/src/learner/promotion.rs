@@ -137,7 +137,7 @@ impl Learner {
                 Ok(Some(rung)) if rung.judged.finite() && !tried.contains(&rung.key()) => rung,
                 Ok(_) => continue,
                 Err(e) => {
-                    decision.faults.push(format!("{}: {}", candidate.kind.name(), e.chain()));
+                    decision.faults.push(format!("{}: {}", candidate.kind.as_str(), e.chain()));
                     continue;
                 }
             };
@@ -159,7 +159,7 @@ impl Learner {
             let passed = against_frozen.passed()
                 && [&against_exported, &against_slow].into_iter().flatten().all(GateOutcome::passed);
             decision.candidates.push(CandidateOutcome {
-                name: rung.kind.name().into(),
+                name: rung.kind.as_str().into(),
                 dim: rung.judged.dim_out(),
                 options: rung.options(self),
                 against_frozen,

@@ -140,7 +140,7 @@ fn method(
     let learn = &config.learn;
     let temperature = learn.objective.temperature;
     let need = if of == Of::Instance { BatchKind::Views } else { BatchKind::Pairs };
-    let over_pairs = |objective: Arc<dyn Objective<f32>>| Box::new(Pairwise { name: of.name(), need, objective });
+    let over_pairs = |objective: Arc<dyn Objective<f32>>| Box::new(Pairwise { name: of.as_str(), need, objective });
     match of {
         // Instance discrimination: the positive is an augmented view of the same frame (Wu et al. 2018; with the loss
         // of Chen et al. 2020).
