@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicBool;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::super::spare::Spare;
 use super::*;
 use crate::config::{Size, Training};
 use crate::export::{Granularity, Provenance};
@@ -13,6 +12,7 @@ use crate::frame::Timestamp;
 use crate::pipeline::export_thread::{FilePositions, Row, ToExporter};
 use crate::pipeline::fakes::{DIM, FakeEncoder, latents};
 use crate::pipeline::progress_barrier::ProgressBarrier;
+use crate::pipeline::spare::Spare;
 use crate::pipeline::workers::LearnerPace;
 use crate::sampling::Sample;
 
